@@ -1,0 +1,126 @@
+"""What every job has in common: its command line, its log, its exit status, and a record of time and memory."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from jobs.errors import EXIT_BAD_DATA, DataError
+from jobs.lake import write_json
+from jobs.settings import PipelineSettings
+
+log = logging.getLogger(__name__)
+
+
+def load_settings(argv: Sequence[str]) -> PipelineSettings:
+    """Settings from `--settings FILE` (JSON), overridden by any further flags.
+
+    Raises:
+        DataError: the file is missing, or holds no JSON object.
+        ValidationError: a value is refused by the schema.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--settings", type=Path)
+    known, rest = parser.parse_known_args(argv)
+    values: dict[str, Any] = {}
+    if known.settings:
+        try:
+            values = json.loads(known.settings.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise DataError(
+                f"cannot be read as settings ({error}).",
+                file=known.settings,
+                remedy="pass the settings.json that the run wrote, or leave --settings out.",
+            ) from error
+    return CliApp.run(PipelineSettings, cli_args=list(rest), **values)
+
+
+def run_job(name: str, work: Callable[..., dict[str, Any] | None], *, choice: tuple[str, Sequence[str]] | None = None) -> None:
+    """Run a job as a command and exit: 0 done, 65 bad data or settings, 1 anything else.
+
+    A record `<run_dir>/steps/<name>.json` is written in every case: state, seconds, peak resident memory, the
+    message, and the small summary (a JSON object) that `work` returns.
+
+    Args:
+        name: name of the step, as the DAG calls it.
+        work: called with the settings, and the choice where there is one.
+        choice: name and allowed values of one positional argument before the flags.
+    """
+    argv = sys.argv[1:]
+    chosen: list[str] = []
+    if choice:
+        label, allowed = choice
+        if argv and argv[0] in allowed:
+            chosen, argv = [argv[0]], argv[1:]
+            name = f"{name}_{chosen[0]}"
+        elif "--help" not in argv and "-h" not in argv:
+            sys.exit(f"usage: {sys.argv[0]} {{{','.join(allowed)}}} [flags]\nfirst argument: {label}; --help lists the flags")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    for chatty in ("py4j", "great_expectations", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        settings = load_settings(argv)
+    except (ValidationError, DataError) as error:
+        log.error("settings refused: %s", error)
+        sys.exit(EXIT_BAD_DATA)
+    record: dict[str, Any] = {"step": name, "state": "failed", "message": "", "summary": {}}
+    started, status = time.monotonic(), 1
+    with _PeakMemory() as memory:
+        try:
+            record["summary"] = work(settings, *chosen) or {}
+            record["state"], status = "success", 0
+        except DataError as error:
+            record["message"], status = str(error), EXIT_BAD_DATA
+            log.error("%s", error)
+        except Exception as error:
+            record["message"] = f"{type(error).__name__}: {error}"
+            log.exception("%s failed", name)
+    record |= {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": round(memory.peak / 2**20)}
+    write_json(settings.run_dir / "steps" / f"{name}.json", record)
+    log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
+    sys.exit(status)
+
+
+class _PeakMemory:
+    """Largest resident memory of this process, its children and, under spark-submit, the JVM above it; sampled."""
+
+    def __init__(self, interval: float = 0.25) -> None:
+        self.peak = 0
+        self._interval, self._done = interval, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "_PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        root = psutil.Process(os.getpid())
+        parent = root.parent()
+        if parent is not None and "java" in parent.name():
+            root = parent
+        while True:
+            total = 0
+            for process in [root, *root.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak = max(self.peak, total)
+            if self._done.wait(self._interval):
+                return

@@ -1,0 +1,283 @@
+"""Every setting of the pipeline, in one typed schema.
+
+The command line of each job, the trigger form of the DAG and the parameters logged to MLflow all come from here.
+Precedence, highest first: command line, values passed in code (or a settings file), environment (`ESANS_...`, nested
+names joined by `__`), defaults.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+EMBEDDED = "embedded"
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are refused, so that a typing error is never ignored."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataSettings(Section):
+    """Where the catalogue and the interaction log come from."""
+
+    source: str = Field(
+        EMBEDDED,
+        description="Folder or file:// URI with the tables of docs/data-contract.md, or 'embedded' for the built-in shop.",
+    )
+    timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of a numeric timestamp column.")
+    lookback_days: int = Field(0, ge=0, description="Use only events of the last so many days; 0 uses the whole log.")
+    max_rejected_fraction: float = Field(
+        0.05, ge=0, le=1, description="Largest share of rows of a table that may be quarantined before the run stops."
+    )
+
+
+class ShopSettings(Section):
+    """Size of the embedded shop (used only when data.source is 'embedded')."""
+
+    num_items: int = Field(3000, ge=50, le=5_000_000, description="Items in the catalogue on the first run date.")
+    num_users: int = Field(4000, ge=20, le=50_000_000, description="Users on the first run date.")
+    num_days: int = Field(35, ge=7, le=400, description="Days of events in each snapshot.")
+    noise: float = Field(0.15, ge=0, le=1, description="Share of events made by popularity alone, without taste.")
+    seed: int = Field(2025, ge=0, description="Seed of the hidden world.")
+
+
+class IngestSettings(Section):
+    """Cleaning and splitting of the interaction log."""
+
+    max_events_per_user_day: int = Field(
+        500, ge=1, description="A user with more events than this on one day is treated as a bot and quarantined."
+    )
+    split: Literal["auto", "window", "per_user_tail"] = Field(
+        "auto",
+        description="Hold-out: the last days of the log ('window'), each user's latest events ('per_user_tail'), or "
+        "'auto': the window if it holds at least min_holdout_users users with a history, else the tail.",
+    )
+    holdout_days: int = Field(3, ge=1, description="Length of the hold-out window, in days up to the logical date.")
+    validation_days: int = Field(2, ge=1, description="Length of the validation window, in days before the hold-out.")
+    holdout_fraction: float = Field(0.2, gt=0, lt=0.9, description="Share of a user's events held out by per_user_tail.")
+    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share used for validation by per_user_tail.")
+    min_holdout_users: int = Field(200, ge=1, description="Users a hold-out window needs before 'auto' chooses it.")
+
+
+class FeatureSettings(Section):
+    """The three views of an item: visual, textual, behavioural (paper section on MSAC)."""
+
+    visual_encoder: str = Field(
+        EMBEDDED, description="'embedded' (classical image descriptor) or a local folder with a CLIP-class model."
+    )
+    text_encoder: str = Field(EMBEDDED, description="'embedded' (TF-IDF + SVD) or a local folder with a BERT-class model.")
+    text_dim: int = Field(128, ge=2, le=4096, description="Dimension of the embedded text vector.")
+    behaviour_method: Literal["word2vec", "als"] = Field(
+        "word2vec", description="Spark MLlib method behind the behavioural view."
+    )
+    behaviour_dim: int = Field(64, ge=2, le=512, description="Dimension of the behavioural view.")
+    min_behaviour_events: int = Field(3, ge=1, description="Training events an item needs to have a behavioural view.")
+    encode_batch_size: int = Field(64, ge=1, description="Items encoded at once by a model encoder.")
+
+
+class ClusterSettings(Section):
+    """MSAC: alignment of the views and the cascaded codebooks."""
+
+    dim: int = Field(64, ge=2, le=1024, description="Dimension d of the aligned space.")
+    alignment: bool = Field(True, description="Train the contrastive alignment; off: a fixed random projection.")
+    alignment_epochs: int = Field(20, ge=1, description="Passes over the items when the alignment heads are trained.")
+    alignment_temperature: float = Field(0.1, gt=0, le=1, description="Temperature of the symmetric InfoNCE loss.")
+    num_primary: int = Field(32, ge=2, le=65_535, description="K_p, codes of the primary codebook.")
+    num_secondary: int = Field(16, ge=2, le=65_535, description="K_s, codes of the secondary codebook.")
+    secondary_per_primary: bool = Field(
+        False, description="One secondary codebook per primary cluster instead of one shared cascade."
+    )
+    min_cluster_size: int = Field(5, ge=2, description="Smallest primary cluster, m_o; smaller ones are repaired and reported.")
+    warm_start: bool = Field(True, description="Start from the codebooks of the previous date.")
+    force_refit: bool = Field(False, description="Ignore the previous codebooks on this run.")
+    max_train_items: int = Field(200_000, ge=100, description="Items sampled to fit alignment and codebooks.")
+
+
+class SamplingSettings(Section):
+    """Negatives: the shared pool, the ESANS draws, and EDIS."""
+
+    method: Literal["esans", "esans_paper", "debiased_mns", "uniform"] = Field(
+        "esans",
+        description="esans: draws on top of the debiased shared pool; esans_paper: the paper's draws alone; "
+        "debiased_mns: in-batch + uniform pool; uniform: uniform negatives per example.",
+    )
+    num_pool: int = Field(1024, ge=0, description="Uniform negatives shared by the batch.")
+    num_easy_clusters: int = Field(2, ge=0, description="m_c, easy clusters drawn per positive.")
+    items_per_cluster: int = Field(5, ge=2, description="m_o, items drawn in each easy cluster.")
+    num_hard: int = Field(5, ge=0, description="Hard negatives drawn per positive.")
+    easy_temperature: float = Field(1.0, gt=0, description="Temperature of softmax(-distance) over primary clusters.")
+    simple_interpolation: bool = Field(True, description="EDIS: virtual negatives inside each easy cluster.")
+    hard_interpolation: bool = Field(True, description="EDIS: virtual negatives between positive and hard negatives.")
+    lambda_low: float = Field(-0.3, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from.")
+    lambda_high: float = Field(0.1, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda.")
+    virtual_weight: float = Field(0.1, ge=0, le=10, description="Weight of a virtual negative in the softmax.")
+    log_q: bool = Field(True, description="Correct logits by the log of each item's proposal probability.")
+    num_uniform: int = Field(20, ge=1, description="Negatives per example of method 'uniform'.")
+
+    @model_validator(mode="after")
+    def _ordered_lambda(self) -> "SamplingSettings":
+        if self.lambda_low > self.lambda_high:
+            raise ValueError(f"lambda_low ({self.lambda_low}) must not exceed lambda_high ({self.lambda_high})")
+        return self
+
+
+class TrainingSettings(Section):
+    """The two towers and how they are trained."""
+
+    embedding_dim: int = Field(64, ge=4, le=1024, description="Output dimension D of both towers.")
+    num_heads: int = Field(4, ge=1, description="Attention heads of the user tower.")
+    max_history: int = Field(50, ge=1, le=2000, description="Latest events of a user that the user tower sees.")
+    temperature: float = Field(0.07, gt=0, le=1, description="tau, temperature of the cosine score.")
+    batch_size: int = Field(1024, ge=2, description="Positives per step.")
+    epochs: int = Field(12, ge=1, le=1000, description="Largest number of passes over the training events.")
+    patience: int = Field(3, ge=1, description="Stop after so many epochs without a better validation recall.")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Step size of AdamW.")
+    weight_decay: float = Field(1e-4, ge=0, lt=1, description="Decoupled weight decay.")
+    id_dropout: float = Field(0.1, ge=0, lt=1, description="Chance to hide an item's id, so that new items can be served.")
+    sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of users whose events are trained on.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    seed: int = Field(7, ge=0, description="Seed of initialisation, shuffling and sampling.")
+
+
+class GateSettings(Section):
+    """When a challenger replaces the champion, and when a gate stops the run."""
+
+    bootstrap_samples: int = Field(2000, ge=100, description="Resamples of the paired bootstrap over hold-out users.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the bootstrap interval.")
+    max_recall_loss: float = Field(
+        0.01, ge=0, le=1, description="Recall@50 the challenger may lose to the champion, at the interval's lower end."
+    )
+    min_recall: float = Field(0.02, ge=0, le=1, description="Absolute floor of Recall@50.")
+    min_head_recall: float = Field(0.005, ge=0, le=1, description="Absolute floor of Recall@50 on head items.")
+    min_tail_recall: float = Field(0.0, ge=0, le=1, description="Absolute floor of Recall@50 on tail items.")
+    min_coverage: float = Field(0.05, ge=0, le=1, description="Least share of the catalogue in the users' top 50.")
+    max_cluster_share: float = Field(0.3, gt=0, le=1, description="Largest share of items one primary cluster may hold.")
+    max_label_churn: float = Field(0.5, ge=0, le=1, description="Warn when more unchanged items change primary cluster.")
+
+
+class RegistrySettings(Section):
+    """MLflow tracking and the model registry."""
+
+    tracking_uri: str = Field("", description="MLflow tracking URI; empty: SQLite inside the home folder.")
+    experiment: str = Field("esans-daily-retraining", description="MLflow experiment.")
+    model_name: str = Field("esans-retrieval", pattern=r"^[A-Za-z0-9_.-]+$", description="Registered model.")
+    promotion: Literal["auto", "never"] = Field(
+        "auto", description="auto: a pass moves the champion alias; never: register only."
+    )
+
+
+class SparkSettings(Section):
+    """The Spark session of every Spark job."""
+
+    master: str = Field("local[*]", description="Spark master URL.")
+    driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="Memory of the driver JVM.")
+    shuffle_partitions: int = Field(4, ge=1, description="Partitions of a shuffle.")
+
+
+class PipelineSettings(BaseSettings):
+    """All settings of one run of the pipeline."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ESANS_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        validate_default=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+    )
+
+    date: dt.date = Field(dt.date(2026, 1, 28), description="Logical date, YYYY-MM-DD: the last day of events used.")
+    home: Path = Field(Path("var/embedded"), description="Folder for all that the pipeline keeps.")
+    data: DataSettings = DataSettings()
+    shop: ShopSettings = ShopSettings()
+    ingest: IngestSettings = IngestSettings()
+    features: FeatureSettings = FeatureSettings()
+    clusters: ClusterSettings = ClusterSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    training: TrainingSettings = TrainingSettings()
+    gate: GateSettings = GateSettings()
+    registry: RegistrySettings = RegistrySettings()
+    spark: SparkSettings = SparkSettings()
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PipelineSettings":
+        if self.clusters.min_cluster_size < self.sampling.items_per_cluster:
+            raise ValueError(
+                f"clusters.min_cluster_size ({self.clusters.min_cluster_size}) must be at least "
+                f"sampling.items_per_cluster ({self.sampling.items_per_cluster}): m_o distinct items are drawn per cluster"
+            )
+        if self.training.embedding_dim % self.training.num_heads:
+            raise ValueError(
+                f"training.embedding_dim ({self.training.embedding_dim}) must be divisible by "
+                f"training.num_heads ({self.training.num_heads})"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment below explicit values; the command line is put above both by pydantic-settings."""
+        return init_settings, env_settings
+
+    @property
+    def ds(self) -> str:
+        """The logical date as YYYY-MM-DD."""
+        return self.date.isoformat()
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow tracking URI in force."""
+        return self.registry.tracking_uri or f"sqlite:///{self.home}/mlflow/mlflow.db"
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this date's settings, step records, verdicts and report."""
+        return self.home / "runs" / self.ds
+
+    def config_hash(self) -> str:
+        """Hash of all that can change a result: everything but the date, the home folder and where Spark runs."""
+        values = self.model_dump(mode="json", exclude={"date", "home", "spark", "registry"})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def flat(self) -> dict[str, str | int | float | bool]:
+        """All settings as `section.name -> value`, for MLflow parameters and forms."""
+        return flatten(self.model_dump(mode="json"))
+
+
+def flatten(values: dict, prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Nested mapping to one level, names joined by dots."""
+    out: dict[str, str | int | float | bool] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            out.update(flatten(value, f"{prefix}{name}."))
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def workspace_name(source: str) -> str:
+    """A folder name for a data source: the embedded shop's, or a slug of the source's last path part.
+
+    >>> workspace_name("embedded"), workspace_name("/data/Movie Lens/")
+    ('embedded', 'movie-lens')
+    """
+    return re.sub(r"[^a-z0-9]+", "-", source.rstrip("/").rsplit("/", 1)[-1].lower()).strip("-") or "data"

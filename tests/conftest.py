@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests. Slow kinds carry markers: spark, airflow, mlflow, browser, gpu."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import PipelineSettings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> PipelineSettings:
+    """Settings with a home of their own, small enough for a test."""
+    return PipelineSettings(
+        home=tmp_path / "home",
+        shop={"num_items": 200, "num_users": 150, "num_days": 14},
+        clusters={"num_primary": 8, "num_secondary": 4, "alignment_epochs": 3},
+        training={"embedding_dim": 16, "batch_size": 128, "epochs": 2, "num_heads": 2},
+    )
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """One local Spark session for the whole test run; jobs that ask for a session get this one."""
+    from jobs.spark import spark_session
+
+    home = tmp_path_factory.mktemp("spark")
+    with spark_session(PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2}), "tests") as session:
+        yield session
