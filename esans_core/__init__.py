@@ -1,1 +1,31 @@
-"""Negative sampling, clusters, towers and losses of ESANS, for anybody's training loop (torch and numpy only)."""
+"""Negative sampling, clusters, towers and losses of ESANS (WWW 2025), for anybody's training loop: torch and numpy only."""
+
+from esans_core.cluster_index import ClusterIndex
+from esans_core.evaluation import evaluate, retrieve
+from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
+from esans_core.losses import sampled_softmax_loss
+from esans_core.objective import NegativeConfig, RetrievalObjective
+from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
+from esans_core.sequences import Sequences
+from esans_core.serving import RetrievalModule
+from esans_core.towers import TwoTower
+from esans_core.training import train_epoch
+
+__all__ = [
+    "ClusterIndex",
+    "NegativeConfig",
+    "RetrievalModule",
+    "RetrievalObjective",
+    "SemanticNegativeSampler",
+    "SemanticNegatives",
+    "Sequences",
+    "TwoTower",
+    "evaluate",
+    "hard_lambdas",
+    "hard_virtual_logits",
+    "retrieve",
+    "sampled_softmax_loss",
+    "simple_virtual_logits",
+    "simple_weights",
+    "train_epoch",
+]

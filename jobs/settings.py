@@ -9,10 +9,11 @@ import datetime as dt
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 EMBEDDED = "embedded"
@@ -52,7 +53,7 @@ class IngestSettings(Section):
     """Cleaning and splitting of the interaction log."""
 
     max_events_per_user_day: int = Field(
-        500, ge=1, description="A user with more events than this on one day is treated as a bot and quarantined."
+        1000, ge=1, description="A user with more events than this on one day is treated as a bot and quarantined."
     )
     split: Literal["auto", "window", "per_user_tail"] = Field(
         "auto",
@@ -272,6 +273,36 @@ def flatten(values: dict, prefix: str = "") -> dict[str, str | int | float | boo
         else:
             out[prefix + name] = value
     return out
+
+
+def nest(values: Mapping[str, object]) -> dict[str, Any]:
+    """Inverse of `flatten`: names joined by dots to a nested mapping.
+
+    >>> nest({"training.epochs": 3, "home": "x"})
+    {'training': {'epochs': 3}, 'home': 'x'}
+    """
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        section, _, rest = name.partition(".")
+        if rest:
+            out.setdefault(section, {})[rest] = value
+        else:
+            out[section] = value
+    return out
+
+
+def explain(error: ValidationError) -> str:
+    """What the schema refuses, one `name: reason (got value)` per setting, on one line."""
+    reasons = []
+    for detail in error.errors():
+        name = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            reasons.append(f"{name}: there is no such setting")
+        elif name and not isinstance(detail["input"], dict):
+            reasons.append(f"{name}: {detail['msg']} (got {detail['input']!r})")
+        else:
+            reasons.append(detail["msg"].removeprefix("Value error, "))
+    return "; ".join(reasons)
 
 
 def workspace_name(source: str) -> str:

@@ -1,0 +1,31 @@
+"""Every asset of the pipeline, in one place: the lake's tables, the verdicts, the registered model and the report.
+
+The URIs name what is kept, not where: the home folder is a matter of the deployment, and an asset must stay the same one
+when that folder moves.
+"""
+
+from airflow.sdk import Asset
+
+
+def _asset(name: str) -> Asset:
+    return Asset(name=f"esans/{name}", uri=f"x-esans://{name}")
+
+
+SOURCE = _asset("source")
+ITEMS = _asset("lake/items")
+USERS = _asset("lake/users")
+INTERACTIONS = _asset("lake/interactions")
+QUARANTINE = _asset("lake/quarantine")
+VISUAL = _asset("lake/visual_features")
+TEXT = _asset("lake/text_features")
+BEHAVIOUR = _asset("lake/behaviour_features")
+CODEBOOKS = _asset("lake/codebooks")
+CLUSTERS = _asset("lake/clusters")
+SEQUENCES = _asset("lake/sequences")
+BASELINE = _asset("lake/baseline")
+CHALLENGER = _asset("lake/challenger")
+EVALUATION = _asset("lake/evaluation")
+MODEL_VERSION = _asset("registry/version")
+CHAMPION = _asset("registry/champion")
+REPORT = _asset("report")
+FEATURES = (VISUAL, TEXT, BEHAVIOUR)

@@ -1,0 +1,224 @@
+"""Multimodal alignment: one projection a modality into one space, trained with a contrastive loss.
+
+Source: ESANS (WWW 2025, arXiv 2502.16077), section on MSAC, figure 2a.
+Shapes: N items, M modalities, F features of one modality, D aligned dimensions, V items that have both views.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+
+class _Head(nn.Module):
+    """Standardise, then project: `W (x - mean) / std`. Centred inputs need no bias."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, input_dim: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, input_dim))
+        self.register_buffer("mean", torch.zeros(input_dim))
+        self.register_buffer("std", torch.ones(input_dim))
+
+    def forward(self, x_NF: Tensor) -> Tensor:
+        return functional.linear((x_NF - self.mean) / self.std, self.weight)
+
+
+class AlignmentHeads(nn.Module):
+    """A linear projection of each modality into one space of unit vectors.
+
+    Untrained, the heads are a fixed random projection.
+
+    Args:
+        input_dims: name of each modality -> F, its number of features. The order is the order of M everywhere.
+        dim: D.
+        seed: of the random weights, N(0, 1/F).
+    """
+
+    def __init__(self, input_dims: Mapping[str, int], dim: int, *, seed: int = 0) -> None:
+        super().__init__()
+        if not input_dims:
+            raise ValueError("at least one modality is needed")
+        self.dim = dim
+        self.heads = nn.ModuleDict({name: _Head(size, dim) for name, size in input_dims.items()})
+        generator = torch.Generator().manual_seed(seed)
+        for _, head in self._named():
+            nn.init.normal_(head.weight, std=head.weight.shape[1] ** -0.5, generator=generator)
+
+    def _named(self) -> list[tuple[str, _Head]]:
+        return [(name, cast(_Head, head)) for name, head in self.heads.items()]
+
+    @property
+    def input_dims(self) -> dict[str, int]:
+        """Name of each modality -> its number of features."""
+        return {name: head.weight.shape[1] for name, head in self._named()}
+
+    def forward(self, views: Mapping[str, Tensor], present_NM: Tensor) -> Tensor:
+        """Aligned views, L2-normalised, [N, M, D]; exactly zero where a view is absent.
+
+        Args:
+            views: for each modality, [N, F]; rows of absent views may hold anything, NaN too.
+            present_NM: bool [N, M].
+        """
+        aligned = []
+        for column, (name, head) in enumerate(self._named()):
+            here = present_NM[:, column, None]
+            projected_ND = head(torch.where(here, views[name], 0.0))
+            aligned.append(torch.where(here, functional.normalize(projected_ND, dim=-1), 0.0))
+        return torch.stack(aligned, dim=1)
+
+    @torch.no_grad()
+    def align(self, views: Mapping[str, np.ndarray], present_NM: np.ndarray, *, block_rows: int = 8192) -> np.ndarray:
+        """The forward pass for arrays of any length, float32 [N, M, D].
+
+        Computed in float64 and rounded once, so that the block size and the number of threads, which change the order
+        of sums, do not show in the result.
+        """
+        exact = copy.deepcopy(self).double()
+        out = np.empty((len(present_NM), len(self.heads), self.dim), np.float32)
+        for start in range(0, len(out), block_rows):
+            rows = slice(start, start + block_rows)
+            block = {name: torch.from_numpy(views[name][rows].astype(np.float64)) for name in self.heads}
+            out[rows] = exact(block, torch.from_numpy(np.ascontiguousarray(present_NM[rows]))).numpy()
+        return out
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All weights and statistics by name, for saving."""
+        return {name: value.numpy().copy() for name, value in self.state_dict().items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> "AlignmentHeads":
+        """Heads saved by `to_arrays`; `names` gives the modalities wanted and their order."""
+        weights = {name: arrays[f"heads.{name}.weight"] for name in names}
+        heads = cls({name: weight.shape[1] for name, weight in weights.items()}, next(iter(weights.values())).shape[0])
+        heads.load_state_dict({name: torch.from_numpy(np.array(arrays[name])) for name in heads.state_dict()})
+        return heads
+
+
+def alignment_loss(aligned_NMD: Tensor, present_NM: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE, averaged over the pairs of modalities.
+
+    For a pair, the positive of an item is its own other view and the negatives are the other items' other views, both
+    ways. Items that lack either view take no part; a pair that no item has both views of counts as 0.
+
+    Args:
+        aligned_NMD: float [N, M, D], unit vectors.
+        present_NM: bool [N, M].
+        temperature: divides the cosine.
+
+    Returns:
+        Scalar; 0 (with a gradient of zeros) when no pair has an item.
+    """
+    total = aligned_NMD.sum() * 0.0
+    pairs = list(combinations(range(aligned_NMD.shape[1]), 2))
+    for first, second in pairs:
+        both_N = present_NM[:, first] & present_NM[:, second]
+        if not both_N.any():
+            continue
+        logit_VV = aligned_NMD[both_N, first] @ aligned_NMD[both_N, second].T / temperature
+        target_V = torch.arange(len(logit_VV), device=logit_VV.device)
+        total = total + functional.cross_entropy(logit_VV, target_V) / 2 + functional.cross_entropy(logit_VV.T, target_V) / 2
+    return total / max(len(pairs), 1)
+
+
+def fit_alignment(
+    views: Mapping[str, np.ndarray],
+    present: np.ndarray,
+    *,
+    dim: int,
+    epochs: int,
+    temperature: float,
+    seed: int,
+    initial: AlignmentHeads | None = None,
+    batch_size: int = 256,
+    learning_rate: float = 2e-3,
+    kept_rate: float = 0.1,
+    progress: Callable[[int, float], None] | None = None,
+) -> tuple[AlignmentHeads, list[float]]:
+    """Train heads on items with their views; the same arguments give the same heads.
+
+    Args:
+        views: name of each modality -> float32 [N, F], rows of absent views ignored. The order is that of `present`.
+        present: bool [N, M].
+        dim: D.
+        epochs: passes over the items; 0 gives the starting heads with their statistics.
+        temperature: of `alignment_loss`.
+        seed: of weights and shuffling.
+        initial: earlier heads. A modality of the same name and sizes starts from its earlier weights and statistics
+            and then moves slowly, so that the space, and the labels that rest on it, stay comparable from day to day.
+        batch_size: items a step, each the negative of the others.
+        learning_rate: of AdamW.
+        kept_rate: factor on the learning rate of heads taken from `initial`.
+        progress: called with (epoch from 1, mean loss) after each epoch.
+
+    Returns:
+        The heads, and the mean loss of each epoch.
+
+    Raises:
+        ValueError: no items, shapes that do not fit each other, or a value of a present view that is not finite.
+    """
+    tensors, present_NM = _checked(views, present)
+    heads = AlignmentHeads({name: tensor.shape[1] for name, tensor in tensors.items()}, dim, seed=seed)
+    earlier = dict(initial._named()) if initial is not None else {}
+    kept, fresh = [], []
+    for column, (name, head) in enumerate(heads._named()):
+        if name in earlier and earlier[name].weight.shape == head.weight.shape:
+            head.load_state_dict(earlier[name].state_dict())
+            kept.append(head.weight)
+        else:
+            _standardise(head, tensors[name][present_NM[:, column]])
+            fresh.append(head.weight)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": fresh, "lr": learning_rate},
+            {"params": kept, "lr": learning_rate * kept_rate},
+        ]
+    )
+    generator = torch.Generator().manual_seed(seed)
+    batches = -(-len(present_NM) // batch_size)
+    losses: list[float] = []
+    for epoch in range(epochs):
+        total = 0.0
+        for rows in torch.randperm(len(present_NM), generator=generator).tensor_split(batches):
+            batch = {name: tensor[rows] for name, tensor in tensors.items()}
+            loss = alignment_loss(heads(batch, present_NM[rows]), present_NM[rows], temperature)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item() * len(rows)
+        losses.append(total / len(present_NM))
+        if progress is not None:
+            progress(epoch + 1, losses[-1])
+    return heads.requires_grad_(False), losses
+
+
+def _standardise(head: _Head, x_VF: Tensor) -> None:
+    """Mean and deviation of each feature over the items that have the view; a constant feature is only centred."""
+    if not len(x_VF):
+        return
+    exact = x_VF.double()
+    std, mean = torch.std_mean(exact, dim=0, correction=0)
+    constant = std <= 1e-6 * exact.abs().amax(dim=0).clamp_min(1e-30)
+    head.load_state_dict({"weight": head.weight, "mean": mean, "std": torch.where(constant, 1.0, std)})
+
+
+def _checked(views: Mapping[str, np.ndarray], present: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
+    present = np.asarray(present, bool)
+    if not len(present) or present.shape != (len(present), len(views)):
+        raise ValueError(f"expected present of shape [N >= 1, {len(views)}] for views {list(views)}, got {list(present.shape)}")
+    tensors = {}
+    for column, (name, values) in enumerate(views.items()):
+        if values.ndim != 2 or len(values) != len(present):
+            raise ValueError(f"view '{name}': expected [{len(present)}, F], got {list(values.shape)}")
+        bad = present[:, column] & ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            raise ValueError(f"view '{name}' is not finite in rows {np.flatnonzero(bad)[:5].tolist()} ({bad.sum()} in all)")
+        tensors[name] = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    return tensors, torch.from_numpy(present)

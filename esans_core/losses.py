@@ -1,0 +1,45 @@
+"""Sampled softmax with the log-expected-count (logQ) correction and masking of accidental hits."""
+
+import torch
+from torch import Tensor
+
+
+def sampled_softmax_loss(
+    positive_logits: Tensor,
+    negative_logits: Tensor,
+    *,
+    log_expected_counts: Tensor | None = None,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of each positive against itself and its sampled negatives, averaged over the batch.
+
+    With the correction, `exp(s_pos) + sum_j exp(s_j) / E[count_j]` has the partition function of the full softmax as its
+    expectation: each negative stands for as many items as it is expected to be drawn too rarely. The positive is always
+    present, so it is not corrected. (Bengio & Senecal 2008, doi:10.1109/TNN.2007.912312; Yi et al., RecSys 2019,
+    doi:10.1145/3298689.3346996.)
+
+    Args:
+        positive_logits: float [B], already divided by the temperature.
+        negative_logits: float [B, n].
+        log_expected_counts: float [B, n] (or broadcastable), log of how many times each negative is expected among the
+            draws; None leaves the logits uncorrected.
+        valid: bool [B, n], False for entries that must not count: accidental hits (the negative is the positive) and
+            failed draws.
+
+    Returns:
+        float scalar.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    if positive_logits.dim() != 1 or negative_logits.dim() != 2 or len(positive_logits) != len(negative_logits):
+        raise ValueError(
+            f"expected positive_logits [B] and negative_logits [B, n], got {list(positive_logits.shape)} and "
+            f"{list(negative_logits.shape)}"
+        )
+    if log_expected_counts is not None:
+        negative_logits = negative_logits - log_expected_counts
+    if valid is not None:
+        negative_logits = negative_logits.masked_fill(~valid, -torch.inf)
+    all_logits = torch.cat([positive_logits[:, None], negative_logits], dim=1)
+    return (torch.logsumexp(all_logits, dim=1) - positive_logits).mean()

@@ -1,0 +1,190 @@
+"""Semantic-aware negative sampling (ESANS, WWW 2025, arXiv 2502.16077, Figure 2c): easy and hard negatives from clusters.
+
+For a positive in primary cluster p and group (p, s):
+
+- easy: m_c other primary clusters q, each drawn with probability P(q | p) = softmax(-dist(c_p, c_q) / temperature),
+  then m_o distinct items in each;
+- hard: items of p outside (p, s), uniformly, with replacement;
+- items of (p, s) are never drawn: they are the likely false negatives.
+
+Nothing is drawn and thrown away. An easy cluster is one binary search in one sorted array for the whole table P. A hard
+negative is one integer below |p| - |p, s|, moved past the gap that the positive's own group leaves in its cluster's run.
+
+Shape legend: B positives, C = m_c easy clusters, M = m_o items in each, H hard negatives, K = K_p primary clusters.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esans_core.cluster_index import ClusterIndex
+
+_BITS = 32  # (32 random bits * n) >> 32 is uniform on 0..n-1 to within n / 2^32, and exact in int64 for n < 2^31
+_LARGEST_UNIFORM = 1.0 - 2.0**-30  # keeps p + u inside row p of the cumulative table after float64 rounding
+
+
+@dataclass(frozen=True)
+class SemanticNegatives:
+    """Draws for B positives. Where a mask is False the entries hold the positive itself and must not be used.
+
+    Attributes:
+        easy_BCM: int64 [B, m_c, m_o], items of other primary clusters; the m_o items of one cluster are distinct.
+        hard_BH: int64 [B, num_hard], items of the same primary and another secondary cluster.
+        easy_valid_B: bool [B], whether the positive has a cluster and another large enough cluster exists.
+        hard_valid_B: bool [B], whether the positive's primary cluster has a second group.
+    """
+
+    easy_BCM: Tensor
+    hard_BH: Tensor
+    easy_valid_B: Tensor
+    hard_valid_B: Tensor
+
+
+class SemanticNegativeSampler:
+    """Draws easy and hard negatives, and knows how often it draws which item.
+
+    Args:
+        index: the cluster index; the sampler lives on its device.
+        centroids: float [K_p, d], primary codes, for the distances between clusters.
+        num_easy_clusters: m_c, clusters drawn per positive (with replacement, so that proposals stay in closed form).
+        items_per_cluster: m_o, distinct items drawn in each; clusters with fewer items are never drawn as easy.
+        num_hard: hard negatives per positive.
+        easy_temperature: temperature of the softmax over negative Euclidean distances; the paper's is 1.
+
+    Raises:
+        ValueError: a count is negative, the temperature is not positive, or the centroids do not fit the index.
+    """
+
+    def __init__(
+        self,
+        index: ClusterIndex,
+        centroids: Tensor,
+        *,
+        num_easy_clusters: int = 2,
+        items_per_cluster: int = 5,
+        num_hard: int = 5,
+        easy_temperature: float = 1.0,
+    ) -> None:
+        if num_easy_clusters < 0 or num_hard < 0 or items_per_cluster < 1:
+            raise ValueError(
+                "num_easy_clusters and num_hard must be at least 0 and items_per_cluster at least 1, got "
+                f"{num_easy_clusters}, {num_hard}, {items_per_cluster}"
+            )
+        if easy_temperature <= 0:
+            raise ValueError(f"easy_temperature must be positive, got {easy_temperature}")
+        if centroids.dim() != 2 or len(centroids) != index.num_primary:
+            raise ValueError(f"centroids must be [{index.num_primary}, d] to fit the index, got {list(centroids.shape)}")
+        self.index = index
+        self.num_easy_clusters, self.items_per_cluster, self.num_hard = num_easy_clusters, items_per_cluster, num_hard
+        self._primary_sizes = index.primary_sizes
+        self._group_sizes = index.group_sizes
+        self._hard_pool_G = self._primary_sizes[index.group_primary] - self._group_sizes
+        self.cluster_probs_KK = _cluster_probabilities(
+            centroids.to(index.device), self._primary_sizes >= items_per_cluster, easy_temperature
+        )
+        rows = torch.arange(index.num_primary, dtype=torch.float64, device=index.device)
+        self._cumulative = (self.cluster_probs_KK.cumsum(1) + rows[:, None]).flatten()
+        self._row_has_easy_K = self.cluster_probs_KK.sum(1) > 0
+        per_item = num_easy_clusters * items_per_cluster / self._primary_sizes.clamp_min(1)
+        self._easy_rate_KK = (self.cluster_probs_KK * per_item).float()
+        self._hard_rate_G = torch.where(self._hard_pool_G > 0, num_hard / self._hard_pool_G.clamp_min(1), 0.0).float()
+
+    def sample(self, positives: Tensor, generator: torch.Generator | None = None) -> SemanticNegatives:
+        """Draw negatives for each positive.
+
+        Args:
+            positives: int64 [B], items on the index's device.
+            generator: source of randomness on that device; the same state gives the same draws.
+        """
+        group_B = self.index.group(positives)
+        clustered_B = group_B >= 0
+        group_B = group_B.clamp_min(0)
+        if len(self.index.group_primary) == 0:  # nothing is clustered: nothing to look up below
+            nothing = torch.zeros_like(positives, dtype=torch.bool)
+            return SemanticNegatives(
+                positives[:, None, None].expand(-1, self.num_easy_clusters, self.items_per_cluster),
+                positives[:, None].expand(-1, self.num_hard),
+                nothing,
+                nothing,
+            )
+        primary_B = self.index.group_primary[group_B]
+        easy_valid_B = clustered_B & self._row_has_easy_K[primary_B]
+        hard_valid_B = clustered_B & (self._hard_pool_G[group_B] > 0)
+        easy_BCM = self._sample_easy(primary_B, generator)
+        hard_BH = self._sample_hard(primary_B, group_B, generator)
+        return SemanticNegatives(
+            torch.where(easy_valid_B[:, None, None], easy_BCM, positives[:, None, None]),
+            torch.where(hard_valid_B[:, None], hard_BH, positives[:, None]),
+            easy_valid_B,
+            hard_valid_B,
+        )
+
+    def expected_counts(self, positives: Tensor, items: Tensor) -> Tensor:
+        """How many times each item is expected among the draws for each positive: easy and hard together, in closed form.
+
+        Per draw the proposal is P(q | p) / |q| for an easy item of cluster q and 1 / (|p| - |p, s|) for a hard one.
+
+        Args:
+            positives: int64 [B].
+            items: int64 [n] (the same for every positive) or [B, n].
+
+        Returns:
+            float32 [B, n]; zero for items that are never drawn for that positive.
+        """
+        if len(self.index.group_primary) == 0:
+            return torch.zeros(len(positives), items.shape[-1], device=items.device)
+        group_B1 = self.index.group(positives)[:, None]
+        group = self.index.group(items)
+        primary_B1 = self.index.group_primary[group_B1.clamp_min(0)]
+        primary = self.index.group_primary[group.clamp_min(0)]
+        if items.dim() == 1:
+            easy = self._easy_rate_KK[primary_B1[:, 0]].index_select(1, primary)
+        else:
+            easy = self._easy_rate_KK[primary_B1, primary]
+        is_hard = (primary == primary_B1) & (group != group_B1)
+        counts = torch.where(is_hard, self._hard_rate_G[group_B1.clamp_min(0)], easy)
+        return counts.masked_fill_((group < 0) | (group_B1 < 0), 0.0)
+
+    def _sample_easy(self, primary_B: Tensor, generator: torch.Generator | None) -> Tensor:
+        """m_c clusters per positive by inverse transform, then m_o distinct items in each (Floyd's algorithm)."""
+        shape = (len(primary_B), self.num_easy_clusters)
+        u = torch.rand(shape, generator=generator, device=self.index.device, dtype=torch.float64)
+        target = primary_B[:, None] + u.clamp_max_(_LARGEST_UNIFORM)
+        flat = torch.searchsorted(self._cumulative, target, right=True)
+        cluster_BC = flat.clamp_(max=self._cumulative.numel() - 1) % max(1, self.index.num_primary)
+        size_BC = self._primary_sizes[cluster_BC]
+        bits = self._random_bits((*shape, self.items_per_cluster), generator)
+        picked: list[Tensor] = []
+        for m in range(self.items_per_cluster):
+            last_BC = (size_BC - self.items_per_cluster + m).clamp_min(0)
+            rank_BC = (bits[..., m] * (last_BC + 1)) >> _BITS
+            for earlier in picked:
+                rank_BC = torch.where(rank_BC == earlier, last_BC, rank_BC)
+            picked.append(rank_BC)
+        rank_BCM = torch.stack(picked, dim=-1)
+        position = self.index.primary_offsets[cluster_BC][..., None] + rank_BCM
+        return self.index.order[position.clamp_(max=len(self.index.order) - 1)].long()
+
+    def _sample_hard(self, primary_B: Tensor, group_B: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A rank among the items of the primary cluster outside the group, moved past the group's run."""
+        bits = self._random_bits((len(group_B), self.num_hard), generator)
+        rank_BH = (bits * self._hard_pool_G[group_B][:, None]) >> _BITS
+        start_B = self.index.primary_offsets[primary_B]
+        gap_B = self.index.group_offsets[group_B] - start_B
+        rank_BH += torch.where(rank_BH >= gap_B[:, None], self._group_sizes[group_B][:, None], 0)
+        position = (start_B[:, None] + rank_BH).clamp_(max=len(self.index.order) - 1)
+        return self.index.order[position].long()
+
+    def _random_bits(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        return torch.randint(0, 2**_BITS, shape, generator=generator, device=self.index.device, dtype=torch.int64)
+
+
+def _cluster_probabilities(centroids: Tensor, drawable_K: Tensor, temperature: float) -> Tensor:
+    """float64 [K, K], row p = P(q | p): zero on the diagonal and for clusters that cannot be drawn; a zero row if none can."""
+    centroids = centroids.double()
+    score_KK = -torch.cdist(centroids, centroids, compute_mode="donot_use_mm_for_euclid_dist") / temperature
+    allowed_KK = drawable_K[None, :].expand_as(score_KK).clone()
+    allowed_KK.fill_diagonal_(False)
+    score_KK = score_KK.masked_fill(~allowed_KK, -torch.inf)
+    return torch.softmax(score_KK, dim=1).nan_to_num_(0.0)

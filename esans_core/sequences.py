@@ -1,0 +1,90 @@
+"""Behaviour sequences in flat form, and the history and target batches cut from them without a Python loop."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The events of U users, each user's oldest first; training events, then validation, then hold-out.
+
+    Attributes:
+        items: int64 [E], item rows of all users, user after user.
+        offsets: int64 [U + 1], run of each user in `items`.
+        num_train: int64 [U], training events of each user.
+        num_validation: int64 [U], validation events; what remains is the hold-out.
+    """
+
+    items: Tensor
+    offsets: Tensor
+    num_train: Tensor
+    num_validation: Tensor
+
+    def __post_init__(self) -> None:
+        lengths = self.offsets.diff()
+        if bool((self.num_train + self.num_validation > lengths).any()):
+            raise ValueError("a user's num_train + num_validation exceeds the length of the sequence")
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.num_train)
+
+    def training_targets(self, sample_fraction: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Every training event that has a history.
+
+        Args:
+            sample_fraction: share of users whose events are used.
+            seed: which users.
+
+        Returns:
+            users int64 [T] and positions int64 [T] in `items`; the history of a target is the user's run before it.
+        """
+        users = torch.repeat_interleave(torch.arange(self.num_users), self.num_train)
+        first = self.offsets[:-1][users]
+        rank = torch.arange(len(users)) - torch.repeat_interleave(self.num_train.cumsum(0) - self.num_train, self.num_train)
+        keep = rank >= 1
+        if sample_fraction < 1:
+            chosen = torch.rand(self.num_users, generator=torch.Generator().manual_seed(seed)) < sample_fraction
+            keep &= chosen[users]
+        return users[keep], (first + rank)[keep]
+
+    def histories(self, users: Tensor, ends: Tensor, max_history: int) -> Tensor:
+        """int64 [B, max_history]: each user's events before position `ends`, aligned to the right, -1 where there is none."""
+        columns = ends[:, None] + torch.arange(-max_history, 0)
+        inside = columns >= self.offsets[users][:, None]
+        return torch.where(inside, self.items[columns.clamp_min(0)], -1)
+
+    def evaluation_users(self, split: str) -> Tensor:
+        """int64: users with a training history and at least one event in `split` (validation or holdout)."""
+        start, end = self._bounds(split)
+        return torch.nonzero((end > start) & (self.num_train > 0)).flatten()
+
+    def known_ends(self, users: Tensor, split: str) -> Tensor:
+        """int64 [B]: position where each user's known past ends and `split` begins."""
+        return self._bounds(split)[0][users]
+
+    def relevant(self, users: Tensor, split: str) -> tuple[Tensor, Tensor]:
+        """The events of `split` as pairs: row int64 [P] in `users`, item int64 [P]."""
+        return self._pairs(users, *self._bounds(split))
+
+    def seen(self, users: Tensor, split: str) -> tuple[Tensor, Tensor]:
+        """All events before `split` as pairs: row int64 [P] in `users`, item int64 [P]."""
+        return self._pairs(users, self.offsets[:-1], self._bounds(split)[0])
+
+    def _bounds(self, split: str) -> tuple[Tensor, Tensor]:
+        start = self.offsets[:-1]
+        match split:
+            case "validation":
+                return start + self.num_train, start + self.num_train + self.num_validation
+            case "holdout":
+                return start + self.num_train + self.num_validation, self.offsets[1:]
+        raise ValueError(f"split must be 'validation' or 'holdout', got {split!r}")
+
+    def _pairs(self, users: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        start, count = start[users], (end - start)[users]
+        row = torch.repeat_interleave(torch.arange(len(users)), count)
+        within = torch.arange(len(row)) - torch.repeat_interleave(count.cumsum(0) - count, count)
+        return row, self.items[start[row] + within]

@@ -1,0 +1,195 @@
+"""Two towers (method: embedding-based retrieval): an item tower over id and content, a user tower that attends over history.
+
+Both give unit vectors in R^D; the score is their cosine. An item without a trained id (a new item) is served from its content
+through a shared "unknown" id, which training practises by hiding ids at random.
+
+Shape legend: B users, L history length, N items, F content features, D embedding dimension.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
+_MIN_STD = 1e-6
+
+
+class ItemInput(nn.Module):
+    """Sum of an id embedding and a projection of standardised content; what both towers read of an item.
+
+    Args:
+        content_NF: float32 [N, F], raw content features; NaN marks a missing view and becomes the mean.
+        known_N: bool [N], whether the item's own id may be used (it has training events).
+        dim: D.
+        id_dropout: chance that training hides an item's id.
+    """
+
+    def __init__(self, content_NF: Tensor, known_N: Tensor, dim: int, id_dropout: float = 0.1) -> None:
+        super().__init__()
+        num_items, num_features = content_NF.shape
+        present = ~content_NF.isnan()
+        count_F = present.sum(0).clamp_min(1)
+        mean_F = content_NF.nan_to_num(0.0).sum(0) / count_F
+        variance_F = ((content_NF - mean_F).nan_to_num(0.0) ** 2).sum(0) / count_F
+        self.register_buffer("content_mean", mean_F)
+        self.register_buffer("content_std", variance_F.sqrt().clamp_min(_MIN_STD))
+        self.register_buffer("content", self._standardise(content_NF))
+        self.register_buffer("known", known_N.clone())
+        self.id_embedding = nn.Embedding(num_items + 1, dim)  # the last row is the unknown id
+        nn.init.normal_(self.id_embedding.weight, std=dim**-0.5)
+        self.content_projection = nn.Linear(num_features, dim)
+        self.id_dropout = id_dropout
+
+    content: Tensor
+    content_mean: Tensor
+    content_std: Tensor
+    known: Tensor
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return len(self.known)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """int64 [...] -> float32 [..., D]. Never projects the content of more than N items, however many are asked for."""
+        if items.numel() > self.num_items:
+            return functional.embedding(items, self._encode(torch.arange(self.num_items, device=items.device)))
+        return self._encode(items)
+
+    def _encode(self, items: Tensor) -> Tensor:
+        known = self.known[items]
+        if self.training and self.id_dropout:
+            known = known & (torch.rand(items.shape, device=items.device) >= self.id_dropout)
+        ids = torch.where(known, items, self.num_items)
+        return self.id_embedding(ids) + self.content_projection(self.content[items])
+
+    def _standardise(self, content_NF: Tensor) -> Tensor:
+        return ((content_NF - self.content_mean) / self.content_std).nan_to_num(0.0)
+
+    def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "ItemInput":
+        """The same trained parameters over another catalogue.
+
+        Args:
+            rows: int64 [N'], row of each new item in this catalogue, -1 for an item this one has never seen.
+            content_NF: float32 [N', F], content of the new catalogue, from the same encoders.
+        """
+        if content_NF.shape[1] != len(self.content_mean):
+            raise ValueError(f"content has {content_NF.shape[1]} features, the trained towers expect {len(self.content_mean)}")
+        known = (rows >= 0) & self.known[rows.clamp_min(0)]
+        other = ItemInput(content_NF, known, self.id_embedding.embedding_dim, self.id_dropout)
+        other.content_mean, other.content_std = self.content_mean.clone(), self.content_std.clone()
+        other.content = other._standardise(content_NF)
+        other.content_projection.load_state_dict(self.content_projection.state_dict())
+        source = torch.cat([torch.where(known, rows, self.num_items), torch.tensor([self.num_items])])
+        with torch.no_grad():
+            other.id_embedding.weight.copy_(self.id_embedding.weight[source])
+        return other
+
+
+class ItemTower(nn.Module):
+    """V = normalise(x + MLP(x)) of an item input x."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [..., D] -> unit vectors [..., D]."""
+        return functional.normalize(x + self.mlp(x), dim=-1)
+
+
+class UserTower(nn.Module):
+    """Multi-head attention over the behaviour sequence, queried by its mean and its latest item.
+
+    Args:
+        dim: D.
+        num_heads: attention heads; each can follow one of the user's several tastes.
+        max_history: longest history, for the embeddings of recency.
+    """
+
+    def __init__(self, dim: int, num_heads: int, max_history: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim ({dim}) must be divisible by num_heads ({num_heads})")
+        self.num_heads, self.max_history = num_heads, max_history
+        self.recency = nn.Embedding(max_history, dim)
+        nn.init.normal_(self.recency.weight, std=0.02)
+        self.query = nn.Linear(2 * dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        """User embeddings.
+
+        Args:
+            x_BLD: float32 [B, L, D], item inputs of the history, oldest first, aligned to the right.
+            mask_BL: bool [B, L], True where there is an item. A user without any gets the embedding of an empty history.
+
+        Returns:
+            float32 [B, D], unit vectors.
+        """
+        B, L, D = x_BLD.shape
+        heads, width = self.num_heads, D // self.num_heads
+        weight_BL1 = mask_BL[..., None].to(x_BLD.dtype)
+        mean_BD = (x_BLD * weight_BL1).sum(1) / weight_BL1.sum(1).clamp_min(1.0)
+        latest_BD = x_BLD[:, -1] * weight_BL1[:, -1]
+        recency_LD = self.recency(torch.arange(L - 1, -1, -1, device=x_BLD.device))
+        query_BHW = self.query(torch.cat([mean_BD, latest_BD], dim=-1)).view(B, heads, width)
+        key_BLHW = self.key(x_BLD + recency_LD).view(B, L, heads, width)
+        value_BLHW = self.value(x_BLD).view(B, L, heads, width)
+        score_BHL = torch.einsum("bhw,blhw->bhl", query_BHW, key_BLHW) * width**-0.5
+        attention_BHL = score_BHL.masked_fill(~mask_BL[:, None], _NEGATIVE_LARGE).softmax(-1)
+        pooled_BD = torch.einsum("bhl,blhw->bhw", attention_BHL, value_BLHW).reshape(B, D)
+        pooled_BD = pooled_BD * mask_BL.any(1, keepdim=True)
+        return functional.normalize(mean_BD + self.mlp(torch.cat([pooled_BD, mean_BD], dim=-1)), dim=-1)
+
+
+class TwoTower(nn.Module):
+    """Item and user tower over one shared item input.
+
+    Args:
+        content_NF: float32 [N, F], content features, NaN where a view is missing.
+        known_N: bool [N], items with training events.
+        dim: D, output dimension.
+        num_heads: heads of the user tower.
+        max_history: L, longest history.
+        id_dropout: chance that training hides an item's id.
+    """
+
+    def __init__(
+        self, content_NF: Tensor, known_N: Tensor, *, dim: int, num_heads: int, max_history: int, id_dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout)
+        self.item_tower = ItemTower(dim)
+        self.user_tower = UserTower(dim, num_heads, max_history)
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self.item_input.num_items
+
+    def encode_items(self, items: Tensor) -> Tensor:
+        """int64 [...] item rows -> float32 [..., D], unit vectors."""
+        return self.item_tower(self.item_input(items))
+
+    def encode_users(self, history_BL: Tensor) -> Tensor:
+        """int64 [B, L] item rows, oldest first, aligned to the right, padded with -1 -> float32 [B, D], unit vectors."""
+        return self.user_tower(self.item_input(history_BL.clamp_min(0)), history_BL >= 0)
+
+    def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "TwoTower":
+        """The same trained towers over another catalogue; see `ItemInput.for_catalogue`."""
+        reference = self.item_input
+        other = TwoTower(
+            content_NF,
+            torch.zeros(len(rows), dtype=torch.bool),
+            dim=reference.id_embedding.embedding_dim,
+            num_heads=self.user_tower.num_heads,
+            max_history=self.user_tower.max_history,
+            id_dropout=reference.id_dropout,
+        )
+        other.item_input = reference.for_catalogue(rows, content_NF)
+        other.item_tower.load_state_dict(self.item_tower.state_dict())
+        other.user_tower.load_state_dict(self.user_tower.state_dict())
+        return other.train(self.training)

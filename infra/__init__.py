@@ -1,0 +1,1 @@
+"""How the pipeline runs: the local stack behind `make run`, and checks of the machine."""

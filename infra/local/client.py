@@ -1,0 +1,127 @@
+"""The few calls of Airflow's public REST API that a local run needs."""
+
+import datetime as dt
+import time
+from typing import Any
+
+import requests
+
+from infra.local.environment import USER
+
+DAG_ID = "esans_daily_retraining"
+_TIMEOUT = 30.0
+_ATTEMPTS = 4
+
+
+class ApiError(RuntimeError):
+    """The api-server refused a call; the message is its own."""
+
+
+class AirflowClient:
+    """Calls to one api-server, about one DAG.
+
+    Args:
+        url: address of the api-server, without a path.
+        password: of the user `admin`.
+    """
+
+    def __init__(self, url: str, password: str) -> None:
+        self._url, self._password = url, password
+        self._session = requests.Session()
+        self._session.trust_env = False  # loopback never goes through a proxy
+
+    def health(self) -> dict[str, str | None]:
+        """State of each component ('healthy' or not); empty while the api-server does not answer."""
+        try:
+            answer = self._session.get(f"{self._url}/api/v2/monitor/health", timeout=5)
+            answer.raise_for_status()
+        except requests.RequestException:
+            return {}
+        return {name: part.get("status") for name, part in answer.json().items()}
+
+    def dag(self) -> dict[str, Any] | None:
+        """The DAG as the api-server knows it, or None while it does not."""
+        try:
+            return self._call("GET", "")
+        except ApiError:
+            return None
+
+    def import_errors(self) -> list[str]:
+        """Why DAG files could not be imported."""
+        return [error["stack_trace"] for error in self._call("GET", "/api/v2/importErrors")["import_errors"]]
+
+    def unpause(self) -> None:
+        """Let the scheduler work on the DAG."""
+        self._call("PATCH", "", json={"is_paused": False})
+
+    def runs(self, *, date: dt.date | None = None, unfinished: bool = False) -> list[dict[str, Any]]:
+        """DAG runs, of one logical date or all; only those that have not ended, if asked."""
+        params: dict[str, Any] = {"limit": 100}
+        if date is not None:
+            params |= {"logical_date_gte": _midnight(date), "logical_date_lte": _midnight(date)}
+        if unfinished:
+            params["state"] = ["queued", "running"]
+        return self._call("GET", "/dagRuns", params=params)["dag_runs"]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """One DAG run."""
+        return self._call("GET", f"/dagRuns/{run_id}")
+
+    def trigger(self, run_id: str, date: dt.date, conf: dict[str, Any]) -> None:
+        """Start a new run; raises `ApiError` with the reason when Airflow refuses the conf."""
+        self._call("POST", "/dagRuns", json={"dag_run_id": run_id, "logical_date": _midnight(date), "conf": conf})
+
+    def clear(self, run_id: str) -> None:
+        """Run every task of an existing run again."""
+        body = {"dry_run": False, "only_failed": False, "run_on_latest_version": True}
+        self._call("POST", f"/dagRuns/{run_id}/clear", json=body)
+
+    def fail(self, run_id: str) -> None:
+        """Mark a run as failed, which ends its tasks."""
+        self._call("PATCH", f"/dagRuns/{run_id}", json={"state": "failed"})
+
+    def delete(self, run_id: str) -> None:
+        """Forget a finished run."""
+        self._call("DELETE", f"/dagRuns/{run_id}")
+
+    def task_instances(self, run_id: str) -> list[dict[str, Any]]:
+        """The tasks of a run with their states."""
+        return self._call("GET", f"/dagRuns/{run_id}/taskInstances", params={"limit": 100})["task_instances"]
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        url = self._url + (path if path.startswith("/api/") else f"/api/v2/dags/{DAG_ID}{path}")
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                answer = self._session.request(method, url, timeout=_TIMEOUT, **arguments)
+            except requests.ConnectionError:
+                if attempt == _ATTEMPTS:
+                    raise
+                time.sleep(attempt)
+                continue
+            if answer.status_code == requests.codes.unauthorized:
+                self._log_in()
+            elif answer.status_code >= 500 and method == "GET" and attempt < _ATTEMPTS:
+                time.sleep(attempt)  # SQLite was locked for longer than its time-out
+            elif not answer.ok:
+                raise ApiError(f"{method} {url}: {answer.status_code} {_detail(answer)}")
+            else:
+                return answer.json() if answer.content else None
+        raise ApiError(f"{method} {url}: no answer after {_ATTEMPTS} attempts")
+
+    def _log_in(self) -> None:
+        body = {"username": USER, "password": self._password}
+        answer = self._session.post(f"{self._url}/auth/token", json=body, timeout=_TIMEOUT)
+        if not answer.ok:
+            raise ApiError(f"the api-server refused the login: {answer.status_code} {_detail(answer)}")
+        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+
+def _midnight(date: dt.date) -> str:
+    return f"{date.isoformat()}T00:00:00Z"
+
+
+def _detail(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError):
+        return answer.text[:500]

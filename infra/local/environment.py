@@ -1,0 +1,101 @@
+"""What Airflow and the jobs are told through their environment when they run on one machine."""
+
+import json
+import os
+import secrets
+import sys
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+USER = "admin"
+# Every process of a stack carries its home under this name, so that the stack can find them all again to stop them.
+MARKER = "ESANS_LOCAL_STACK"
+
+
+def load_secrets(folder: Path) -> dict[str, str]:
+    """The keys and the password of one home: made once, kept in `<folder>/secrets.json`, readable by the owner alone."""
+    path = folder / "secrets.json"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        values = {
+            "fernet_key": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "jwt_secret": secrets.token_hex(64),
+            "session_key": secrets.token_hex(32),
+            "password": secrets.token_urlsafe(18),
+        }
+        _write_private(path, values)
+        _write_private(folder / "passwords.json", {USER: values["password"]})
+    return json.loads(path.read_text())
+
+
+def stack_environment(
+    home: Path, port: int, *, spark_master: str | None = None, inherited: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of every component, and through them of every job.
+
+    Args:
+        home: the pipeline's home folder, absolute; Airflow lives in `<home>/airflow`.
+        port: loopback port of the api-server.
+        spark_master: Spark master of the connection `spark_default`; None keeps an `AIRFLOW_CONN_SPARK_DEFAULT` that is
+            set already, or takes `local[*]`.
+        inherited: the environment to start from, this process's own unless given.
+    """
+    folder, url = home / "airflow", f"http://127.0.0.1:{port}"
+    keys = load_secrets(folder)
+    start = dict(os.environ if inherited is None else inherited)
+    # Another Airflow's configuration in the caller's shell must not reach this one.
+    kept = {name: value for name, value in start.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_CONFIG"))}
+    spark = json.dumps({"conn_type": "spark", "host": spark_master or "local[*]"})
+    if spark_master is None:
+        spark = start.get("AIRFLOW_CONN_SPARK_DEFAULT", spark)
+    airflow = {
+        "CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "2",
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
+        "CORE__FERNET_KEY": keys["fernet_key"],
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(port),
+        "API__BASE_URL": url,
+        "API__SECRET_KEY": keys["session_key"],
+        "API_AUTH__JWT_SECRET": keys["jwt_secret"],
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60",
+        "LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
+        "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        **kept,
+        **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
+        MARKER: str(home),
+        "AIRFLOW_HOME": str(folder),
+        "AIRFLOW_CONN_SPARK_DEFAULT": spark,
+        "ESANS_HOME": str(home),
+        "ESANS_SCHEDULE": "",  # only the run that was asked for starts
+        "PATH": os.pathsep.join([bin_folder, *filter(None, [start.get("PATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [start.get("PYTHONPATH")])]),
+        "PYTHONUNBUFFERED": "1",
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        # A proxy in the caller's shell must not stand between the components.
+        "NO_PROXY": ",".join(filter(None, [start.get("NO_PROXY"), "127.0.0.1,localhost"])),
+        "no_proxy": ",".join(filter(None, [start.get("no_proxy"), "127.0.0.1,localhost"])),
+        "SPT_NOENV": "1",  # setproctitle would write over the environment, and with it over MARKER
+    }
+
+
+def _write_private(path: Path, values: Mapping[str, str]) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        json.dump(values, stream)

@@ -1,0 +1,106 @@
+"""Finding, measuring and ending the processes of a stack, and the lock that keeps two stacks of one home apart."""
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from infra.local.environment import MARKER
+
+_GRACE_SECONDS = 8.0
+_SAMPLE_SECONDS = 2.0
+
+
+class StackError(RuntimeError):
+    """The local stack cannot start or go on; the message says why and what to do."""
+
+
+@contextmanager
+def exclusive(home: Path) -> Iterator[None]:
+    """Hold the lock of a home; the kernel drops it with the process, so a killed run leaves nothing to clean up.
+
+    Raises:
+        StackError: another process holds it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            owner = stream.read().strip() or "unknown"
+            raise StackError(
+                f"another run (process {owner}) is working in {home}. Wait for it, stop it with `kill {owner}`, "
+                "or use another home (--home)."
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def stack_processes(home: Path) -> list[psutil.Process]:
+    """Every process started by a stack of this home, whoever its parent is now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARKER) == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:  # gone meanwhile, or another user's
+            continue
+    return found
+
+
+def end_processes(home: Path) -> int:
+    """End every process of the stacks of this home: ask first, then kill. Returns how many there were."""
+    first = alive = stack_processes(home)
+    for process in alive:
+        _send(process, kill=False)
+    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+    while alive := stack_processes(home):  # a process may have been forked while its parent was told to end
+        for process in alive:
+            _send(process, kill=True)
+        psutil.wait_procs(alive, timeout=1)
+    return len(first)
+
+
+class PeakMemory:
+    """Largest memory of this process and all below it while the block runs; shared pages count once (PSS)."""
+
+    def __init__(self) -> None:
+        self.megabytes = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._done.wait(_SAMPLE_SECONDS):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            self.megabytes = max(self.megabytes, total // 2**20)
+
+
+def _send(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        if kill:
+            process.kill()
+        else:
+            process.terminate()
+    except psutil.NoSuchProcess:
+        pass

@@ -1,0 +1,162 @@
+"""`make run`: one logical date of the pipeline, run by a real Airflow that is started for it and stopped after it."""
+
+import argparse
+import datetime as dt
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+
+from infra.local.client import ApiError
+from infra.local.environment import REPOSITORY
+from infra.local.processes import PeakMemory, StackError
+from infra.local.progress import RunResult
+from infra.local.source import last_event_date, local_path
+from infra.local.stack import LocalStack
+from jobs.errors import EXIT_BAD_DATA, DataError
+from jobs.lake import write_json
+from jobs.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
+
+_MARK = "home.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be run."""
+
+    home: Path
+    date: dt.date
+    conf: dict[str, Any]
+    spark_master: str | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one date; returns the exit status: 0 done, 65 bad data or settings, 1 anything else, 128+n on signal n."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        plan = make_plan(_arguments(argv), today=dt.datetime.now(dt.UTC).date())
+        return _run(plan)
+    except DataError as error:
+        _say(f"cannot run: {error}")
+        return EXIT_BAD_DATA
+    except (StackError, ApiError) as error:
+        _say(f"cannot run: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted: everything is stopped; running the same command again starts over")
+        return 128 + signal.SIGINT
+
+
+def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
+    """Home, date and conf of a run, everything checked that can be checked before anything is started.
+
+    Raises:
+        DataError: a setting, the date or the source cannot be used.
+    """
+    given = dict(_assignment(text) for text in arguments.set)
+    if arguments.data:
+        given["data.source"] = arguments.data
+    if arguments.date:
+        given["date"] = arguments.date
+    try:
+        settings = PipelineSettings(**nest(given))
+    except ValidationError as error:
+        raise DataError(
+            f"settings refused: {explain(error)}.", remedy="`python -m jobs.prepare --help` lists every setting."
+        ) from error
+    source = settings.data.source
+    if source != EMBEDDED:
+        source = str(local_path(source))
+        given["data.source"] = source
+    if source == EMBEDDED or "date" in given:
+        date = settings.date
+    else:
+        date = last_event_date(source, settings.data.timestamp_unit, today=today)
+    if date > today:
+        raise DataError(f"the logical date {date} lies in the future.", remedy="choose a date whose day has begun.")
+    values = settings.flat() | {"data.source": source}
+    conf = {name: values[name] for name in sorted(given) if name not in ("date", "home", "spark.master")}
+    home = Path(arguments.home) if arguments.home else REPOSITORY / "var" / workspace_name(source)
+    return Plan(home.expanduser().resolve(), date, conf, settings.spark.master if "spark.master" in given else None)
+
+
+def claim_home(home: Path, source: str) -> None:
+    """Tie a home to its source, so that the champions and features of two catalogues never mix.
+
+    Raises:
+        DataError: the home belongs to another source.
+    """
+    mark = home / _MARK
+    owner = json.loads(mark.read_text())["source"] if mark.exists() else source
+    if owner != source:
+        raise DataError(
+            f"belongs to the source {owner}, not {source}.", file=home, remedy="give each source a home of its own (--home)."
+        )
+    write_json(mark, {"source": source})
+
+
+def _run(plan: Plan) -> int:
+    claim_home(plan.home, plan.conf.get("data.source", EMBEDDED))
+    _say(f"esans_daily_retraining for {plan.date}, home {plan.home}")
+    for name, value in plan.conf.items():
+        _say(f"  {name} = {value}")
+    with PeakMemory() as memory:
+        with LocalStack(plan.home, spark_master=plan.spark_master, say=_say) as stack:
+            result = stack.run(plan.date, plan.conf)
+        _say("Airflow is stopped")
+    run_dir = plan.home / "runs" / plan.date.isoformat()
+    if result.success:
+        _print_summary(run_dir)
+    _say(f"{'done' if result.success else 'FAILED'} in {result.seconds / 60:.1f} min, peak memory {memory.megabytes} MB")
+    return 0 if result.success else _explain_failure(result)
+
+
+def _print_summary(run_dir: Path) -> None:
+    from jobs.report.summary import format_summary  # draws in the plotting libraries, which nothing before needs
+
+    _say(format_summary(json.loads((run_dir / "summary.json").read_text())))
+
+
+def _explain_failure(result: RunResult) -> int:
+    for failure in result.failures:
+        _say(f"\nstep {failure.step} failed: {failure.message}\n  log: {failure.log}")
+    if not result.failures:
+        _say("the run failed without a failed step (it may have been stopped from outside)")
+    bad_data = any(failure.bad_data for failure in result.failures)
+    return EXIT_BAD_DATA if bad_data else 1
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infra.local.run", description=__doc__)
+    parser.add_argument("--data", metavar="FOLDER", help="folder with your tables, or 'embedded' (default)")
+    parser.add_argument("--date", metavar="YYYY-MM-DD", help="logical date; default: the last day of the log")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="training.epochs=3 ...")
+    parser.add_argument("--home", metavar="FOLDER", help="where everything is kept; default: var/<name of the source>")
+    return parser.parse_args(argv)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise DataError(f"cannot read the setting '{text}'.", remedy="write it as NAME=VALUE, such as training.epochs=3.")
+    return name, value
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

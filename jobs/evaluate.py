@@ -1,0 +1,181 @@
+"""Challenger, champion and baseline on the same hold-out, ranked over the full catalogue; and what the samplers really drew."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from esans_core.evaluation import RetrievalResult, evaluate, retrieve
+from esans_core.sampler import SemanticNegativeSampler
+from esans_core.towers import TwoTower
+from jobs.errors import DataError
+from jobs.lake import Lake, write_json
+from jobs.model_store import load_towers
+from jobs.registry.versions import download_version, incumbent_version
+from jobs.runtime import run_job
+from jobs.settings import PipelineSettings
+from jobs.training_data import TrainingData, load_training_data
+from jobs.truth import HiddenTruth
+
+log = logging.getLogger(__name__)
+_HEAD_SHARE = 0.2  # the most popular fifth of the catalogue is the head, the rest with any event the tail
+_SAMPLED_POSITIVES = 4096  # training events over which the samplers' false negatives are counted
+
+
+def run(settings: PipelineSettings) -> dict[str, Any]:
+    """Evaluate the day's models; publish per-user metrics and `metrics.json`."""
+    lake = Lake.of(settings)
+    data = load_training_data(settings)
+    if len(data.sequences.evaluation_users("holdout")) == 0:
+        raise DataError(
+            "no user has both a training history and a hold-out event.",
+            file=lake.path("sequences", settings.date),
+            remedy="bring more days of events, or change ingest.split and ingest.holdout_days.",
+        )
+    models: dict[str, TwoTower] = {}
+    for role in ("challenger", "baseline"):
+        models[role] = load_towers(lake.path(role, settings.date))[0]
+    incumbent = incumbent_version(settings)
+    note = None
+    if incumbent is not None:
+        folder = download_version(incumbent, settings)
+        models["champion"], note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data)
+        if models["champion"] is None:
+            del models["champion"]
+            log.warning("champion version %s cannot be compared: %s", incumbent.version, note)
+    slices = catalogue_slices(data.num_train)
+    metrics: dict[str, Any] = {}
+    frames = []
+    users = data.sequences.evaluation_users("holdout")
+    for name, model in models.items():
+        result = evaluate(model, data.sequences, "holdout", slices=slices)
+        metrics[name] = summarise(result, model)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "model": name,
+                    "user_index": result.users.numpy(),
+                    "num_relevant": result.num_relevant.numpy(),
+                    "recall_50": result.recall[50].numpy(),
+                    "recall_200": result.recall[200].numpy(),
+                    "ndcg_50": result.ndcg[50].numpy(),
+                }
+            )
+        )
+        log.info("%s: recall@50 %.4f, recall@200 %.4f", name, metrics[name]["recall_50"], metrics[name]["recall_200"])
+    with lake.write("evaluation", settings, inputs=("challenger", "baseline", "sequences", "items")) as table:
+        table.path.mkdir()
+        pd.concat(frames, ignore_index=True).to_parquet(table.path / "part-0.parquet", index=False)
+    truth = HiddenTruth.load(settings)
+    report = {
+        "users": len(users),
+        "models": {"champion": None} | metrics,
+        "popularity": popularity_recall(data, users),
+        "incumbent_version": None if incumbent is None else incumbent.version,
+        "incumbent_note": note,
+        "false_negative_rate": None if truth is None else false_negative_rates(settings, data, truth),
+        "clusters_vs_truth": None
+        if truth is None
+        else truth.cluster_agreement(lake.read_pandas("clusters", settings.date, ["item_index", "primary", "secondary"])),
+    }
+    write_json(settings.run_dir / "metrics.json", report)
+    return {name: round(values["recall_50"], 4) for name, values in metrics.items()}
+
+
+def champion_on_catalogue(champion: Path, challenger: Path, data: TrainingData) -> tuple[TwoTower | None, str | None]:
+    """The champion's towers over today's items, or None and the reason why its features are not today's."""
+    model, meta, ids = load_towers(champion)
+    today = load_towers(challenger)[1]
+    if meta.get("encoders") != today.get("encoders"):
+        return None, f"it was trained on features of other encoders ({meta.get('encoders')}, today {today.get('encoders')})"
+    row_of = {item_id: row for row, item_id in enumerate(ids)}
+    rows = torch.tensor([row_of.get(item_id, -1) for item_id in data.item_ids])
+    return model.for_catalogue(rows, data.content), None
+
+
+def catalogue_slices(num_train: Tensor) -> dict[str, Tensor]:
+    """head: the most popular fifth; tail: the other items with training events; new: items without any. bool [N] each."""
+    threshold_rank = max(1, int(len(num_train) * _HEAD_SHARE))
+    head = torch.zeros(len(num_train), dtype=torch.bool)
+    head[num_train.argsort(descending=True, stable=True)[:threshold_rank]] = True
+    head &= num_train > 0
+    return {"head": head, "tail": ~head & (num_train > 0), "new": num_train == 0}
+
+
+@torch.no_grad()
+def summarise(result: RetrievalResult, model: TwoTower) -> dict[str, Any]:
+    """Means over users, coverage of the catalogue, and health of the item embeddings."""
+    embeddings = model.encode_items(torch.arange(model.num_items))
+    slices = {
+        f"{'new_item' if name == 'new' else name}_recall_50": _mean(values) for name, values in result.slice_recall.items()
+    }
+    return {
+        "recall_50": _mean(result.recall[50]),
+        "recall_200": _mean(result.recall[200]),
+        "ndcg_50": _mean(result.ndcg[50]),
+        **slices,
+        "coverage_50": len(result.top[:, :50].unique()) / model.num_items,
+        "embedding_norm_mean": float(embeddings.norm(dim=1).mean()),
+        "embedding_std": float(embeddings.std(dim=0).mean()),
+        "finite": bool(embeddings.isfinite().all()),
+    }
+
+
+def popularity_recall(data: TrainingData, users: Tensor) -> dict[str, float]:
+    """Recall of recommending everyone the most popular unseen items: what a model must beat to be worth anything."""
+    totals = {50: 0.0, 200: 0.0}
+    for block in users.split(512):
+        top = retrieve(torch.ones(len(block), 1), data.num_train.float()[:, None], data.sequences.seen(block, "holdout"), 200)
+        relevant = torch.zeros(len(block), len(data.num_train), dtype=torch.bool)
+        relevant[data.sequences.relevant(block, "holdout")] = True
+        hits = relevant.gather(1, top)
+        for k in totals:
+            totals[k] += float((hits[:, :k].sum(1) / relevant.sum(1)).sum())
+    return {f"recall_{k}": total / len(users) for k, total in totals.items()}
+
+
+def false_negative_rates(settings: PipelineSettings, data: TrainingData, truth: HiddenTruth) -> dict[str, float | None]:
+    """Share of drawn negatives that the user would in truth like, by sampler, over a fixed sample of training events."""
+    generator = torch.Generator().manual_seed(settings.training.seed)
+    users, positions = data.sequences.training_targets()
+    chosen = torch.randperm(len(users), generator=generator)[:_SAMPLED_POSITIVES]
+    users, positives = users[chosen], data.sequences.items[positions[chosen]]
+    sampling = settings.sampling
+    sampler = SemanticNegativeSampler(
+        data.index,
+        data.centroids,
+        num_easy_clusters=max(1, sampling.num_easy_clusters),
+        items_per_cluster=sampling.items_per_cluster,
+        num_hard=max(1, sampling.num_hard),
+        easy_temperature=sampling.easy_temperature,
+    )
+    draws = sampler.sample(positives, generator)
+    group = data.index.group(positives)
+    in_group = data.index.group_offsets[group.clamp_min(0)][:, None]
+    ranks = (torch.rand(len(positives), 5, generator=generator) * data.index.group_sizes[group.clamp_min(0)][:, None]).long()
+    drawn: Mapping[str, tuple[Tensor, Tensor]] = {
+        "uniform": (torch.randint(len(data.item_ids), (len(users), 20), generator=generator), torch.ones(len(users)) > 0),
+        "in_batch": (positives[torch.randint(len(users), (len(users), 20), generator=generator)], torch.ones(len(users)) > 0),
+        "easy": (draws.easy_BCM.flatten(1), draws.easy_valid_B),
+        "hard": (draws.hard_BH, draws.hard_valid_B),
+        "same_cluster": (data.index.order[in_group + ranks].long(), group >= 0),
+    }
+    rates: dict[str, float | None] = {}
+    for name, (items, valid) in drawn.items():
+        usable = valid[:, None] & (items != positives[:, None])
+        wrong = torch.from_numpy(truth.false_negative_mask(users.numpy(), items.numpy()))
+        rates[name] = float((wrong & usable).sum() / usable.sum()) if bool(usable.any()) else None
+    return rates
+
+
+def _mean(values: Tensor) -> float | None:
+    present = values[~values.isnan()]
+    return float(present.mean()) if len(present) else None
+
+
+if __name__ == "__main__":
+    run_job("evaluate", run)

@@ -1,0 +1,171 @@
+"""Ingest: clean the log and the catalogue, number users and items, split in time, count popularity."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from jobs.cleaning import clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.errors import DataError
+from jobs.lake import Lake
+from jobs.runtime import run_job
+from jobs.settings import PipelineSettings
+from jobs.source import Source, named_read_errors, read_source
+from jobs.spark import spark_session
+from jobs.spark_tables import write_table
+from jobs.splitting import SplitChoice, assign_split, choose_split
+
+_SPLITS = ("train", "validation", "holdout")
+
+
+def run(settings: PipelineSettings) -> dict[str, Any]:
+    """Publish `items`, `users`, `interactions` and `quarantine` of the logical date.
+
+    Raises:
+        DataError: the source cannot be used, too many rows had to be set aside, the catalogue is too small for the
+            clusters asked for, or a split has no events. Nothing is published then.
+    """
+    with spark_session(settings, "ingest") as spark:
+        source = read_source(spark, settings)
+        with named_read_errors(source.folder):
+            return _ingest(spark, source, settings)
+
+
+def _ingest(spark: SparkSession, source: Source, settings: PipelineSettings) -> dict[str, Any]:
+    items, item_rejects = clean_items(source)
+    items = items.persist()
+    _check_catalogue(items.count(), source.files["items"], settings)
+    events = clean_events(source, items, settings).persist()
+    fates = {row["fate"]: row["count"] for row in events.where("fate is not null").groupBy("fate").count().collect()}
+
+    quarantine = event_quarantine(events).unionByName(item_rejects)
+    image_rejects = image_quarantine(source)
+    if image_rejects is not None:
+        quarantine = quarantine.unionByName(image_rejects)
+    quarantine = quarantine.persist()
+    rows_read = {
+        "interactions": events.count() - fates.get("later_than_date", 0),
+        "items": source.items.select("item_id").count(),
+        "images": source.images.select("item_id").count() if source.images is not None else 0,
+    }
+    rejected = _check_rejected(quarantine, rows_read, source, settings)
+
+    kept = events.where("fate = 'kept'").select("user_id", "item_id", "item_index", "timestamp").persist()
+    choice, previous = _choose(kept, settings)
+    split = assign_split(kept, choice.method, settings)
+    users = _users(split).persist()
+    interactions = split.join(users.select("user_id", "user_index"), "user_id").select(
+        "user_index", "item_index", "timestamp", "split"
+    )
+    interactions = interactions.persist()
+    span = interactions.agg(F.min("timestamp"), F.max("timestamp")).first()
+    sizes = {row["split"]: row["count"] for row in interactions.groupBy("split").count().collect()}
+    _check_split(sizes, choice, source, settings)
+    popularity = interactions.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
+    catalogue = items.join(popularity, "item_index", "left").select(
+        "item_index",
+        "item_id",
+        "title",
+        "text",
+        "image_path",
+        F.coalesce("num_train", F.lit(0).cast("bigint")).alias("num_train"),
+    )
+
+    summary: dict[str, Any] = {
+        "rows_read": rows_read,
+        "items": items.count(),
+        "users": users.count(),
+        "events": {name: sizes.get(name, 0) for name in _SPLITS},
+        "not_used": {name: count for name, count in sorted(fates.items()) if name != "kept"},
+        "rejected": rejected,
+        "first_timestamp": span[0] if span else None,
+        "last_timestamp": span[1] if span else None,
+        "split": choice.method,
+        "split_reason": choice.reason,
+        "previous_split": previous,
+    }
+    digests, lake = source.digests(), Lake.of(settings)
+    for table, frame, by in (
+        ("items", catalogue, ["item_index"]),
+        ("users", users, ["user_index"]),
+        ("interactions", interactions, ["user_index", "timestamp", "item_index"]),
+        ("quarantine", quarantine, ["table", "reason", "key"]),
+    ):
+        with lake.write(table, settings, extra_inputs=digests) as pending:
+            write_table(frame, pending, by=by)
+            pending.stats |= summary
+    for frame in (items, events, quarantine, kept, users, interactions):
+        frame.unpersist()
+    return summary
+
+
+def _users(split: DataFrame) -> DataFrame:
+    """user_index int64 (0.. in ascending order of user_id), user_id, num_train, num_validation, num_holdout int64."""
+    counts = split.groupBy("user_id").agg(*(F.count_if(F.col("split") == name).alias(f"num_{name}") for name in _SPLITS))
+    index = F.row_number().over(Window.orderBy("user_id")).cast("bigint") - 1
+    return counts.select(index.alias("user_index"), "user_id", *(f"num_{name}" for name in _SPLITS))
+
+
+def _choose(kept: DataFrame, settings: PipelineSettings) -> tuple[SplitChoice, str | None]:
+    lake = Lake.of(settings)
+    date = lake.previous_date("interactions", settings.date)
+    previous = lake.manifest("interactions", date)["stats"].get("split") if date else None
+    return choose_split(kept, settings, previous), previous
+
+
+def _check_catalogue(num_items: int, file: Path, settings: PipelineSettings) -> None:
+    clusters = settings.clusters
+    needed = clusters.num_primary * clusters.min_cluster_size
+    if num_items < needed:
+        raise DataError(
+            f"the catalogue has {num_items} items; {clusters.num_primary} clusters of at least {clusters.min_cluster_size} "
+            f"need {needed}.",
+            file=file,
+            remedy=f"set clusters.num_primary to {max(num_items // clusters.min_cluster_size, 2)} or less.",
+        )
+
+
+def _check_rejected(
+    quarantine: DataFrame, rows_read: dict[str, int], source: Source, settings: PipelineSettings
+) -> dict[str, dict[str, int]]:
+    """Rejected rows by table and reason; raises when a table lost more than `data.max_rejected_fraction` of its rows."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in quarantine.groupBy("table", "reason").count().collect():
+        counts[row["table"]][row["reason"]] = row["count"]
+    limit = settings.data.max_rejected_fraction
+    for table, reasons in sorted(counts.items()):
+        share = reasons.total() / rows_read[table]
+        if share <= limit:
+            continue
+        worst = reasons.most_common(1)[0][0]
+        examples = quarantine.where((F.col("table") == table) & (F.col("reason") == worst)).orderBy("key").limit(5).collect()
+        raise DataError(
+            f"{reasons.total()} of {rows_read[table]} rows ({share:.1%}) cannot be used, more than the {limit:.1%} allowed: "
+            + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            + f". Examples of {worst}: "
+            + ", ".join(f"{row['key']} ({row['column']} = {row['value']})" for row in examples)
+            + ".",
+            file=source.files[table],
+            column=examples[0]["column"],
+            rows=[row["key"] for row in examples],
+            remedy="correct the export, or raise data.max_rejected_fraction if these rows may be lost."
+            + (" For bot_user, see also ingest.max_events_per_user_day." if worst == "bot_user" else ""),
+        )
+    return {table: dict(sorted(reasons.items())) for table, reasons in sorted(counts.items())}
+
+
+def _check_split(sizes: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings) -> None:
+    for name in ("train", "holdout"):
+        if not sizes.get(name):
+            other = "per_user_tail" if choice.method == "window" else "window"
+            raise DataError(
+                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}.",
+                file=source.files["interactions"],
+                remedy=f"set ingest.split to {other}, change ingest.holdout_days, or choose a date after a longer log.",
+            )
+
+
+if __name__ == "__main__":
+    run_job("ingest", run)

@@ -1,0 +1,64 @@
+"""The pictures of the catalogue, wherever the source keeps them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.source import Source, first_rows
+
+# No product picture is this large; a path to a disk image or a video must not be pulled into a worker.
+MAX_IMAGE_BYTES = 64 * 2**20
+
+
+def read_images(source: Source) -> DataFrame:
+    """Encoded picture of each catalogue item: the images table goes before `items.image`, that before `items.image_path`.
+
+    Returns:
+        One row for each item id: item_id string, image binary (null when there is none), status string: `ok`, `missing`
+        (nothing given, or the file is not there), `unreadable` (zero bytes, or more than `MAX_IMAGE_BYTES`). Whether
+        the bytes are a picture shows only when they are decoded.
+    """
+    pictures = first_rows(source.items.select("item_id", "image", "image_path", "source_row")).drop("source_row")
+    if source.images is not None:
+        own = first_rows(source.images).select("item_id", F.col("image").alias("own_image"))
+        pictures = pictures.join(own, "item_id", "left").withColumn("image", F.coalesce("own_image", "image"))
+    path = F.when(F.col("image").isNull(), F.col("image_path"))
+    size = F.octet_length("image")
+    return (
+        pictures.select("item_id", F.coalesce("image", _file_reader(source.folder)(path)).alias("image"))
+        .withColumn(
+            "status",
+            F.when(F.col("image").isNull(), "missing")
+            .when((size == 0) | (size > MAX_IMAGE_BYTES), "unreadable")
+            .otherwise("ok"),
+        )
+        .withColumn("image", F.when(F.col("status") == "ok", F.col("image")))
+    )
+
+
+def read_file(folder: Path, given: str | None) -> bytes | None:
+    """Content of a picture by path or file:// URI; None if there is no such ordinary file, empty if it is too large."""
+    if not given:
+        return None
+    parsed = urlparse(given)
+    if "://" in given and (parsed.scheme != "file" or parsed.netloc not in ("", "localhost")):
+        return None
+    path = folder / (unquote(parsed.path) if parsed.scheme == "file" else given)
+    try:
+        if not path.is_file():  # no folder, device or pipe is ever opened
+            return None
+        return path.read_bytes() if path.stat().st_size <= MAX_IMAGE_BYTES else b""
+    except (OSError, ValueError):  # no permission, name too long, null character in the name
+        return None
+
+
+def _file_reader(folder: Path) -> Callable[[Column], Column]:
+    @F.pandas_udf("binary")
+    def read(paths: pd.Series) -> pd.Series:
+        return pd.Series([read_file(folder, path) for path in paths], dtype=object)
+
+    return read

@@ -1,0 +1,199 @@
+"""Train one model of the day: the challenger with the configured negatives, or the uniform-negatives baseline."""
+
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import torch
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from safetensors.torch import save_file
+
+import esans_core
+from esans_core.evaluation import evaluate
+from esans_core.objective import NegativeConfig, RetrievalObjective
+from esans_core.sampler import SemanticNegativeSampler
+from esans_core.towers import TwoTower
+from esans_core.training import train_epoch
+from jobs.checkpoint import Checkpoint, Progress
+from jobs.errors import DataError
+from jobs.lake import Lake, write_json
+from jobs.model_store import save_towers
+from jobs.registry.tracking import start_or_resume_run
+from jobs.runtime import run_job
+from jobs.settings import PipelineSettings
+from jobs.training_data import INPUTS, TrainingData, load_training_data
+
+log = logging.getLogger(__name__)
+ROLES = ("baseline", "challenger")
+
+
+def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
+    """Train, resuming where an interrupted run of the same inputs stopped; publish the best epoch's towers."""
+    data = load_training_data(settings)
+    method = settings.sampling.method if role == "challenger" else "uniform"
+    run_key = training_key(settings, role, data.digests)
+    device = resolve_device(settings.training.device)
+    torch.manual_seed(settings.training.seed)
+    model = build_model(settings, data).to(device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay
+    )
+    checkpoint = Checkpoint(settings.home / "checkpoints", f"{role}-{run_key}", model, optimizer)
+    progress = checkpoint.load(device)
+    objective = build_objective(settings, data, method, device)
+    lake = Lake.of(settings)
+    with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
+        if progress.epoch == 0:
+            _log_start(settings, role, method, data)
+        _train(settings, data, model, objective, optimizer, checkpoint, progress, device)
+        run_id = tracked.info.run_id
+        checkpoint.load_best(device)
+        with lake.write(role, settings, inputs=INPUTS) as table:
+            _save(table.path, settings, model, data, {"role": role, "method": method, "best_epoch": progress.best_epoch})
+            write_json(table.path / "curves.json", {"epochs": progress.curves, "best_epoch": progress.best_epoch})
+            table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": progress.best_epoch}
+        mlflow.log_artifact(str(lake.path(role, settings.date) / "curves.json"))
+    return {
+        "method": method,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "validation_recall_50": progress.best_recall,
+        "mlflow_run_id": run_id,
+        "device": str(device),
+    }
+
+
+def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
+    """Fresh towers over the date's catalogue."""
+    training = settings.training
+    return TwoTower(
+        data.content,
+        data.num_train > 0,
+        dim=training.embedding_dim,
+        num_heads=training.num_heads,
+        max_history=training.max_history,
+        id_dropout=training.id_dropout,
+    )
+
+
+def build_objective(settings: PipelineSettings, data: TrainingData, method: str, device: torch.device) -> RetrievalObjective:
+    """The loss of a method, with its sampler on the training device."""
+    sampling = settings.sampling
+    fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
+    if method == "uniform":
+        fields["num_uniform"] = sampling.num_uniform
+    config = NegativeConfig.for_method(method, **fields)  # type: ignore[arg-type]
+    sampler = None
+    if config.semantic:
+        sampler = SemanticNegativeSampler(
+            data.index.to(device),
+            data.centroids.to(device),
+            num_easy_clusters=sampling.num_easy_clusters,
+            items_per_cluster=sampling.items_per_cluster,
+            num_hard=sampling.num_hard,
+            easy_temperature=sampling.easy_temperature,
+        )
+    frequency = data.num_train.float() / data.num_train.sum().clamp_min(1)
+    return RetrievalObjective(config, frequency.to(device), temperature=settings.training.temperature, sampler=sampler)
+
+
+def training_key(settings: PipelineSettings, role: str, digests: dict[str, str]) -> str:
+    """Names a training run by all that decides its result: role, settings, tables, and the library's own code."""
+    code = hashlib.sha256()
+    for path in sorted(Path(esans_core.__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    parts = [role, settings.config_hash(), json.dumps(digests, sort_keys=True), code.hexdigest()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU; a CUDA device that is not there is refused."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DataError(
+            f"training.device is '{name}', but {torch.cuda.device_count()} CUDA devices are visible.",
+            remedy="set training.device to auto or cpu, or make the GPU visible.",
+        )
+    return device
+
+
+def _train(
+    settings: PipelineSettings,
+    data: TrainingData,
+    model: TwoTower,
+    objective: RetrievalObjective,
+    optimizer: torch.optim.Optimizer,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    device: torch.device,
+) -> None:
+    """Epochs until the last, or until validation recall has not improved for `patience` epochs."""
+    training = settings.training
+    targets = data.sequences.training_targets(training.sample_fraction, training.seed)
+    has_validation = len(data.sequences.evaluation_users("validation")) > 0
+    while not progress.finished:
+        epoch, started = progress.epoch + 1, time.monotonic()
+        loss = train_epoch(
+            model,
+            objective,
+            data.sequences,
+            targets,
+            optimizer,
+            batch_size=training.batch_size,
+            seed=training.seed * 100_003 + epoch,
+            on_step=lambda step, steps, value, epoch=epoch: log.info(  # type: ignore[misc]
+                "epoch %d, step %d of %d, loss %.4f", epoch, step, steps, value
+            ),
+        )
+        recall = float(evaluate(model, data.sequences, "validation").recall[50].mean()) if has_validation else float(epoch)
+        progress.epoch = epoch
+        progress.curves.append({"epoch": epoch, "train_loss": loss, "validation_recall_50": recall})
+        if recall > progress.best_recall:
+            progress.best_epoch, progress.best_recall = epoch, recall
+        progress.finished = epoch >= training.epochs or epoch - progress.best_epoch >= training.patience
+        checkpoint.save(progress)
+        mlflow.log_metrics({"train_loss": loss, "validation_recall_50": recall}, step=epoch)
+        log.info(
+            "epoch %d of %d: loss %.4f, validation recall@50 %.4f, %.1f s on %s",
+            epoch,
+            training.epochs,
+            loss,
+            recall,
+            time.monotonic() - started,
+            device,
+        )
+
+
+def _save(folder: Path, settings: PipelineSettings, model: TwoTower, data: TrainingData, meta: dict[str, Any]) -> None:
+    save_towers(
+        folder,
+        model,
+        data.item_ids,
+        meta | {"date": settings.ds, "encoders": data.encoders, "temperature": settings.training.temperature},
+    )
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        rows = torch.arange(model.num_items, device=model.item_input.content.device)
+        embeddings = model.encode_items(rows)
+    model.train(was_training)
+    save_file({"item_embeddings": embeddings.cpu().contiguous()}, folder / "item_embeddings.safetensors")
+
+
+def _log_start(settings: PipelineSettings, role: str, method: str, data: TrainingData) -> None:
+    lake = Lake.of(settings)
+    mlflow.log_params(settings.flat() | {"role": role, "effective_method": method})
+    for table, digest in data.digests.items():
+        source = LocalArtifactDatasetSource(lake.path(table, settings.date).as_uri())
+        mlflow.log_input(MetaDataset(source, name=table, digest=digest[:8]), context="training")
+
+
+if __name__ == "__main__":
+    run_job("train", run, choice=("which model", ROLES))

@@ -1,0 +1,163 @@
+"""The sampler against exhaustive enumeration of its proposal."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from esans_core.cluster_index import ClusterIndex
+from esans_core.sampler import SemanticNegativeSampler
+
+# 24 items: primary 0 has groups of 3, 2, 1; primary 1 one group of 6; primary 2 groups of 5 and 3; primary 3 is too small to
+# be drawn as easy (2 items); primary 4 is empty; two items have no cluster.
+PRIMARY = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, -1, -1])
+SECONDARY = torch.tensor([0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 3, 3, 3, 0, 1, -1, -1])
+CENTROIDS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [9.0, 9.0]])
+SHUFFLE = torch.randperm(24, generator=torch.Generator().manual_seed(3))
+
+
+def make(**changes: int | float) -> tuple[SemanticNegativeSampler, Tensor, Tensor]:
+    primary, secondary = PRIMARY[SHUFFLE], SECONDARY[SHUFFLE]
+    options = {"num_easy_clusters": 2, "items_per_cluster": 4, "num_hard": 3} | changes
+    index = ClusterIndex.from_labels(primary, secondary, num_primary=5)
+    return SemanticNegativeSampler(index, CENTROIDS, **options), primary, secondary
+
+
+def enumerate_expected_counts(sampler: SemanticNegativeSampler, primary: Tensor, secondary: Tensor) -> Tensor:
+    """[N, N] by plain loops over the definition: row = positive, column = item."""
+    n, m_c, m_o, m_h = len(primary), sampler.num_easy_clusters, sampler.items_per_cluster, sampler.num_hard
+    expected = torch.zeros(n, n)
+    for i in range(n):
+        p, s = int(primary[i]), int(secondary[i])
+        if p < 0:
+            continue
+        drawable = [q for q in range(5) if q != p and int((primary == q).sum()) >= m_o]
+        weights = {q: float(torch.exp(-(CENTROIDS[p] - CENTROIDS[q]).norm())) for q in drawable}
+        hard = [j for j in range(n) if primary[j] == p and secondary[j] != s]
+        for j in range(n):
+            q = int(primary[j])
+            if q in weights:
+                expected[i, j] = m_c * m_o * weights[q] / sum(weights.values()) / int((primary == q).sum())
+            if j in hard:
+                expected[i, j] = m_h / len(hard)
+    return expected
+
+
+def test_expected_counts_match_enumeration() -> None:
+    sampler, primary, secondary = make()
+    items = torch.arange(24)
+    expected = enumerate_expected_counts(sampler, primary, secondary)
+    torch.testing.assert_close(sampler.expected_counts(items, items), expected)
+    per_row = items.roll(5).expand(24, -1)
+    torch.testing.assert_close(sampler.expected_counts(items, per_row), expected[:, items.roll(5)])
+
+
+def test_drawn_frequencies_match_enumeration() -> None:
+    sampler, primary, secondary = make()
+    expected = enumerate_expected_counts(sampler, primary, secondary)
+    repeats = 8_000
+    generator = torch.Generator().manual_seed(1)
+    counts = torch.zeros(24, 24)
+    for i in range(24):
+        draws = sampler.sample(torch.full((repeats,), i), generator)
+        drawn = [
+            items[valid].flatten()
+            for items, valid in ((draws.easy_BCM, draws.easy_valid_B), (draws.hard_BH, draws.hard_valid_B))
+        ]
+        counts[i] = torch.bincount(torch.cat(drawn), minlength=24) / repeats
+    # each count is a mean of `repeats` sums of at most 8 indicators: 6 standard errors is a bound no correct sampler misses
+    assert (counts - expected).abs().max() < 6 * (expected.clamp_min(1e-3) * 8 / repeats).sqrt().max()
+    assert (counts[expected == 0] == 0).all()
+
+
+def test_a_hard_negative_shares_the_primary_and_never_the_secondary_cluster() -> None:
+    generator = torch.Generator().manual_seed(0)
+    primary = torch.randint(0, 20, (5000,), generator=generator)
+    secondary = torch.randint(0, 6, (5000,), generator=generator)
+    sampler = SemanticNegativeSampler(
+        ClusterIndex.from_labels(primary, secondary), torch.randn(20, 4, generator=generator), num_hard=8
+    )
+    positives = torch.arange(5000).repeat(4)
+    draws = sampler.sample(positives, generator)
+    assert draws.hard_valid_B.all() and draws.easy_valid_B.all()
+    assert (primary[draws.hard_BH] == primary[positives][:, None]).all()
+    assert (secondary[draws.hard_BH] != secondary[positives][:, None]).all()
+    assert (primary[draws.easy_BCM] != primary[positives][:, None, None]).all()
+    assert (primary[draws.easy_BCM] == primary[draws.easy_BCM[..., :1]]).all()
+
+
+def test_easy_items_of_one_cluster_are_distinct_even_when_the_cluster_is_just_large_enough() -> None:
+    sampler, _, _ = make(items_per_cluster=6)
+    draws = sampler.sample(torch.arange(24).repeat(200), torch.Generator().manual_seed(0))
+    valid = draws.easy_BCM[draws.easy_valid_B]
+    assert len(valid)
+    ordered = valid.sort(-1).values
+    assert (ordered[..., 1:] != ordered[..., :-1]).all()
+
+
+def test_failed_draws_are_marked_and_hold_the_positive() -> None:
+    sampler, primary, _ = make()
+    items = torch.arange(24)
+    draws = sampler.sample(items, torch.Generator().manual_seed(0))
+    assert torch.equal(draws.hard_valid_B, (primary >= 0) & (primary != 1))  # primary 1 has one group only
+    assert torch.equal(draws.easy_valid_B, primary >= 0)
+    lost = ~draws.hard_valid_B
+    assert (draws.hard_BH[lost] == items[lost][:, None]).all()
+
+
+@pytest.mark.parametrize("primary", [torch.zeros(6, dtype=torch.long), torch.full((6,), -1)])
+def test_one_cluster_or_none_gives_no_easy_negatives(primary: Tensor) -> None:
+    secondary = torch.where(primary < 0, -1, torch.arange(6) % 2)
+    sampler = SemanticNegativeSampler(ClusterIndex.from_labels(primary, secondary, 1), torch.zeros(1, 2), items_per_cluster=2)
+    draws = sampler.sample(torch.arange(6))
+    assert not draws.easy_valid_B.any()
+    assert torch.equal(draws.hard_valid_B, primary >= 0)
+    assert draws.easy_BCM.shape == (6, 2, 2) and draws.hard_BH.shape == (6, 5)
+    counts = sampler.expected_counts(torch.arange(6), torch.arange(6))
+    assert counts.sum() == (30 if primary[0] == 0 else 0)
+
+
+def test_a_single_item_catalogue() -> None:
+    sampler = SemanticNegativeSampler(ClusterIndex.from_labels(torch.tensor([0]), torch.tensor([0])), torch.zeros(1, 3))
+    draws = sampler.sample(torch.tensor([0, 0]))
+    assert not draws.easy_valid_B.any() and not draws.hard_valid_B.any()
+
+
+def test_same_seed_same_draws_and_other_seed_other_draws() -> None:
+    sampler, _, _ = make()
+    positives = torch.arange(22).repeat(10)
+    first, second, other = (sampler.sample(positives, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first.easy_BCM, second.easy_BCM) and torch.equal(first.hard_BH, second.hard_BH)
+    assert not torch.equal(first.easy_BCM, other.easy_BCM)
+
+
+def test_nearer_clusters_are_drawn_more_often_and_temperature_sharpens_it() -> None:
+    warm, _, _ = make(easy_temperature=1.0)
+    cold, _, _ = make(easy_temperature=0.1)
+    assert warm.cluster_probs_KK[0, 1] > warm.cluster_probs_KK[0, 2] > 0
+    assert cold.cluster_probs_KK[0, 1] > warm.cluster_probs_KK[0, 1]
+    assert warm.cluster_probs_KK.diagonal().sum() == 0 and warm.cluster_probs_KK[:, 3:].sum() == 0
+
+
+def test_refuses_what_does_not_fit() -> None:
+    index = ClusterIndex.from_labels(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match=r"centroids must be \[2, d\]"):
+        SemanticNegativeSampler(index, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="easy_temperature must be positive"):
+        SemanticNegativeSampler(index, torch.zeros(2, 2), easy_temperature=0.0)
+    with pytest.raises(ValueError, match="at least"):
+        SemanticNegativeSampler(index, torch.zeros(2, 2), num_hard=-1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_draws_on_a_gpu_follow_the_same_proposal() -> None:
+    cpu, primary, secondary = make()
+    sampler = SemanticNegativeSampler(cpu.index.to("cuda"), CENTROIDS, num_easy_clusters=2, items_per_cluster=4, num_hard=3)
+    positives = torch.arange(22, device="cuda").repeat(1000)
+    draws = sampler.sample(positives, torch.Generator(device="cuda").manual_seed(0))
+    assert draws.hard_BH.is_cuda
+    hard = draws.hard_BH[draws.hard_valid_B].cpu()
+    assert (secondary[hard] != secondary[positives[draws.hard_valid_B].cpu()][:, None]).all()
+    torch.testing.assert_close(
+        sampler.expected_counts(positives[:22], positives[:22]).cpu(), cpu.expected_counts(torch.arange(22), torch.arange(22))
+    )

@@ -1,0 +1,102 @@
+"""Batches and metrics against plain Python loops."""
+
+import math
+
+import pytest
+import torch
+
+from esans_core.evaluation import evaluate, retrieve
+from esans_core.sequences import Sequences
+from esans_core.towers import TwoTower
+
+USERS = [  # items, training events, validation events; the rest is the hold-out
+    ([3, 1, 4, 0, 5], 3, 1),
+    ([2, 6], 1, 0),
+    ([7], 1, 0),
+    ([8, 9, 2], 0, 1),
+    ([5, 3, 1, 9, 8, 2, 0], 4, 1),
+]
+
+
+def sequences() -> Sequences:
+    lengths = torch.tensor([len(items) for items, _, _ in USERS])
+    return Sequences(
+        items=torch.tensor([item for items, _, _ in USERS for item in items]),
+        offsets=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
+        num_train=torch.tensor([train for _, train, _ in USERS]),
+        num_validation=torch.tensor([validation for _, _, validation in USERS]),
+    )
+
+
+def test_training_targets_and_histories_match_a_loop() -> None:
+    data = sequences()
+    users, positions = data.training_targets()
+    histories = data.histories(users, positions, max_history=2)
+    expected = []
+    for user, (items, train, _) in enumerate(USERS):
+        for place in range(1, train):
+            past = items[:place][-2:]
+            expected.append((user, [-1] * (2 - len(past)) + past, items[place]))
+    got = list(zip(users.tolist(), histories.tolist(), data.items[positions].tolist(), strict=True))
+    assert got == expected
+
+
+def test_sampling_users_keeps_all_or_none_of_a_users_events() -> None:
+    users, _ = sequences().training_targets(sample_fraction=0.5, seed=1)
+    everyone, _ = sequences().training_targets()
+    assert 0 < len(users) < len(everyone)
+    for user in users.unique():
+        assert (users == user).sum() == (everyone == user).sum()
+
+
+@pytest.mark.parametrize("split", ["validation", "holdout"])
+def test_evaluation_matches_a_brute_force_ranking(split: str) -> None:
+    data = sequences()
+    torch.manual_seed(0)
+    model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=4).eval()
+    odd = torch.arange(10) % 2 == 1
+    result = evaluate(model, data, split, ks=(2, 4), slices={"odd": odd}, users_per_block=2)
+    vectors = model.encode_items(torch.arange(10))
+    row = 0
+    for user, (items, train, validation) in enumerate(USERS):
+        known = items[:train] if split == "validation" else items[: train + validation]
+        relevant = items[train : train + validation] if split == "validation" else items[train + validation :]
+        if train == 0 or not relevant:
+            continue
+        past = known[-4:]
+        scores = (model.encode_users(torch.tensor([[-1] * (4 - len(past)) + past])) @ vectors.T)[0]
+        ranking = sorted((i for i in range(10) if i not in known), key=lambda i: -scores[i].item())
+        assert result.users[row] == user
+        for k in (2, 4):
+            hits = [item in relevant for item in ranking[:k]]
+            assert float(result.recall[k][row]) == pytest.approx(sum(hits) / len(relevant))
+            dcg = sum(hit / math.log2(rank + 2) for rank, hit in enumerate(hits))
+            best = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(relevant))))
+            assert float(result.ndcg[k][row]) == pytest.approx(dcg / best)
+        wanted = [item for item in relevant if item % 2 == 1]
+        share = float(result.slice_recall["odd"][row])
+        if wanted:
+            assert share == pytest.approx(sum(item in ranking[:2] for item in wanted) / len(wanted))
+        else:
+            assert math.isnan(share)
+        row += 1
+    assert row == len(result.users) > 1
+
+
+def test_seen_items_are_left_out() -> None:
+    top = retrieve(torch.eye(2), torch.eye(2), (torch.tensor([0]), torch.tensor([0])), k=1)
+    assert top.tolist() == [[1], [1]]
+
+
+def test_an_empty_split_and_bad_counts_are_refused() -> None:
+    data = sequences()
+    with pytest.raises(ValueError, match="no user has both"):
+        evaluate(
+            TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=4),
+            Sequences(data.items, data.offsets, data.offsets.diff(), torch.zeros(5, dtype=torch.long)),
+            "holdout",
+        )
+    with pytest.raises(ValueError, match="exceeds the length"):
+        Sequences(torch.tensor([1]), torch.tensor([0, 1]), torch.tensor([1]), torch.tensor([1]))
+    with pytest.raises(ValueError, match="validation"):
+        data.seen(torch.tensor([0]), "test")

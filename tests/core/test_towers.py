@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from esans_core.serving import RetrievalModule
+from esans_core.towers import TwoTower
+
+
+def make(num_items: int = 30) -> TwoTower:
+    torch.manual_seed(0)
+    content = torch.randn(num_items, 12)
+    content[3, :6] = float("nan")
+    known = torch.ones(num_items, dtype=torch.bool)
+    known[5] = False
+    return TwoTower(content, known, dim=16, num_heads=4, max_history=8, id_dropout=0.5).eval()
+
+
+def history(*rows: list[int]) -> torch.Tensor:
+    return torch.tensor([[-1] * (8 - len(row)) + row for row in rows])
+
+
+def test_both_towers_give_unit_vectors() -> None:
+    model = make()
+    users, items = model.encode_users(history([1, 2, 3], [4])), model.encode_items(torch.arange(30))
+    assert users.shape == (2, 16) and items.shape == (30, 16)
+    for vectors in (users, items):
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(len(vectors)))
+
+
+def test_padding_never_changes_a_user_and_an_empty_history_is_finite() -> None:
+    model = make()
+    long = model.encode_users(history([7, 1, 9]))
+    short = model.encode_users(torch.tensor([[7, 1, 9]]))
+    torch.testing.assert_close(long, short)
+    assert model.encode_users(history([])).isfinite().all()
+
+
+def test_the_user_tower_attends_to_order() -> None:
+    model = make()
+    assert not torch.allclose(model.encode_users(history([1, 2, 3])), model.encode_users(history([3, 2, 1])))
+
+
+def test_asking_for_more_items_than_there_are_gives_the_same_vectors() -> None:
+    model = make()
+    many = torch.randint(30, (10, 20))
+    torch.testing.assert_close(model.encode_items(many), model.encode_items(torch.arange(30))[many])
+
+
+def test_an_unknown_item_depends_on_its_content_alone() -> None:
+    model = make()
+    before = model.encode_items(torch.tensor([5]))
+    with torch.no_grad():
+        model.item_input.id_embedding.weight[5] += 1.0
+    torch.testing.assert_close(model.encode_items(torch.tensor([5])), before)
+
+
+def test_ids_are_hidden_in_training_only() -> None:
+    model = make()
+    items = torch.arange(30)
+    assert torch.equal(model.encode_items(items), model.encode_items(items))
+    model.train()
+    assert not torch.equal(model.encode_items(items), model.encode_items(items))
+
+
+def test_another_catalogue_keeps_known_items_and_serves_new_ones_from_content() -> None:
+    model = make()
+    rows = torch.tensor([4, -1, 2, 5])
+    content = model.item_input.content * model.item_input.content_std + model.item_input.content_mean
+    today = torch.cat([content[4:5], torch.randn(1, 12), content[2:3], content[5:6]])
+    moved = model.for_catalogue(rows, today)
+    old = model.encode_items(torch.arange(30))
+    new = moved.encode_items(torch.arange(4))
+    torch.testing.assert_close(new[[0, 2, 3]], old[[4, 2, 5]], rtol=1e-4, atol=1e-5)
+    assert new[1].isfinite().all()
+    torch.testing.assert_close(
+        moved.encode_users(torch.tensor([[0, 2]])), model.encode_users(torch.tensor([[4, 2]])), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ValueError, match="features"):
+        model.for_catalogue(rows, torch.zeros(4, 3))
+
+
+def test_frozen_module_returns_the_best_unseen_items_and_survives_export(tmp_path: object) -> None:
+    model = make()
+    module = RetrievalModule(model, k=10).eval()
+    asked = history([1, 2, 3], [4], [])
+    scores = model.encode_users(asked) @ model.encode_items(torch.arange(30)).T
+    for row, seen in enumerate(([1, 2, 3], [4], [])):
+        scores[row, seen] = -torch.inf
+    expected = scores.topk(10).indices
+    assert torch.equal(module(asked), expected)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    exported = torch.export.export(module, (asked,), dynamic_shapes={"history": {0: batch}})
+    assert torch.equal(exported.module()(asked[:2]), expected[:2])
+    with torch.no_grad():
+        model.user_tower.query.weight.zero_()
+    assert torch.equal(module(asked), expected)
