@@ -137,7 +137,7 @@ def fit_alignment(
     temperature: float,
     seed: int,
     initial: AlignmentHeads | None = None,
-    batch_size: int = 256,
+    batch_size: int = 512,
     learning_rate: float = 2e-3,
     kept_rate: float = 0.1,
     progress: Callable[[int, float], None] | None = None,

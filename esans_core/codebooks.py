@@ -211,7 +211,7 @@ def residuals(aligned_NMD: np.ndarray, present_NM: np.ndarray, primary_PD: np.nd
     """Each view minus the item's primary code, zero for an absent view, side by side: float32 [N, M * D]."""
     residual_NMD = aligned_NMD - primary_PD[primary_N][:, None, :]
     residual_NMD *= present_NM[:, :, None]
-    return residual_NMD.reshape(len(residual_NMD), -1)
+    return residual_NMD.reshape(len(residual_NMD), aligned_NMD.shape[1] * aligned_NMD.shape[2])
 
 
 def rows_by_code(label_N: np.ndarray) -> list[tuple[int, np.ndarray]]:

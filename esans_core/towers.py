@@ -115,7 +115,7 @@ class UserTower(nn.Module):
         self.recency = nn.Embedding(max_history, dim)
         nn.init.normal_(self.recency.weight, std=0.02)
         self.query = nn.Linear(2 * dim, dim)
-        self.key = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim, bias=False)  # a key bias would cancel in the softmax
         self.value = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
@@ -135,13 +135,14 @@ class UserTower(nn.Module):
         mean_BD = (x_BLD * weight_BL1).sum(1) / weight_BL1.sum(1).clamp_min(1.0)
         latest_BD = x_BLD[:, -1] * weight_BL1[:, -1]
         recency_LD = self.recency(torch.arange(L - 1, -1, -1, device=x_BLD.device))
-        query_BHW = self.query(torch.cat([mean_BD, latest_BD], dim=-1)).view(B, heads, width)
-        key_BLHW = self.key(x_BLD + recency_LD).view(B, L, heads, width)
-        value_BLHW = self.value(x_BLD).view(B, L, heads, width)
-        score_BHL = torch.einsum("bhw,blhw->bhl", query_BHW, key_BLHW) * width**-0.5
+        # One query per head, so keys and values need not exist: q'(W_k x) = (W_k' q)'x and sum_l a_l W_v x_l = W_v sum_l a_l x_l.
+        # That is 2 B H L D multiplications instead of 2 B L D^2 (16 times fewer at D = 64 and 4 heads).
+        query_BHW = self.query(torch.cat([mean_BD, latest_BD], dim=-1)).view(B, heads, width) * width**-0.5
+        query_BHD = torch.einsum("bhw,hwd->bhd", query_BHW, self.key.weight.view(heads, width, D))
+        score_BHL = query_BHD @ x_BLD.transpose(1, 2) + query_BHD @ recency_LD.T
         attention_BHL = score_BHL.masked_fill(~mask_BL[:, None], _NEGATIVE_LARGE).softmax(-1)
-        pooled_BD = torch.einsum("bhl,blhw->bhw", attention_BHL, value_BLHW).reshape(B, D)
-        pooled_BD = pooled_BD * mask_BL.any(1, keepdim=True)
+        pooled_BHW = torch.einsum("bhd,hwd->bhw", attention_BHL @ x_BLD, self.value.weight.view(heads, width, D))
+        pooled_BD = (pooled_BHW.reshape(B, D) + self.value.bias) * mask_BL.any(1, keepdim=True)
         return functional.normalize(mean_BD + self.mlp(torch.cat([pooled_BD, mean_BD], dim=-1)), dim=-1)
 
 

@@ -99,6 +99,7 @@ class ClusterSettings(Section):
     warm_start: bool = Field(True, description="Start from the codebooks of the previous date.")
     force_refit: bool = Field(False, description="Ignore the previous codebooks on this run.")
     max_train_items: int = Field(200_000, ge=100, description="Items sampled to fit alignment and codebooks.")
+    seed: int = Field(11, ge=0, description="Seed of the alignment heads, k-means and the sample of items.")
 
 
 class SamplingSettings(Section):
@@ -161,6 +162,17 @@ class GateSettings(Section):
     min_coverage: float = Field(0.05, ge=0, le=1, description="Least share of the catalogue in the users' top 50.")
     max_cluster_share: float = Field(0.3, gt=0, le=1, description="Largest share of items one primary cluster may hold.")
     max_label_churn: float = Field(0.5, ge=0, le=1, description="Warn when more unchanged items change primary cluster.")
+    min_evaluated_users: int = Field(
+        20, ge=1, description="Hold-out users with a history below which no model is judged; also the fewest users of a log."
+    )
+    min_view_coverage: float = Field(0.5, ge=0, le=1, description="Warn when fewer items have a picture, a text or events.")
+    min_volume_share: float = Field(
+        0.3, ge=0, le=1, description="Warn when the day has fewer events than this share of the mean of the 7 days before."
+    )
+    max_unclustered: float = Field(0.2, ge=0, le=1, description="Largest share of items without any view, so without cluster.")
+    min_embedding_spread: float = Field(
+        0.1, ge=0, le=1, description="Least spread of the item embeddings; 1 is even over the sphere, 0 one single point."
+    )
 
 
 class RegistrySettings(Section):

@@ -1,11 +1,10 @@
 """The pictures of the catalogue, wherever the source keeps them."""
 
-from collections.abc import Callable
+import functools
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import pandas as pd
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.source import Source, first_rows
@@ -26,10 +25,12 @@ def read_images(source: Source) -> DataFrame:
     if source.images is not None:
         own = first_rows(source.images).select("item_id", F.col("image").alias("own_image"))
         pictures = pictures.join(own, "item_id", "left").withColumn("image", F.coalesce("own_image", "image"))
+    # Nondeterministic, so that Spark never opens a file once for each use of the column.
+    read = F.udf(functools.partial(read_file, source.folder), "binary").asNondeterministic()
     path = F.when(F.col("image").isNull(), F.col("image_path"))
     size = F.octet_length("image")
     return (
-        pictures.select("item_id", F.coalesce("image", _file_reader(source.folder)(path)).alias("image"))
+        pictures.select("item_id", F.coalesce("image", read(path)).alias("image"))
         .withColumn(
             "status",
             F.when(F.col("image").isNull(), "missing")
@@ -54,11 +55,3 @@ def read_file(folder: Path, given: str | None) -> bytes | None:
         return path.read_bytes() if path.stat().st_size <= MAX_IMAGE_BYTES else b""
     except (OSError, ValueError):  # no permission, name too long, null character in the name
         return None
-
-
-def _file_reader(folder: Path) -> Callable[[Column], Column]:
-    @F.pandas_udf("binary")
-    def read(paths: pd.Series) -> pd.Series:
-        return pd.Series([read_file(folder, path) for path in paths], dtype=object)
-
-    return read

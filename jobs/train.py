@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 import torch
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from safetensors.torch import save_file
 
 import esans_core
@@ -192,7 +192,8 @@ def _log_start(settings: PipelineSettings, role: str, method: str, data: Trainin
     mlflow.log_params(settings.flat() | {"role": role, "effective_method": method})
     for table, digest in data.digests.items():
         source = LocalArtifactDatasetSource(lake.path(table, settings.date).as_uri())
-        mlflow.log_input(MetaDataset(source, name=table, digest=digest[:8]), context="training")
+        dataset = MetaDataset(source, name=table, digest=digest[:8])  # type: ignore[abstract]
+        mlflow.log_input(dataset, context="training")
 
 
 if __name__ == "__main__":

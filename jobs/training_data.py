@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from esans_core.cluster_index import ClusterIndex
 from esans_core.sequences import Sequences
+from jobs.codebook_store import load_codebooks
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
+from jobs.views import read_views
 
+CONTENT_MODALITIES = ("visual", "text")
 INPUTS = ("items", "visual_features", "text_features", "clusters", "codebooks", "sequences")
 
 
@@ -50,20 +52,9 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
     """
     lake, date = Lake.of(settings), settings.date
     items = lake.read("items", date, ["item_index", "item_id", "num_train"]).sort_by("item_index")
-    views, encoders = [], {}
-    for table in ("visual_features", "text_features"):
-        features = lake.read(table, date, ["item_index", "vector", "encoder"]).sort_by("item_index")
-        views.append(dense_vectors(features["vector"]))
-        encoders[table] = features["encoder"][0].as_py()
-    content = torch.from_numpy(np.concatenate(views, axis=1))
-    if content.shape[1] == 0:
-        raise DataError(
-            "no item has a visual or a textual vector.",
-            file=lake.path("items", date),
-            remedy="bring images or texts: new items cannot be served without content.",
-        )
+    content, encoders = read_content(settings, items["item_index"].to_numpy())
     clusters = lake.read("clusters", date, ["item_index", "primary", "secondary"]).sort_by("item_index")
-    centroids = load_file(lake.path("codebooks", date) / "codebooks.safetensors")["primary"]
+    centroids = torch.from_numpy(load_codebooks(lake.path("codebooks", date))[1].primary_PD)
     sequences = lake.read("sequences", date).sort_by("user_index")
     item_lists = sequences["item_index"].combine_chunks()
     return TrainingData(
@@ -83,16 +74,24 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
     )
 
 
-def dense_vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """List column to float32 [rows, width], NaN rows for nulls; width 0 when every row is null."""
-    vectors = column.combine_chunks()
-    lengths = np.unique(vectors.value_lengths().drop_null().to_numpy())
-    if len(lengths) > 1:
-        raise DataError(f"holds vectors of lengths {lengths.tolist()}.", column="vector", remedy="encode all items again.")
-    dense = np.full((len(vectors), int(lengths[0]) if len(lengths) else 0), np.nan, dtype=np.float32)
-    present = np.asarray(vectors.is_valid())
-    dense[present] = vectors.drop_null().flatten().to_numpy().reshape(present.sum(), dense.shape[1])
-    return dense
+def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Tensor, dict[str, str]]:
+    """Visual and textual vectors side by side, float32 [N, F] with NaN for a missing view, and the encoders behind them.
+
+    The behavioural view is no content: a new item has none, and the towers learn behaviour themselves.
+    """
+    views = read_views(settings, item_index)
+    parts = {}
+    for column, name in enumerate(views.arrays):
+        if name in CONTENT_MODALITIES:
+            parts[name] = np.where(views.present[:, column, None], views.arrays[name], np.float32(np.nan))
+    if not parts:
+        raise DataError(
+            "no item has a visual or a textual vector.",
+            file=Lake.of(settings).path("items", settings.date),
+            remedy="bring images or texts: new items cannot be served without content.",
+        )
+    content = torch.from_numpy(np.concatenate(list(parts.values()), axis=1))
+    return content, {name: views.encoders[name] for name in parts}
 
 
 def _tensor(column: pa.ChunkedArray) -> Tensor:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs.settings import PipelineSettings
+
+torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wait for each other
 
 
 @pytest.fixture

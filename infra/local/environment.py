@@ -86,6 +86,7 @@ def stack_environment(
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_CONF_DIR": start.get("SPARK_CONF_DIR", str(REPOSITORY / "infra" / "spark")),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",
         # A proxy in the caller's shell must not stand between the components.

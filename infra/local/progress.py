@@ -1,5 +1,6 @@
 """Following one DAG run: a line per change of state, a sign of life in between, and what went wrong at the end."""
 
+import datetime as dt
 import json
 import time
 from collections.abc import Callable
@@ -81,7 +82,8 @@ class Watch:
             return
         for task in tasks:
             if task["state"] == "running":
-                self._line(f"{_step(task):<20} ... {last_event(self._log_of(task))[:150]}")
+                since = time.time() - dt.datetime.fromisoformat(task["start_date"]).timestamp()
+                self._line(f"{_step(task):<20} working for {since:.0f} s: {last_event(self._log_of(task))[:120]}")
         self._last_line = time.monotonic()
 
     def _line(self, text: str) -> None:

@@ -53,6 +53,22 @@ def test_an_unknown_item_depends_on_its_content_alone() -> None:
     torch.testing.assert_close(model.encode_items(torch.tensor([5])), before)
 
 
+def test_attention_equals_pytorchs_with_keys_and_values_made() -> None:
+    model = make()
+    tower = model.user_tower
+    past = history([1, 2, 3, 9], [4, 8])
+    mask = past >= 0
+    x = model.item_input(past.clamp_min(0))
+    mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    query = tower.query(torch.cat([mean, x[:, -1]], -1)).view(2, 4, 1, 4)
+    recency = tower.recency(torch.arange(7, -1, -1))
+    keys = tower.key(x + recency).view(2, 8, 4, 4).transpose(1, 2)
+    values = tower.value(x).view(2, 8, 4, 4).transpose(1, 2)
+    pooled = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask[:, None, None])
+    mixed = mean + tower.mlp(torch.cat([pooled.reshape(2, 16), mean], -1))
+    torch.testing.assert_close(model.encode_users(past), torch.nn.functional.normalize(mixed, dim=-1))
+
+
 def test_ids_are_hidden_in_training_only() -> None:
     model = make()
     items = torch.arange(30)

@@ -1,0 +1,60 @@
+# The doors of the house. `make help` lists them.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK_HASH := $(shell sha256sum requirements.txt | cut -c1-16)
+STAMP := $(VENV)/.installed-$(LOCK_HASH)
+CODE := esans_core jobs dags infra
+
+.PHONY: help setup java run test test-fast lint lock bench clean
+
+help: ## Lists what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo 'make run DATE=2026-01-29                    the next date of the embedded shop'
+	@echo 'make run DATA=/path/to/tables               your own data (docs/data-contract.md)'
+	@echo 'make run SET="training.epochs=3 ..."        any setting (python -m jobs.prepare --help)'
+
+setup: java $(STAMP) ## Virtual environment with every pinned package, and Java
+
+java:
+	@infra/check_java.sh
+
+$(STAMP): requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' is not there. Type:  sudo apt-get install -y python3.11 python3.11-venv   (or make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "The virtual environment cannot be made. Type:  sudo apt-get install -y python3.11-venv" >&2; exit 1; }
+	@infra/install_requirements.sh $(BIN)/python requirements.txt
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=
+	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET),--set $(SET))
+
+test: setup ## Runs every test
+	@$(BIN)/python -m pytest
+
+test-fast: setup ## Runs the tests without Spark, Airflow, MLflow and long training
+	@$(BIN)/python -m pytest -m "not spark and not airflow and not mlflow and not browser and not slow"
+
+lint: setup ## Checks style, types and spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/codespell
+
+lock: setup ## Compiles requirements.txt from requirements.in; UPGRADE=1 takes newer versions
+	@$(BIN)/python -m pip install -q --disable-pip-version-check pip-tools==7.6.2
+	@cp requirements.txt $(VENV)/lock.txt
+	@$(BIN)/pip-compile -q $(if $(UPGRADE),--upgrade) --strip-extras --allow-unsafe --no-header --no-emit-options \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file $(VENV)/lock.txt requirements.in
+	@{ cat infra/lock_head.txt; sed -E 's/^(torch==[0-9.]+)\+cpu/\1/' $(VENV)/lock.txt; } > requirements.txt
+
+bench: setup ## Runs the benchmarks
+	@echo "There are no benchmarks yet."
+
+clean: ## Removes caches and build folders; var/, with models and tables, stays
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db derby.log *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

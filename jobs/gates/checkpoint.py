@@ -1,0 +1,253 @@
+"""Runs a stage's suites as one Great Expectations checkpoint and reads its result; nothing passes unread.
+
+The context is a file context under `<home>/gx`. Names are fixed and the run is named by the logical date, so a rerun of a date
+replaces its results and its Data Docs page.
+"""
+
+import copy
+import datetime as dt
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import great_expectations as gx
+import pandas as pd
+from great_expectations.checkpoint import UpdateDataDocsAction
+from great_expectations.core.batch_definition import BatchDefinition
+from great_expectations.core.run_identifier import RunIdentifier
+from great_expectations.data_context import FileDataContext
+from great_expectations.data_context.types.base import ProgressBarsConfig
+
+from jobs.gates.checks import ROW, Judged, Severity, Suite
+from jobs.gates.data_docs import make_readable_offline
+from jobs.settings import PipelineSettings
+
+_BARE: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
+_DETAILED: dict[str, Any] = {
+    "result_format": "SUMMARY",
+    "partial_unexpected_count": 5,
+    "unexpected_index_column_names": [ROW],
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One expectation that does not hold.
+
+    Attributes:
+        observed: the number or share seen, or why the expectation could not be evaluated.
+        examples: a few offending rows, `row name: value`.
+    """
+
+    table: str
+    expectation: str
+    column: str | None
+    severity: Severity
+    observed: str | float | None
+    message: str
+    remedy: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a stage's checkpoint found; `worst` is the severity of its worst failure."""
+
+    stage: str
+    checked: int
+    failures: tuple[Failure, ...]
+    data_docs: str | None
+    digests: Mapping[str, str]
+
+    @property
+    def success(self) -> bool:
+        """Whether nothing critical failed."""
+        return self.worst != "critical"
+
+    @property
+    def worst(self) -> Literal["warning", "critical"] | None:
+        """The worst severity among the failures."""
+        severities = {failure.severity for failure in self.failures}
+        return "critical" if "critical" in severities else "warning" if severities else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `<run_dir>/gates/<stage>.json`."""
+        failures = [asdict(failure) | {"examples": list(failure.examples)} for failure in self.failures]
+        return {
+            "stage": self.stage,
+            "success": self.success,
+            "worst": self.worst,
+            "checked": self.checked,
+            "failures": failures,
+            "data_docs": self.data_docs,
+            "digests": dict(self.digests),
+        }
+
+
+def run_checkpoint(settings: PipelineSettings, stage: str, suites: list[Suite], judged: Judged) -> GateResult:
+    """Judge the tables of a stage.
+
+    Args:
+        settings: gives the home folder and the logical date.
+        stage: name of the checkpoint.
+        suites: what must hold; every one needs its table in `judged`.
+        judged: the tables, and bounds known only from the data.
+
+    Returns:
+        The result. A table or an evaluation that is missing, and an expectation that raised, count as critical failures.
+    """
+    context = _context(settings)
+    checked, failures = 0, []
+    for suite in suites:
+        name = f"{stage}.{suite.table}"
+        expectations = [copy.copy(expectation) for expectation in suite.expectations]
+        stored = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=expectations))
+        outcomes: list[dict[str, Any]] = []
+        if suite.table in judged.frames:
+            frame = judged.frames[suite.table]
+            batch = _batch_definition(context, name, frame)
+            definition = context.validation_definitions.add_or_update(
+                gx.ValidationDefinition(name=name, data=batch, suite=stored)
+            )
+            outcomes = _validate(context, settings, definition, frame, judged.parameters)
+        checked += len(outcomes)
+        failures += _failures(suite, outcomes)
+    site = settings.home / "gx" / "uncommitted" / "data_docs" / "local_site"
+    make_readable_offline(site)
+    index = site / "index.html"
+    return GateResult(stage, checked, tuple(failures), str(index) if index.exists() else None, judged.digests)
+
+
+def unavailable(stage: str, problem: str, remedy: str, table: str, column: str | None = None) -> GateResult:
+    """The result of a stage whose tables could not even be read."""
+    failure = Failure(table, "table_is_available", column, "critical", None, problem, remedy)
+    return GateResult(stage, 0, (failure,), None, {})
+
+
+def _context(settings: PipelineSettings) -> FileDataContext:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    context = gx.get_context(mode="file", project_root_dir=settings.home)
+    if context.variables.progress_bars is None:
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        context.variables.save()
+        context = gx.get_context(mode="file", project_root_dir=settings.home)
+    return context
+
+
+def _validate(
+    context: FileDataContext,
+    settings: PipelineSettings,
+    definition: gx.ValidationDefinition,
+    frame: Any,
+    parameters: Mapping[str, int | float],
+) -> list[dict[str, Any]]:
+    """Outcome of each expectation of one table.
+
+    Details cost two Spark jobs per expectation, the bare outcome one for all of them; so a Spark table is judged
+    in detail only when something does not hold, and the second result replaces the first.
+    """
+    midnight = dt.datetime.combine(settings.date, dt.time(), dt.UTC)
+    outcomes: list[dict[str, Any]] = []
+    for result_format in [_DETAILED] if isinstance(frame, pd.DataFrame) else [_BARE, _DETAILED]:
+        checkpoint = context.checkpoints.add_or_update(
+            gx.Checkpoint(
+                name=definition.name,
+                validation_definitions=[definition],
+                actions=[UpdateDataDocsAction(name="data_docs")],
+                result_format=result_format,
+            )
+        )
+        result = checkpoint.run(
+            batch_parameters={"dataframe": frame},
+            expectation_parameters=dict(parameters),
+            run_id=RunIdentifier(run_name=settings.ds, run_time=midnight),
+        )
+        outcomes = [outcome.to_json_dict() for run in result.run_results.values() for outcome in run.results]
+        if all(_holds(outcome) for outcome in outcomes):
+            break
+    return outcomes
+
+
+def _batch_definition(context: FileDataContext, name: str, frame: Any) -> BatchDefinition:
+    """The stored batch definition, made where it is not there yet: made anew it would get another id on each run."""
+    kind = "pandas" if isinstance(frame, pd.DataFrame) else "spark"
+    try:
+        source: Any = context.data_sources.get(kind)
+    except KeyError:
+        source = context.data_sources.add_pandas(kind) if kind == "pandas" else context.data_sources.add_spark(kind)
+    try:
+        asset = source.get_asset(name)
+    except LookupError:
+        asset = source.add_dataframe_asset(name=name)
+    try:
+        return asset.get_batch_definition("whole")
+    except KeyError:
+        return asset.add_batch_definition_whole_dataframe("whole")
+
+
+def _failures(suite: Suite, outcomes: list[dict[str, Any]]) -> list[Failure]:
+    found = [_failure(suite.table, outcome) for outcome in outcomes if not _holds(outcome)]
+    if len(outcomes) != len(suite.expectations):
+        found.append(
+            Failure(
+                suite.table,
+                "all_expectations_are_evaluated",
+                None,
+                "critical",
+                len(outcomes),
+                f"{suite.table}: {len(outcomes)} of {len(suite.expectations)} expectations were evaluated",
+                "this is an error of the gate itself: read its log.",
+            )
+        )
+    return sorted(found, key=lambda failure: failure.severity)
+
+
+def _failure(table: str, outcome: dict[str, Any]) -> Failure:
+    config, result = outcome["expectation_config"], outcome.get("result") or {}
+    column, meta = config["kwargs"].get("column"), config["meta"]
+    raised = _raised(outcome)
+    observed = f"could not be evaluated: {raised}" if raised else _observed(result)
+    examples = tuple(_example(row, column) for row in result.get("partial_unexpected_index_list") or ())
+    where = f"{table}.{column}" if column else table
+    message = f"{where}: expected that {meta['says']}; observed {observed}" + (
+        f", such as {'; '.join(examples)}" if examples else ""
+    )
+    return Failure(
+        table,
+        config["type"],
+        column,
+        # An expectation that raised says nothing about the data, whatever its own severity.
+        "critical" if raised or config.get("severity") != "warning" else "warning",
+        observed,
+        message,
+        meta["remedy"],
+        examples,
+    )
+
+
+def _observed(result: dict[str, Any]) -> str | float | None:
+    if "unexpected_count" in result:
+        judged = result["element_count"] - (result.get("missing_count") or 0)
+        return f"{result['unexpected_count']} of {judged} rows ({result['unexpected_count'] / max(judged, 1):.2%})"
+    value = result.get("observed_value")
+    return str(value) if isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)) else value
+
+
+def _example(row: dict[str, Any], column: str | None) -> str:
+    value = row.get(column) if column else None
+    return f"{row[ROW]} ({value:.4g})" if isinstance(value, float) else f"{row[ROW]} ({value})"
+
+
+def _holds(outcome: dict[str, Any]) -> bool:
+    return outcome.get("success") is True and _raised(outcome) is None
+
+
+def _raised(outcome: dict[str, Any]) -> str | None:
+    """The message of what an expectation raised. Great Expectations gives one record, or one for each metric by its id."""
+    information = outcome.get("exception_info") or {}
+    records = [information] if "raised_exception" in information else list(information.values())
+    for record in records:
+        if record.get("raised_exception"):
+            return str(record.get("exception_message") or "exception").strip().splitlines()[0][:300]
+    return None

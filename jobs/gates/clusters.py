@@ -1,0 +1,159 @@
+"""Gate on the clusters: every item labelled once, sizes the sampler can work with, labels that do not wander."""
+
+import great_expectations.expectations as gxe
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.gates.checks import ROW, Judged, Suite, check, largest_cluster_share, parameter, true, zero
+from jobs.lake import Lake
+from jobs.settings import PipelineSettings
+
+_MIN_BALANCE = 0.5  # perplexity of the sizes as a share of K_p: 1 for equal sizes, 1/K_p for one cluster that holds all
+
+
+def suites(settings: PipelineSettings) -> list[Suite]:
+    """What must hold of `clusters`, of the clusters' sizes, and of the labelling as a whole."""
+    between, clusters, gate = gxe.ExpectColumnValuesToBeBetween, settings.clusters, settings.gate
+    again = "run assign_clusters again for this date; if it stays, fit_codebooks with clusters.force_refit."
+    refit = "set clusters.force_refit, or change clusters.num_primary."
+    views = "bring a picture or a text for the items named, or raise gate.max_unclustered."
+    labels = Suite.of(
+        "clusters",
+        check(gxe.ExpectColumnValuesToBeUnique, "item_index", "critical", "every item is labelled once", again),
+        check(
+            between,
+            "item_index",
+            "critical",
+            "labels are about items of this date's catalogue",
+            again,
+            min_value=0,
+            max_value=parameter("last_item"),
+        ),
+        check(gxe.ExpectColumnValuesToNotBeNull, "primary", "critical", "every row has a primary code", again),
+        check(
+            between,
+            "primary",
+            "critical",
+            "primary codes lie in [-1, clusters.num_primary)",
+            again,
+            min_value=-1,
+            max_value=clusters.num_primary - 1,
+        ),
+        check(gxe.ExpectColumnValuesToNotBeNull, "secondary", "critical", "every row has a secondary code", again),
+        check(
+            between,
+            "secondary",
+            "critical",
+            "secondary codes lie in [-1, clusters.num_secondary)",
+            again,
+            min_value=-1,
+            max_value=clusters.num_secondary - 1,
+        ),
+        true("label_agrees", "critical", "both codes are -1 exactly where the item has no view", again),
+        zero("distance_not_finite", "critical", "distances to the primary code are finite and not negative", again),
+        check(
+            between,
+            "primary",
+            "critical",
+            "items are in a cluster (gate.max_unclustered may be in none)",
+            views,
+            min_value=0,
+            mostly=1 - gate.max_unclustered,
+        ),
+        check(between, "primary", "warning", "every item is in a cluster", views, min_value=0),
+    )
+    sizes = Suite.of(
+        "cluster_sizes",
+        check(
+            between,
+            "items",
+            "critical",
+            "a cluster that is used holds enough items to draw from (clusters.min_cluster_size, m_o)",
+            f"{refit} Repair should have prevented this: see the step record of fit_codebooks.",
+            min_value=clusters.min_cluster_size,
+        ),
+        check(
+            between,
+            "share",
+            "critical",
+            "no cluster holds most of the items (gate.max_cluster_share, at least 2 / clusters.num_primary)",
+            f"{refit} One big cluster means that the views do not tell items apart.",
+            max_value=largest_cluster_share(settings),
+        ),
+    )
+    whole = Suite.of(
+        "labelling",
+        zero("unlabelled_items", "critical", "no item of the catalogue is left out", again),
+        check(
+            between,
+            "balance",
+            "warning",
+            "sizes are balanced (perplexity / clusters.num_primary)",
+            refit,
+            min_value=_MIN_BALANCE,
+        ),
+        check(
+            between,
+            "label_churn",
+            "warning",
+            "items keep their primary code from the previous date (gate.max_label_churn)",
+            "see whether clusters.warm_start is on and whether an encoder changed.",
+            max_value=gate.max_label_churn,
+        ),
+    )
+    return [labels, sizes, whole]
+
+
+def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
+    """The labels, the size of each cluster in use, and one row about the whole.
+
+    Raises:
+        DataError: a table is not published for the date.
+    """
+    lake = Lake.of(settings)
+    num_items = lake.manifest("items", settings.date)["rows"]
+    clusters = spark.read.parquet(str(lake.path("clusters", settings.date)))
+    labelled = clusters.where("primary >= 0")
+    sizes = labelled.groupBy("primary").agg(F.count(F.lit(1)).alias("items"))
+    sizes = sizes.withColumn("share", F.col("items") / labelled.count())
+    entropy = sizes.agg(F.sum(-F.col("share") * F.log("share")).alias("entropy"))
+    whole = entropy.select(
+        F.lit(settings.ds).alias(ROW),
+        F.lit(num_items - clusters.select("item_index").distinct().count()).alias("unlabelled_items"),
+        (F.exp("entropy") / settings.clusters.num_primary).alias("balance"),
+        F.lit(_label_churn(settings, spark, clusters)).cast("double").alias("label_churn"),
+    )
+    frames = {
+        "clusters": _flat(clusters),
+        "cluster_sizes": sizes.select(
+            F.concat(F.lit("cluster "), F.col("primary").cast("string")).alias(ROW), "items", "share"
+        ),
+        "labelling": whole,
+    }
+    return Judged(frames, {"last_item": num_items - 1}, {"clusters": lake.manifest("clusters", settings.date)["digest"]})
+
+
+def _flat(clusters: DataFrame) -> DataFrame:
+    has_view = F.col("has_visual") | F.col("has_text") | F.col("has_behaviour")
+    distance = F.col("distance")
+    broken = distance.isNull() | F.isnan(distance) | (distance < 0) | (distance == float("inf"))
+    return clusters.select(
+        F.concat(F.lit("item "), F.coalesce("item_id", F.lit("(none)"))).alias(ROW),
+        "item_index",
+        "primary",
+        "secondary",
+        (((F.col("primary") >= 0) == has_view) & ((F.col("secondary") >= 0) == has_view)).alias("label_agrees"),
+        F.when(F.col("primary") >= 0, broken.cast("int")).alias("distance_not_finite"),
+    )
+
+
+def _label_churn(settings: PipelineSettings, spark: SparkSession, clusters: DataFrame) -> float | None:
+    """Share of items with the same views as on the previous date whose primary code changed; None without such a date."""
+    lake = Lake.of(settings)
+    before = lake.previous_date("clusters", settings.date)
+    if before is None:
+        return None
+    same = ["item_id", "has_visual", "has_text", "has_behaviour"]
+    earlier = spark.read.parquet(str(lake.path("clusters", before))).where("primary >= 0")
+    both = clusters.where("primary >= 0").join(earlier.select(*same, F.col("primary").alias("earlier")), same)
+    return both.agg(F.avg((F.col("primary") != F.col("earlier")).cast("double"))).collect()[0][0]

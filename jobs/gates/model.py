@@ -1,0 +1,154 @@
+"""Gate on the evaluated models: numbers that can be true, towers that did not collapse. Whether a model is good enough to
+be champion is for `jobs/promote.py` to decide, so nothing here demands a level of recall.
+"""
+
+import json
+import math
+from typing import Any
+
+import great_expectations.expectations as gxe
+import pandas as pd
+
+from jobs.errors import DataError
+from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true
+from jobs.lake import Lake
+from jobs.settings import PipelineSettings
+
+_SHARES = ("recall_50", "recall_200", "ndcg_50", "coverage_50")
+_SLICES = ("head_recall_50", "tail_recall_50", "new_item_recall_50")
+_POPULARITY_FACTOR = 0.5  # half of what "the most popular for everyone" reaches is a sign of a broken model
+
+
+def suites(settings: PipelineSettings) -> list[Suite]:
+    """What must hold of every model's metrics, of the challenger beside the others, and of its learning curve."""
+    between, present, gate = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull, settings.gate
+    again = "run evaluate again for this date; if it stays, look at the training curves."
+    retrain = "look at the training curves; lower training.learning_rate or change training.temperature, and train again."
+    metrics = Suite.of(
+        "metrics",
+        *(check(present, name, "critical", f"{name} is a number", again) for name in _SHARES),
+        *(
+            check(between, name, "critical", f"{name} lies in [0, 1]", again, min_value=0, max_value=1)
+            for name in (*_SHARES, *_SLICES)
+        ),
+        check(between, "recall_gain_200", "critical", "recall_200 is not below recall_50", again, min_value=-1e-9),
+        true("finite", "critical", "all item embeddings are finite", retrain),
+        check(present, "finite", "critical", "item embeddings were checked", again),
+    )
+    challenger = Suite.of(
+        "challenger",
+        check(
+            between,
+            "users",
+            "critical",
+            "enough users were evaluated (gate.min_evaluated_users)",
+            "bring a longer log or change ingest.split.",
+            min_value=gate.min_evaluated_users,
+        ),
+        check(present, "embedding_spread", "critical", "the spread of the item embeddings is a number", again),
+        check(
+            between,
+            "embedding_spread",
+            "critical",
+            "item embeddings are not collapsed (std x sqrt(D), gate.min_embedding_spread)",
+            retrain,
+            min_value=gate.min_embedding_spread,
+        ),
+        check(present, "embedding_norm_mean", "critical", "the norm of the item embeddings is a number", again),
+        check(
+            between,
+            "embedding_norm_mean",
+            "critical",
+            "item embeddings are unit vectors",
+            again,
+            min_value=0.99,
+            max_value=1.01,
+        ),
+        check(
+            between,
+            "recall_50",
+            "warning",
+            f"recall_50 is at least {_POPULARITY_FACTOR} of what popularity alone reaches",
+            retrain,
+            min_value=parameter("popularity_floor"),
+        ),
+        check(
+            between,
+            "recall_50",
+            "warning",
+            "recall_50 is not below the uniform-negatives baseline",
+            "look at the samplers' false negatives on the report; change the sampling settings.",
+            min_value=parameter("baseline_recall"),
+        ),
+        check(
+            between,
+            "coverage_50",
+            "warning",
+            "the users' top 50 cover the catalogue (gate.min_coverage)",
+            "look at sampling.log_q and at the popularity of what is recommended.",
+            min_value=gate.min_coverage,
+        ),
+    )
+    curve = Suite.of(
+        "learning_curve",
+        check(present, "train_loss", "critical", "the loss of every epoch is a number", retrain),
+        check(between, "train_loss", "critical", "the loss stays finite", retrain, max_value=1e6),
+        check(present, "validation_recall_50", "critical", "the validation recall of every epoch is a number", retrain),
+    )
+    return [metrics, challenger, curve]
+
+
+def tables(settings: PipelineSettings, spark: None = None) -> Judged:
+    """The metrics as one row per model, the challenger's alone, and its curve; pandas.
+
+    Raises:
+        DataError: metrics.json or a table is missing, or has no entry for the challenger or the baseline.
+    """
+    lake, path = Lake.of(settings), settings.run_dir / "metrics.json"
+    if not path.exists():
+        raise DataError("there are no metrics for this date.", file=path, remedy="run evaluate for this date first.")
+    report: dict[str, Any] = json.loads(path.read_text())
+    models = {name: values for name, values in report["models"].items() if values is not None}
+    for name in ("challenger", "baseline"):
+        if name not in models:
+            raise DataError(f"holds no metrics of the {name}.", file=path, remedy=f"run train {name}, then evaluate.")
+    challenger = models["challenger"]
+    columns = [*_SHARES, *_SLICES, "finite"]
+    metrics = pd.DataFrame(
+        [
+            {ROW: name, "model": name} | {column: _number(values.get(column)) for column in columns}
+            for name, values in models.items()
+        ]
+    )
+    metrics["recall_gain_200"] = metrics["recall_200"] - metrics["recall_50"]
+    metrics["finite"] = metrics["finite"].map({1.0: True, 0.0: False})
+    facts = {column: _number(challenger.get(column)) for column in ("recall_50", "coverage_50", "embedding_norm_mean")}
+    spread = _number(challenger.get("embedding_std")) * math.sqrt(settings.training.embedding_dim)
+    alone = pd.DataFrame([{ROW: "challenger", "users": report["users"], "embedding_spread": spread} | facts])
+    epochs = json.loads((lake.path("challenger", settings.date) / "curves.json").read_text())["epochs"]
+    curve = pd.DataFrame(
+        [
+            {ROW: f"epoch {values['epoch']}"}
+            | {name: _number(values.get(name)) for name in ("train_loss", "validation_recall_50")}
+            for values in epochs
+        ],
+        columns=[ROW, "train_loss", "validation_recall_50"],
+    )
+    popularity, baseline = (report.get("popularity") or {}).get("recall_50"), models["baseline"].get("recall_50")
+    return Judged(
+        {"metrics": metrics, "challenger": alone, "learning_curve": curve},
+        {"popularity_floor": _POPULARITY_FACTOR * _bound(popularity), "baseline_recall": _bound(baseline)},
+        {name: lake.manifest(name, settings.date)["digest"] for name in ("challenger", "baseline", "evaluation")},
+    )
+
+
+def _number(value: Any) -> float:
+    """A float, NaN for null and for anything that is not finite, so that one not-null expectation catches all three."""
+    number = float("nan") if value is None else float(value)
+    return number if math.isfinite(number) else float("nan")
+
+
+def _bound(value: Any) -> float:
+    """The same as a bound; 0 where there is no number, which the suite of `metrics` reports."""
+    number = _number(value)
+    return 0.0 if math.isnan(number) else number

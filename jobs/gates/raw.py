@@ -1,0 +1,163 @@
+"""Gate on the source as the user brought it: enough of it, mostly usable, and as much today as on other days."""
+
+import datetime as dt
+
+import great_expectations.expectations as gxe
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.gates.checks import ROW, Judged, Suite, check, parameter, tolerated, true
+from jobs.settings import PipelineSettings
+from jobs.source import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
+
+_EARLIEST = dt.date(1990, 1, 1)
+_WEEK = 7
+
+
+def suites(settings: PipelineSettings) -> list[Suite]:
+    """What must hold of `interactions`, `items` and the volume of the logical date."""
+    lost, gate = settings.data.max_rejected_fraction, settings.gate
+    needed = settings.clusters.num_primary * settings.clusters.min_cluster_size
+    export = "correct the export, or raise data.max_rejected_fraction if these rows may be lost."
+    interactions = Suite.of(
+        "interactions",
+        *tolerated(gxe.ExpectColumnValuesToNotBeNull, "user_id", "every event names its user", export, lost),
+        *tolerated(gxe.ExpectColumnValuesToNotBeNull, "item_id", "every event names its item", export, lost),
+        *tolerated(gxe.ExpectColumnValuesToNotBeNull, "timestamp", "every event has a usable time", export, lost),
+        *tolerated(
+            gxe.ExpectColumnValuesToBeBetween,
+            "timestamp",
+            f"times lie between {_EARLIEST} and one day past the clock",
+            f"check data.timestamp_unit; otherwise {export}",
+            lost,
+            min_value=day_start(_EARLIEST),
+            max_value=parameter("future"),
+        ),
+        *tolerated(
+            gxe.ExpectColumnValuesToBeInSet,
+            "known_item",
+            "events are about items of the catalogue",
+            f"bring the items and the log of the same day; otherwise {export}",
+            lost,
+            value_set=[True],
+        ),
+        check(
+            gxe.ExpectColumnUniqueValueCountToBeBetween,
+            "user_id",
+            "critical",
+            "there are users to learn from (at least gate.min_evaluated_users)",
+            "bring a longer log, or lower gate.min_evaluated_users.",
+            min_value=gate.min_evaluated_users,
+        ),
+    )
+    items = Suite.of(
+        "items",
+        *tolerated(gxe.ExpectColumnValuesToNotBeNull, "item_id", "every item has an id", export, lost),
+        *tolerated(gxe.ExpectColumnValuesToBeUnique, "item_id", "item ids do not repeat", export, lost),
+        check(
+            gxe.ExpectColumnUniqueValueCountToBeBetween,
+            "item_id",
+            "critical",
+            "there are items for every cluster (clusters.num_primary x clusters.min_cluster_size)",
+            "lower clusters.num_primary or clusters.min_cluster_size, or bring the whole catalogue.",
+            min_value=needed,
+        ),
+        true(
+            "has_text",
+            "warning",
+            "items have a title or a text (gate.min_view_coverage)",
+            "bring titles or descriptions; items without go by their other views.",
+            mostly=gate.min_view_coverage,
+        ),
+        true(
+            "has_image",
+            "warning",
+            "items have a picture (gate.min_view_coverage)",
+            "bring pictures (docs/data-contract.md says how); items without go by their other views.",
+            mostly=gate.min_view_coverage,
+        ),
+    )
+    volume = Suite.of(
+        "daily_volume",
+        check(
+            gxe.ExpectColumnValuesToBeBetween,
+            "events_on_date",
+            "critical",
+            "the logical date has events",
+            "choose a date that has events, or wait for that day's data.",
+            min_value=1,
+        ),
+        check(
+            gxe.ExpectColumnValuesToBeBetween,
+            "share_of_usual",
+            "warning",
+            f"the day has its usual volume (gate.min_volume_share of the mean of the {_WEEK} days before)",
+            "see whether the export of that day is complete, and run the date again if not.",
+            min_value=gate.min_volume_share,
+        ),
+    )
+    return [interactions, items, volume]
+
+
+def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
+    """The source in the form the suites judge.
+
+    Raises:
+        DataError: the source cannot be read, see `jobs.source.read_source`.
+    """
+    source = read_source(spark, settings)
+    with named_read_errors(source.folder):
+        frames = {
+            "interactions": _interactions(source),
+            "items": _items(source),
+            "daily_volume": _daily_volume(source.interactions, settings),
+        }
+    return Judged(frames, {"future": future_horizon(settings)}, source.digests())
+
+
+def _row_label(*names: str) -> Column:
+    ids = [part for name in names for part in (F.lit(f", {name} "), F.coalesce(name, F.lit("(none)")))]
+    return F.concat(F.lit("row "), F.col("source_row.row").cast("string"), *ids)
+
+
+def _interactions(source: Source) -> DataFrame:
+    catalogue = source.items.select("item_id", F.lit(True).alias("listed")).where("item_id is not null").distinct()
+    known = F.when(F.col("item_id").isNotNull(), F.coalesce("listed", F.lit(False)))
+    return source.interactions.join(catalogue, "item_id", "left").select(
+        _row_label("user_id", "item_id").alias(ROW), "user_id", "item_id", "timestamp", known.alias("known_item")
+    )
+
+
+def _items(source: Source) -> DataFrame:
+    def filled(name: str) -> Column:
+        return F.coalesce(F.length(F.trim(name)) > 0, F.lit(False))
+
+    has_image = filled("image_path") | F.coalesce(F.octet_length("image") > 0, F.lit(False))
+    items = source.items
+    if source.images is not None:
+        pictured = source.images.where("octet_length(image) > 0").select("item_id").distinct()
+        items = items.join(pictured.withColumn("pictured", F.lit(True)), "item_id", "left")
+        has_image = has_image | F.coalesce("pictured", F.lit(False))
+    return items.select(
+        _row_label("item_id").alias(ROW),
+        "item_id",
+        (filled("title") | filled("text")).alias("has_text"),
+        has_image.alias("has_image"),
+    )
+
+
+def _daily_volume(interactions: DataFrame, settings: PipelineSettings) -> DataFrame:
+    """One row: events of the logical date, and their share of the mean over the days before (null without any such day)."""
+    start, timestamp = day_start(settings.date), F.col("timestamp")
+    on_date = (timestamp >= start) & (timestamp < start + DAY_SECONDS)
+    before = (timestamp >= start - _WEEK * DAY_SECONDS) & (timestamp < start)
+    sane = F.when(timestamp >= day_start(_EARLIEST), timestamp)
+    # A log that begins less than a week ago is averaged over the days it has.
+    days = F.least(F.lit(_WEEK), F.ceil((F.lit(start) - F.min(sane)) / DAY_SECONDS))
+    totals = interactions.agg(
+        F.count_if(on_date).alias("events_on_date"), F.count_if(before).alias("before"), days.alias("days")
+    )
+    usual = F.when((F.col("days") > 0) & (F.col("before") > 0), F.col("before") / F.col("days"))
+    return totals.select(
+        F.lit(settings.ds).alias(ROW), "events_on_date", (F.col("events_on_date") / usual).alias("share_of_usual")
+    )

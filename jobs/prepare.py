@@ -1,0 +1,53 @@
+"""Prepare a run: freeze its settings and find, or for the embedded shop make, its input tables."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from jobs.errors import DataError
+from jobs.lake import write_json
+from jobs.runtime import run_job
+from jobs.settings import EMBEDDED, PipelineSettings
+from jobs.shop import write_snapshot
+
+
+def run(settings: PipelineSettings) -> dict[str, Any]:
+    """Write `settings.json` and `source.json` below `settings.run_dir`.
+
+    `settings.json` is what every later step of the run is started with; `source.json` holds `uri` (the folder with the
+    input tables) and `kind` (`embedded` or `folder`).
+
+    Raises:
+        DataError: the source is not a folder on this file system, or the shop has no such date.
+    """
+    embedded = settings.data.source == EMBEDDED
+    folder = write_snapshot(settings.shop, settings.home, settings.date) if embedded else resolve_source(settings.data.source)
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    frozen = settings.run_dir / ".settings.json-new"
+    frozen.write_text(settings.model_dump_json(indent=2) + "\n")
+    frozen.replace(settings.run_dir / "settings.json")
+    source = {"uri": folder.as_uri(), "kind": EMBEDDED if embedded else "folder"}
+    write_json(settings.run_dir / "source.json", source)
+    return source | {"config_hash": settings.config_hash()}
+
+
+def resolve_source(source: str) -> Path:
+    """The folder that `data.source` names, by path or by file:// URI.
+
+    Raises:
+        DataError: another kind of URI, or no such folder.
+    """
+    parsed = urlparse(source)
+    if parsed.scheme not in ("", "file") or parsed.netloc not in ("", "localhost"):
+        raise DataError(
+            "is not on this file system.", file=source, remedy="give a folder or a file:// URI; mount or copy the data."
+        )
+    folder = Path(unquote(parsed.path) if parsed.scheme else source).expanduser().resolve()
+    if not folder.is_dir():
+        came = "is a file, not a folder." if folder.exists() else "does not exist."
+        raise DataError(f"the source folder {came}", file=folder, remedy="set data.source to the folder with the input tables.")
+    return folder
+
+
+if __name__ == "__main__":
+    run_job("prepare", run)

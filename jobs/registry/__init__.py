@@ -1,0 +1,1 @@
+"""Tracking, registration and promotion of models with MLflow."""

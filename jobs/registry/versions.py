@@ -1,0 +1,137 @@
+"""Versions in the model registry: found by what made them, registered once, and the one a date competes with."""
+
+import datetime as dt
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+from torch import nn
+
+from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY, client
+from jobs.settings import PipelineSettings
+
+log = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+REPLACED = "esans.replaced_version"  # on a champion: the champion it was compared with and took the place of, if any
+MAX_TEXT = 5000  # characters that the registry's tables hold in a description or a tag
+_EXTRA_FILES = "extra_files"
+
+
+def champion_version(settings: PipelineSettings) -> ModelVersion | None:
+    """The version the alias `champion` points at now, or None."""
+    registry, name = client(settings), settings.registry.model_name
+    try:
+        number = registry.get_registered_model(name).aliases.get(CHAMPION)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return None if number is None else registry.get_model_version(name, str(number))
+
+
+def incumbent_version(settings: PipelineSettings) -> ModelVersion | None:
+    """The champion that a model of this logical date competes with, or None for the first model.
+
+    It is the latest champion of an earlier date: from the champion of today, back along the versions each replaced. So a
+    rerun of a date meets the same opponent as its first run, even when that run's model is champion by now.
+    """
+    version = champion_version(settings)
+    while version is not None and version_date(version) >= settings.date:
+        version = _version(client(settings), settings, version.tags.get(REPLACED, ""))
+    return version
+
+
+def version_date(version: ModelVersion) -> dt.date:
+    """Logical date of the data a version was made from; the earliest possible date for a version without one."""
+    return dt.date.fromisoformat(version.tags.get(LOGICAL_DATE, dt.date.min.isoformat()))
+
+
+def find_version(settings: PipelineSettings, run_key: str) -> ModelVersion | None:
+    """The version registered for a run key and the logical date, or None."""
+    registry, name = client(settings), settings.registry.model_name
+    found = registry.search_model_versions(
+        f"name = '{name}' AND tags.`{RUN_KEY}` = '{run_key}' AND tags.`{LOGICAL_DATE}` = '{settings.ds}'"
+    )
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def download_version(version: ModelVersion, settings: PipelineSettings) -> Path:
+    """Folder with a version's extra files (towers.safetensors, model.json, item_ids.parquet, ...)."""
+    uri = client(settings).get_model_version_download_uri(version.name, version.version)
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{_EXTRA_FILES}"))
+
+
+def register_version(
+    settings: PipelineSettings,
+    module: nn.Module,
+    example: np.ndarray,
+    extra_files: Sequence[Path],
+    *,
+    run_key: str,
+    tags: Mapping[str, str],
+    description: str,
+) -> tuple[ModelVersion, bool]:
+    """Log a module to the current MLflow run and register it, unless that was done before.
+
+    Args:
+        settings: gives the registered model's name and the logical date.
+        module: exported with `torch.export` and saved as pt2, so loading it needs neither its class nor pickle.
+        example: input of the module, [B, ...] with B of at least 2 so that the batch size stays free.
+        extra_files: files stored beside the module.
+        run_key: names what decides the model; with the logical date it identifies the version.
+        tags: further tags of the version.
+        description: the model card (Markdown, at most `MAX_TEXT` characters are kept).
+
+    Returns:
+        The version, and whether it is new.
+    """
+    found = find_version(settings, run_key)
+    if found is not None:
+        return found, False
+    registry, name = client(settings), settings.registry.model_name
+    with torch.no_grad():
+        output = module(torch.from_numpy(example)).numpy()
+    logged = mlflow.pytorch.log_model(
+        module,
+        name=name,
+        signature=infer_signature(example, output),
+        input_example=example,
+        extra_files=[str(path) for path in extra_files],
+        # Named here, as MLflow would otherwise load the model in another process to find out.
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
+        serialization_format="pt2",
+    )
+    try:
+        registry.create_registered_model(name, description="Two-tower retrieval trained with ESANS negatives.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = registry.create_model_version(
+        name,
+        source=logged.model_uri,
+        run_id=logged.run_id,
+        model_id=logged.model_id,
+        tags={key: value[:MAX_TEXT] for key, value in tags.items()} | {RUN_KEY: run_key, LOGICAL_DATE: settings.ds},
+        description=description[:MAX_TEXT],
+    )
+    return version, True
+
+
+def _version(registry: MlflowClient, settings: PipelineSettings, number: str) -> ModelVersion | None:
+    if not number:
+        return None
+    try:
+        return registry.get_model_version(settings.registry.model_name, number)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        log.warning("version %s of %s was deleted; the line of champions ends there", number, settings.registry.model_name)
+        return None

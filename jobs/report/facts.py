@@ -1,0 +1,97 @@
+"""What a run left behind, read once: the JSON records of its folder and the manifests and tables of the lake.
+
+Everything may be missing, since a gate may have stopped the run at any point: what was not reached is empty or None.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from jobs.lake import Lake
+from jobs.settings import PipelineSettings
+
+# In the order in which the pipeline runs them.
+STEPS = (
+    "prepare", "gate_raw", "ingest", "visual_features", "text_features", "behaviour_features", "gate_features",
+    "fit_codebooks", "assign_clusters", "gate_clusters", "build_training_set", "gate_training_set", "train_baseline",
+    "train_challenger", "evaluate", "gate_model", "register", "promote", "report",
+)  # fmt: skip
+VIEWS = ("visual", "text", "behaviour")
+STAGES = ("raw", "features", "clusters", "training_set", "model")
+TABLES = (
+    "items", "users", "interactions", "quarantine", "visual_features", "text_features", "behaviour_features", "codebooks",
+    "clusters", "sequences", "baseline", "challenger", "evaluation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Records of one run.
+
+    Attributes:
+        settings: of the run.
+        source: `source.json`.
+        steps: record of each step that ran, by name, in the pipeline's order.
+        gates: verdict of each gate that ran, by stage.
+        metrics: `metrics.json`.
+        verdict: `verdict.json`.
+        manifests: manifest of each table published for the date.
+    """
+
+    settings: PipelineSettings
+    source: dict[str, Any]
+    steps: dict[str, dict[str, Any]]
+    gates: dict[str, dict[str, Any]]
+    metrics: dict[str, Any]
+    verdict: dict[str, Any]
+    manifests: dict[str, dict[str, Any]]
+
+    @classmethod
+    def collect(cls, settings: PipelineSettings) -> "RunFacts":
+        """Read the records of the settings' date."""
+        folder, lake = settings.run_dir, Lake.of(settings)
+        recorded = {path.stem: _read(path) for path in (folder / "steps").glob("*.json")}
+        known = [name for name in STEPS if name in recorded]
+        gates = {stage: _read(folder / "gates" / f"{stage}.json") for stage in STAGES}
+        return cls(
+            settings=settings,
+            source=_read(folder / "source.json"),
+            steps={name: recorded[name] for name in [*known, *sorted(recorded.keys() - set(known))]},
+            gates={stage: gate for stage, gate in gates.items() if gate},
+            metrics=_read(folder / "metrics.json"),
+            verdict=_read(folder / "verdict.json"),
+            manifests={name: lake.manifest(name, settings.date) for name in TABLES if lake.exists(name, settings.date)},
+        )
+
+    def stats(self, table: str) -> dict[str, Any]:
+        """What the job that wrote a table noted in its manifest."""
+        return self.manifests.get(table, {}).get("stats") or {}
+
+    def frame(self, table: str, columns: list[str]) -> pd.DataFrame | None:
+        """Columns of a lake table of the date, or None where it is not published."""
+        if table not in self.manifests:
+            return None
+        return Lake.of(self.settings).read_pandas(table, self.settings.date, columns)
+
+    def curves(self, role: str) -> list[dict[str, Any]]:
+        """The epochs of a trained model: dicts of epoch, train_loss and validation_recall_50."""
+        if role not in self.manifests:
+            return []
+        return list(_read(Lake.of(self.settings).path(role, self.settings.date) / "curves.json").get("epochs") or [])
+
+    def item_embeddings(self) -> NDArray[np.float32] | None:
+        """Item tower outputs of the challenger, float32 [N, D], row i is item_index i."""
+        if "challenger" not in self.manifests:
+            return None
+        path = Lake.of(self.settings).path("challenger", self.settings.date) / "item_embeddings.safetensors"
+        return load_file(path)["item_embeddings"] if path.exists() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}

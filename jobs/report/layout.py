@@ -1,0 +1,247 @@
+"""The summary as plain text: aligned, at most 100 columns where values allow, about 45 lines."""
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jobs.report.facts import STAGES, VIEWS
+
+_WIDTH, _LABEL = 100, 14
+_MODEL_NAMES = {
+    "challenger": "challenger (today)",
+    "champion": "champion",
+    "baseline": "uniform-negatives baseline",
+    "popularity": "most popular items",
+}
+_SAMPLERS = {
+    "uniform": "uniform", "in_batch": "in-batch", "easy": "easy", "hard": "hard", "same_cluster": "same cluster (excluded)"
+}  # fmt: skip
+_MAX_FINDINGS = 6
+
+
+def format_summary(summary: Mapping[str, Any]) -> str:
+    """The text printed at the end of a run.
+
+    Args:
+        summary: as `build_summary` makes it (or `summary.json` holds it); missing parts are left out or said to be missing.
+    """
+    source = "embedded shop" if summary.get("embedded") else str(summary.get("source") or "unknown source")
+    lines = ["", f"ESANS daily retraining, {summary.get('date')}   ({source})", "=" * _WIDTH]
+    sections: tuple[tuple[str, Iterable[str]], ...] = (
+        ("FAILED", _failed(summary)),
+        ("INGESTED", _ingested(summary)),
+        ("REJECTED", _rejected(summary)),
+        ("VIEWS", _views(summary)),
+        ("CLUSTERS", _clusters(summary)),
+        ("RETRIEVAL", _retrieval(summary)),
+        ("FALSE NEG.", _false_negatives(summary)),
+        ("VERDICT", _verdict(summary)),
+        ("GATES", _gates(summary)),
+        ("STEPS", _steps(summary)),
+        ("LOOK NEXT", _where(summary)),
+    )
+    for label, body in sections:
+        for number, line in enumerate(body):
+            lines.append(f"{label if number == 0 else '':<{_LABEL}}{line}".rstrip())
+    return "\n".join([*lines, "=" * _WIDTH])
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration: `7.3 s`, or `4 min 32 s` from a minute on."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:02.0f} s"
+
+
+def verdict_text(verdict: Mapping[str, Any] | None) -> str:
+    """The gate's decision as one sentence."""
+    if not verdict:
+        return "none: the run did not reach the promotion gate"
+    word = str(verdict.get("verdict") or "unknown")
+    version, before = verdict.get("version"), verdict.get("champion_version") or verdict.get("incumbent_version")
+    alias = verdict.get("alias")
+    parts = [word.upper()]
+    if version is not None:
+        parts.append(f"registered as version {version}" + (f", alias '{alias}'" if alias else ", without an alias"))
+    if before is not None and before != version:
+        parts.append(f"champion before: version {before}")
+    return "; ".join(parts)
+
+
+def _failed(summary: Mapping[str, Any]) -> list[str]:
+    failed = [step for step in summary.get("steps") or () if step.get("state") not in ("success", None)]
+    return [line for step in failed for line in _wrap(f"{step['step']}: {step.get('message') or step['state']}")]
+
+
+def _ingested(summary: Mapping[str, Any]) -> list[str]:
+    ingest = summary.get("ingest")
+    if not ingest:
+        return ["nothing: the run stopped before"]
+    events = ingest.get("events") or {}
+    parts = ", ".join(f"{name} {_count(events[name])}" for name in ("train", "validation", "holdout") if name in events)
+    split = f"split '{ingest.get('split')}': {ingest.get('split_reason')}"
+    return [
+        f"{_count(ingest.get('items'))} items, {_count(ingest.get('users'))} users, {_count(sum(events.values()))} events "
+        f"from {ingest.get('first')} to {ingest.get('last')}",
+        f"events: {parts}",
+        *_wrap(split),
+    ]
+
+
+def _rejected(summary: Mapping[str, Any]) -> list[str]:
+    ingest = summary.get("ingest")
+    if not ingest:
+        return []
+    rejected, read = ingest.get("rejected") or {}, ingest.get("rows_read") or {}
+    lines = []
+    for table, reasons in rejected.items():
+        total = sum(reasons.values())
+        share = f" of {_count(read[table])} rows" if read.get(table) else ""
+        detail = ", ".join(f"{reason} {_count(number)}" for reason, number in reasons.items())
+        lines += _wrap(f"{table}: {_count(total)}{share} ({detail})")
+    unused = {name: number for name, number in (ingest.get("not_used") or {}).items() if number}
+    if unused:
+        detail = ", ".join(f"{name.replace('_', ' ')} {_count(number)}" for name, number in unused.items())
+        lines += _wrap(f"events read and left out: {detail}")
+    return lines if rejected else ["nothing", *lines]
+
+
+def _views(summary: Mapping[str, Any]) -> list[str]:
+    lines = []
+    views = summary.get("views") or {}
+    for view in VIEWS:
+        if view not in views:
+            continue
+        stats = views[view]
+        items, ok = stats.get("items") or 0, stats.get("ok")
+        gaps = [
+            f"{name.replace('_', ' ')} {_count(stats[name])}"
+            for name in ("missing", "unreadable", "too_few_events")
+            if stats.get(name)
+        ]
+        work = [f"{_count(stats[name])} {name}" for name in ("encoded", "reused") if stats.get(name)]
+        share = f"{ok / items:6.1%} of items" if items and ok is not None else "unknown"
+        lines.append(f"{view:<10}{share}   {'; '.join(filter(None, [', '.join(gaps), ', '.join(work)]))}")
+    return lines
+
+
+def _clusters(summary: Mapping[str, Any]) -> list[str]:
+    clusters = summary.get("clusters")
+    if not clusters:
+        return []
+    primary, pairs = clusters["primary"], clusters["pairs"]
+    balance = "" if primary.get("balance") is None else f", balance {primary['balance']:.2f}"
+    lines = [
+        f"{primary['count']} primary, sizes {_sizes(primary)}{balance}",
+        f"{pairs['count']} (primary, secondary) pairs, sizes {_sizes(pairs)}",
+    ]
+    repairs = f"{clusters.get('repairs') or 0} repaired"
+    churn = clusters.get("churn")
+    if churn:
+        start = f"churn since {churn.get('since')}: {churn.get('primary', 0):.1%} of unchanged items"
+    else:
+        start = f"cold start ({clusters.get('cold_because')})" if clusters.get("cold_because") else "no churn measured"
+    without = f"; {_count(clusters['without_view'])} items without any view" if clusters.get("without_view") else ""
+    lines.append(f"{repairs}; {start}{without}")
+    truth = summary.get("clusters_vs_truth")
+    if truth:
+        lines.append(
+            f"against the planted world: primary ~ category NMI {_number(truth.get('nmi_category'))}, "
+            f"pair ~ leaf NMI {_number(truth.get('nmi_leaf'))}"
+        )
+    return lines
+
+
+def _retrieval(summary: Mapping[str, Any]) -> list[str]:
+    models = summary.get("models")
+    if not models:
+        return ["not measured: the run stopped before"]
+    columns = {"recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50", "coverage_50": "coverage@50"}
+    lines = [f"{_count(summary.get('users')) + ' hold-out users':<30}" + "".join(f"{name:>13}" for name in columns.values())]
+    for key, name in _MODEL_NAMES.items():
+        values = models.get(key)
+        if key == "champion" and summary.get("incumbent_version"):
+            name = f"champion (version {summary['incumbent_version']})"
+        if values:
+            lines.append(f"{name:<30}" + "".join(f"{_number(values.get(column), 4):>13}" for column in columns))
+        elif key == "champion":
+            note = summary.get("incumbent_note")
+            lines.append(f"{name:<30}{'':>4}" + (f"not comparable: {note}" if note else "none yet"))
+    return lines
+
+
+def _false_negatives(summary: Mapping[str, Any]) -> list[str]:
+    rates = summary.get("false_negative_rate")
+    if not rates:
+        return []
+    known = [f"{label} {rates[key]:.1%}" for key, label in _SAMPLERS.items() if rates.get(key) is not None]
+    return _wrap("share of drawn negatives the user truly likes: " + ", ".join(known))
+
+
+def _verdict(summary: Mapping[str, Any]) -> list[str]:
+    verdict = summary.get("verdict") or {}
+    lines = _wrap(verdict_text(verdict))
+    difference = verdict.get("difference") or {}
+    if difference.get("mean") is not None:
+        interval = (
+            f", interval {difference['low']:+.4f} to {difference['high']:+.4f}"
+            if difference.get("low") is not None and difference.get("high") is not None
+            else ""
+        )
+        lines.append(f"Recall@50 against the champion: {difference['mean']:+.4f}{interval}")
+    for reason in verdict.get("reasons") or ():
+        lines += _wrap(f"- {reason}")
+    return lines
+
+
+def _gates(summary: Mapping[str, Any]) -> list[str]:
+    gates = summary.get("gates") or {}
+    if not gates:
+        return []
+    word = {None: "passed", "warning": "warned", "critical": "STOPPED"}
+    lines = _wrap(
+        ", ".join(
+            f"{stage} {word.get(gate.get('worst'), gate.get('worst'))} ({gate.get('checked')})" for stage, gate in gates.items()
+        )
+    )
+    findings = summary.get("findings") or []
+    for finding in findings[:_MAX_FINDINGS]:
+        place = ".".join(filter(None, [finding.get("table"), finding.get("column")]))
+        lines += _wrap(f"- {finding['severity']}, {finding['stage']}{' ' + place if place else ''}: {finding['message']}")
+    if len(findings) > _MAX_FINDINGS:
+        lines.append(f"- and {len(findings) - _MAX_FINDINGS} more on the report")
+    return lines
+
+
+def _steps(summary: Mapping[str, Any]) -> list[str]:
+    steps = summary.get("steps") or []
+    if not steps:
+        return []
+    peak = max((step.get("peak_memory_mb") or 0 for step in steps), default=0)
+    total = sum(step.get("seconds") or 0 for step in steps)
+    cells = [f"{step['step']:<19}{step.get('seconds') or 0:6.1f} s{step.get('peak_memory_mb') or 0:6d} MB" for step in steps]
+    height = -(-len(cells) // 2)
+    rows = [cells[row] + ("      " + cells[row + height] if row + height < len(cells) else "") for row in range(height)]
+    return [f"{seconds_text(total)} of work in {len(steps)} steps, peak memory {_count(peak)} MB", *rows]
+
+
+def _where(summary: Mapping[str, Any]) -> list[str]:
+    where = summary.get("where") or {}
+    names = {"report": "report", "data_docs": "Data Docs", "mlflow": "MLflow"}
+    return [f"{label:<11}{where[key]}" for key, label in names.items() if where.get(key)]
+
+
+def _sizes(sizes: Mapping[str, Any]) -> str:
+    return f"{_count(sizes['smallest'])} / {sizes['median']:,.0f} / {_count(sizes['largest'])} (min / median / max)"
+
+
+def _count(value: Any) -> str:
+    return "?" if value is None else f"{value:,}"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH - _LABEL, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,92 @@
+"""The report's page: one HTML file with its own style, and the pictures beside it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from jobs.report.facts import RunFacts
+from jobs.report.layout import seconds_text, verdict_text
+from jobs.report.pictures import Picture
+
+_LISTED = 12
+_MODELS = {
+    "challenger": "Challenger",
+    "champion": "Champion",
+    "baseline": "Uniform-negatives baseline",
+    "popularity": "Most popular items",
+}
+_METRICS = {
+    "recall_50": "Recall@50",
+    "recall_200": "Recall@200",
+    "ndcg_50": "NDCG@50",
+    "head_recall_50": "R@50 head",
+    "tail_recall_50": "R@50 tail",
+    "new_item_recall_50": "R@50 new items",
+    "coverage_50": "Coverage@50",
+}
+
+
+def render_page(facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+    """The HTML of a report.
+
+    Args:
+        facts: records of the run.
+        summary: as `build_summary` makes it.
+        pictures: PNGs that lie beside the page.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "number": _number, "percent": _percent, "duration": seconds_text}
+    verdict = summary.get("verdict") or {}
+    return environment.get_template("page.html").render(
+        summary=summary,
+        verdict=verdict,
+        verdict_text=verdict_text(verdict),
+        tone=_tone(summary),
+        models=_MODELS,
+        metrics=_METRICS,
+        pictures={picture.file: picture for picture in pictures},
+        quarantine=_quarantine(facts),
+        manifests=facts.manifests,
+        settings=facts.settings.flat(),
+        git_sha=next((manifest["git_sha"] for manifest in facts.manifests.values()), "unknown"),
+        config_hash=facts.settings.config_hash(),
+        total_seconds=sum(step.get("seconds") or 0 for step in summary["steps"]),
+        peak_memory=max((step.get("peak_memory_mb") or 0 for step in summary["steps"]), default=0),
+    )
+
+
+def _quarantine(facts: RunFacts) -> list[dict[str, Any]]:
+    """Examples of rows that were set aside: a few of each table and reason."""
+    rows = facts.frame("quarantine", ["table", "key", "column", "reason", "value"])
+    if rows is None or rows.empty:
+        return []
+    few = rows.groupby(["table", "reason"], sort=True).head(max(2, _LISTED // rows.groupby(["table", "reason"]).ngroups))
+    few = few.astype(object).where(few.notna(), None).head(4 * _LISTED)
+    return [{str(name): value for name, value in row.items()} for row in few.to_dict("records")]
+
+
+def _tone(summary: Mapping[str, Any]) -> str:
+    verdict = str((summary.get("verdict") or {}).get("verdict") or "")
+    if any(step["state"] != "success" for step in summary["steps"]) or verdict in ("refused", "rejected", "blocked"):
+        return "bad"
+    return "good" if verdict == "promoted" else "plain"
+
+
+def _count(value: Any) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

@@ -1,0 +1,190 @@
+"""The DAG as Airflow reads it: imports, graph, gates in the way, docs, time-outs, retries, and the form."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.runtime import load_settings
+from jobs.settings import PipelineSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+SNAPSHOT = Path(__file__).with_name("graph_snapshot.json")
+GATES = (
+    "prepare.gate_raw",
+    "features.gate_features",
+    "clusters.gate_clusters",
+    "training.gate_training_set",
+    "training.gate_model",
+)
+
+pytestmark = pytest.mark.airflow
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(ROOT / "dags"))
+    assert bag.import_errors == {}
+    assert list(bag.dags) == ["esans_daily_retraining"]
+    return bag.dags["esans_daily_retraining"]
+
+
+def test_graph_is_the_one_agreed_on(dag: Any) -> None:
+    graph = {
+        task.task_id: {
+            "operator": type(task).__name__,
+            "after": sorted(task.upstream_task_ids),
+            "reads": sorted(asset.name for asset in task.inlets),
+            "writes": sorted(asset.name for asset in task.outlets),
+        }
+        for task in dag.tasks
+    }
+    if os.environ.get("UPDATE_SNAPSHOT"):
+        SNAPSHOT.write_text(json.dumps(graph, indent=2, sort_keys=True) + "\n")
+    assert graph == json.loads(SNAPSHOT.read_text()), "meant? then: UPDATE_SNAPSHOT=1 pytest " + str(Path(__file__).name)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_no_way_to_the_registry_leads_around_a_gate(dag: Any, gate: str) -> None:
+    reached, todo = {gate}, ["prepare.prepare"]
+    while todo:
+        task = todo.pop()
+        if task not in reached:
+            reached.add(task)
+            todo += dag.get_task(task).downstream_task_ids
+    assert reached.isdisjoint({"registry.register", "registry.promote"})
+
+
+def test_every_asset_read_is_written_by_an_earlier_task(dag: Any) -> None:
+    for task in dag.tasks:
+        made = {asset.name for earlier in task.get_flat_relatives(upstream=True) for asset in earlier.outlets}
+        assert {asset.name for asset in task.inlets} <= made, task.task_id
+
+
+def test_every_task_has_docs_a_time_out_an_owner_and_retries_that_spare_bad_data(dag: Any) -> None:
+    assert dag.doc_md and dag.tags and not dag.catchup and dag.max_active_runs == 1
+    for task in dag.tasks:
+        assert task.doc_md and task.owner != "airflow", task.task_id
+        assert task.execution_timeout is not None and task.execution_timeout.total_seconds() >= 600, task.task_id
+        assert task.retries == 2 and task.retry_exponential_backoff and task.has_retry_policy, task.task_id
+        assert task.trigger_rule == "all_success", task.task_id
+
+
+def test_tasks_are_named_after_the_steps_they_record(dag: Any) -> None:
+    names = [task.task_id.rsplit(".", 1)[-1] for task in dag.tasks]
+    assert len(set(names)) == len(names)
+    for task in dag.tasks:
+        if task.task_id != "prepare.prepare":
+            assert "/runs/{{ ds }}/settings.json" in " ".join(getattr(task, "application_args", None) or task.arguments)
+
+
+def test_daily_run_covers_the_day_of_its_logical_date(dag: Any) -> None:
+    from airflow.sdk import CronDataIntervalTimetable
+
+    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+
+
+def test_form_offers_every_setting_with_its_default(dag: Any) -> None:
+    flat = PipelineSettings().flat()
+    assert set(dag.params) == set(flat) - {"date", "home", "spark.master"}
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        assert param.value == flat[name], name
+        assert param.description and param.schema["section"] and param.schema["type"], name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("training.epochs", 0),
+        ("training.epochs", "3"),
+        ("training.epochs", 2.5),
+        ("training.learning_rate", 1),
+        ("gate.confidence", 0.5),
+        ("sampling.method", "magic"),
+        ("registry.model_name", "a b"),
+        ("clusters.alignment", "yes"),
+        ("data.max_rejected_fraction", 1.01),
+    ],
+)
+def test_form_refuses_what_the_schema_refuses(name: str, value: object) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    from dags.params import dag_params
+
+    with pytest.raises(ParamValidationError):
+        dag_params()[name].resolve(value)
+
+
+def test_form_accepts_bounds_that_are_inclusive() -> None:
+    from dags.params import dag_params
+
+    assert dag_params()["training.epochs"].resolve(1) == 1
+    assert dag_params()["registry.tracking_uri"].resolve(None) is None
+
+
+def test_flags_bring_a_conf_back_as_the_same_settings(tmp_path: Path) -> None:
+    from dags.params import settings_flags
+
+    conf = {
+        "training.epochs": 3,
+        "training.learning_rate": 0.01,
+        "clusters.alignment": False,
+        "clusters.force_refit": True,
+        "sampling.lambda_low": -0.5,
+        "data.source": "/data/with space; rm -rf $HOME",
+        "registry.tracking_uri": None,
+    }
+    flat = load_settings([f"--home={tmp_path}", *settings_flags(conf)]).flat()
+    expected = {name: value for name, value in conf.items() if value is not None}
+    assert {name: flat[name] for name in expected} == expected
+    changed = {name for name, value in flat.items() if value != PipelineSettings().flat()[name]}
+    assert changed == set(expected) | {"home"}
+
+
+def test_flags_take_a_nested_conf_and_no_conf() -> None:
+    from dags.params import settings_flags
+
+    assert settings_flags({"training": {"epochs": 3}}) == ["--training.epochs=3"]
+    assert settings_flags(None) == settings_flags({}) == []
+
+
+@pytest.mark.parametrize(
+    ("conf", "reason"),
+    [
+        ({"training.epoch": 3}, "no setting named training.epoch"),
+        ({"home": "/elsewhere"}, "no setting named home"),
+        ({"date": "2020-01-01"}, "no setting named date"),
+        ({"training.epochs": 0}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
+        ({"sampling.lambda_low": 0.5}, "lambda_low (0.5) must not exceed lambda_high (0.1)"),
+        ({"training.embedding_dim": 30}, "must be divisible by training.num_heads (4)"),
+    ],
+)
+def test_flags_refuse_with_a_reason(conf: dict[str, Any], reason: str) -> None:
+    from dags.params import settings_flags
+
+    with pytest.raises(ValueError) as refusal:
+        settings_flags(conf)
+    assert reason in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_dag_file_is_quick_to_parse_and_loads_no_engine(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, airflow.sdk, airflow.sdk.exceptions, airflow.providers.common.compat.sdk\n"
+        "started = time.process_time()\n"
+        "import dags.esans_daily_retraining\n"
+        "heavy = {'pyspark', 'torch', 'mlflow', 'pandas', 'pyarrow', 'great_expectations', 'faiss'} & set(sys.modules)\n"
+        "print(time.process_time() - started, sorted(heavy))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    seconds, heavy = done.stdout.splitlines()[-1].split(" ", 1)
+    assert heavy == "[]"
+    assert float(seconds) < 1

@@ -1,0 +1,258 @@
+"""The parts of `make run` that need no Airflow: dates, conf, home, secrets, lock, processes, log reading."""
+
+import argparse
+import datetime as dt
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.local import processes
+from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
+from infra.local.processes import StackError, end_processes, exclusive, stack_processes
+from infra.local.progress import last_error, last_event
+from infra.local.run import claim_home, main, make_plan
+from infra.local.source import last_event_date
+from jobs.errors import EXIT_BAD_DATA, DataError
+
+TODAY = dt.date(2026, 6, 1)
+NOON = int(dt.datetime(2026, 5, 3, 12, tzinfo=dt.UTC).timestamp())
+YEAR = 365 * 86_400
+
+
+def _shop(folder: Path, timestamps: pa.Array, name: str = "interactions.parquet") -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    count = len(timestamps)
+    table = pa.table({"user_id": ["u"] * count, "item_id": ["i"] * count, "timestamp": timestamps})
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, folder / name)
+    return str(folder)
+
+
+def _arguments(**given: object) -> argparse.Namespace:
+    return argparse.Namespace(**({"data": None, "date": None, "set": [], "home": None} | given))
+
+
+# Default date
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
+def test_last_date_in_each_unit(tmp_path: Path, unit: str, factor: int) -> None:
+    source = _shop(tmp_path, pa.array([(NOON - 9) * factor, NOON * factor, 5]))
+    assert last_event_date(source, unit, today=TODAY) == dt.date(2026, 5, 3)
+
+
+def test_last_date_of_floats_and_of_timestamps(tmp_path: Path) -> None:
+    assert last_event_date(_shop(tmp_path / "a", pa.array([NOON + 0.5, None])), "s", today=TODAY) == dt.date(2026, 5, 3)
+    when = dt.datetime(2026, 5, 3, 23, 59, 59)
+    for kind in (pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("ms", tz="UTC")):
+        source = _shop(tmp_path / str(kind).replace("/", ""), pa.array([when], kind))
+        assert last_event_date(source, "s", today=TODAY) == dt.date(2026, 5, 3)
+
+
+def test_last_date_of_part_files_of_csv_and_by_uri(tmp_path: Path) -> None:
+    _shop(tmp_path / "a b", pa.array([NOON]), "interactions.parquet/part-0.parquet")
+    _shop(tmp_path / "a b", pa.array([NOON + 86_400]), "interactions.parquet/part-1.parquet")
+    assert last_event_date((tmp_path / "a b").as_uri(), "s", today=TODAY) == dt.date(2026, 5, 4)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "interactions.csv").write_text(f"user_id,item_id,timestamp\nu,i,{NOON}\nu,j,{NOON - 86_400}\n")
+    assert last_event_date(str(tmp_path / "c"), "s", today=TODAY) == dt.date(2026, 5, 3)
+
+
+def test_events_in_the_future_do_not_set_the_date(tmp_path: Path) -> None:
+    end_of_today = int(dt.datetime(2026, 6, 1, 23, 59, 59, tzinfo=dt.UTC).timestamp())
+    source = _shop(tmp_path, pa.array([NOON, NOON + YEAR]))
+    assert last_event_date(source, "s", today=TODAY) == dt.date(2026, 5, 3)
+    source = _shop(tmp_path, pa.array([NOON, end_of_today, end_of_today + 1]))
+    assert last_event_date(source, "s", today=TODAY) == TODAY
+
+
+def test_milliseconds_read_as_seconds_are_pointed_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="data.timestamp_unit=ms"):
+        last_event_date(_shop(tmp_path, pa.array([NOON * 1000])), "s", today=TODAY)
+
+
+def test_missing_folder_table_column_and_wrong_type_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        last_event_date(str(tmp_path / "nowhere"), "s", today=TODAY)
+    (tmp_path / "ratings.csv").write_text("a\n1\n")
+    with pytest.raises(DataError, match=r"expected interactions\.parquet or interactions\.csv, found ratings\.csv"):
+        last_event_date(str(tmp_path), "s", today=TODAY)
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,when\nu,i,5\n")
+    with pytest.raises(DataError, match="column 'timestamp': the table has no such column; it has user_id, item_id, when"):
+        last_event_date(str(tmp_path), "s", today=TODAY)
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,i,yesterday\n")
+    with pytest.raises(DataError, match="found string"):
+        last_event_date(str(tmp_path), "s", today=TODAY)
+    (tmp_path / "interactions.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        last_event_date(str(tmp_path), "s", today=TODAY)
+
+
+# Plan
+
+
+def test_plan_of_the_embedded_shop() -> None:
+    plan = make_plan(_arguments(), today=TODAY)
+    assert (plan.home, plan.date, plan.conf) == (REPOSITORY / "var" / "embedded", dt.date(2026, 1, 28), {})
+
+
+def test_plan_of_a_folder_takes_its_last_date_and_a_home_of_its_name(tmp_path: Path) -> None:
+    source = _shop(tmp_path / "My Shop", pa.array([NOON]))
+    settings = ["training.epochs=3", "clusters.alignment=false", "spark.master=local[1]"]
+    plan = make_plan(_arguments(data=source, set=settings), today=TODAY)
+    assert plan.home == REPOSITORY / "var" / "my-shop"
+    assert plan.date == dt.date(2026, 5, 3)
+    assert plan.conf == {"clusters.alignment": False, "data.source": source, "training.epochs": 3}
+    assert plan.spark_master == "local[1]"
+    plan = make_plan(_arguments(data=source, date="2026-05-01", home=str(tmp_path / "h")), today=TODAY)
+    assert (plan.home, plan.date) == (tmp_path / "h", dt.date(2026, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"set": ["training.epochs=0"]}, "training.epochs: Input should be greater than or equal to 1"),
+        ({"set": ["training.epoch=3"]}, "training.epoch: there is no such setting"),
+        ({"set": ["training.epochs"]}, "NAME=VALUE"),
+        ({"date": "28.1.2026"}, "date: "),
+        ({"date": "2026-06-02"}, "lies in the future"),
+    ],
+)
+def test_plan_refuses_before_anything_starts(arguments: dict[str, object], reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        make_plan(_arguments(**arguments), today=TODAY)
+
+
+def test_refusal_ends_with_the_status_of_bad_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--home", str(tmp_path / "home"), "--set", "training.epochs=0"]) == EXIT_BAD_DATA
+    assert "training.epochs" in capsys.readouterr().out
+    assert not (tmp_path / "home").exists()
+
+
+def test_home_belongs_to_one_source(tmp_path: Path) -> None:
+    claim_home(tmp_path, "/a/shop")
+    claim_home(tmp_path, "/a/shop")
+    with pytest.raises(DataError, match="belongs to the source /a/shop, not /b/shop"):
+        claim_home(tmp_path, "/b/shop")
+
+
+# Environment
+
+
+def test_secrets_are_private_lasting_and_different_in_each_home(tmp_path: Path) -> None:
+    first = load_secrets(tmp_path / "a" / "airflow")
+    assert load_secrets(tmp_path / "a" / "airflow") == first
+    assert set(first.values()).isdisjoint(load_secrets(tmp_path / "b" / "airflow").values())
+    for name in ("secrets.json", "passwords.json"):
+        assert stat.S_IMODE((tmp_path / "a" / "airflow" / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "a" / "airflow").stat().st_mode) == 0o700
+    assert len(first["jwt_secret"]) >= 64
+
+
+def test_environment_is_closed_to_a_foreign_airflow_and_to_proxies(tmp_path: Path) -> None:
+    foreign = {"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor", "AIRFLOW_HOME": "/else", "NO_PROXY": "intranet", "PATH": "/bin"}
+    made = stack_environment(tmp_path, 1234, inherited=foreign)
+    assert made["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert made["AIRFLOW_HOME"] == str(tmp_path / "airflow")
+    assert made["NO_PROXY"] == "intranet,127.0.0.1,localhost"
+    assert made["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/bin"
+    assert made["AIRFLOW__API__HOST"] == "127.0.0.1" and "1234" in made["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+
+
+def test_spark_connection_is_one_setting_away(tmp_path: Path) -> None:
+    def host(**given: str) -> str:
+        master = given.pop("master", None)
+        made = stack_environment(tmp_path, 1, spark_master=master, inherited=given)["AIRFLOW_CONN_SPARK_DEFAULT"]
+        return str(json.loads(made)["host"])
+
+    cluster = json.dumps({"conn_type": "spark", "host": "spark://cluster:7077"})
+    assert host() == "local[*]"
+    assert host(AIRFLOW_CONN_SPARK_DEFAULT=cluster) == "spark://cluster:7077"
+    assert host(AIRFLOW_CONN_SPARK_DEFAULT=cluster, master="local[1]") == "local[1]"
+
+
+# Lock and processes
+
+
+@contextmanager
+def _holder(home: Path) -> Iterator[subprocess.Popen[str]]:
+    program = (
+        "import pathlib, sys, time\nfrom infra.local.processes import exclusive\n"
+        "with exclusive(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(home)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_two_runs_of_one_home_refuse_each_other_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
+    with _holder(tmp_path) as other:
+        with pytest.raises(StackError, match=f"process {other.pid}"), exclusive(tmp_path):
+            pass
+        with exclusive(tmp_path / "another"):
+            pass
+        other.kill()
+        other.wait()
+        with exclusive(tmp_path):
+            pass
+
+
+def test_every_process_of_a_home_is_ended_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 1.0)
+    # A child that leaves its parent, its session and its group, changes its title, and ignores SIGTERM.
+    program = (
+        "import os, signal, time\nimport setproctitle\n"
+        "if os.fork():\n    os._exit(0)\n"
+        "os.setsid()\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsetproctitle.setproctitle('x' * 500)\ntime.sleep(60)\n"
+    )
+    home, other = tmp_path / "home", tmp_path / "other"
+    for place in (home, other):
+        environment = os.environ | {MARKER: str(place), "SPT_NOENV": "1"}
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    plain = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {MARKER: str(home)})
+    time.sleep(1)
+    try:
+        assert len(stack_processes(home)) == 2
+        survivors = stack_processes(other)
+        assert end_processes(home) == 2
+        assert stack_processes(home) == []
+        assert [process.pid for process in stack_processes(other)] == [process.pid for process in survivors] != []
+        assert not psutil.pid_exists(plain.pid)
+    finally:
+        end_processes(other)
+        plain.kill()
+
+
+# Logs
+
+
+def test_error_and_last_line_of_a_task_log(tmp_path: Path) -> None:
+    log = tmp_path / "attempt=1.log"
+    assert (last_event(log), last_error(log)) == ("", ("", ""))
+    error = {"event": "Task failed", "error_detail": [{"exc_type": "BadInputError", "exc_value": "ingest: the table is empty"}]}
+    lines = [
+        'cut": "off"}',
+        json.dumps({"event": "epoch 3"}),
+        json.dumps(error),
+        json.dumps({"event": " "}),
+        "[1]",
+        '{"event": "c',
+    ]
+    log.write_text("\n".join(lines))
+    assert last_error(log) == ("BadInputError", "ingest: the table is empty")
+    assert last_event(log) == "Task failed"
