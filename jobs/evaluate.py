@@ -43,10 +43,11 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     note = None
     if incumbent is not None:
         folder = download_version(incumbent, settings)
-        models["champion"], note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data)
-        if models["champion"] is None:
-            del models["champion"]
+        champion, note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data)
+        if champion is None:
             log.warning("champion version %s cannot be compared: %s", incumbent.version, note)
+        else:
+            models["champion"] = champion
     slices = catalogue_slices(data.num_train)
     metrics: dict[str, Any] = {}
     frames = []
@@ -75,7 +76,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "users": len(users),
         "models": {"champion": None} | metrics,
         "popularity": popularity_recall(data, users),
-        "incumbent_version": None if incumbent is None else incumbent.version,
+        "incumbent_version": None if incumbent is None else str(incumbent.version),
         "incumbent_note": note,
         "false_negative_rate": None if truth is None else false_negative_rates(settings, data, truth),
         "clusters_vs_truth": None

@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs.cleaning import clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.cleaning import KEPT, LATER, clean_events, clean_items, event_quarantine, image_quarantine
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.runtime import run_job
@@ -36,34 +36,36 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 def _ingest(spark: SparkSession, source: Source, settings: PipelineSettings) -> dict[str, Any]:
     items, item_rejects = clean_items(source)
     items = items.persist()
-    _check_catalogue(items.count(), source.files["items"], settings)
+    num_items = items.count()
+    _check_catalogue(num_items, source.files["items"], settings)
     events = clean_events(source, items, settings).persist()
-    fates = {row["fate"]: row["count"] for row in events.where("fate is not null").groupBy("fate").count().collect()}
+    fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
     quarantine = event_quarantine(events).unionByName(item_rejects)
     image_rejects = image_quarantine(source)
     if image_rejects is not None:
         quarantine = quarantine.unionByName(image_rejects)
     quarantine = quarantine.persist()
+    rejected = {"interactions": {}, "items": {}, **_rejected(quarantine)}
     rows_read = {
-        "interactions": events.count() - fates.get("later_than_date", 0),
-        "items": source.items.select("item_id").count(),
-        "images": source.images.select("item_id").count() if source.images is not None else 0,
+        "interactions": sum(fates.values()) - fates.get(LATER, 0),
+        "items": num_items + sum(rejected["items"].values()),
     }
-    rejected = _check_rejected(quarantine, rows_read, source, settings)
+    if source.images is not None:
+        rows_read["images"] = source.images.select("item_id").count()
+    _check_rejected(quarantine, rejected, rows_read, source, settings)
 
-    kept = events.where("fate = 'kept'").select("user_id", "item_id", "item_index", "timestamp").persist()
+    kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp")
     choice, previous = _choose(kept, settings)
-    split = assign_split(kept, choice.method, settings)
+    split = assign_split(kept, choice.method, settings).persist()
     users = _users(split).persist()
     interactions = split.join(users.select("user_id", "user_index"), "user_id").select(
         "user_index", "item_index", "timestamp", "split"
     )
-    interactions = interactions.persist()
-    span = interactions.agg(F.min("timestamp"), F.max("timestamp")).first()
-    sizes = {row["split"]: row["count"] for row in interactions.groupBy("split").count().collect()}
+    counted = split.groupBy("split").agg(F.count(F.lit(1)).alias("n"), F.min("timestamp"), F.max("timestamp")).collect()
+    sizes = {row["split"]: row["n"] for row in counted}
     _check_split(sizes, choice, source, settings)
-    popularity = interactions.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
+    popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
     catalogue = items.join(popularity, "item_index", "left").select(
         "item_index",
         "item_id",
@@ -75,28 +77,28 @@ def _ingest(spark: SparkSession, source: Source, settings: PipelineSettings) -> 
 
     summary: dict[str, Any] = {
         "rows_read": rows_read,
-        "items": items.count(),
-        "users": users.count(),
+        "items": num_items,
         "events": {name: sizes.get(name, 0) for name in _SPLITS},
-        "not_used": {name: count for name, count in sorted(fates.items()) if name != "kept"},
+        "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
         "rejected": rejected,
-        "first_timestamp": span[0] if span else None,
-        "last_timestamp": span[1] if span else None,
+        "first_timestamp": min(row["min(timestamp)"] for row in counted),
+        "last_timestamp": max(row["max(timestamp)"] for row in counted),
         "split": choice.method,
         "split_reason": choice.reason,
         "previous_split": previous,
     }
     digests, lake = source.digests(), Lake.of(settings)
     for table, frame, by in (
-        ("items", catalogue, ["item_index"]),
         ("users", users, ["user_index"]),
+        ("items", catalogue, ["item_index"]),
         ("interactions", interactions, ["user_index", "timestamp", "item_index"]),
         ("quarantine", quarantine, ["table", "reason", "key"]),
     ):
         with lake.write(table, settings, extra_inputs=digests) as pending:
             write_table(frame, pending, by=by)
             pending.stats |= summary
-    for frame in (items, events, quarantine, kept, users, interactions):
+        summary["users"] = lake.manifest("users", settings.date)["rows"]
+    for frame in (items, events, quarantine, split, users):
         frame.unpersist()
     return summary
 
@@ -127,15 +129,23 @@ def _check_catalogue(num_items: int, file: Path, settings: PipelineSettings) -> 
         )
 
 
-def _check_rejected(
-    quarantine: DataFrame, rows_read: dict[str, int], source: Source, settings: PipelineSettings
-) -> dict[str, dict[str, int]]:
-    """Rejected rows by table and reason; raises when a table lost more than `data.max_rejected_fraction` of its rows."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in quarantine.groupBy("table", "reason").count().collect():
+def _rejected(quarantine: DataFrame) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in quarantine.groupBy("table", "reason").count().orderBy("table", "reason").collect():
         counts[row["table"]][row["reason"]] = row["count"]
+    return dict(counts)
+
+
+def _check_rejected(
+    quarantine: DataFrame,
+    rejected: dict[str, dict[str, int]],
+    rows_read: dict[str, int],
+    source: Source,
+    settings: PipelineSettings,
+) -> None:
     limit = settings.data.max_rejected_fraction
-    for table, reasons in sorted(counts.items()):
+    for table, counts in rejected.items():
+        reasons = Counter(counts)
         share = reasons.total() / rows_read[table]
         if share <= limit:
             continue
@@ -153,7 +163,6 @@ def _check_rejected(
             remedy="correct the export, or raise data.max_rejected_fraction if these rows may be lost."
             + (" For bot_user, see also ingest.max_events_per_user_day." if worst == "bot_user" else ""),
         )
-    return {table: dict(sorted(reasons.items())) for table, reasons in sorted(counts.items())}
 
 
 def _check_split(sizes: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings) -> None:

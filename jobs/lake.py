@@ -2,13 +2,14 @@
 
 Layout: `<root>/<table>/date=YYYY-MM-DD/v-<digest>/...files` and beside the versions one file `CURRENT`, the manifest of the
 version in force. Replacing that one file is the act of publishing, so a reader sees the old table or the new one, and a
-killed writer leaves only a hidden staging folder. The version is named by the digest of its bytes: writing the
+killed writer leaves only a hidden staging folder. The version is named by the digest of its rows: writing the
 same rows twice gives the same version.
 """
 
 import datetime as dt
 import functools
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -23,11 +24,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
 from jobs.errors import DataError
 from jobs.settings import PipelineSettings
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_DIGEST_ROWS = 65_536
 _KEPT_VERSIONS = 2  # the version in force and the one before it, so that a reader that has just resolved a path can finish
 
 
@@ -152,14 +155,44 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the contents of all files in a folder; Parquet part files count by content, not by their random names."""
+    """SHA-256 over all files of a folder.
+
+    Parquet files count by schema and rows, not by name or bytes: Spark names its part files at random, and the JVM lists
+    the encodings in the footer in an order that changes from process to process. Other files count by name and bytes.
+    """
     parts = []
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.suffix == ".parquet":
+            parts.append(_rows_digest(path))
+        elif path.is_file():
             with path.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256").hexdigest()
-            parts.append(content if path.suffix == ".parquet" else f"{path.relative_to(folder)}:{content}")
+            parts.append(f"{path.relative_to(folder)}:{content}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def _rows_digest(path: Path) -> str:
+    """SHA-256 of a Parquet file's rows as an Arrow stream; memory is bounded by one batch."""
+    sink = _HashSink()
+    file = pq.ParquetFile(path)
+    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), file.schema_arrow.remove_metadata()) as writer:
+        for batch in file.iter_batches(batch_size=_DIGEST_ROWS):
+            writer.write_batch(batch.replace_schema_metadata(None))
+    return sink.hash.hexdigest()
+
+
+class _HashSink(io.RawIOBase):
+    """A file that keeps nothing but the hash of what was written to it."""
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.hash.update(data)
+        return len(data)
 
 
 @functools.cache

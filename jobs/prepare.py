@@ -15,11 +15,13 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Write `settings.json` and `source.json` below `settings.run_dir`.
 
     `settings.json` is what every later step of the run is started with; `source.json` holds `uri` (the folder with the
-    input tables) and `kind` (`embedded` or `folder`).
+    input tables) and `kind` (`embedded` or `folder`). Records of an earlier run of the date (steps, gates, metrics,
+    verdict, summary) go first, so that a run which stops half-way is never reported with the numbers of another.
 
     Raises:
         DataError: the source is not a folder on this file system, or the shop has no such date.
     """
+    _forget_earlier_run(settings.run_dir)
     embedded = settings.data.source == EMBEDDED
     folder = write_snapshot(settings.shop, settings.home, settings.date) if embedded else resolve_source(settings.data.source)
     settings.run_dir.mkdir(parents=True, exist_ok=True)
@@ -47,6 +49,13 @@ def resolve_source(source: str) -> Path:
         came = "is a file, not a folder." if folder.exists() else "does not exist."
         raise DataError(f"the source folder {came}", file=folder, remedy="set data.source to the folder with the input tables.")
     return folder
+
+
+def _forget_earlier_run(folder: Path) -> None:
+    for record in (*folder.glob("steps/*.json"), *folder.glob("gates/*.json")):
+        record.unlink()
+    for name in ("metrics.json", "verdict.json", "summary.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

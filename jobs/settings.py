@@ -76,7 +76,7 @@ class FeatureSettings(Section):
     text_encoder: str = Field(EMBEDDED, description="'embedded' (TF-IDF + SVD) or a local folder with a BERT-class model.")
     text_dim: int = Field(128, ge=2, le=4096, description="Dimension of the embedded text vector.")
     behaviour_method: Literal["word2vec", "als"] = Field(
-        "word2vec", description="Spark MLlib method behind the behavioural view."
+        "als", description="Spark MLlib method behind the behavioural view (measured choice: docs/LOG.md)."
     )
     behaviour_dim: int = Field(64, ge=2, le=512, description="Dimension of the behavioural view.")
     min_behaviour_events: int = Field(3, ge=1, description="Training events an item needs to have a behavioural view.")

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from infra.local.client import AirflowClient
 _POLL_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
 _TAIL_BYTES = 64 * 1024
+_LINE_LENGTH = 120
+_JOB_LINE = re.compile(r"\b(?:INFO|WARNING|ERROR) (?:jobs|esans_core)[\w.]*: (?P<text>.*)")
 _SHOWN = ("running", "success", "failed", "up_for_retry")
 
 
@@ -83,7 +86,8 @@ class Watch:
         for task in tasks:
             if task["state"] == "running":
                 since = time.time() - dt.datetime.fromisoformat(task["start_date"]).timestamp()
-                self._line(f"{_step(task):<20} working for {since:.0f} s: {last_event(self._log_of(task))[:120]}")
+                said = last_job_line(self._log_of(task))
+                self._line(f"{_step(task):<20} working for {since:.0f} s{': ' + said if said else ''}")
         self._last_line = time.monotonic()
 
     def _line(self, text: str) -> None:
@@ -107,6 +111,12 @@ def last_event(log: Path) -> str:
     """The latest line a task has logged, or ''."""
     events = [event["event"].strip() for event in _events(log) if str(event.get("event", "")).strip()]
     return events[-1] if events else ""
+
+
+def last_job_line(log: Path) -> str:
+    """The latest line that one of our own modules has logged, without its prefix, or ''; Spark and others may say more."""
+    found = [match for event in _events(log) if (match := _JOB_LINE.search(event["event"]))]
+    return found[-1]["text"].strip()[:_LINE_LENGTH] if found else ""
 
 
 def last_error(log: Path) -> tuple[str, str]:

@@ -19,7 +19,10 @@ from infra.local.processes import StackError, end_processes, exclusive
 from infra.local.progress import RunResult, Watch
 
 _START_SECONDS = 180.0  # 12 s on two idle cores; far more only where the machine is busy
-_STATES_TO_KEEP = ("success", "failed")
+_FINISHED = ("success", "failed")
+# A runner that is killed outright tells its components to end; the scheduler first waits for its running tasks and may
+# outlive that by minutes, so the next run of the home still ends what it finds.
+_END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 
 
 class LocalStack:
@@ -111,7 +114,7 @@ class LocalStack:
         return parsed is not None and dt.datetime.fromisoformat(parsed) >= since
 
     def _forget(self, run: Mapping[str, Any]) -> None:
-        if run["state"] not in _STATES_TO_KEEP:
+        if run["state"] not in _FINISHED:
             self.client.fail(run["dag_run_id"])
         self.client.delete(run["dag_run_id"])
         shutil.rmtree(self.folder / "logs" / f"dag_id={DAG_ID}" / f"run_id={run['dag_run_id']}", ignore_errors=True)
@@ -133,7 +136,7 @@ class LocalStack:
     def _spawn(self, name: str, *arguments: str) -> None:
         with self._log(name).open("wb") as stream:
             self._components[name] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", name, *arguments],
+                [*_END_WITH_PARENT, sys.executable, "-m", "airflow", name, *arguments],
                 env=self._environment,
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 from jobs.gates.checks import ROW, Judged, Suite, check, largest_cluster_share, parameter, true, zero
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
+from jobs.spark_tables import read_table
 
 _MIN_BALANCE = 0.5  # perplexity of the sizes as a share of K_p: 1 for equal sizes, 1/K_p for one cluster that holds all
 
@@ -96,7 +97,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             between,
             "label_churn",
             "warning",
-            "items keep their primary code from the previous date (gate.max_label_churn)",
+            "unchanged items keep their primary code from the previous date (gate.max_label_churn)",
             "see whether clusters.warm_start is on and whether an encoder changed.",
             max_value=gate.max_label_churn,
         ),
@@ -112,7 +113,8 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
     """
     lake = Lake.of(settings)
     num_items = lake.manifest("items", settings.date)["rows"]
-    clusters = spark.read.parquet(str(lake.path("clusters", settings.date)))
+    manifest, clusters = lake.manifest("clusters", settings.date), read_table(spark, settings, "clusters")
+    churn = manifest["stats"]["churn"]  # measured by assign_clusters; None on the first date
     labelled = clusters.where("primary >= 0")
     sizes = labelled.groupBy("primary").agg(F.count(F.lit(1)).alias("items"))
     sizes = sizes.withColumn("share", F.col("items") / labelled.count())
@@ -121,7 +123,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
         F.lit(settings.ds).alias(ROW),
         F.lit(num_items - clusters.select("item_index").distinct().count()).alias("unlabelled_items"),
         (F.exp("entropy") / settings.clusters.num_primary).alias("balance"),
-        F.lit(_label_churn(settings, spark, clusters)).cast("double").alias("label_churn"),
+        F.lit(churn["primary"] if churn else None).cast("double").alias("label_churn"),
     )
     frames = {
         "clusters": _flat(clusters),
@@ -130,7 +132,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
         ),
         "labelling": whole,
     }
-    return Judged(frames, {"last_item": num_items - 1}, {"clusters": lake.manifest("clusters", settings.date)["digest"]})
+    return Judged(frames, {"last_item": num_items - 1}, {"clusters": manifest["digest"]})
 
 
 def _flat(clusters: DataFrame) -> DataFrame:
@@ -145,15 +147,3 @@ def _flat(clusters: DataFrame) -> DataFrame:
         (((F.col("primary") >= 0) == has_view) & ((F.col("secondary") >= 0) == has_view)).alias("label_agrees"),
         F.when(F.col("primary") >= 0, broken.cast("int")).alias("distance_not_finite"),
     )
-
-
-def _label_churn(settings: PipelineSettings, spark: SparkSession, clusters: DataFrame) -> float | None:
-    """Share of items with the same views as on the previous date whose primary code changed; None without such a date."""
-    lake = Lake.of(settings)
-    before = lake.previous_date("clusters", settings.date)
-    if before is None:
-        return None
-    same = ["item_id", "has_visual", "has_text", "has_behaviour"]
-    earlier = spark.read.parquet(str(lake.path("clusters", before))).where("primary >= 0")
-    both = clusters.where("primary >= 0").join(earlier.select(*same, F.col("primary").alias("earlier")), same)
-    return both.agg(F.avg((F.col("primary") != F.col("earlier")).cast("double"))).collect()[0][0]

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true, zero
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
+from jobs.spark_tables import read_table
 
 STATUSES = {
     "visual": ("ok", "missing", "unreadable"),
@@ -133,12 +134,12 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
         DataError: a table is not published for the date.
     """
     lake = Lake.of(settings)
-    items = spark.read.parquet(str(lake.path("items", settings.date))).select("item_index", "item_id")
+    items = read_table(spark, settings, "items", ["item_index", "item_id"])
     frames: dict[str, DataFrame] = {}
     parameters, digests = {"last_item": lake.manifest("items", settings.date)["rows"] - 1}, {}
     for view in STATUSES:
         name = f"{view}_features"
-        table = spark.read.parquet(str(lake.path(name, settings.date)))
+        table = read_table(spark, settings, name)
         digests[name] = lake.manifest(name, settings.date)["digest"]
         vectors = table.agg(F.count("vector").alias("count"), F.mode(F.size("vector")).alias("dimension")).collect()[0]
         parameters[f"{view}_dimension"] = vectors["dimension"] or 0

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true, zero
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
+from jobs.spark_tables import read_table
 
 _TABLES = ("sequences", "interactions", "items")
 
@@ -76,7 +77,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
     """
     lake = Lake.of(settings)
     manifests = {name: lake.manifest(name, settings.date) for name in _TABLES}
-    read = {name: spark.read.parquet(str(lake.path(name, settings.date))) for name in _TABLES}
+    read = {name: read_table(spark, settings, name) for name in _TABLES}
     is_window = manifests["interactions"]["stats"].get("split") == "window"
     return Judged(
         {

@@ -16,6 +16,13 @@ _MODEL_NAMES = {
 _SAMPLERS = {
     "uniform": "uniform", "in_batch": "in-batch", "easy": "easy", "hard": "hard", "same_cluster": "same cluster (excluded)"
 }  # fmt: skip
+_HELD_BACK = {
+    "kept_champion": "CHAMPION KEPT",
+    "no_champion": "NOT GOOD ENOUGH",
+    "champion_is_newer": "NOT PROMOTED, the champion is of a later date",
+    "not_promoted_by_policy": "NOT PROMOTED, by policy",
+    "blocked_by_gate": "BLOCKED by a gate",
+}
 _MAX_FINDINGS = 6
 
 
@@ -54,22 +61,21 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def verdict_text(verdict: Mapping[str, Any] | None) -> str:
-    """The gate's decision as one sentence."""
+    """The decision of the promotion gate in one line."""
     if not verdict:
-        return "none: the run did not reach the promotion gate"
-    word = str(verdict.get("verdict") or "unknown")
-    version, before = verdict.get("version"), verdict.get("champion_version") or verdict.get("incumbent_version")
-    alias = verdict.get("alias")
-    parts = [word.upper()]
-    if version is not None:
-        parts.append(f"registered as version {version}" + (f", alias '{alias}'" if alias else ", without an alias"))
-    if before is not None and before != version:
-        parts.append(f"champion before: version {before}")
-    return "; ".join(parts)
+        return "NONE: the run did not reach the promotion gate"
+    word, version, champion = str(verdict.get("verdict")), verdict.get("version"), verdict.get("champion_version")
+    before, alias = verdict.get("incumbent_version"), verdict.get("alias") or "champion"
+    if word == "promoted":
+        place = f" (before: version {before})" if before not in (None, version) else ""
+        return f"PROMOTED: registered version {version} now carries the alias '{alias}'{place}"
+    stays = f"version {champion} stays '{alias}'" if champion is not None else f"no version carries the alias '{alias}'"
+    head = _HELD_BACK.get(word, word.replace("_", " ").upper())
+    return f"{head}: version {version} is registered, {stays}"
 
 
 def _failed(summary: Mapping[str, Any]) -> list[str]:
-    failed = [step for step in summary.get("steps") or () if step.get("state") not in ("success", None)]
+    failed = [step for step in summary.get("steps") or () if step["state"] != "success"]
     return [line for step in failed for line in _wrap(f"{step['step']}: {step.get('message') or step['state']}")]
 
 
@@ -141,7 +147,7 @@ def _clusters(summary: Mapping[str, Any]) -> list[str]:
         start = f"churn since {churn.get('since')}: {churn.get('primary', 0):.1%} of unchanged items"
     else:
         start = f"cold start ({clusters.get('cold_because')})" if clusters.get("cold_because") else "no churn measured"
-    without = f"; {_count(clusters['without_view'])} items without any view" if clusters.get("without_view") else ""
+    without = f"; items without any view: {_count(clusters['without_view'])}" if clusters.get("without_view") else ""
     lines.append(f"{repairs}; {start}{without}")
     truth = summary.get("clusters_vs_truth")
     if truth:
@@ -181,14 +187,6 @@ def _false_negatives(summary: Mapping[str, Any]) -> list[str]:
 def _verdict(summary: Mapping[str, Any]) -> list[str]:
     verdict = summary.get("verdict") or {}
     lines = _wrap(verdict_text(verdict))
-    difference = verdict.get("difference") or {}
-    if difference.get("mean") is not None:
-        interval = (
-            f", interval {difference['low']:+.4f} to {difference['high']:+.4f}"
-            if difference.get("low") is not None and difference.get("high") is not None
-            else ""
-        )
-        lines.append(f"Recall@50 against the champion: {difference['mean']:+.4f}{interval}")
     for reason in verdict.get("reasons") or ():
         lines += _wrap(f"- {reason}")
     return lines
@@ -201,7 +199,9 @@ def _gates(summary: Mapping[str, Any]) -> list[str]:
     word = {None: "passed", "warning": "warned", "critical": "STOPPED"}
     lines = _wrap(
         ", ".join(
-            f"{stage} {word.get(gate.get('worst'), gate.get('worst'))} ({gate.get('checked')})" for stage, gate in gates.items()
+            f"{stage.replace('_', ' ')} {word.get(gates[stage].get('worst'), '?')} ({gates[stage].get('checked')})"
+            for stage in STAGES
+            if stage in gates
         )
     )
     findings = summary.get("findings") or []

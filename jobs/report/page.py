@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from jobs.report.facts import RunFacts
+from jobs.report.facts import STAGES, RunFacts
 from jobs.report.layout import seconds_text, verdict_text
 from jobs.report.pictures import Picture
 
@@ -51,6 +51,7 @@ def render_page(facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[
         verdict_text=verdict_text(verdict),
         tone=_tone(summary),
         models=_MODELS,
+        stages=STAGES,
         metrics=_METRICS,
         pictures={picture.file: picture for picture in pictures},
         quarantine=_quarantine(facts),
@@ -74,8 +75,8 @@ def _quarantine(facts: RunFacts) -> list[dict[str, Any]]:
 
 
 def _tone(summary: Mapping[str, Any]) -> str:
-    verdict = str((summary.get("verdict") or {}).get("verdict") or "")
-    if any(step["state"] != "success" for step in summary["steps"]) or verdict in ("refused", "rejected", "blocked"):
+    verdict = (summary.get("verdict") or {}).get("verdict")
+    if any(step["state"] != "success" for step in summary["steps"]) or verdict in ("no_champion", "blocked_by_gate"):
         return "bad"
     return "good" if verdict == "promoted" else "plain"
 

@@ -75,7 +75,7 @@ def _cluster_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
         log.warning("%d item embeddings for %d items: no map, no neighbours", len(embeddings), len(catalogue))
         embeddings = None
     if embeddings is not None:
-        charts.item_map(embeddings, catalogue["primary"].to_numpy(), folder / "item_map.png")
+        charts.item_map(embeddings[inside.index], inside["primary"].to_numpy(), folder / "item_map.png")
         drawn.append(Picture("item_map.png", "Map of the items", "Where the challenger's item tower puts each cluster."))
     return drawn + _poster_pages(facts, catalogue, embeddings, folder)
 

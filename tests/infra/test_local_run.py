@@ -20,7 +20,7 @@ import pytest
 from infra.local import processes
 from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
 from infra.local.processes import StackError, end_processes, exclusive, stack_processes
-from infra.local.progress import last_error, last_event
+from infra.local.progress import last_error, last_event, last_job_line
 from infra.local.run import claim_home, main, make_plan
 from infra.local.source import last_event_date
 from jobs.errors import EXIT_BAD_DATA, DataError
@@ -256,3 +256,7 @@ def test_error_and_last_line_of_a_task_log(tmp_path: Path) -> None:
     log.write_text("\n".join(lines))
     assert last_error(log) == ("BadInputError", "ingest: the table is empty")
     assert last_event(log) == "Task failed"
+    assert last_job_line(log) == ""
+    chatter = ["10:00:00 INFO jobs.train: epoch 3 of 12", "26/01/28 INFO BlockManager: ready", "WARNING: incubator modules"]
+    log.write_text("\n".join(json.dumps({"event": text}) for text in chatter))
+    assert last_job_line(log) == "epoch 3 of 12"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from jobs.lake import Lake
 from jobs.settings import PipelineSettings
 
 DATE = dt.date(2026, 1, 28)
@@ -29,7 +30,10 @@ def interactions(num_users: int = NUM_USERS, num_items: int = NUM_ITEMS, num_day
 
 def items(num_items: int = NUM_ITEMS) -> pd.DataFrame:
     """Items i00, i01, ... with a title and a text."""
-    rows = [(f"i{row:02d}", f"Item {row}", f"Item {row}. {'Red cotton' if row % 2 else 'Blue steel'} thing") for row in range(num_items)]
+    rows = [
+        (f"i{row:02d}", f"Item {row}", f"Item {row}. {'Red cotton' if row % 2 else 'Blue steel'} thing")
+        for row in range(num_items)
+    ]
     return pd.DataFrame(rows, columns=["item_id", "title", "text"])
 
 
@@ -59,3 +63,19 @@ def tiny(settings: PipelineSettings, folder: Path | str, **sections: dict[str, A
     for section, changes in sections.items():
         values[section] |= changes
     return PipelineSettings(**values)
+
+
+def publish(settings: PipelineSettings, table: str, rows: pd.DataFrame) -> None:
+    """Put rows into the lake as one date of a table."""
+    with Lake.of(settings).write(table, settings) as pending:
+        pending.path.mkdir()
+        rows.to_parquet(pending.path / "rows.parquet", index=False)
+
+
+def publish_catalogue(settings: PipelineSettings, table: pd.DataFrame) -> None:
+    """Put a catalogue (item_id, and title, text, num_train where given) into the lake as `items`."""
+    rows = table.sort_values("item_id", ignore_index=True).reset_index(names="item_index")
+    for column in ("title", "text", "image_path"):
+        rows[column] = (rows[column] if column in rows else pd.Series(None, index=rows.index, dtype=object)).astype("string")
+    rows["num_train"] = rows["num_train"] if "num_train" in rows else 0
+    publish(settings, "items", rows[["item_index", "item_id", "title", "text", "image_path", "num_train"]])

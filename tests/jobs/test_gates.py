@@ -10,6 +10,7 @@ import pytest
 from jobs import gate
 from jobs.errors import GateFailed
 from jobs.gates.features import STATUSES
+from jobs.gates.page import page as gates_page
 from jobs.lake import Lake, write_json
 from jobs.settings import PipelineSettings
 from jobs.source import DAY_SECONDS, day_start
@@ -216,10 +217,8 @@ def cluster_frame() -> pd.DataFrame:
 
 @pytest.mark.spark
 def test_clusters_pass_and_block(settings: PipelineSettings, spark: object) -> None:
-    yesterday = settings.model_copy(update={"date": settings.date.replace(day=27)})
-    publish(yesterday, "clusters", cluster_frame().assign(primary=lambda frame: (frame["primary"] + 1) % 8))
     publish(settings, "items", items_frame())
-    publish(settings, "clusters", cluster_frame())
+    publish(settings, "clusters", cluster_frame(), churn={"primary": 0.6})
     gate.run(settings, "clusters")
     assert failed(settings, "clusters", "warning") == {("labelling", "label_churn")}
 
@@ -230,7 +229,7 @@ def test_clusters_pass_and_block(settings: PipelineSettings, spark: object) -> N
     bad.loc[55, "secondary"] = 4
     bad.loc[56, "distance"] = np.float32("nan")
     bad.loc[57, "item_index"] = 58
-    publish(settings, "clusters", bad)
+    publish(settings, "clusters", bad, churn=None)
     columns, message = blocked(settings, "clusters")
     assert columns == {
         ("clusters", "item_index"),
@@ -372,6 +371,11 @@ def test_model_blocks(settings: PipelineSettings, changes: dict, column: str) ->
 
 def test_model_without_metrics_blocks(settings: PipelineSettings) -> None:
     assert "run evaluate" in blocked(settings, "model")[1]
+
+
+def test_the_page_tells_what_the_code_checks() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "gates.md"
+    assert page.read_text() == gates_page(), "run python -m jobs.gates.page > docs/gates.md"
 
 
 # the checkpoint itself ------------------------------------------------------------------------------------------------

@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 
 from jobs import ingest
+from jobs.cleaning import clean_events, clean_items
 from jobs.errors import DataError
 from jobs.lake import Lake
+from jobs.source import read_source
+from jobs.splitting import assign_split, choose_split
 from tests.jobs import source_builder as build
 
 pytestmark = pytest.mark.spark
@@ -30,11 +33,12 @@ def named(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 @pytest.mark.usefixtures("spark")
 class TestCleanLog:
     def test_tables_hold_what_the_source_says(self, settings, tmp_path: Path) -> None:
-        chosen = build.tiny(settings, build.write_source(tmp_path), ingest={"split": "window"})
+        folder = build.write_source(tmp_path, items=build.items(30))  # six without any event
+        chosen = build.tiny(settings, folder, ingest={"split": "window"})
         summary = ingest.run(chosen)
         tables = published(chosen)
-        assert tables["items"]["item_id"].tolist() == sorted(build.items()["item_id"])
-        assert tables["items"]["item_index"].tolist() == list(range(build.NUM_ITEMS))
+        assert tables["items"]["item_id"].tolist() == sorted(build.items(30)["item_id"])
+        assert tables["items"]["item_index"].tolist() == list(range(30))
         assert tables["users"]["user_id"].tolist() == sorted(set(build.interactions()["user_id"]))
         assert len(tables["quarantine"]) == 0
         assert list(tables["quarantine"].columns) == ["table", "key", "column", "reason", "value"]
@@ -50,8 +54,10 @@ class TestCleanLog:
         expected = np.where(age < 3, "holdout", np.where(age < 5, "validation", "train"))
         assert rows["split"].tolist() == expected.tolist()
         popularity = rows[rows["split"] == "train"].groupby("item_id").size()
-        assert tables["items"].set_index("item_id")["num_train"].equals(
-            popularity.reindex(sorted(build.items()["item_id"]), fill_value=0).astype("int64").rename("num_train")
+        assert (
+            tables["items"]
+            .set_index("item_id")["num_train"]
+            .equals(popularity.reindex(sorted(build.items(30)["item_id"]), fill_value=0).astype("int64").rename("num_train"))
         )
         users = tables["users"].set_index("user_id")
         assert (users[["num_train", "num_validation", "num_holdout"]] == [7, 2, 3]).all(axis=None)
@@ -65,16 +71,9 @@ class TestCleanLog:
         lake = Lake.of(chosen)
         ingest.run(chosen)
         first = {table: lake.manifest(table, chosen.date)["digest"] for table in TABLES}
-        ingest.run(chosen)
-        assert {table: lake.manifest(table, chosen.date)["digest"] for table in TABLES} == first
         build.write_source(tmp_path, interactions=build.interactions().sample(frac=1, random_state=1))
         ingest.run(chosen)
         assert {table: lake.manifest(table, chosen.date)["digest"] for table in TABLES} == first
-
-    def test_items_without_events_are_kept(self, settings, tmp_path: Path) -> None:
-        chosen = build.tiny(settings, build.write_source(tmp_path, items=build.items(30)))
-        ingest.run(chosen)
-        assert published(chosen)["items"]["num_train"].tail(6).tolist() == [0] * 6
 
 
 @pytest.mark.usefixtures("spark")
@@ -163,11 +162,14 @@ class TestBadRows:
 class TestTime:
     def test_later_events_wait_and_change_nothing(self, settings, tmp_path: Path) -> None:
         log = build.interactions()
-        chosen = build.tiny(settings, build.write_source(tmp_path / "a", interactions=log), ingest={"max_events_per_user_day": 3})
+        chosen = build.tiny(
+            settings, build.write_source(tmp_path / "a", interactions=log), ingest={"max_events_per_user_day": 3}
+        )
         ingest.run(chosen)
         before = published(chosen)
         tomorrow = pd.DataFrame(
-            [("u00", f"i{row:02d}", build.NOON + build.DAY + row) for row in range(9)] + [("u01", "no such", build.NOON + build.DAY)],
+            [("u00", f"i{row:02d}", build.NOON + build.DAY + row) for row in range(9)]
+            + [("u01", "no such", build.NOON + build.DAY)],
             columns=log.columns,
         )
         folder = build.write_source(tmp_path / "b", interactions=pd.concat([tomorrow, log]))
@@ -209,7 +211,7 @@ class TestTime:
             assert rows[rows["user_id"] == f"u{user}"]["split"].tolist() == expected
 
     @pytest.mark.parametrize("method", ["window", "per_user_tail"])
-    def test_what_was_trained_on_is_never_held_out_later(self, settings, tmp_path: Path, method: str) -> None:
+    def test_what_was_trained_on_is_never_held_out_later(self, spark, settings, tmp_path: Path, method: str) -> None:
         random = np.random.default_rng(4)
         log = pd.DataFrame(
             {
@@ -218,31 +220,32 @@ class TestTime:
                 "timestamp": build.NOON - random.integers(0, 10 * build.DAY, 300),
             }
         )
-        log = pd.concat([log, pd.DataFrame([("a", "i00", build.NOON - day * build.DAY) for day in range(4)], columns=log.columns)])
         folder = build.write_source(tmp_path, interactions=log, items=build.items(60))
         trained: set[tuple[str, str]] = set()
-        for day in (3, 2, 1, 0):
-            chosen = build.tiny(
-                settings, folder, ingest={"split": method, "holdout_days": 2, "validation_days": 1}, data={"lookback_days": 8}
-            ).model_copy(update={"date": build.DATE - dt.timedelta(days=day)})
-            ingest.run(chosen)
-            rows = named(published(chosen))
+        for day in (2, 1, 0):
+            chosen = build.tiny(settings, folder, ingest={"holdout_days": 2, "validation_days": 1}, data={"lookback_days": 8})
+            chosen = chosen.model_copy(update={"date": build.DATE - dt.timedelta(days=day)})
+            source = read_source(spark, chosen, check_log=False)
+            events = clean_events(source, clean_items(source)[0], chosen).where("fate = 'kept'")
+            rows = assign_split(events, method, chosen).select("user_id", "item_id", "split").toPandas()
             held = rows[rows["split"] == "holdout"]
             assert len(held) > 0
             assert not trained & set(zip(held["user_id"], held["item_id"], strict=True))
             train = rows[rows["split"] == "train"]
             trained |= set(zip(train["user_id"], train["item_id"], strict=True))
 
-    def test_auto_takes_the_window_if_enough_users_fill_it_and_keeps_to_it(self, settings, tmp_path: Path) -> None:
+    def test_auto_takes_the_window_if_enough_users_fill_it(self, spark, settings) -> None:
+        events = spark.createDataFrame(build.interactions())
+        for needed, method in ((build.NUM_USERS, "window"), (build.NUM_USERS + 1, "per_user_tail")):
+            choice = choose_split(events, build.tiny(settings, "", ingest={"min_holdout_users": needed}), previous=None)
+            assert choice.method == method
+            assert "12 users" in choice.reason
+
+    def test_auto_keeps_to_the_split_of_the_previous_date(self, settings, tmp_path: Path) -> None:
         folder = build.write_source(tmp_path)
-        yesterday = build.tiny(settings, folder, ingest={"min_holdout_users": build.NUM_USERS}).model_copy(
+        yesterday = build.tiny(settings, folder, ingest={"split": "window"}).model_copy(
             update={"date": build.DATE - dt.timedelta(days=1)}
         )
-        summary = ingest.run(yesterday)
-        assert summary["split"] == "window"
-        assert "12 users" in summary["split_reason"]
-        stricter = {"min_holdout_users": build.NUM_USERS + 1}
-        summary = ingest.run(build.tiny(settings, folder, ingest=stricter))
+        assert ingest.run(yesterday)["split_reason"] == "named in ingest.split"
+        summary = ingest.run(build.tiny(settings, folder, ingest={"min_holdout_users": build.NUM_USERS + 1}))
         assert (summary["split"], summary["split_reason"]) == ("window", "as on the previous date")
-        fresh = build.tiny(settings, folder, ingest=stricter).model_copy(update={"home": tmp_path / "fresh"})
-        assert ingest.run(fresh)["split"] == "per_user_tail"

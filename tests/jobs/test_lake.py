@@ -35,6 +35,17 @@ def test_same_rows_same_version_whatever_the_file_is_called(settings: PipelineSe
     assert publish(settings, [1, 2, 4]).manifest("numbers", settings.date)["digest"] != first["digest"]
 
 
+def test_the_digest_follows_the_rows_and_not_the_encoding_of_the_file(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"value": [1, 2, None], "vector": [[1.0, 2.0], None, [3.0]], "name": ["a", None, "c"]})
+    digests = []
+    for folder, changes in (("plain", {}), ("other", {"compression": "gzip", "use_dictionary": False}), ("rows", {})):
+        (tmp_path / folder).mkdir()
+        written = frame.assign(value=[1, 2, 4]) if folder == "rows" else frame
+        written.to_parquet(tmp_path / folder / "part.parquet", index=False, **changes)
+        digests.append(folder_digest(tmp_path / folder))
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_a_failing_writer_leaves_the_published_table_as_it_was(settings: PipelineSettings) -> None:
     lake = publish(settings, [1])
     with pytest.raises(RuntimeError, match="half way"), lake.write("numbers", settings) as pending:

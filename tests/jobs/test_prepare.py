@@ -58,3 +58,14 @@ def test_a_date_the_shop_does_not_have_is_refused_with_its_range(settings: Pipel
     with pytest.raises(DataError, match=rf"no data for {date}; it runs from 2024-12-24 to 2031-01-27\. Remedy"):
         prepare.run(far)
     assert not far.run_dir.exists()
+
+
+def test_records_of_an_earlier_run_are_not_taken_for_this_one(settings: PipelineSettings, tmp_path: Path) -> None:
+    stale = ["steps/evaluate.json", "gates/raw.json", "metrics.json", "verdict.json", "summary.json"]
+    for name in stale:
+        path = settings.run_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    with pytest.raises(DataError):
+        prepare.run(with_source(settings, str(tmp_path / "nowhere")))
+    assert not [name for name in stale if (settings.run_dir / name).exists()]

@@ -1,5 +1,7 @@
 import datetime as dt
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +285,17 @@ def test_days_and_dates_are_inverse() -> None:
 
 def _epoch(date: dt.date) -> int:
     return int(dt.datetime(date.year, date.month, date.day, tzinfo=dt.UTC).timestamp())
+
+
+def test_the_command_makes_a_folder_or_says_why_not(tmp_path: Path) -> None:
+    def shop(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jobs.shop", *arguments]
+        return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+
+    small = ("--num-items", "60", "--num-users", "30", "--num-days", "7")
+    done = shop(str(tmp_path / "home"), "--date", "2026-02-03", *small)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_metadata(tmp_path / "home" / "source" / "date=2026-02-03" / "items.parquet").num_rows == 66
+    refused = shop(str(tmp_path / "home"), "--date", "2040-01-01", *small)
+    assert refused.returncode == 65
+    assert "no data for 2040-01-01" in refused.stderr

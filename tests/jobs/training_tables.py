@@ -46,6 +46,8 @@ def write_training_tables(settings: PipelineSettings, seed: int = 0, num_items: 
         "clusters",
         {"item_index": items, "item_id": ids, "primary": clusters.primary, "secondary": clusters.secondary},
     )
+    events = {"user_index": np.repeat(np.arange(NUM_USERS), 14), "item_index": np.concatenate(rows)}
+    _publish(settings, "interactions", events)
     _publish(
         settings,
         "sequences",

@@ -1,0 +1,74 @@
+"""The page `docs/gates.md`, made from the suites: `python -m jobs.gates.page > docs/gates.md`."""
+
+import importlib
+import sys
+from typing import Any
+
+from great_expectations.expectations.expectation import Expectation
+
+from jobs.gates import STAGES
+from jobs.settings import PipelineSettings
+
+_HEAD = """# Quality gates
+
+Five gates judge the tables of a run with Great Expectations, each between the step that writes them and the first step that
+reads them (`python -m jobs.gate <stage>`). A **critical** failure ends the run there with exit status 65: nothing downstream
+runs, and the champion stays. A **warning** goes on the report. An expectation that raises, a table that is missing or
+empty, and an expectation that was not evaluated are critical whatever their row below says.
+
+Results: `<home>/runs/<date>/gates/<stage>.json`, with the digests of the tables judged. `promote` reads them again and refuses
+to move the alias when a gate was not run, failed, or judged other tables than those in use. Data Docs, readable without a
+network: `<home>/gx/uncommitted/data_docs/local_site/index.html`.
+
+The gate `model` asks whether the numbers can be true. Whether a model is good enough is decided at promotion: by the absolute
+floors `gate.min_recall`, `min_head_recall`, `min_tail_recall`, `min_coverage` and `min_embedding_spread`, and, where there is
+a champion, by a paired bootstrap over the hold-out users: the lower end of the interval of the difference in Recall@50
+must not lie below `-gate.max_recall_loss`. The uniform-negatives baseline stands in for a champion that cannot run on
+today's features.
+
+Bounds below are those of the default settings; a name in brackets is the setting behind one. "At least 95 %" means that so
+many of the rows that have a value must comply. This page is generated from `jobs/gates/`.
+"""
+
+
+def page() -> str:
+    """The text of `docs/gates.md`."""
+    settings = PipelineSettings.model_construct()
+    lines = [_HEAD]
+    for stage in STAGES:
+        lines += [f"\n## {stage}\n", "| table | column | what holds | severity | bound |", "|---|---|---|---|---|"]
+        for suite in importlib.import_module(f"jobs.gates.{stage}").suites(settings):
+            for expectation in suite.expectations:
+                column = getattr(expectation, "column", None)
+                lines.append(
+                    f"| `{suite.table}` | {f'`{column}`' if column else ''} | {expectation.meta['says']} "
+                    f"| {expectation.severity.value} | {_bound(expectation)} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def _bound(expectation: Expectation) -> str:
+    low, high = (_value(getattr(expectation, name, None)) for name in ("min_value", "max_value"))
+    values = getattr(expectation, "value_set", None)
+    if values is not None:
+        text = "true" if values == [True] else "one of " + ", ".join(str(value) for value in values)
+    elif low and high:
+        text = low if low == high else f"{low} to {high}"
+    else:
+        text = f"at least {low}" if low else f"at most {high}" if high else ""
+    mostly = getattr(expectation, "mostly", 1)
+    share = "" if mostly == 1 else f"at least {mostly:.0%}".replace("%", " %")
+    return "; ".join(part for part in (text, share) if part)
+
+
+def _value(value: Any) -> str:
+    """A bound as text; one that is known only from the data by its name in words."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return f"the {value['$PARAMETER'].replace('_', ' ')}"
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

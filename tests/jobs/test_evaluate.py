@@ -1,0 +1,135 @@
+"""Evaluation as a job, against plain loops and a planted truth."""
+
+import datetime as dt
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from training_tables import NUM_TASTES, NUM_USERS, write_training_tables
+
+from jobs import evaluate, promote, register, train
+from jobs.errors import DataError
+from jobs.lake import Lake, write_json
+from jobs.model_store import load_towers, save_towers
+from jobs.settings import PipelineSettings
+from jobs.training_data import load_training_data
+from jobs.truth import HiddenTruth
+
+pytestmark = pytest.mark.mlflow
+STAGES = ("raw", "features", "clusters", "training_set", "model")
+
+
+def day(settings: PipelineSettings, number: int = 0, num_items: int = 120) -> PipelineSettings:
+    """A further date with its tables and both models."""
+    changed = settings.model_copy(
+        update={
+            "date": settings.date + dt.timedelta(days=number),
+            "training": settings.training.model_copy(update={"epochs": 2, "batch_size": 128, "learning_rate": 0.01}),
+        }
+    )
+    write_training_tables(changed, num_items=num_items)
+    for role in train.ROLES:
+        train.run(changed, role)
+    return changed
+
+
+def test_models_are_compared_on_the_same_users_over_the_full_catalogue(settings: PipelineSettings) -> None:
+    today = day(settings)
+    evaluate.run(today)
+    report = json.loads((today.run_dir / "metrics.json").read_text())
+    table = Lake.of(today).read_pandas("evaluation", today.date)
+    assert report["users"] == NUM_USERS and report["models"]["champion"] is None and report["incumbent_version"] is None
+    for name in train.ROLES:
+        rows = table[table["model"] == name]
+        assert rows["user_index"].tolist() == list(range(NUM_USERS))
+        assert report["models"][name]["recall_50"] == pytest.approx(rows["recall_50"].mean())
+        assert 0 < report["models"][name]["coverage_50"] <= 1 and report["models"][name]["finite"]
+        assert report["models"][name]["embedding_norm_mean"] == pytest.approx(1, abs=1e-4)
+    assert report["models"]["challenger"]["recall_50"] > report["popularity"]["recall_50"]
+    assert report["false_negative_rate"] is None and report["clusters_vs_truth"] is None
+    digest = Lake.of(today).manifest("evaluation", today.date)["digest"]
+    evaluate.run(today)
+    assert Lake.of(today).manifest("evaluation", today.date)["digest"] == digest
+
+
+def test_popularity_recall_matches_a_loop(settings: PipelineSettings) -> None:
+    write_training_tables(settings)
+    distinct = torch.randperm(120, generator=torch.Generator().manual_seed(0))  # no ties, whose order is nobody's business
+    data = replace(load_training_data(settings), num_train=distinct)
+    users = data.sequences.evaluation_users("holdout")
+    recalls = []
+    for user in users.tolist():
+        start, end = int(data.sequences.offsets[user]), int(data.sequences.offsets[user + 1])
+        known = int(data.sequences.num_train[user] + data.sequences.num_validation[user])
+        seen = set(data.sequences.items[start : start + known].tolist())
+        scores = data.num_train.float().clone()
+        scores[list(seen)] = -torch.inf
+        top = set(scores.topk(50).indices.tolist())
+        relevant = data.sequences.items[start + known : end].tolist()
+        recalls.append(sum(item in top for item in relevant) / len(relevant))
+    assert evaluate.popularity_recall(data, users)["recall_50"] == pytest.approx(np.mean(recalls))
+
+
+def test_slices_cover_the_catalogue_without_overlap() -> None:
+    num_train = torch.tensor([9, 0, 3, 5, 0, 1, 1, 2, 0, 4])
+    slices = evaluate.catalogue_slices(num_train)
+    assert torch.stack(list(slices.values())).sum(0).eq(1).all()
+    assert torch.nonzero(slices["head"]).flatten().tolist() == [0, 3]
+    assert torch.nonzero(slices["new"]).flatten().tolist() == [1, 4, 8]
+
+
+def test_the_champion_of_the_day_before_is_evaluated_on_todays_catalogue(settings: PipelineSettings) -> None:
+    first = day(settings)
+    evaluate.run(first)
+    for stage in STAGES:
+        passed = {"stage": stage, "success": True, "worst": None, "checked": 1, "failures": [], "digests": {}}
+        write_json(first.run_dir / "gates" / f"{stage}.json", passed)
+    register.run(first)
+    assert promote.run(first)["verdict"] == "promoted"
+    second = day(settings, 1, num_items=126)
+    evaluate.run(second)
+    report = json.loads((second.run_dir / "metrics.json").read_text())
+    assert report["incumbent_version"] == "1" and report["models"]["champion"]["recall_50"] > report["popularity"]["recall_50"]
+    champion = load_towers(Lake.of(first).path("challenger", first.date))[0]
+    data = load_training_data(second)
+    moved, note = evaluate.champion_on_catalogue(
+        Lake.of(first).path("challenger", first.date), Lake.of(second).path("challenger", second.date), data
+    )
+    assert note is None and moved is not None and moved.num_items == 126
+    known = torch.arange(115)  # items 115 to 119 were new on the first day: content alone
+    torch.testing.assert_close(moved.encode_items(known), champion.encode_items(known), atol=1e-5, rtol=1e-4)
+
+
+def test_a_champion_of_other_encoders_is_set_aside_with_the_reason(settings: PipelineSettings) -> None:
+    today = day(settings)
+    folder = Lake.of(today).path("challenger", today.date)
+    model, meta, ids = load_towers(folder)
+    other = settings.home / "other"
+    save_towers(other, model, ids, {"encoders": {"visual": "another", "text": meta["encoders"]["text"]}})
+    moved, note = evaluate.champion_on_catalogue(other, folder, load_training_data(today))
+    assert moved is None and note is not None and "other encoders" in note
+
+
+def test_an_empty_holdout_is_named(settings: PipelineSettings) -> None:
+    write_training_tables(settings)
+    lake = Lake.of(settings)
+    table = lake.read_pandas("sequences", settings.date)
+    table["item_index"] = [items[:11] for items in table["item_index"]]
+    with lake.write("sequences", settings) as pending:
+        pending.path.mkdir()
+        table.to_parquet(pending.path / "part-0.parquet")
+    with pytest.raises(DataError, match=r"no user has both.*Remedy"):
+        evaluate.run(settings)
+
+
+def test_false_negative_rates_follow_the_planted_truth(settings: PipelineSettings) -> None:
+    write_training_tables(settings)
+    data = load_training_data(settings)
+    taste = np.arange(120) % NUM_TASTES
+    truth = HiddenTruth(category=taste, leaf=taste, liked_leaves=np.arange(NUM_USERS)[:, None] % NUM_TASTES)
+    rates = evaluate.false_negative_rates(settings, data, truth)
+    assert rates["uniform"] == pytest.approx(1 / NUM_TASTES, abs=0.02)
+    assert rates["same_cluster"] > 0.8, "clusters follow the tastes, so cluster mates are what the user likes"
+    assert rates["easy"] < rates["uniform"] < rates["same_cluster"]
