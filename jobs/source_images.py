@@ -1,6 +1,5 @@
 """The pictures of the catalogue, wherever the source keeps them."""
 
-import functools
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -26,7 +25,8 @@ def read_images(source: Source) -> DataFrame:
         own = first_rows(source.images).select("item_id", F.col("image").alias("own_image"))
         pictures = pictures.join(own, "item_id", "left").withColumn("image", F.coalesce("own_image", "image"))
     # Nondeterministic, so that Spark never opens a file once for each use of the column.
-    read = F.udf(functools.partial(read_file, source.folder), "binary").asNondeterministic()
+    folder = source.folder
+    read = F.udf(lambda given: read_file(folder, given), "binary").asNondeterministic()
     path = F.when(F.col("image").isNull(), F.col("image_path"))
     size = F.octet_length("image")
     return (

@@ -40,6 +40,7 @@ def spark_session(settings: PipelineSettings, name: str) -> Iterator[SparkSessio
         .config("spark.sql.adaptive.coalescePartitions.parallelismFirst", "false")
         .config("spark.executorEnv.PYTHONPATH", path)
         .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
         .config("spark.sql.warehouse.dir", str(settings.home / "spark-warehouse"))
     )
     if "SPARK_ENV_LOADED" not in os.environ:  # set by spark-submit, which brings its own master

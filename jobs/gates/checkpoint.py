@@ -113,8 +113,9 @@ def run_checkpoint(settings: PipelineSettings, stage: str, suites: list[Suite], 
             outcomes = _validate(context, settings, definition, frame, judged.parameters)
         checked += len(outcomes)
         failures += _failures(suite, outcomes)
-    site = settings.home / "gx" / "uncommitted" / "data_docs" / "local_site"
-    make_readable_offline(site)
+    uncommitted = settings.home / "gx" / "uncommitted"
+    site = uncommitted / "data_docs" / "local_site"
+    make_readable_offline(site, uncommitted / "validations")
     index = site / "index.html"
     return GateResult(stage, checked, tuple(failures), str(index) if index.exists() else None, judged.digests)
 
@@ -210,7 +211,7 @@ def _failure(table: str, outcome: dict[str, Any]) -> Failure:
     observed = f"could not be evaluated: {raised}" if raised else _observed(result)
     examples = tuple(_example(row, column) for row in result.get("partial_unexpected_index_list") or ())
     where = f"{table}.{column}" if column else table
-    message = f"{where}: expected that {meta['says']}; observed {observed}" + (
+    message = f"{where}: expected that {meta['says']}{_bound(config['kwargs'])}; observed {observed}" + (
         f", such as {'; '.join(examples)}" if examples else ""
     )
     return Failure(
@@ -224,6 +225,12 @@ def _failure(table: str, outcome: dict[str, Any]) -> Failure:
         meta["remedy"],
         examples,
     )
+
+
+def _bound(kwargs: Mapping[str, Any]) -> str:
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    parts = [f"{word} {value:.10g}" for word, value in (("at least", low), ("at most", high)) if value is not None]
+    return f" ({' and '.join(parts)})" if parts else ""
 
 
 def _observed(result: dict[str, Any]) -> str | float | None:

@@ -1,5 +1,10 @@
-"""Data Docs that can be read without a network: their pages take all their looks from servers elsewhere."""
+"""Data Docs that can be read without a network.
 
+As Great Expectations writes them, the pages take their looks from servers elsewhere, and a script from there fills the index.
+"""
+
+import html
+import json
 import re
 from pathlib import Path
 
@@ -22,27 +27,52 @@ img {{ max-height: 34px; }}
 code, pre {{ background: #f3f5f7; padding: .1rem .3rem; overflow-x: auto; }}
 .card, .alert {{ border: 1px solid #d5dbe1; border-radius: 6px; padding: .6rem 1rem; margin: .6rem 0; }}
 .badge {{ background: #e4e8ec; border-radius: 8px; padding: 0 .4rem; margin: 0 .15rem; }}
-.modal, .popover, .tooltip, .fa-external-link, #ge-cta-footer, .ge-walkthrough-modal {{ display: none; }}
+footer, .modal, .popover, .tooltip, .fa-external-link, #ge-cta-footer, .ge-walkthrough-modal {{ display: none; }}
 .fa-check-circle::before, .text-success::before {{ content: "\\2713 "; color: #1a7f37; }}
 .fa-times::before, .text-danger::before {{ content: "\\2717 "; color: #c62828; }}
 .fa-exclamation-triangle::before {{ content: "! "; color: #b26a00; }}
+.tab-content, #nav-tab, .nav-tabs {{ display: none; }}
 </style>"""
+_LATEST_DATES = 60  # on the index; the pages of earlier dates stay where they are
 
 
-def make_readable_offline(site: Path) -> int:
-    """Give every page of a Data Docs site a small style sheet of its own.
+def make_readable_offline(site: Path, results: Path) -> int:
+    """Give every page of a Data Docs site a small style sheet of its own, and its index a plain table of the results.
 
     Args:
         site: folder of the site; nothing happens where it does not exist.
+        results: folder of the stored validation results, laid out like the site's `validations`.
 
     Returns:
-        Number of pages changed; a page that has the sheet is left alone.
+        Number of pages changed; a page that was changed before is left alone.
     """
     changed = 0
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         if _MARK in text:
             continue
-        page.write_text(_REMOTE.sub("", text).replace("</head>", _STYLE + "\n</head>", 1), encoding="utf-8")
+        text = _REMOTE.sub("", text).replace("</head>", _STYLE + "\n</head>", 1)
+        if page == site / "index.html":
+            text = text.replace("</body>", _index_table(site, results) + "\n</body>", 1)
+        page.write_text(text, encoding="utf-8")
         changed += 1
     return changed
+
+
+def _index_table(site: Path, results: Path) -> str:
+    """One row for each judged table of each date, the latest date first."""
+    found = []
+    for page in (site / "validations").rglob("*.html"):
+        stage, table, date = page.relative_to(site / "validations").parts[:3]
+        found.append((date, stage, table, page))
+    dates = sorted({date for date, *_ in found}, reverse=True)[:_LATEST_DATES]
+    rows = ["<h2>Results by date</h2>", "<table><tr><th>date</th><th>gate</th><th>table</th><th>result</th></tr>"]
+    for date in dates:
+        for _, stage, table, page in sorted(entry for entry in found if entry[0] == date):
+            stored = results / page.relative_to(site / "validations").with_suffix(".json")
+            holds = json.loads(stored.read_text())["success"]
+            word = "all expectations hold" if holds else "some do not hold"
+            link = html.escape(page.relative_to(site).as_posix(), quote=True)
+            cells = "".join(f"<td>{html.escape(text)}</td>" for text in (date, stage, table))
+            rows.append(f'<tr>{cells}<td><a href="{link}">{word}</a></td></tr>')
+    return "\n".join([*rows, "</table>"])

@@ -87,7 +87,8 @@ def _method(settings: PipelineSettings, stats: Mapping[str, Any]) -> str:
 
 
 def _quality(metrics: Mapping[str, Any], differences: Mapping[str, Difference]) -> str:
-    models = {name: values for name, values in metrics["models"].items() if values is not None}
+    order = ("challenger", "champion", "baseline")
+    models = {name: metrics["models"][name] for name in order if metrics["models"].get(name) is not None}
     if metrics.get("popularity"):
         models["popularity"] = metrics["popularity"]
     lines = [f"| {metrics['users']:,} users | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"]

@@ -147,8 +147,9 @@ def _clusters(summary: Mapping[str, Any]) -> list[str]:
         start = f"churn since {churn.get('since')}: {churn.get('primary', 0):.1%} of unchanged items"
     else:
         start = f"cold start ({clusters.get('cold_because')})" if clusters.get("cold_because") else "no churn measured"
-    without = f"; items without any view: {_count(clusters['without_view'])}" if clusters.get("without_view") else ""
-    lines.append(f"{repairs}; {start}{without}")
+    lines += _wrap(f"{repairs}; {start}")
+    if clusters.get("without_view"):
+        lines.append(f"items without any view, and so without a cluster: {_count(clusters['without_view'])}")
     truth = summary.get("clusters_vs_truth")
     if truth:
         lines.append(

@@ -77,5 +77,5 @@ def publish_catalogue(settings: PipelineSettings, table: pd.DataFrame) -> None:
     rows = table.sort_values("item_id", ignore_index=True).reset_index(names="item_index")
     for column in ("title", "text", "image_path"):
         rows[column] = (rows[column] if column in rows else pd.Series(None, index=rows.index, dtype=object)).astype("string")
-    rows["num_train"] = rows["num_train"] if "num_train" in rows else 0
+    rows["num_train"] = rows.get("num_train", 0)
     publish(settings, "items", rows[["item_index", "item_id", "title", "text", "image_path", "num_train"]])

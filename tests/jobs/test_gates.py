@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,7 @@ def test_features_pass_and_block(settings: PipelineSettings, spark: object) -> N
 def test_features_without_any_view_block(settings: PipelineSettings, spark: object) -> None:
     words = {"visual": "missing", "text": "missing", "behaviour": "too_few_events"}
     publish_features(settings, **{v: feature_frame(0).assign(vector=None, status=word) for v, word in words.items()})
+    settings = settings.model_copy(update={"gate": settings.gate.model_copy(update={"min_view_coverage": 0.0})})
     assert blocked(settings, "features")[0] == {("views", "num_views")}
 
 
@@ -348,6 +350,7 @@ def test_model_passes_without_spark(settings: PipelineSettings) -> None:
     gate.run(settings, "model")
     warnings = [f["column"] for f in verdict(settings, "model")["failures"]]
     assert warnings == ["recall_50", "recall_50", "coverage_50"]
+    assert "(at least 0.15); observed 1 of 1 rows (100.00%), such as challenger (0.04)" in str(verdict(settings, "model"))
 
 
 @pytest.mark.parametrize(
@@ -412,6 +415,9 @@ def test_a_rerun_replaces_its_results_and_docs_need_no_network(settings: Pipelin
     gate.run(settings, "model")
     assert files(".json") | files(".html") == first
     assert (settings.home / "gx" / "great_expectations.yml").read_text() == ids
+    links = re.findall(r'href="(validations/[^"]+)">([^<]+)<', index.read_text())
+    assert [word for _, word in links] == ["all expectations hold"] * 3
+    assert all((index.parent / link).exists() for link, _ in links)
     for page in [index, *files(".html")]:
         text = page.read_text()
         assert "esans-offline" in text
