@@ -1,7 +1,11 @@
 """MLflow as this pipeline uses it: where runs go, and how a run is found again."""
 
+import fcntl
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlparse
 
 # Read when MLflow is imported: no usage reports, no helper processes, and no pickle in any model that is loaded.
@@ -35,12 +39,22 @@ def client(settings: PipelineSettings) -> MlflowClient:
         location = (folder / "artifacts").as_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    found = MlflowClient()
     name = settings.registry.experiment
-    if found.get_experiment_by_name(name) is None:
-        found.create_experiment(name, artifact_location=location)
+    with _alone(folder):
+        found = MlflowClient()
+        if found.get_experiment_by_name(name) is None:
+            found.create_experiment(name, artifact_location=location)
     mlflow.set_experiment(name)
     return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other jobs of this home waiting: the first access to a new database makes its tables, and two at once fail."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> ActiveRun:

@@ -1,6 +1,8 @@
 import datetime as dt
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -346,3 +348,14 @@ def test_what_does_not_belong_together_is_refused(settings: PipelineSettings, ho
         promote.run(tomorrow)
     assert verdict(settings)["verdict"] == "promoted"
     assert not (tomorrow.run_dir / "verdict.json").exists()
+
+
+def test_jobs_that_start_together_make_one_store(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom jobs.registry.tracking import client\nfrom jobs.settings import PipelineSettings\n"
+        f"client(PipelineSettings(home={str(tmp_path)!r}))"
+    )
+    jobs = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for job in jobs:
+        _, errors = job.communicate()
+        assert job.returncode == 0, errors
