@@ -136,7 +136,10 @@ class TrainingSettings(Section):
     embedding_dim: int = Field(64, ge=4, le=1024, description="Output dimension D of both towers.")
     num_heads: int = Field(4, ge=1, description="Attention heads of the user tower.")
     max_history: int = Field(50, ge=1, le=2000, description="Latest events of a user that the user tower sees.")
-    temperature: float = Field(0.07, gt=0, le=1, description="tau, temperature of the cosine score.")
+    temperature: float = Field(0.12, gt=0, le=1, description="tau, temperature of the cosine score.")
+    baseline_temperature: float = Field(
+        0.07, gt=0, le=1, description="tau of the uniform-negatives baseline; each method has its own best one."
+    )
     batch_size: int = Field(1024, ge=2, description="Positives per step.")
     epochs: int = Field(12, ge=1, le=1000, description="Largest number of passes over the training events.")
     patience: int = Field(3, ge=1, description="Stop after so many epochs without a better validation recall.")

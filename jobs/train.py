@@ -36,6 +36,7 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
     """Train, resuming where an interrupted run of the same inputs stopped; publish the best epoch's towers."""
     data = load_training_data(settings)
     method = settings.sampling.method if role == "challenger" else "uniform"
+    temperature = settings.training.temperature if role == "challenger" else settings.training.baseline_temperature
     run_key = training_key(settings, role, data.digests)
     device = resolve_device(settings.training.device)
     torch.manual_seed(settings.training.seed)
@@ -45,16 +46,17 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
     )
     checkpoint = Checkpoint(settings.home / "checkpoints", f"{role}-{run_key}", model, optimizer)
     progress = checkpoint.load(device)
-    objective = build_objective(settings, data, method, device)
+    objective = build_objective(settings, data, method, temperature, device)
     lake = Lake.of(settings)
     with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
         if progress.epoch == 0:
-            _log_start(settings, role, method, data)
+            _log_start(settings, role, method, temperature, data)
         _train(settings, data, model, objective, optimizer, checkpoint, progress, device)
         run_id = tracked.info.run_id
         checkpoint.load_best(device)
         with lake.write(role, settings, inputs=INPUTS) as table:
-            _save(table.path, settings, model, data, {"role": role, "method": method, "best_epoch": progress.best_epoch})
+            about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
+            _save(table.path, settings, model, data, about)
             write_json(table.path / "curves.json", {"epochs": progress.curves, "best_epoch": progress.best_epoch})
             table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": progress.best_epoch}
         mlflow.log_artifact(str(lake.path(role, settings.date) / "curves.json"))
@@ -81,8 +83,10 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
     )
 
 
-def build_objective(settings: PipelineSettings, data: TrainingData, method: str, device: torch.device) -> RetrievalObjective:
-    """The loss of a method, with its sampler on the training device."""
+def build_objective(
+    settings: PipelineSettings, data: TrainingData, method: str, temperature: float, device: torch.device
+) -> RetrievalObjective:
+    """The loss of a method at its temperature, with its sampler on the training device."""
     sampling = settings.sampling
     fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
     if method == "uniform":
@@ -99,7 +103,7 @@ def build_objective(settings: PipelineSettings, data: TrainingData, method: str,
             easy_temperature=sampling.easy_temperature,
         )
     frequency = data.num_train.float() / data.num_train.sum().clamp_min(1)
-    return RetrievalObjective(config, frequency.to(device), temperature=settings.training.temperature, sampler=sampler)
+    return RetrievalObjective(config, frequency.to(device), temperature=temperature, sampler=sampler)
 
 
 def training_key(settings: PipelineSettings, role: str, digests: dict[str, str]) -> str:
@@ -176,7 +180,7 @@ def _save(folder: Path, settings: PipelineSettings, model: TwoTower, data: Train
         folder,
         model,
         data.item_ids,
-        meta | {"date": settings.ds, "encoders": data.encoders, "temperature": settings.training.temperature},
+        meta | {"date": settings.ds, "encoders": data.encoders},
     )
     was_training = model.training
     model.eval()
@@ -187,9 +191,9 @@ def _save(folder: Path, settings: PipelineSettings, model: TwoTower, data: Train
     save_file({"item_embeddings": embeddings.cpu().contiguous()}, folder / "item_embeddings.safetensors")
 
 
-def _log_start(settings: PipelineSettings, role: str, method: str, data: TrainingData) -> None:
+def _log_start(settings: PipelineSettings, role: str, method: str, temperature: float, data: TrainingData) -> None:
     lake = Lake.of(settings)
-    mlflow.log_params(settings.flat() | {"role": role, "effective_method": method})
+    mlflow.log_params(settings.flat() | {"role": role, "effective_method": method, "effective_temperature": temperature})
     for table, digest in data.digests.items():
         source = LocalArtifactDatasetSource(lake.path(table, settings.date).as_uri())
         dataset = MetaDataset(source, name=table, digest=digest[:8])  # type: ignore[abstract]

@@ -112,16 +112,20 @@ def _run(plan: Plan) -> int:
             result = stack.run(plan.date, plan.conf)
         _say("Airflow is stopped")
     run_dir = plan.home / "runs" / plan.date.isoformat()
+    total = {"minutes": round(result.seconds / 60, 1), "peak_memory_mb": memory.megabytes}
     if result.success:
-        _print_summary(run_dir)
-    _say(f"{'done' if result.success else 'FAILED'} in {result.seconds / 60:.1f} min, peak memory {memory.megabytes} MB")
-    return 0 if result.success else _explain_failure(result)
+        _print_summary(run_dir / "summary.json", total)
+        return 0
+    _say(f"FAILED after {total['minutes']} min, peak memory {total['peak_memory_mb']} MB")
+    return _explain_failure(result)
 
 
-def _print_summary(run_dir: Path) -> None:
-    from jobs.report.summary import format_summary  # draws in the plotting libraries, which nothing before needs
+def _print_summary(path: Path, total: dict[str, Any]) -> None:
+    from jobs.report.layout import format_summary  # not needed by anything before
 
-    _say(format_summary(json.loads((run_dir / "summary.json").read_text())))
+    summary = json.loads(path.read_text()) | {"total": total}
+    write_json(path, summary)
+    _say(format_summary(summary))
 
 
 def _explain_failure(result: RunResult) -> int:

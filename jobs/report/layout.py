@@ -50,7 +50,10 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     for label, body in sections:
         for number, line in enumerate(body):
             lines.append(f"{label if number == 0 else '':<{_LABEL}}{line}".rstrip())
-    return "\n".join([*lines, "=" * _WIDTH])
+    lines.append("=" * _WIDTH)
+    if total := summary.get("total"):
+        lines.append(f"done in {total['minutes']} min, peak memory of all processes {total['peak_memory_mb']:,} MB")
+    return "\n".join(lines)
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -104,7 +107,7 @@ def _rejected(summary: Mapping[str, Any]) -> list[str]:
         total = sum(reasons.values())
         share = f" of {_count(read[table])} rows" if read.get(table) else ""
         detail = ", ".join(f"{reason} {_count(number)}" for reason, number in reasons.items())
-        lines += _wrap(f"{table}: {_count(total)}{share} ({detail})")
+        lines += _wrap(f"{table}: {_count(total)}{share}{f' ({detail})' if detail else ''}")
     unused = {name: number for name, number in (ingest.get("not_used") or {}).items() if number}
     if unused:
         detail = ", ".join(f"{name.replace('_', ' ')} {_count(number)}" for name, number in unused.items())
@@ -207,8 +210,7 @@ def _gates(summary: Mapping[str, Any]) -> list[str]:
     )
     findings = summary.get("findings") or []
     for finding in findings[:_MAX_FINDINGS]:
-        place = ".".join(filter(None, [finding.get("table"), finding.get("column")]))
-        lines += _wrap(f"- {finding['severity']}, {finding['stage']}{' ' + place if place else ''}: {finding['message']}")
+        lines += _wrap(f"- {finding['severity']}, {finding['stage']}: {finding['message']}")
     if len(findings) > _MAX_FINDINGS:
         lines.append(f"- and {len(findings) - _MAX_FINDINGS} more on the report")
     return lines

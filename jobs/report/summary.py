@@ -128,7 +128,7 @@ def _where(facts: RunFacts) -> dict[str, str]:
     if docs:
         where["data_docs"] = str(docs[-1])
     uri = settings.tracking_uri
-    where["mlflow"] = uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+    where["mlflow"] = uri if uri.startswith(("http://", "https://")) else f".venv/bin/mlflow ui --backend-store-uri {uri}"
     return where
 
 

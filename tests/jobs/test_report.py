@@ -63,7 +63,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineSettings:
         put(settings, role, None, files={"curves.json": {"epochs": epochs}}, vectors=vectors)
     write_json(settings.run_dir / "metrics.json", METRICS_JSON)
     write_json(settings.run_dir / "verdict.json", VERDICT)
-    failure = {"table": "visual_features", "column": "status", "severity": "warning", "message": "3 % have no picture"}
+    failure = {
+        "table": "visual_features",
+        "column": "status",
+        "severity": "warning",
+        "message": "visual_features.status: 3 % have no picture",
+    }
     for stage, failures in (("raw", []), ("features", [failure])):
         gate = {"stage": stage, "success": True, "worst": "warning" if failures else None, "checked": 9, "failures": failures}
         write_json(settings.run_dir / "gates" / f"{stage}.json", gate | {"data_docs": "/docs/index.html"})
@@ -193,7 +198,7 @@ def test_the_summary_says_what_happened_at_a_glance(finished: PipelineSettings) 
         "registered version 3 now carries the alias 'champion' (before: version 2)",
         "- recall_50 differs by +0.0061",
         "raw passed (9), features warned (9)",
-        "- warning, features visual_features.status: 3 % have no picture",
+        "- warning, features: visual_features.status: 3 % have no picture",
         "1 min 24 s of work in 3 steps, peak memory 700 MB",
         "mlflow ui --backend-store-uri sqlite:///",
         str(report_folder(finished) / "index.html"),
