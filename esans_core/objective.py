@@ -47,7 +47,7 @@ class NegativeConfig:
     hard_interpolation: bool = True
     lambda_low: float = -0.3
     lambda_high: float = 0.1
-    virtual_weight: float = 0.1
+    virtual_weight: float = 0.02
     normalise_virtual: bool = True
     log_q: bool = True
 

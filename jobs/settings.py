@@ -119,7 +119,7 @@ class SamplingSettings(Section):
     hard_interpolation: bool = Field(True, description="EDIS: virtual negatives between positive and hard negatives.")
     lambda_low: float = Field(-0.3, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from.")
     lambda_high: float = Field(0.1, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda.")
-    virtual_weight: float = Field(0.1, ge=0, le=10, description="Weight of a virtual negative in the softmax.")
+    virtual_weight: float = Field(0.02, ge=0, le=10, description="Weight of a virtual negative in the softmax.")
     log_q: bool = Field(True, description="Correct logits by the log of each item's proposal probability.")
     num_uniform: int = Field(20, ge=1, description="Negatives per example of method 'uniform'.")
 

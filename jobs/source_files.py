@@ -34,19 +34,11 @@ def _open_parquet(spark: SparkSession, table: InputTable, path: Path) -> DataFra
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     if not files:
         raise DataError("the folder holds no .parquet file.", file=path, remedy="name the part files *.parquet.")
+    parts = {file: _footer(file) for file in files}
+    if not any(rows for _, rows in parts.values()):  # asked first: a column without a value may have no type either
+        raise DataError("the table is empty.", file=path, remedy="export it again; at least one row is needed.")
     fields: list[StructField] | None = None
-    rows = 0
-    for file in files:
-        try:
-            with pq.ParquetFile(file) as parquet:
-                schema, file_rows = parquet.schema_arrow, parquet.metadata.num_rows
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"cannot be read as Parquet ({str(error).splitlines()[0]}).",
-                file=file,
-                remedy="write or copy the file again and compare its size.",
-            ) from error
-        rows += file_rows
+    for file, (schema, _) in parts.items():
         these = _spark_fields(table, schema, file)
         if fields is not None and these != fields:
             raise DataError(
@@ -55,12 +47,23 @@ def _open_parquet(spark: SparkSession, table: InputTable, path: Path) -> DataFra
                 remedy="write all part files of a table with one schema.",
             )
         fields = these
-    if rows == 0:
-        raise DataError("the table is empty.", file=path, remedy="export it again; at least one row is needed.")
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # pandas writes nanoseconds, Spark has no such type
     frame = spark.read.schema(StructType(fields or [])).parquet(*(f"file://{file}" for file in files))
     place = F.struct(F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row"))
     return frame.select("*", place.alias("source_row"))
+
+
+def _footer(file: Path) -> tuple[pa.Schema, int]:
+    """Schema and number of rows of a Parquet file."""
+    try:
+        with pq.ParquetFile(file) as parquet:
+            return parquet.schema_arrow, parquet.metadata.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"cannot be read as Parquet ({str(error).splitlines()[0]}).",
+            file=file,
+            remedy="write or copy the file again and compare its size.",
+        ) from error
 
 
 def _open_csv(spark: SparkSession, table: InputTable, path: Path) -> DataFrame:
