@@ -135,7 +135,8 @@ class UserTower(nn.Module):
         mean_BD = (x_BLD * weight_BL1).sum(1) / weight_BL1.sum(1).clamp_min(1.0)
         latest_BD = x_BLD[:, -1] * weight_BL1[:, -1]
         recency_LD = self.recency(torch.arange(L - 1, -1, -1, device=x_BLD.device))
-        # One query per head, so keys and values need not exist: q'(W_k x) = (W_k' q)'x and sum_l a_l W_v x_l = W_v sum_l a_l x_l.
+        # One query per head, so keys and values need not exist: q'(W_k x) = (W_k' q)'x, and
+        # sum_l a_l W_v x_l = W_v sum_l a_l x_l.
         # That is 2 B H L D multiplications instead of 2 B L D^2 (16 times fewer at D = 64 and 4 heads).
         query_BHW = self.query(torch.cat([mean_BD, latest_BD], dim=-1)).view(B, heads, width) * width**-0.5
         query_BHD = torch.einsum("bhw,hwd->bhd", query_BHW, self.key.weight.view(heads, width, D))

@@ -88,8 +88,9 @@ has another type, a table is empty, timestamps are in another unit than declared
 are fewer items than clusters, or more than `data.max_rejected_fraction` of a table's rows had to be set aside.
 
 What is set aside row by row, counted and listed in the `quarantine` table and on the report: repeated item ids, missing
-ids, unknown items, repeated events, timestamps that are no time or lie in the future, users with more than `ingest.max_events_per_user_day`
-events on one day. A missing or unreadable picture or text leaves that view of the item empty; the item keeps its other views.
+ids, unknown items, repeated events, timestamps that are no time or lie in the future, users with more than
+`ingest.max_events_per_user_day` events on one day. A missing or unreadable picture or text leaves that view of the item
+empty; the item keeps its other views.
 """
 
 

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
-from jobs.errors import DataError
 from jobs.lake import write_json
+from jobs.local_source import local_folder
 from jobs.runtime import run_job
 from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.shop import write_snapshot
@@ -23,7 +22,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """
     _forget_earlier_run(settings.run_dir)
     embedded = settings.data.source == EMBEDDED
-    folder = write_snapshot(settings.shop, settings.home, settings.date) if embedded else resolve_source(settings.data.source)
+    folder = write_snapshot(settings.shop, settings.home, settings.date) if embedded else local_folder(settings.data.source)
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     frozen = settings.run_dir / ".settings.json-new"
     frozen.write_text(settings.model_dump_json(indent=2) + "\n")
@@ -31,24 +30,6 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     source = {"uri": folder.as_uri(), "kind": EMBEDDED if embedded else "folder"}
     write_json(settings.run_dir / "source.json", source)
     return source | {"config_hash": settings.config_hash()}
-
-
-def resolve_source(source: str) -> Path:
-    """The folder that `data.source` names, by path or by file:// URI.
-
-    Raises:
-        DataError: another kind of URI, or no such folder.
-    """
-    parsed = urlparse(source)
-    if parsed.scheme not in ("", "file") or parsed.netloc not in ("", "localhost"):
-        raise DataError(
-            "is not on this file system.", file=source, remedy="give a folder or a file:// URI; mount or copy the data."
-        )
-    folder = Path(unquote(parsed.path) if parsed.scheme else source).expanduser().resolve()
-    if not folder.is_dir():
-        came = "is a file, not a folder." if folder.exists() else "does not exist."
-        raise DataError(f"the source folder {came}", file=folder, remedy="set data.source to the folder with the input tables.")
-    return folder
 
 
 def _forget_earlier_run(folder: Path) -> None:

@@ -3,9 +3,7 @@
 import argparse
 import json
 import logging
-import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from pydantic_settings import CliApp
 
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
+from jobs.memory import PeakMemory
 from jobs.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def run_job(name: str, work: Callable[..., dict[str, Any] | None], *, choice: tu
         sys.exit(EXIT_BAD_DATA)
     record: dict[str, Any] = {"step": name, "state": "failed", "message": "", "summary": {}}
     started, status = time.monotonic(), 1
-    with _PeakMemory() as memory:
+    with PeakMemory(_process_tree()) as memory:
         try:
             record["summary"] = work(settings, *chosen) or {}
             record["state"], status = "success", 0
@@ -87,40 +86,14 @@ def run_job(name: str, work: Callable[..., dict[str, Any] | None], *, choice: tu
         except Exception as error:
             record["message"] = f"{type(error).__name__}: {error}"
             log.exception("%s failed", name)
-    record |= {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": round(memory.peak / 2**20)}
+    record |= {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
     write_json(settings.run_dir / "steps" / f"{name}.json", record)
     log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
     sys.exit(status)
 
 
-class _PeakMemory:
-    """Largest resident memory of this process, its children and, under spark-submit, the JVM above it; sampled."""
-
-    def __init__(self, interval: float = 0.25) -> None:
-        self.peak = 0
-        self._interval, self._done = interval, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "_PeakMemory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        root = psutil.Process(os.getpid())
-        parent = root.parent()
-        if parent is not None and "java" in parent.name():
-            root = parent
-        while True:
-            total = 0
-            for process in [root, *root.children(recursive=True)]:
-                try:
-                    total += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            self.peak = max(self.peak, total)
-            if self._done.wait(self._interval):
-                return
+def _process_tree() -> psutil.Process:
+    """This process, or under spark-submit the JVM above it."""
+    here = psutil.Process()
+    parent = here.parent()
+    return parent if parent is not None and "java" in parent.name() else here

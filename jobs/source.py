@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -21,6 +20,7 @@ from pyspark.sql import functions as F
 
 from jobs.contract import IMAGES, INTERACTIONS, ITEMS, InputTable
 from jobs.errors import DataError
+from jobs.local_source import local_folder
 from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.source_files import open_table
 
@@ -89,16 +89,7 @@ def source_folder(settings: PipelineSettings) -> Path:
         uri = str(settings.home / "source" / f"date={settings.ds}")
     else:
         uri = settings.data.source
-    parsed = urlparse(uri)
-    if parsed.scheme not in ("", "file") or parsed.netloc not in ("", "localhost"):
-        raise DataError(
-            "is not on this file system.", file=uri, remedy="give a folder or a file:// URI; mount or copy the data."
-        )
-    folder = Path(unquote(parsed.path) if parsed.scheme else uri).expanduser().resolve()
-    if not folder.is_dir():
-        came = "is a file, not a folder." if folder.exists() else "does not exist."
-        raise DataError(f"the source folder {came}", file=folder, remedy="set data.source to the folder with the input tables.")
-    return folder
+    return local_folder(uri)
 
 
 @contextmanager

@@ -1,8 +1,7 @@
-"""Finding, measuring and ending the processes of a stack, and the lock that keeps two stacks of one home apart."""
+"""Finding and ending the processes of a stack, and the lock that keeps two stacks of one home apart."""
 
 import fcntl
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ import psutil
 from infra.local.environment import MARKER
 
 _GRACE_SECONDS = 8.0
-_SAMPLE_SECONDS = 2.0
 
 
 class StackError(RuntimeError):
@@ -66,34 +64,6 @@ def end_processes(home: Path) -> int:
             _send(process, kill=True)
         psutil.wait_procs(alive, timeout=1)
     return len(first)
-
-
-class PeakMemory:
-    """Largest memory of this process and all below it while the block runs; shared pages count once (PSS)."""
-
-    def __init__(self) -> None:
-        self.megabytes = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "PeakMemory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._done.wait(_SAMPLE_SECONDS):
-            total = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.megabytes = max(self.megabytes, total // 2**20)
 
 
 def _send(process: psutil.Process, *, kill: bool) -> None:

@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from infra.local.client import ApiError
 from infra.local.environment import REPOSITORY
-from infra.local.processes import PeakMemory, StackError
+from infra.local.processes import StackError
 from infra.local.progress import RunResult
-from infra.local.source import last_event_date, local_path
+from infra.local.source import last_event_date
 from infra.local.stack import LocalStack
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
+from jobs.local_source import local_folder
+from jobs.memory import PeakMemory
 from jobs.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
 
 _MARK = "home.json"
@@ -73,7 +75,7 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
         ) from error
     source = settings.data.source
     if source != EMBEDDED:
-        source = str(local_path(source))
+        source = str(local_folder(source))
         given["data.source"] = source
     if source == EMBEDDED or "date" in given:
         date = settings.date
@@ -107,7 +109,7 @@ def _run(plan: Plan) -> int:
     _say(f"esans_daily_retraining for {plan.date}, home {plan.home}")
     for name, value in plan.conf.items():
         _say(f"  {name} = {value}")
-    with PeakMemory() as memory:
+    with PeakMemory(seconds=2, shared_once=True) as memory:
         with LocalStack(plan.home, spark_master=plan.spark_master, say=_say) as stack:
             result = stack.run(plan.date, plan.conf)
         _say("Airflow is stopped")

@@ -2,22 +2,16 @@
 
 import datetime as dt
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from jobs.errors import DataError
+from jobs.local_source import local_folder
 
 _TABLE, _COLUMN = "interactions", "timestamp"
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-
-
-def local_path(source: str) -> Path:
-    """The absolute folder behind a path or `file://` URI."""
-    parts = urlparse(source)
-    return Path(unquote(parts.path) if parts.scheme == "file" else source).expanduser().resolve()
 
 
 def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.date:
@@ -33,13 +27,13 @@ def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.d
     Raises:
         DataError: the table or its column is missing, has another type, or holds no event up to today.
     """
-    table = _open(local_path(source))
+    table = _open(local_folder(source))
     field = table.schema.field(_COLUMN)
     numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
     if not numeric and not pa.types.is_timestamp(field.type):
         raise DataError(
             f"expected Unix time or a timestamp, found {field.type}.",
-            file=local_path(source) / _TABLE,
+            file=local_folder(source) / _TABLE,
             column=_COLUMN,
             remedy="convert the column (docs/data-contract.md), or pass DATE=YYYY-MM-DD and let the gate look at it.",
         )
@@ -57,7 +51,7 @@ def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.d
     if latest is None:
         raise DataError(
             f"there is no event up to {today} when read in unit '{timestamp_unit}'.",
-            file=local_path(source) / _TABLE,
+            file=local_folder(source) / _TABLE,
             column=_COLUMN,
             remedy='state the unit, such as SET="data.timestamp_unit=ms", or pass DATE=YYYY-MM-DD.',
         )
@@ -65,10 +59,6 @@ def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.d
 
 
 def _open(folder: Path) -> pads.Dataset:
-    if not folder.is_dir():
-        raise DataError(
-            "there is no such folder.", file=folder, remedy="pass the folder that holds the tables of docs/data-contract.md."
-        )
     for path, kind in ((folder / f"{_TABLE}.parquet", "parquet"), (folder / f"{_TABLE}.csv", "csv")):
         if not path.exists():
             continue

@@ -83,7 +83,7 @@ def test_milliseconds_read_as_seconds_are_pointed_out(tmp_path: Path) -> None:
 
 
 def test_missing_folder_table_column_and_wrong_type_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="the source folder does not exist"):
         last_event_date(str(tmp_path / "nowhere"), "s", today=TODAY)
     (tmp_path / "ratings.csv").write_text("a\n1\n")
     with pytest.raises(DataError, match=r"expected interactions\.parquet or interactions\.csv, found ratings\.csv"):
