@@ -1,5 +1,7 @@
 """Behavioural view of every item: what is bought or watched together, learnt from the training events by Spark MLlib."""
 
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.dataset as pads
@@ -20,12 +22,15 @@ from jobs.spark_tables import read_table, write_table
 _SEED = 7
 _WORD2VEC: dict[str, Any] = {"windowSize": 10, "maxIter": 10, "stepSize": 0.025, "numPartitions": 1, "seed": _SEED}
 _ALS: dict[str, Any] = {"maxIter": 10, "regParam": 0.1, "alpha": 10.0, "implicitPrefs": True, "seed": _SEED}
+# Iterations between two checkpoints. Without any, a task carries the lineage of all iterations, and unpacking it, call within
+# call, can overflow a thread's stack.
+_CHECKPOINT_INTERVAL = 2
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `behaviour_features`, learnt from training events alone; items with too few of them get no vector."""
     lake, method = Lake.of(settings), settings.features.behaviour_method
-    with spark_session(settings, "behaviour_features") as spark:
+    with spark_session(settings, "behaviour_features") as spark, ExitStack() as stack:
         events = read_table(spark, settings, "interactions").where("split = 'train'")
         items = read_table(spark, settings, "items", ["item_index", "item_id", "num_train"])
         enough = F.col("num_train") >= settings.features.min_behaviour_events
@@ -34,6 +39,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         config["interactions"] = lake.manifest("interactions", settings.date)["digest"]
         frame = items.withColumn("vector", F.lit(None).cast("array<float>"))
         if not items.where(enough).isEmpty():
+            # In the home folder, since the executors of a cluster must reach it.
+            checkpoints = stack.enter_context(TemporaryDirectory(prefix=".spark-checkpoints-", dir=settings.home))
+            spark.sparkContext.setCheckpointDir(checkpoints)
             vectors = item_vectors(events, settings)
             frame = items.join(vectors, "item_index", "left").withColumn("vector", F.when(enough, F.col("vector")))
         frame = frame.select(
@@ -84,7 +92,15 @@ def item_vectors(events: DataFrame, settings: PipelineSettings) -> DataFrame:
     ratings = events.select(
         F.col("user_index").cast("int"), F.col("item_index").cast("int"), F.lit(1.0).cast("float").alias("rating")
     )
-    als = ALS(rank=features.behaviour_dim, userCol="user_index", itemCol="item_index", numUserBlocks=1, numItemBlocks=1, **_ALS)
+    als = ALS(
+        rank=features.behaviour_dim,
+        userCol="user_index",
+        itemCol="item_index",
+        numUserBlocks=1,
+        numItemBlocks=1,
+        checkpointInterval=_CHECKPOINT_INTERVAL,
+        **_ALS,
+    )
     found = als.fit(ratings.repartition(1).sortWithinPartitions("user_index", "item_index")).itemFactors
     return found.select(F.col("id").cast("bigint").alias("item_index"), F.col("features").alias("vector"))
 
