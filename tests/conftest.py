@@ -1,6 +1,5 @@
 """Fixtures shared by all tests. Slow kinds carry markers: spark, airflow, mlflow, browser, gpu."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import torch
 
 from jobs.settings import PipelineSettings
 
-# Spark works on a few rows for a few seconds: compiling its code well costs more than it brings.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wait for each other
 
 

@@ -98,7 +98,7 @@ def _kept(settings: PipelineSettings) -> Kept:
         for date in lake.dates(folder.name)
     }
     client, name = MlflowClient(settings.tracking_uri, settings.tracking_uri), settings.registry.model_name
-    versions = tuple(sorted(version.version for version in client.search_model_versions(f"name='{name}'")))
+    versions = tuple(sorted(str(version.version) for version in client.search_model_versions(f"name='{name}'")))
     champion = client.get_registered_model(name).aliases.get("champion")
     return Kept(tables, versions, None if champion is None else str(champion))
 
