@@ -7,9 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK_HASH := $(shell sha256sum requirements.txt | cut -c1-16)
 STAMP := $(VENV)/.installed-$(LOCK_HASH)
+PEERS := .venv-peers
+PEERS_NEEDS := benchmarks/peers/requirements.txt benchmarks/peers/requirements-alone.txt
+PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) | sha256sum | cut -c1-16)
 CODE := esans_core jobs dags infra
 
-.PHONY: help setup java run test test-fast lint lock bench clean
+.PHONY: help setup java run test test-fast lint lock bench bench-speed clean
 
 help: ## Lists what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -34,7 +37,7 @@ run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=
 	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET),--set $(SET))
 
 test: setup ## Runs every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## Runs the tests without Spark, Airflow, MLflow and long training
 	@$(BIN)/python -m pytest -m "not spark and not airflow and not mlflow and not browser and not slow"
@@ -54,6 +57,18 @@ lock: setup ## Compiles requirements.txt from requirements.in; UPGRADE=1 takes n
 
 bench: setup ## Runs the benchmarks
 	@echo "There are no benchmarks yet."
+
+bench-speed: $(PEERS_STAMP) ## Measures speed against other libraries (QUICK=1: less of it, in minutes)
+	@KINETO_LOG_LEVEL=99 $(PEERS)/bin/python -m benchmarks.speed $(if $(QUICK),--quick)
+
+$(PEERS_STAMP): requirements.txt $(PEERS_NEEDS)
+	@test -x $(PEERS)/bin/pip || $(PYTHON) -m venv $(PEERS)
+	@echo '*' > $(PEERS)/.gitignore
+	@echo "Installing the peers into $(PEERS); a few minutes"
+	@$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	@$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers/requirements-alone.txt
+	@rm -f $(PEERS)/.installed-*
+	@touch $@
 
 clean: ## Removes caches and build folders; var/, with models and tables, stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db derby.log *.egg-info

@@ -4,7 +4,8 @@ from esans_core.cluster_index import ClusterIndex
 from esans_core.evaluation import evaluate, retrieve
 from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
 from esans_core.losses import sampled_softmax_loss
-from esans_core.objective import NegativeConfig, RetrievalObjective
+from esans_core.negatives import METHODS, NegativeConfig
+from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.sequences import Sequences
 from esans_core.serving import RetrievalModule
@@ -12,6 +13,7 @@ from esans_core.towers import TwoTower
 from esans_core.training import train_epoch
 
 __all__ = [
+    "METHODS",
     "ClusterIndex",
     "NegativeConfig",
     "RetrievalModule",

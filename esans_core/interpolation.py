@@ -43,9 +43,10 @@ def simple_weights(
     """
     if items_per_cluster < 2:
         raise ValueError(f"simple interpolation combines at least 2 items, got items_per_cluster = {items_per_cluster}")
-    sizes = [k for k in range(2, items_per_cluster + 1) for _ in range(k)]
-    sizes_V1 = torch.tensor(sizes, device=device)[:, None]
-    shape = (*leading, len(sizes), items_per_cluster)
+    num_virtual = num_simple_virtual(items_per_cluster)
+    k = torch.arange(2, items_per_cluster + 1, device=device)
+    sizes_V1 = k.repeat_interleave(k, output_size=num_virtual)[:, None]  # made on the device: nothing waits for a copy
+    shape = (*leading, num_virtual, items_per_cluster)
     order = torch.rand(shape, generator=generator, device=device).argsort(dim=-1)
     rank = torch.empty_like(order).scatter_(-1, order, torch.arange(items_per_cluster, device=device).expand(shape))
     exponential = torch.rand(shape, generator=generator, device=device).clamp_min_(1e-7).log_().neg_().clamp_min_(1e-7)

@@ -1,90 +1,58 @@
 """One training step's loss: draw negatives, encode every item once, score, correct, interpolate, sampled softmax.
 
-The shared pool is that of debiased mixed negatives (in-batch + uniform, Yang et al. 2020, doi:10.1145/3366424.3386195);
-the ESANS draws and their virtual negatives (WWW 2025, arXiv 2502.16077) come on top of it.
+Negatives shared by the batch (in-batch, pool, cache) are one matrix product; negatives drawn for each positive (by a
+proposal, or by ESANS, WWW 2025, arXiv 2502.16077) are scored row by row. All are corrected by one expected count: how often
+an item is expected among all draws for that positive, whichever source it came from.
 
-Shape legend: B positives, S shared pool, R draws per row, C clusters, M items per cluster, H hard, D dimension.
+Shape legend: B positives, S shared negatives, R drawn negatives per positive, C clusters, M items per cluster, H hard, N items,
+D dimension.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
 from esans_core.losses import sampled_softmax_loss
-from esans_core.sampler import SemanticNegativeSampler
-
-Method = Literal["esans", "esans_paper", "debiased_mns", "uniform"]
+from esans_core.negatives import NegativeConfig
+from esans_core.proposals import FairProposal, ItemProposal, PopularityProposal, UniformProposal
+from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
+from esans_core.temperature import AdaptiveTemperature
 
 
 @dataclass(frozen=True)
-class NegativeConfig:
-    """Which negatives a step uses.
+class DrawnNegatives:
+    """What one step drew; entries that equal their row's positive do not count.
 
     Attributes:
-        in_batch: the batch's other positives are negatives.
-        num_pool: uniform negatives shared by the batch.
-        num_uniform: uniform negatives drawn for each positive.
-        semantic: easy and hard draws of the semantic-aware sampler.
-        simple_interpolation: virtual negatives inside each easy cluster.
-        hard_interpolation: virtual negatives between the positive and each hard negative.
-        lambda_low: lower end of the range lambda is drawn from.
-        lambda_high: upper end.
-        virtual_weight: weight of a virtual negative in the softmax, relative to the real ones it is made of.
-        normalise_virtual: scale virtual items to unit length, as the towers do with real ones.
-        log_q: correct each logit by the log of the item's expected count among the draws.
+        shared_S: int64 [S], negatives of the whole batch (cached ones aside).
+        drawn_BR: int64 [B, R], drawn by the proposal.
+        semantic_BR: int64 [B, R'], drawn by the semantic-aware sampler: easy, then hard.
+        semantic: the same draws by kind, or None.
     """
 
-    in_batch: bool = True
-    num_pool: int = 1024
-    num_uniform: int = 0
-    semantic: bool = True
-    simple_interpolation: bool = True
-    hard_interpolation: bool = True
-    lambda_low: float = -0.3
-    lambda_high: float = 0.1
-    virtual_weight: float = 0.02
-    normalise_virtual: bool = True
-    log_q: bool = True
-
-    @classmethod
-    def for_method(cls, method: Method, **changes: Any) -> "NegativeConfig":
-        """The configuration of a named method; `changes` are the fields above, of which a method may fix some.
-
-        `esans`: draws and interpolation on top of the debiased pool. `esans_paper`: the draws and interpolation alone,
-        uncorrected and at full weight. `debiased_mns`: the pool alone. `uniform`: uniform negatives per positive alone.
-
-        Raises:
-            ValueError: the method is unknown.
-        """
-        config = replace(cls(), **changes)
-        match method:
-            case "esans":
-                return replace(config, num_uniform=0)
-            case "esans_paper":
-                return replace(config, in_batch=False, num_pool=0, num_uniform=0, log_q=False, virtual_weight=1.0)
-            case "debiased_mns":
-                return replace(config, num_uniform=0, semantic=False)
-            case "uniform":
-                return replace(config, in_batch=False, num_pool=0, semantic=False)
-        raise ValueError(f"unknown method {method!r}: choose esans, esans_paper, debiased_mns or uniform")
+    shared_S: Tensor
+    drawn_BR: Tensor
+    semantic_BR: Tensor
+    semantic: SemanticNegatives | None
 
 
-class RetrievalObjective:
-    """The loss of a batch of (user, positive item) pairs.
+class RetrievalObjective(nn.Module):
+    """The loss of a batch of (user, positive item) pairs. Its state, where a method has one, is its `state_dict`.
 
     Args:
         config: which negatives.
-        item_frequency: float [N], share of training events of each item (sums to 1), for the in-batch correction.
+        item_frequency: float [N], share of training events of each item (sums to 1).
         temperature: tau; scores are cosines divided by it.
-        sampler: the semantic-aware sampler; needed when `config.semantic`.
+        sampler: the semantic-aware sampler; needed when `config.semantic` or `config.same_group_weight` is not 1.
+        item_groups: int64 [N], group of each item; needed by the `fair` proposal.
+        num_users: U; needed when `config.adaptive_temperature`.
 
     Raises:
-        ValueError: the sampler is missing, or no negatives are configured.
+        ValueError: something that the configuration needs is missing.
     """
 
     def __init__(
@@ -94,21 +62,39 @@ class RetrievalObjective:
         *,
         temperature: float,
         sampler: SemanticNegativeSampler | None = None,
+        item_groups: Tensor | None = None,
+        num_users: int = 0,
     ) -> None:
-        if config.semantic and sampler is None:
+        super().__init__()
+        if (config.semantic or config.same_group_weight != 1) and sampler is None:
             raise ValueError("a configuration with semantic negatives needs a SemanticNegativeSampler")
-        if not (config.in_batch or config.num_pool or config.num_uniform or config.semantic):
-            raise ValueError("the configuration has no negatives at all")
-        self.config, self.temperature = config, temperature
-        self.item_frequency = item_frequency
-        self.sampler = sampler if config.semantic else None
+        if config.adaptive_temperature and not num_users:
+            raise ValueError("an adaptive temperature needs num_users")
+        self.config, self.temperature, self.sampler = config, temperature, sampler
+        self.register_buffer("item_frequency", item_frequency, persistent=False)
+        self._uniform = UniformProposal(len(item_frequency), item_frequency.device)
+        self.proposal = _proposal(config, item_frequency, item_groups, self._uniform)
+        self.adaptive = AdaptiveTemperature(temperature, num_users) if config.adaptive_temperature else None
+        self._cache: tuple[Tensor, Tensor] | None = None
 
-    def __call__(
+    item_frequency: Tensor
+
+    def begin_epoch(self) -> None:
+        """Forget cached embeddings, so that an epoch depends on the state before it and its seed alone."""
+        self._cache = None
+
+    def end_epoch(self) -> None:
+        """Let what adapts from epoch to epoch adapt."""
+        if self.adaptive is not None:
+            self.adaptive.end_epoch()
+
+    def forward(
         self,
         users_BD: Tensor,
         positives: Tensor,
         encode_items: Callable[[Tensor], Tensor],
         generator: torch.Generator | None = None,
+        user_rows: Tensor | None = None,
     ) -> Tensor:
         """Mean loss of a batch.
 
@@ -117,77 +103,189 @@ class RetrievalObjective:
             positives: int64 [B], item rows.
             encode_items: int64 [n] item rows -> float32 [n, D], unit vectors.
             generator: source of randomness on the device of `positives`.
+            user_rows: int64 [B], who the users are; needed when the temperature adapts.
 
         Returns:
             float32 scalar.
         """
         config, B = self.config, len(positives)
-        shared = [positives] if config.in_batch else []
-        if config.num_pool:
-            shared.append(self._uniform((config.num_pool,), generator, positives.device))
-        shared_S = torch.cat(shared) if shared else positives[:0]
-        rows = [self._uniform((B, config.num_uniform), generator, positives.device)] if config.num_uniform else []
-        draws = self.sampler.sample(positives, generator) if self.sampler else None
-        if draws is not None:
-            rows += [draws.easy_BCM.flatten(1), draws.hard_BH]
-        rows_BR = torch.cat(rows, dim=1) if rows else positives[:, None][:, :0]
+        draws = self.sampler.sample(positives, generator) if config.semantic and self.sampler else None
+        semantic_BR = torch.cat([draws.easy_BCM.flatten(1), draws.hard_BH], dim=1) if draws else positives[:, None][:, :0]
+        drawn_BR = (
+            self.proposal.draw((B, config.num_per_positive), generator) if config.num_per_positive else semantic_BR[:, :0]
+        )
+        shared_S = self._shared(positives, semantic_BR[semantic_BR != positives[:, None]], generator)
 
-        wanted = torch.cat([positives, shared_S, rows_BR.flatten()])
+        wanted = torch.cat([positives, shared_S, drawn_BR.flatten(), semantic_BR.flatten()])
         unique, place = torch.unique(wanted, return_inverse=True)
         encoded = torch.nn.functional.embedding(place, encode_items(unique))
-        positives_BD, shared_SD, rows_D = encoded.split([B, len(shared_S), rows_BR.numel()])
-        rows_BRD = rows_D.view(*rows_BR.shape, users_BD.shape[1])
+        positives_BD, shared_SD, drawn_D, semantic_D = encoded.split([B, len(shared_S), drawn_BR.numel(), semantic_BR.numel()])
+        if self._cache is not None:
+            shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
 
-        users_BD = users_BD / self.temperature
+        users_BD = users_BD / self._temperature(user_rows)
         positive_logits = (users_BD * positives_BD).sum(-1)
-        row_logits = torch.einsum("bd,brd->br", users_BD, rows_BRD)
-        logits = [users_BD @ shared_SD.T, row_logits]
-        valid = [shared_S[None, :] != positives[:, None], rows_BR != positives[:, None]]
-        log_counts = [self._log_expected_counts(positives, shared_S), self._log_expected_counts(positives, rows_BR)]
+        parts = [self._shared_logits(users_BD @ shared_SD.T, positives, shared_S)]
+        if drawn_BR.shape[1]:
+            drawn_BRD = drawn_D.view(*drawn_BR.shape, -1)
+            parts.append(self._drawn_logits(users_BD, positive_logits, drawn_BRD, positives, drawn_BR, generator))
         if draws is not None:
-            assert self.sampler is not None
-            first = config.num_uniform
-            num_easy = draws.easy_BCM[0].numel()
-            easy, hard = slice(first, first + num_easy), slice(first + num_easy, None)
-            if config.simple_interpolation and num_easy:
-                shape = draws.easy_BCM.shape
-                weights = simple_weights(shape[:2], shape[2], generator=generator, device=positives.device)
-                embeddings = rows_BRD[:, easy].unflatten(1, shape[1:]) if config.normalise_virtual else None
-                virtual = simple_virtual_logits(row_logits[:, easy].view(shape), weights, embeddings)
-                counts = (weights @ log_counts[1][:, easy].view(shape)[..., None]).squeeze(-1)
-                logits.append(virtual.flatten(1))
-                log_counts.append(counts.flatten(1) - _log_weight(config.virtual_weight))
-                valid.append(draws.easy_valid_B[:, None].expand(B, virtual[0].numel()))
-            if config.hard_interpolation and draws.hard_BH.shape[1]:
-                lambdas = hard_lambdas(
-                    draws.hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
-                )
-                similarity = torch.einsum("bd,bhd->bh", positives_BD, rows_BRD[:, hard]) if config.normalise_virtual else None
-                logits.append(hard_virtual_logits(positive_logits, row_logits[:, hard], lambdas, similarity))
-                log_counts.append((1 - lambdas) * log_counts[1][:, hard] - _log_weight(config.virtual_weight))
-                valid.append(draws.hard_valid_B[:, None].expand_as(lambdas))
-        return sampled_softmax_loss(
-            positive_logits,
-            torch.cat(logits, dim=1),
-            log_expected_counts=torch.cat(log_counts, dim=1),
-            valid=torch.cat(valid, dim=1),
-        )
+            semantic_BRD = semantic_D.view(*semantic_BR.shape, -1)
+            parts += self._semantic_logits(
+                users_BD, positive_logits, positives_BD, semantic_BRD, positives, semantic_BR, draws, generator
+            )
+        loss_B = sampled_softmax_loss(positive_logits, torch.cat(parts, dim=1), reduction="none")
+        self._observe(positives, positives_BD, loss_B.detach(), user_rows)
+        return loss_B.mean()
 
-    def _log_expected_counts(self, positives: Tensor, items: Tensor) -> Tensor:
-        """float32 [B, n]: log of how often each item is expected among all draws for each positive; 0 without logQ."""
-        config, B, N = self.config, len(positives), len(self.item_frequency)
+    def draw(self, positives: Tensor, generator: torch.Generator | None = None) -> DrawnNegatives:
+        """Draw the negatives of a step, without scoring them.
+
+        Args:
+            positives: int64 [B], item rows.
+            generator: source of randomness on their device.
+        """
+        config, nothing_BR = self.config, positives[:, None][:, :0]
+        semantic = self.sampler.sample(positives, generator) if config.semantic and self.sampler else None
+        semantic_BR = torch.cat([semantic.easy_BCM.flatten(1), semantic.hard_BH], dim=1) if semantic else nothing_BR
+        shape = (len(positives), config.num_per_positive)
+        drawn_BR = self.proposal.draw(shape, generator) if config.num_per_positive else nothing_BR
+        shared_S = self._shared(positives, semantic_BR[semantic_BR != positives[:, None]], generator)
+        return DrawnNegatives(shared_S, drawn_BR, semantic_BR, semantic)
+
+    def _shared(self, positives: Tensor, semantic: Tensor, generator: torch.Generator | None) -> Tensor:
+        """int64 [S]: items that are negatives of the whole batch and are encoded in this step."""
+        config = self.config
+        if config.all_items:
+            return torch.arange(len(self.item_frequency), device=positives.device)
+        shared = [positives] if config.in_batch else []
+        if config.num_pool:
+            shared.append(self._uniform.draw((config.num_pool,), generator))
+        if config.share_draws:
+            shared.append(semantic)
+        return torch.cat(shared) if shared else positives[:0]
+
+    def _shared_logits(self, logits_BS: Tensor, positives: Tensor, shared_S: Tensor) -> Tensor:
+        log_counts = self._log_counts(positives, shared_S)
+        weight = self.config.same_group_weight
+        if weight != 1 and self.sampler is not None:
+            group_B, group_S = self.sampler.index.group(positives), self.sampler.index.group(shared_S)
+            same_BS = (group_B[:, None] == group_S) & (group_S >= 0)
+            logits_BS = logits_BS + same_BS * _log(weight) if weight else logits_BS.masked_fill(same_BS, -torch.inf)
+        return (logits_BS - log_counts).masked_fill(shared_S == positives[:, None], -torch.inf)
+
+    def _drawn_logits(
+        self,
+        users_BD: Tensor,
+        positive_logits: Tensor,
+        drawn_BRD: Tensor,
+        positives: Tensor,
+        drawn_BR: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Logits of the negatives drawn by the proposal: mixed with the positive, and only the hardest, where asked."""
+        logits = torch.einsum("bd,brd->br", users_BD, drawn_BRD)
+        if self.config.positive_mixing:
+            share = torch.rand(logits.shape, generator=generator, device=logits.device)
+            logits = hard_virtual_logits(positive_logits, logits, share)
+        logits = (logits - self._log_counts(positives, drawn_BR)).masked_fill(drawn_BR == positives[:, None], -torch.inf)
+        keep = self.config.num_hardest
+        return logits.topk(keep, dim=1, sorted=False).values if 0 < keep < logits.shape[1] else logits
+
+    def _semantic_logits(
+        self,
+        users_BD: Tensor,
+        positive_logits: Tensor,
+        positives_BD: Tensor,
+        semantic_BRD: Tensor,
+        positives: Tensor,
+        semantic_BR: Tensor,
+        draws: SemanticNegatives,
+        generator: torch.Generator | None,
+    ) -> list[Tensor]:
+        """Logits of the ESANS draws (unless the batch shares them) and of their virtual negatives."""
+        config = self.config
+        logits = torch.einsum("bd,brd->br", users_BD, semantic_BRD)
+        log_counts = self._log_counts(positives, semantic_BR)
+        log_weight = _log(config.virtual_weight)
+        num_easy = draws.easy_BCM[0].numel()
+        parts = []
+        if not config.share_draws:
+            parts.append((logits - log_counts).masked_fill(semantic_BR == positives[:, None], -torch.inf))
+        if config.simple_interpolation and num_easy:
+            shape = draws.easy_BCM.shape
+            weights = simple_weights(shape[:2], shape[2], generator=generator, device=positives.device)
+            embeddings = semantic_BRD[:, :num_easy].unflatten(1, shape[1:]) if config.normalise_virtual else None
+            virtual = simple_virtual_logits(logits[:, :num_easy].view(shape), weights, embeddings)
+            counts = (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
+            corrected = (virtual - counts).flatten(1) + log_weight
+            parts.append(corrected.masked_fill(~draws.easy_valid_B[:, None], -torch.inf))
+        if config.hard_interpolation and draws.hard_BH.shape[1]:
+            lambdas = hard_lambdas(
+                draws.hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
+            )
+            hard_BHD = semantic_BRD[:, num_easy:]
+            similarity = torch.einsum("bd,bhd->bh", positives_BD, hard_BHD) if config.normalise_virtual else None
+            virtual = hard_virtual_logits(positive_logits, logits[:, num_easy:], lambdas, similarity)
+            corrected = virtual - (1 - lambdas) * log_counts[:, num_easy:] + log_weight
+            parts.append(corrected.masked_fill(~draws.hard_valid_B[:, None], -torch.inf))
+        return parts
+
+    def _log_counts(self, positives: Tensor, items: Tensor) -> Tensor:
+        """Log of how often each item is expected among all draws for each positive, for items [n] or [B, R]; 0 without logQ.
+
+        Returns:
+            float32 that broadcasts to [B, n] or [B, R].
+        """
+        config = self.config
         if not config.log_q:
-            return torch.zeros(B, items.shape[-1], device=items.device)
-        counts = (config.num_pool + config.num_uniform) / N + self.item_frequency[items] * ((B - 1) * config.in_batch)
-        if self.sampler is not None:
-            counts = counts + self.sampler.expected_counts(positives, items)
-        elif items.dim() == 1:
-            counts = counts.expand(B, -1)
+            return torch.zeros(items.shape, device=items.device)
+        counts = torch.full(items.shape, config.num_pool / len(self.item_frequency), device=items.device)
+        if config.in_batch:
+            counts = counts + self.item_frequency[items] * (len(positives) - 1)
+        if self._cache is not None:
+            counts = counts + self.item_frequency[items] * len(self._cache[0])
+        if config.num_per_positive:
+            counts = counts + self.proposal.probability(items) * config.num_per_positive
+        if config.semantic and self.sampler is not None:
+            if config.share_draws:
+                counts = counts + self.sampler.batch_expected_counts(positives, items)
+            else:
+                counts = counts + self.sampler.expected_counts(positives, items)
         return counts.clamp_min(torch.finfo(torch.float32).tiny).log()
 
-    def _uniform(self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
-        return torch.randint(len(self.item_frequency), shape, generator=generator, device=device)
+    def _temperature(self, user_rows: Tensor | None) -> Tensor | float:
+        if self.adaptive is None:
+            return self.temperature
+        if user_rows is None:
+            raise ValueError("an adaptive temperature needs user_rows")
+        return self.adaptive.per_user[user_rows][:, None]
+
+    def _observe(self, positives: Tensor, positives_BD: Tensor, loss_B: Tensor, user_rows: Tensor | None) -> None:
+        """Let what learns from step to step learn, and keep what the next step needs. Only while training."""
+        if not (self.training and torch.is_grad_enabled()):
+            return
+        if isinstance(self.proposal, FairProposal):
+            self.proposal.observe(positives, loss_B)
+        if self.adaptive is not None and user_rows is not None:
+            self.adaptive.observe(user_rows, loss_B)
+        if self.config.num_cached:
+            new = (positives, positives_BD.detach())
+            old = self._cache or tuple(part[:0] for part in new)
+            items, vectors = (torch.cat(both)[-self.config.num_cached :] for both in zip(old, new, strict=True))
+            self._cache = items, vectors
 
 
-def _log_weight(weight: float) -> float:
+def _proposal(config: NegativeConfig, frequency: Tensor, groups: Tensor | None, uniform: UniformProposal) -> ItemProposal:
+    match config.proposal:
+        case "popularity":
+            return PopularityProposal(frequency, config.popularity_exponent)
+        case "fair":
+            if groups is None:
+                raise ValueError("the fair proposal needs item_groups")
+            return FairProposal(groups)
+    return uniform
+
+
+def _log(weight: float) -> float:
     return math.log(weight) if weight > 0 else -math.inf

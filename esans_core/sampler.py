@@ -146,6 +146,32 @@ class SemanticNegativeSampler:
         counts = torch.where(is_hard, self._hard_rate_G[group_B1.clamp_min(0)], easy)
         return counts.masked_fill_((group < 0) | (group_B1 < 0), 0.0)
 
+    def batch_expected_counts(self, positives: Tensor, items: Tensor) -> Tensor:
+        """How many times each item is expected among the draws for all positives together: `expected_counts` summed over B.
+
+        Takes O(B K_p + items) instead of O(B items): the sum is one of counts per cluster and per group.
+
+        Args:
+            positives: int64 [B].
+            items: int64 of any shape.
+
+        Returns:
+            float32 of the items' shape.
+        """
+        num_groups = len(self.index.group_primary)
+        if num_groups == 0:
+            return torch.zeros(items.shape, device=items.device)
+        group_B = self.index.group(positives)
+        group_B = group_B[group_B >= 0]
+        primary_B = self.index.group_primary[group_B]
+        positives_K = torch.bincount(primary_B, minlength=self.index.num_primary).float()
+        easy_K = positives_K @ self._easy_rate_KK
+        hard_G = torch.bincount(group_B, minlength=num_groups).float() * self._hard_rate_G
+        hard_K = torch.zeros_like(easy_K).index_add_(0, self.index.group_primary, hard_G)
+        count_G = (easy_K + hard_K)[self.index.group_primary] - hard_G
+        group = self.index.group(items)
+        return torch.where(group >= 0, count_G[group.clamp_min(0)], 0.0)
+
     def _sample_easy(self, primary_B: Tensor, generator: torch.Generator | None) -> Tensor:
         """m_c clusters per positive by inverse transform, then m_o distinct items in each (Floyd's algorithm)."""
         shape = (len(primary_B), self.num_easy_clusters)

@@ -50,17 +50,20 @@ def train_epoch(
     batches = [batch for batch in order.split(batch_size) if len(batch) > 1]
     report_every = max(1, len(batches) // 20)
     model.train()
+    objective.train()
+    objective.begin_epoch()
     total = torch.zeros((), device=device)
     for step, batch in enumerate(batches, start=1):
         history = sequences.histories(users[batch], positions[batch], model.user_tower.max_history).to(device)
         positives = sequences.items[positions[batch]].to(device)
-        loss = objective(model.encode_users(history), positives, model.encode_items, generator)
+        loss = objective(model.encode_users(history), positives, model.encode_items, generator, users[batch].to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         total += loss.detach()
         if on_step is not None and step % report_every == 0:
             on_step(step, len(batches), float(loss.detach()))
+    objective.end_epoch()
     mean = float(total) / len(batches)
     if not torch.isfinite(torch.tensor(mean)):
         raise FloatingPointError(f"the training loss became {mean}; lower the learning rate or raise the temperature")

@@ -11,7 +11,7 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.encoders.fingerprint import config_fingerprint
+from jobs.encoders.model_folder import config_fingerprint
 from jobs.feature_tables import COLUMNS
 from jobs.lake import Lake
 from jobs.runtime import run_job

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from esans_core.objective import RetrievalObjective
 from esans_core.towers import TwoTower
 from jobs.lake import write_json
 
@@ -31,9 +32,11 @@ class Progress:
 class Checkpoint:
     """State after each epoch, written whole or not at all: tensors under a new name, then the JSON that points at them."""
 
-    def __init__(self, root: Path, name: str, model: TwoTower, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, root: Path, name: str, model: TwoTower, objective: RetrievalObjective, optimizer: torch.optim.Optimizer
+    ) -> None:
         self.folder = root / name
-        self.model, self.optimizer = model, optimizer
+        self.model, self.objective, self.optimizer = model, objective, optimizer
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.touch()
         for stale in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
@@ -43,6 +46,7 @@ class Checkpoint:
         """Keep the present epoch; keep its weights as the best ones if they are."""
         name = f"epoch-{progress.epoch}.safetensors"
         tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors |= {f"objective.{key}": value for key, value in self.objective.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, self.folder / name)
@@ -52,13 +56,14 @@ class Checkpoint:
                 path.unlink()
 
     def load(self, device: torch.device) -> Progress:
-        """Restore the last complete epoch into model and optimizer; a fresh `Progress` when there is none."""
+        """Restore the last complete epoch into model, objective and optimizer; a fresh `Progress` when there is none."""
         pointer = self.folder / "progress.json"
         if not pointer.exists():
             return Progress()
         progress = Progress(**json.loads(pointer.read_text()))
         tensors = load_file(self.folder / f"epoch-{progress.epoch}.safetensors", device=str(device))
         self.model.load_state_dict(_below("model.", tensors))
+        self.objective.load_state_dict(_below("objective.", tensors))
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in _below("optimizer.", tensors).items():
             index, name = key.split(".", 1)

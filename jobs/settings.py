@@ -102,13 +102,33 @@ class ClusterSettings(Section):
     seed: int = Field(11, ge=0, description="Seed of the alignment heads, k-means and the sample of items.")
 
 
+SamplingMethod = Literal[
+    "esans",
+    "esans_paper",
+    "uniform",
+    "popularity",
+    "in_batch",
+    "in_batch_logq",
+    "mns",
+    "debiased_mns",
+    "cross_batch",
+    "dns",
+    "mixgcf",
+    "fairneg",
+    "adap_tau",
+    "full_softmax",
+]
+
+
 class SamplingSettings(Section):
     """Negatives: the shared pool, the ESANS draws, and EDIS."""
 
-    method: Literal["esans", "esans_paper", "debiased_mns", "uniform"] = Field(
+    method: SamplingMethod = Field(
         "esans",
-        description="esans: draws on top of the debiased shared pool; esans_paper: the paper's draws alone; "
-        "debiased_mns: in-batch + uniform pool; uniform: uniform negatives per example.",
+        description="Which negatives the challenger is trained with. esans: the ESANS draws on top of a debiased shared pool; "
+        "esans_paper: the paper's draws alone; uniform, popularity: drawn per positive; in_batch, in_batch_logq; mns, "
+        "debiased_mns: in-batch + uniform pool; cross_batch: in-batch + cached; dns: hardest of the drawn; mixgcf: mixed with "
+        "the positive; fairneg: groups by their loss; adap_tau: a temperature per user; full_softmax: the whole catalogue.",
     )
     num_pool: int = Field(1024, ge=0, description="Uniform negatives shared by the batch.")
     num_easy_clusters: int = Field(2, ge=0, description="m_c, easy clusters drawn per positive.")
@@ -120,8 +140,19 @@ class SamplingSettings(Section):
     lambda_low: float = Field(-0.3, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from.")
     lambda_high: float = Field(0.1, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda.")
     virtual_weight: float = Field(0.02, ge=0, le=10, description="Weight of a virtual negative in the softmax.")
-    log_q: bool = Field(True, description="Correct logits by the log of each item's proposal probability.")
-    num_uniform: int = Field(20, ge=1, description="Negatives per example of method 'uniform'.")
+    log_q: bool = Field(
+        True, description="Correct logits by the log of each item's expected count, where the method leaves it open."
+    )
+    share_draws: bool = Field(False, description="The ESANS draws of one positive are negatives of the whole batch.")
+    same_group_weight: float = Field(
+        1.0, ge=0, le=1, description="Weight, in the shared pool, of items of the positive's own (primary, secondary) cluster."
+    )
+    num_per_positive: int = Field(
+        20, ge=1, description="Negatives drawn for each positive: uniform, popularity, dns, mixgcf, fairneg, adap_tau."
+    )
+    num_hardest: int = Field(4, ge=1, description="How many of the drawn negatives dns and mixgcf keep.")
+    popularity_exponent: float = Field(0.75, ge=0, le=2, description="Negatives of 'popularity' are drawn by frequency^this.")
+    num_cached: int = Field(4096, ge=1, description="Earlier positives that 'cross_batch' keeps as negatives.")
 
     @model_validator(mode="after")
     def _ordered_lambda(self) -> "SamplingSettings":

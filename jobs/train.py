@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 import esans_core
 from esans_core.evaluation import evaluate
-from esans_core.objective import NegativeConfig, RetrievalObjective
+from esans_core.negatives import NegativeConfig
+from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
 from esans_core.training import train_epoch
@@ -44,9 +45,9 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay
     )
-    checkpoint = Checkpoint(settings.home / "checkpoints", f"{role}-{run_key}", model, optimizer)
-    progress = checkpoint.load(device)
     objective = build_objective(settings, data, method, temperature, device)
+    checkpoint = Checkpoint(settings.home / "checkpoints", f"{role}-{run_key}", model, objective, optimizer)
+    progress = checkpoint.load(device)
     lake = Lake.of(settings)
     with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
         if progress.epoch == 0:
@@ -89,21 +90,25 @@ def build_objective(
     """The loss of a method at its temperature, with its sampler on the training device."""
     sampling = settings.sampling
     fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
-    if method == "uniform":
-        fields["num_uniform"] = sampling.num_uniform
     config = NegativeConfig.for_method(method, **fields)  # type: ignore[arg-type]
-    sampler = None
-    if config.semantic:
-        sampler = SemanticNegativeSampler(
-            data.index.to(device),
-            data.centroids.to(device),
-            num_easy_clusters=sampling.num_easy_clusters,
-            items_per_cluster=sampling.items_per_cluster,
-            num_hard=sampling.num_hard,
-            easy_temperature=sampling.easy_temperature,
-        )
+    index = data.index.to(device)
+    sampler = SemanticNegativeSampler(
+        index,
+        data.centroids.to(device),
+        num_easy_clusters=sampling.num_easy_clusters,
+        items_per_cluster=sampling.items_per_cluster,
+        num_hard=sampling.num_hard,
+        easy_temperature=sampling.easy_temperature,
+    )
     frequency = data.num_train.float() / data.num_train.sum().clamp_min(1)
-    return RetrievalObjective(config, frequency.to(device), temperature=temperature, sampler=sampler)
+    return RetrievalObjective(
+        config,
+        frequency.to(device),
+        temperature=temperature,
+        sampler=sampler,
+        item_groups=index.primary(torch.arange(index.num_items, device=device)),
+        num_users=data.sequences.num_users,
+    ).to(device)
 
 
 def training_key(settings: PipelineSettings, role: str, digests: dict[str, str]) -> str:

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Slow kinds carry markers: spark, airflow, mlflow, browser, gpu."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,16 @@ import torch
 
 from jobs.settings import PipelineSettings
 
+# A pytest-xdist worker's main module has no file; PySpark takes that for a doctest run and ends the process.
+if not hasattr(sys.modules["__main__"], "__file__"):
+    sys.modules["__main__"].__file__ = __file__
+
 torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wait for each other
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The end-to-end test first: with two workers it runs beside all the others, and it is the longest."""
+    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
 
 
 @pytest.fixture

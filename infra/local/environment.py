@@ -84,16 +84,12 @@ def stack_environment(
         "PATH": os.pathsep.join([bin_folder, *filter(None, [start.get("PATH")])]),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [start.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
-        # A Spark step lives for seconds, of which the JVM's second compiler and its parallel collector would take half the
-        # cores (ingest of a small log on two busy ones: 32 s with them, 18 s without). Set the variable to undo it.
-        "JDK_JAVA_OPTIONS": start.get("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"),
         # Steps run side by side: threads that wait for each other's core by spinning cost more than they bring (a training
         # epoch took 158 s with two steps of two threads on two busy cores, and about 20 s with one thread each).
         "OMP_NUM_THREADS": start.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _PARALLEL_STEPS))),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_CONF_DIR": start.get("SPARK_CONF_DIR", str(REPOSITORY / "infra" / "spark")),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",
         # A proxy in the caller's shell must not stand between the components.

@@ -17,6 +17,7 @@ from infra.local.client import DAG_ID, AirflowClient
 from infra.local.environment import REPOSITORY, load_secrets, stack_environment
 from infra.local.processes import StackError, end_processes, exclusive
 from infra.local.progress import RunResult, Watch
+from infra.local.spark_archive import java_options
 
 _START_SECONDS = 180.0  # 12 s on two idle cores; far more only where the machine is busy
 _FINISHED = ("success", "failed")
@@ -87,6 +88,8 @@ class LocalStack:
     def _start(self) -> None:
         if ended := end_processes(self.home):
             self._say(f"ended {ended} processes that an earlier run had left behind")
+        if "JDK_JAVA_OPTIONS" not in self._environment:  # what the caller says about Java wins
+            self._environment["JDK_JAVA_OPTIONS"] = java_options(self._environment, self._say)
         started = time.monotonic()
         self._airflow("db", "migrate")
         with sqlite3.connect(self.folder / "airflow.db") as database:

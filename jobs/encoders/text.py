@@ -13,8 +13,7 @@ import sklearn
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from jobs.encoders.fingerprint import config_fingerprint, model_fingerprint
-from jobs.errors import DataError
+from jobs.encoders.model_folder import config_fingerprint, loading_model, model_fingerprint
 
 _WEIGHTS, _CONFIG = "encoder.npz", "encoder.json"
 
@@ -105,24 +104,13 @@ class ModelTextEncoder:
     def __init__(self, folder: Path, batch_size: int) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()
         self.fingerprint = model_fingerprint("text-model", folder, {"pooling": "mean", "max_tokens": self.MAX_TOKENS})
         self._batch_size, self._torch = batch_size, torch
-        try:
+        with loading_model(folder, "text", together_with="tokenizer"):
             # from_pretrained: the tokenizer classes built from a vocabulary file alone give [UNK] for every word.
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-        except (
-            Exception
-        ) as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError, ... for a damaged folder
-            raise DataError(
-                f"cannot be loaded as a text model ({type(error).__name__}: {str(error).splitlines()[0]}).",
-                file=folder,
-                column="features.text_encoder",
-                remedy="write it again with save_pretrained(), together with its tokenizer.",
-            ) from error
         positions = getattr(self._model.config, "max_position_embeddings", self.MAX_TOKENS)
         self._max_tokens = min(self.MAX_TOKENS, positions, self._tokenizer.model_max_length)
 

@@ -11,9 +11,8 @@ from PIL import Image
 from skimage.color import rgb2hsv, rgb2lab
 from skimage.feature import hog, local_binary_pattern
 
-from jobs.encoders.fingerprint import config_fingerprint, model_fingerprint
+from jobs.encoders.model_folder import config_fingerprint, loading_model, model_fingerprint
 from jobs.encoders.pictures import decode_picture
-from jobs.errors import DataError
 from jobs.settings import EMBEDDED
 
 
@@ -79,23 +78,12 @@ class ModelVisualEncoder:
     def __init__(self, folder: Path, batch_size: int) -> None:
         import torch
         from transformers import AutoImageProcessor, AutoModel
-        from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()
         self.fingerprint = model_fingerprint("vision-model", folder, {"pooling": "features", "norm": "l2"})
         self._batch_size, self._torch = batch_size, torch
-        try:
+        with loading_model(folder, "vision", together_with="image processor"):
             self._processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-        except (
-            Exception
-        ) as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError, ... for a damaged folder
-            raise DataError(
-                f"cannot be loaded as a vision model ({type(error).__name__}: {str(error).splitlines()[0]}).",
-                file=folder,
-                column="features.visual_encoder",
-                remedy="write it again with save_pretrained(), together with its image processor.",
-            ) from error
 
     def encode(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures to float32 [len(pictures), D], rows of unit length."""

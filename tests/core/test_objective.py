@@ -1,13 +1,15 @@
 """The step's loss against one that draws the same negatives and makes every vector."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from esans_core.cluster_index import ClusterIndex
-from esans_core.objective import NegativeConfig, RetrievalObjective
+from esans_core.negatives import METHODS, NegativeConfig
+from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
 
 N, D, B, TAU = 60, 8, 12, 0.1
@@ -22,9 +24,18 @@ def sampler() -> SemanticNegativeSampler:
     return SemanticNegativeSampler(index, torch.randn(4, 5, generator=torch.Generator().manual_seed(3)), num_hard=3)
 
 
+def objective_of(config: NegativeConfig) -> RetrievalObjective:
+    groups = torch.arange(N) % 4
+    return RetrievalObjective(config, FREQUENCY, temperature=TAU, sampler=sampler(), item_groups=groups, num_users=B)
+
+
 def loss_of(config: NegativeConfig, seed: int = 0, items: torch.Tensor = ITEMS) -> torch.Tensor:
-    objective = RetrievalObjective(config, FREQUENCY, temperature=TAU, sampler=sampler())
-    return objective(USERS, POSITIVES, lambda rows: items[rows], torch.Generator().manual_seed(seed))
+    users = torch.arange(B)
+    return objective_of(config)(USERS, POSITIVES, lambda rows: items[rows], torch.Generator().manual_seed(seed), users)
+
+
+def full_softmax() -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(USERS @ ITEMS.T / TAU, POSITIVES)
 
 
 def test_in_batch_loss_matches_a_loop() -> None:
@@ -69,27 +80,109 @@ def test_semantic_loss_matches_materialised_vectors(normalise: bool) -> None:
 
 
 def test_corrected_losses_agree_with_the_full_softmax_on_average() -> None:
-    full = torch.nn.functional.cross_entropy(USERS @ ITEMS.T / TAU, POSITIVES)
+    real_only = {"simple_interpolation": False, "hard_interpolation": False, "in_batch": False}
     for config in (
-        NegativeConfig.for_method("esans", simple_interpolation=False, hard_interpolation=False, num_pool=256, in_batch=False),
-        NegativeConfig.for_method("debiased_mns", num_pool=512, in_batch=False),
-        NegativeConfig.for_method("uniform", num_uniform=256),
+        NegativeConfig.for_method("esans", num_pool=256, **real_only),
+        NegativeConfig.for_method("esans", num_pool=256, share_draws=True, **real_only),
+        NegativeConfig(num_pool=512, semantic=False, in_batch=False),
+        NegativeConfig.for_method("uniform", num_per_positive=256),
+        NegativeConfig.for_method("popularity", num_per_positive=512),
+        NegativeConfig(num_per_positive=256, proposal="fair", semantic=False, in_batch=False, num_pool=0),
     ):
         mean = torch.stack([loss_of(config, seed) for seed in range(40)]).mean()
-        assert abs(float(mean - full)) < 0.03, config
+        assert abs(float(mean - full_softmax())) < 0.03, config
+
+
+def test_the_whole_catalogue_is_the_full_softmax() -> None:
+    assert float(loss_of(NegativeConfig.for_method("full_softmax"))) == pytest.approx(float(full_softmax()), rel=1e-6)
 
 
 def test_methods_fix_what_makes_them_what_they_are() -> None:
+    for method in METHODS:
+        config = NegativeConfig.for_method(method, num_per_positive=6, num_hardest=2, num_pool=16, num_cached=32)
+        assert config.semantic == method.startswith("esans")
+        assert loss_of(config).isfinite()
     assert not NegativeConfig.for_method("esans_paper").log_q
     assert NegativeConfig.for_method("esans_paper").virtual_weight == 1.0
-    assert not NegativeConfig.for_method("debiased_mns").semantic
-    assert not NegativeConfig.for_method("uniform", num_uniform=20).in_batch
+    assert NegativeConfig.for_method("debiased_mns", num_pool=7).num_pool == 7
+    uniform = NegativeConfig.for_method("uniform", num_pool=7, num_hardest=3)
+    assert (uniform.in_batch, uniform.num_pool, uniform.num_per_positive, uniform.num_hardest) == (False, 0, 20, 0)
+    assert NegativeConfig.for_method("dns").num_hardest == 4
+    assert NegativeConfig.for_method("mixgcf").positive_mixing
+
+
+def test_what_is_missing_or_unknown_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown method"):
         NegativeConfig.for_method("other")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no such field: num_pools"):
+        NegativeConfig.for_method("mns", num_pools=3)
     with pytest.raises(ValueError, match="no negatives"):
-        RetrievalObjective(NegativeConfig(in_batch=False, num_pool=0, semantic=False), FREQUENCY, temperature=TAU)
+        NegativeConfig(in_batch=False, num_pool=0, semantic=False)
+    with pytest.raises(ValueError, match="takes the place"):
+        NegativeConfig(all_items=True)
     with pytest.raises(ValueError, match="needs a SemanticNegativeSampler"):
         RetrievalObjective(NegativeConfig(), FREQUENCY, temperature=TAU)
+    with pytest.raises(ValueError, match="item_groups"):
+        RetrievalObjective(NegativeConfig.for_method("fairneg"), FREQUENCY, temperature=TAU)
+    with pytest.raises(ValueError, match="num_users"):
+        RetrievalObjective(NegativeConfig.for_method("adap_tau"), FREQUENCY, temperature=TAU)
+    with pytest.raises(ValueError, match="user_rows"):
+        objective_of(NegativeConfig.for_method("adap_tau"))(USERS, POSITIVES, lambda rows: ITEMS[rows])
+
+
+def test_only_the_hardest_count() -> None:
+    config = NegativeConfig.for_method("dns", num_per_positive=9, num_hardest=2)
+    drawn = torch.randint(N, (B, 9), generator=torch.Generator().manual_seed(0))
+    logits = torch.einsum("bd,brd->br", USERS, ITEMS[drawn]) / TAU
+    logits[drawn == POSITIVES[:, None]] = -torch.inf
+    hardest = logits.sort(dim=1, descending=True).values[:, :2]
+    positive = (USERS * ITEMS[POSITIVES]).sum(1, keepdim=True) / TAU
+    expected = (torch.logsumexp(torch.cat([positive, hardest], dim=1), 1) - positive[:, 0]).mean()
+    assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_mixing_takes_a_random_share_of_the_positive() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn, share = torch.randint(N, (B, 9), generator=generator), torch.rand((B, 9), generator=generator)
+    mixed = share[..., None] * ITEMS[POSITIVES][:, None] + (1 - share[..., None]) * ITEMS[drawn]
+    logits = torch.einsum("bd,brd->br", USERS, mixed) / TAU
+    logits[drawn == POSITIVES[:, None]] = -torch.inf
+    positive = (USERS * ITEMS[POSITIVES]).sum(1, keepdim=True) / TAU
+    expected = (torch.logsumexp(torch.cat([positive, logits], dim=1), 1) - positive[:, 0]).mean()
+    config = NegativeConfig.for_method("mixgcf", num_per_positive=9, num_hardest=9)
+    assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_items_of_the_positives_own_group_can_weigh_less_in_the_pool() -> None:
+    index = sampler().index
+    same = (index.group(POSITIVES)[:, None] == index.group(torch.arange(N))[None]) & (torch.arange(N) != POSITIVES[:, None])
+    logits = USERS @ ITEMS.T / TAU
+    for weight in (0.0, 0.3, 1.0):
+        config = NegativeConfig(
+            all_items=True, in_batch=False, num_pool=0, semantic=False, log_q=False, same_group_weight=weight
+        )
+        weighted = logits + torch.where(same, math.log(weight) if weight else -torch.inf, 0.0)
+        expected = torch.nn.functional.cross_entropy(weighted, POSITIVES)
+        assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_cache_holds_the_latest_positives_as_they_were() -> None:
+    objective = objective_of(NegativeConfig.for_method("cross_batch", num_cached=B + 4))
+    first = float(objective(USERS, POSITIVES, lambda rows: ITEMS[rows]))
+    moved = normalize(ITEMS + 0.5, dim=-1)
+    later = POSITIVES + 1
+    loss = objective(USERS, later, lambda rows: moved[rows])
+    users = USERS / TAU
+    total = 0.0
+    for i in range(B):
+        logits = [users[i] @ moved[j] - math.log(FREQUENCY[j] * (2 * B - 1)) for j in later if j != later[i]]
+        logits += [users[i] @ ITEMS[j] - math.log(FREQUENCY[j] * (2 * B - 1)) for j in POSITIVES if j != later[i]]
+        positive = users[i] @ moved[later[i]]
+        total += float(torch.logsumexp(torch.stack([positive, *logits]), 0) - positive)
+    assert float(loss) == pytest.approx(total / B, rel=1e-4)
+    assert objective._cache is not None and len(objective._cache[0]) == B + 4
+    objective.begin_epoch()
+    assert float(objective(USERS, POSITIVES, lambda rows: ITEMS[rows])) == pytest.approx(first)
 
 
 def test_gradients_reach_every_drawn_item_and_only_those() -> None:
@@ -106,3 +199,8 @@ def test_items_without_a_cluster_still_train() -> None:
         NegativeConfig(num_pool=8), FREQUENCY, temperature=TAU, sampler=SemanticNegativeSampler(index, torch.zeros(4, 2))
     )
     assert objective(USERS, POSITIVES, lambda rows: ITEMS[rows], torch.Generator().manual_seed(0)).isfinite()
+
+
+def test_every_method_is_described() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    assert all(f"| `{method}`" in page for method in METHODS)

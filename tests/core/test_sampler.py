@@ -161,3 +161,11 @@ def test_draws_on_a_gpu_follow_the_same_proposal() -> None:
     torch.testing.assert_close(
         sampler.expected_counts(positives[:22], positives[:22]).cpu(), cpu.expected_counts(torch.arange(22), torch.arange(22))
     )
+
+
+def test_counts_of_a_batch_are_the_sum_of_its_rows() -> None:
+    sampler, _, _ = make()
+    positives = torch.randint(24, (50,), generator=torch.Generator().manual_seed(1))
+    items = torch.randint(24, (7, 5), generator=torch.Generator().manual_seed(2))
+    total = sampler.expected_counts(positives, items.flatten()).sum(0).view(7, 5)
+    assert torch.allclose(sampler.batch_expected_counts(positives, items), total, rtol=1e-5)

@@ -22,6 +22,7 @@ from jobs.model_store import load_towers, save_towers
 from jobs.registry.tracking import client, start_or_resume_run
 from jobs.registry.versions import MAX_TEXT, champion_version, download_version, find_version, incumbent_version
 from jobs.settings import PipelineSettings
+from tests.jobs.records import metrics, publish_frame
 
 pytestmark = pytest.mark.mlflow
 
@@ -49,15 +50,6 @@ def on_day(settings: PipelineSettings, day: int, **registry: object) -> Pipeline
     return settings.model_copy(update=changes | {"registry": settings.registry.model_copy(update=registry)})
 
 
-def write_frame(
-    settings: PipelineSettings, table: str, frame: pd.DataFrame, inputs: tuple[str, ...] = (), **stats: object
-) -> None:
-    with Lake.of(settings).write(table, settings, inputs=inputs) as pending:
-        pending.path.mkdir()
-        frame.to_parquet(pending.path / "part-0.parquet", index=False)
-        pending.stats |= stats
-
-
 def prepare_day(
     settings: PipelineSettings, *, recall: float = 0.2, champion: float | None = None, seed: int = 0, **changes: object
 ) -> None:
@@ -65,11 +57,11 @@ def prepare_day(
     lake, rng = Lake.of(settings), np.random.default_rng(seed)
     ids = [f"i{n:03d}" for n in range(NUM_ITEMS)]
     items = pd.DataFrame({"item_index": range(NUM_ITEMS), "item_id": ids, "day": str(settings.date)})
-    write_frame(settings, "items", items)
-    write_frame(settings, "interactions", items, split="window")
-    write_frame(settings, "sequences", pd.DataFrame({"item_index": [[3, 1, 2], [5, 6]], "num_train": [2, 2]}))
+    publish_frame(settings, "items", items)
+    publish_frame(settings, "interactions", items, split="window")
+    publish_frame(settings, "sequences", pd.DataFrame({"item_index": [[3, 1, 2], [5, 6]], "num_train": [2, 2]}))
     for name in ("baseline", "clusters", "visual_features", "text_features", "behaviour_features"):
-        write_frame(settings, name, items)
+        publish_frame(settings, name, items)
     with lake.write("codebooks", settings) as pending:
         write_json(pending.path / "codebooks.json", {"num_primary": 8})
     torch.manual_seed(seed)
@@ -83,7 +75,7 @@ def prepare_day(
         pd.DataFrame({"model": name, "user_index": range(NUM_USERS), "recall_50": level + noise - noise.mean()})
         for name, level in levels.items()
     ]
-    write_frame(settings, "evaluation", pd.concat(frames), inputs=("challenger", "baseline"))
+    publish_frame(settings, "evaluation", pd.concat(frames), inputs=("challenger", "baseline"))
     incumbent = incumbent_version(settings)
     models = {name: metrics(recall_50=level) for name, level in levels.items()}
     models["challenger"] |= changes
@@ -112,21 +104,6 @@ def prepare_day(
 def write_gate(settings: PipelineSettings, stage: str, **changes: object) -> None:
     record = {"stage": stage, "success": True, "worst": None, "checked": 3, "failures": [], "digests": {}, "data_docs": None}
     write_json(settings.run_dir / "gates" / f"{stage}.json", record | changes)
-
-
-def metrics(**changes: object) -> dict[str, object]:
-    return {
-        "recall_50": 0.2,
-        "recall_200": 0.4,
-        "ndcg_50": 0.1,
-        "head_recall_50": 0.2,
-        "tail_recall_50": 0.1,
-        "new_item_recall_50": None,
-        "coverage_50": 0.5,
-        "embedding_norm_mean": 1.0,
-        "embedding_std": 0.2,
-        "finite": True,
-    } | changes
 
 
 def enter(settings: PipelineSettings) -> str:

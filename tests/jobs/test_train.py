@@ -1,17 +1,19 @@
 """Training as a job: it learns, it resumes where it was killed, and a rerun changes nothing."""
 
 import json
+from typing import get_args
 
 import mlflow
 import pytest
 import torch
 from training_tables import write_training_tables
 
+from esans_core.negatives import METHODS
 from jobs import train
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.model_store import load_towers
-from jobs.settings import PipelineSettings
+from jobs.settings import PipelineSettings, SamplingMethod
 from jobs.training_data import load_training_data
 
 pytestmark = pytest.mark.mlflow
@@ -52,9 +54,15 @@ def test_a_rerun_changes_nothing_and_logs_nothing_twice(prepared: PipelineSettin
     assert len(history) == first["epochs"]
 
 
+def with_method(settings: PipelineSettings, method: str) -> PipelineSettings:
+    return settings.model_copy(update={"sampling": settings.sampling.model_copy(update={"method": method})})
+
+
+@pytest.mark.parametrize("method", ["esans", "adap_tau", "fairneg", "cross_batch"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    prepared: PipelineSettings, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+    prepared: PipelineSettings, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
+    prepared = with_method(prepared, method)
     train.run(prepared, "challenger")
     whole = weights(prepared)
     again = prepared.model_copy(update={"home": prepared.home.parent / "second"})
@@ -78,11 +86,14 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert len(mlflow.MlflowClient().get_metric_history(summary["mlflow_run_id"], "train_loss")) == summary["epochs"]
 
 
-@pytest.mark.parametrize("method", ["esans_paper", "debiased_mns", "uniform"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(prepared: PipelineSettings, method: str) -> None:
-    sampling = prepared.sampling.model_copy(update={"method": method})
-    summary = train.run(prepared.model_copy(update={"sampling": sampling}), "challenger")
+    summary = train.run(with_method(prepared, method), "challenger")
     assert summary["method"] == method and summary["validation_recall_50"] > 0.4
+
+
+def test_the_form_offers_every_method() -> None:
+    assert get_args(SamplingMethod) == METHODS
 
 
 def test_the_training_key_follows_settings_and_data(prepared: PipelineSettings) -> None:

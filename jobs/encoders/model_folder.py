@@ -1,7 +1,9 @@
-"""What an encoder is, as one short hash: vectors of two dates may be compared only if their fingerprints are equal."""
+"""Model folders: loading one, and what an encoder is as one short hash (vectors compare only under equal fingerprints)."""
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +32,26 @@ def model_fingerprint(kind: str, folder: Path, config: dict[str, Any]) -> str:
         with path.open("rb") as stream:
             contents[str(path.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
     return config_fingerprint(kind, {"files": contents, **config})
+
+
+@contextmanager
+def loading_model(folder: Path, kind: str, *, together_with: str) -> Iterator[None]:
+    """Load parts of a transformers model in here: whatever a damaged folder raises becomes one clear `DataError`.
+
+    Args:
+        folder: the model folder.
+        kind: `vision` or `text`.
+        together_with: what belongs beside the model in the folder.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:  # OSError, ValueError, KeyError, SafetensorError, ...
+        raise DataError(
+            f"cannot be loaded as a {kind} model ({type(error).__name__}: {str(error).splitlines()[0]}).",
+            file=folder,
+            column=f"features.{'visual' if kind == 'vision' else kind}_encoder",
+            remedy=f"write it again with save_pretrained(), together with its {together_with}.",
+        ) from error

@@ -1,0 +1,29 @@
+"""In-batch losses of other libraries over given embeddings, users float32 [B, D] and items float32 [B, D] -> scalar."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def multiple_negatives_ranking(scale: float) -> Loss:
+    """`MultipleNegativesRankingLoss` of sentence-transformers."""
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    loss = MultipleNegativesRankingLoss(nn.Identity(), scale=scale)
+    return lambda users, items: loss.compute_loss_from_embeddings([users, items], None)
+
+
+def ntxent(temperature: float) -> Loss:
+    """`NTXentLoss` of pytorch-metric-learning, the items as reference embeddings: one direction, like the others."""
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    loss = NTXentLoss(temperature=temperature)
+
+    def run(users: Tensor, items: Tensor) -> Tensor:
+        labels = torch.arange(len(users))
+        return loss(users, labels, ref_emb=items, ref_labels=labels.clone())  # were they one tensor, no pair would be positive
+
+    return run

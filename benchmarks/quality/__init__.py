@@ -1,0 +1,1 @@
+"""Quality benchmark: retrieval quality by negative sampler, on real data and on the embedded shop."""

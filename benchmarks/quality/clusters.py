@@ -1,0 +1,206 @@
+"""Clusters of the data sets of the quality benchmark, as the pipeline fits them, and their controls and ablations.
+
+Fits are kept under `var/bench/quality/clusters` by the data and the arguments, so a machine without faiss can load them.
+
+python -m benchmarks.quality.clusters movielens tiktok shop-100k-mid
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.quality.data import DATA, QualityData, save_arrays
+
+FOLDER = DATA.parent / "clusters"
+SIZES = {  # data set -> K_p, K_s
+    "quick": (32, 16),
+    "movielens": (32, 16),
+    "tiktok": (32, 16),
+    "shop-100k-low": (256, 16),
+    "shop-100k-mid": (256, 16),
+    "shop-100k-high": (256, 16),
+    "shop-1m": (512, 32),
+}
+EPOCHS, TEMPERATURE, MIN_CLUSTER_SIZE, MAX_TRAIN_ITEMS = 20, 0.1, 5, 200_000  # the pipeline's defaults
+VERSION = 1  # raise it when the same arguments would give other clusters
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Clusters of N items.
+
+    Attributes:
+        primary: int64 [N], -1 for an item without any view.
+        secondary: int64 [N], -1 likewise.
+        centroids: float32 [K_p, d], primary codes.
+    """
+
+    primary: Tensor
+    secondary: Tensor
+    centroids: Tensor
+
+    def save(self, path: Path) -> None:
+        """Write one .npz, whole or not at all."""
+        save_arrays(path, {name: values.numpy() for name, values in vars(self).items()})
+
+    @classmethod
+    def load(cls, path: Path) -> "Clusters":
+        """Read what `save` wrote; needs numpy and torch alone."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(**{name: torch.from_numpy(file[name]) for name in ("primary", "secondary", "centroids")})
+
+
+def fit_clusters(
+    data: QualityData,
+    *,
+    num_primary: int,
+    num_secondary: int,
+    dim: int = 64,
+    alignment: bool = True,
+    views: Sequence[str] | None = None,
+    mean_residual: bool = False,
+    seed: int = 11,
+    folder: Path = FOLDER,
+) -> Clusters:
+    """MSAC as the pipeline does it, or the kept result of an earlier call with the same data and arguments.
+
+    Args:
+        data: the data set.
+        num_primary: K_p.
+        num_secondary: K_s.
+        dim: d of the aligned space.
+        alignment: train the contrastive alignment; off: a fixed random projection.
+        views: names of the views used; all of them unless given.
+        mean_residual: quantise the mean of the residuals on the second level instead of the residuals side by side
+            (ablation: the primary level stays the same).
+        seed: of heads, k-means and the sample of items fitted on.
+        folder: where fits are kept.
+    """
+    names = list(data.views) if views is None else sorted(views, key=list(data.views).index)
+    arguments = [VERSION, data.digest(), names, num_primary, num_secondary, dim, alignment, mean_residual, seed]
+    path = folder / f"{data.name}-{hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]}.npz"
+    if not path.exists():
+        _fit(data, names, num_primary, num_secondary, dim, alignment, mean_residual, seed).save(path)
+    return Clusters.load(path)
+
+
+def random_clusters(clusters: Clusters, seed: int = 11) -> Clusters:
+    """The control: the same clusters of the same sizes, with their items shuffled; items without a cluster stay without."""
+    rows = torch.nonzero(clusters.primary >= 0).flatten()
+    shuffled = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
+    primary, secondary = clusters.primary.clone(), clusters.secondary.clone()
+    primary[rows], secondary[rows] = clusters.primary[shuffled], clusters.secondary[shuffled]
+    return Clusters(primary, secondary, clusters.centroids)
+
+
+def _fit(
+    data: QualityData,
+    names: Sequence[str],
+    num_primary: int,
+    num_secondary: int,
+    dim: int,
+    alignment: bool,
+    mean_residual: bool,
+    seed: int,
+) -> Clusters:
+    from esans_core.alignment import fit_alignment
+    from esans_core.codebooks import fit_codebooks, mean_view
+
+    views = {name: data.views[name].numpy() for name in names}
+    present = np.stack([~np.isnan(values).any(axis=1) for values in views.values()], axis=1)
+    chosen = np.sort(np.random.default_rng(seed).permutation(data.num_items)[:MAX_TRAIN_ITEMS])
+    heads, _ = fit_alignment(
+        {name: values[chosen] for name, values in views.items()},
+        present[chosen],
+        dim=dim,
+        epochs=EPOCHS if alignment else 0,
+        temperature=TEMPERATURE,
+        seed=seed,
+    )
+    aligned_NMD = heads.align(views, present)
+    if mean_residual:
+        # One view that is the mean: its primary level is the same, and its residual is the mean of the residuals.
+        aligned_NMD, present = mean_view(aligned_NMD, present)[:, None], present.any(axis=1).reshape(-1, 1)
+    codebooks, _ = fit_codebooks(
+        aligned_NMD[chosen],
+        present[chosen],
+        num_primary=num_primary,
+        num_secondary=num_secondary,
+        min_cluster_size=MIN_CLUSTER_SIZE,
+        seed=seed,
+    )
+    found = codebooks.assign(aligned_NMD, present)
+    return Clusters(
+        primary=torch.from_numpy(found.primary).long(),
+        secondary=torch.from_numpy(found.secondary).long(),
+        centroids=torch.from_numpy(codebooks.primary_PD),
+    )
+
+
+def cluster_facts(data: QualityData, clusters: Clusters) -> dict[str, float | int | None]:
+    """What says whether clusters fit to be sampled from.
+
+    Returns:
+        Sizes and balance of the primary level; items in the same (primary, secondary) pair as an item, on the mean;
+        `lift_primary` and `lift_pair`: how much more often a user's first validation event falls into the cluster of the
+        last training event than another user's would; `nmi_primary` and `nmi_pair` with the planted leaves, if any.
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+
+    from esans_core.cluster_quality import cluster_quality
+
+    primary, codes = clusters.primary.numpy(), len(clusters.centroids)
+    has = primary >= 0
+    pair = np.where(has, primary * (int(clusters.secondary.max()) + 1) + clusters.secondary.numpy(), -1)
+    quality = cluster_quality(primary, codes)
+    sizes = np.unique(pair[has], return_counts=True)[1]
+    facts: dict[str, float | int | None] = {
+        "num_primary": codes,
+        "primary_median": int(np.median(np.bincount(primary[has], minlength=codes))),
+        "primary_balance": round(quality.balance, 4),
+        "largest_share": round(quality.largest_share, 4),
+        "pairs": len(sizes),
+        "pair_mates": round(float((sizes**2).sum() / sizes.sum()) - 1, 1),
+        "unclustered": int((~has).sum()),
+    }
+    sequences = data.sequences
+    users = sequences.evaluation_users("validation")
+    border = sequences.known_ends(users, "validation")
+    before, after = sequences.items[border - 1].numpy(), sequences.items[border].numpy()
+    for name, label in (("primary", primary), ("pair", pair)):
+        usable = (label[before] >= 0) & (label[after] >= 0)
+        last, following = label[before][usable], label[after][usable]
+        share = [np.bincount(side, minlength=int(label.max()) + 1) / max(len(side), 1) for side in (last, following)]
+        facts[f"lift_{name}"] = round(float((last == following).mean() / max(share[0] @ share[1], 1e-12)), 2)
+        if data.leaf is not None:
+            facts[f"nmi_{name}"] = round(float(normalized_mutual_info_score(data.leaf.numpy()[has], label[has])), 4)
+    return facts
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", help="names of prepared data sets")
+    parser.add_argument("--num-primary", type=int, help="K_p, instead of the data set's own")
+    parser.add_argument("--num-secondary", type=int, help="K_s, instead of the data set's own")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        data = QualityData.load(DATA / f"{name}.npz")
+        num_primary, num_secondary = SIZES[name]
+        clusters = fit_clusters(
+            data,
+            num_primary=arguments.num_primary or num_primary,
+            num_secondary=arguments.num_secondary or num_secondary,
+        )
+        print(json.dumps({"data": name} | cluster_facts(data, clusters)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The shops that quality is measured on.
+
+Sizes, seeds and noise levels were fixed before any method was tuned or measured on them, and are never changed to favour one.
+A change makes another data set: it needs another name, and every result measured anew.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shop:
+    """One embedded shop.
+
+    Attributes:
+        num_items: items on the last day.
+        num_users: users on the last day.
+        num_days: days of events; the last two are the hold-out, the two before them validation.
+        noise: share of events made by popularity alone, without taste.
+        seed: of the hidden world. Shops that differ in noise alone share every item, picture, text, user and taste.
+    """
+
+    num_items: int
+    num_users: int
+    num_days: int
+    noise: float = 0.15
+    seed: int = 2025
+
+
+HOLDOUT_DAYS = 2
+VALIDATION_DAYS = 2
+
+SHOPS = {
+    "quick": Shop(3_000, 2_000, 14),
+    "shop-100k-low": Shop(100_000, 20_000, 20, noise=0.05),
+    "shop-100k-mid": Shop(100_000, 20_000, 20, noise=0.15),
+    "shop-100k-high": Shop(100_000, 20_000, 20, noise=0.35),
+    "shop-1m": Shop(1_000_000, 100_000, 14),
+}

@@ -1,0 +1,149 @@
+"""Tables, tests and plots from finished trials."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from benchmarks.quality.methods import ABLATIONS, CONTENDERS
+from benchmarks.quality.plan import OURS, SEEDS, Runs, best_settings, trials
+from benchmarks.quality.runner import load_data
+from benchmarks.quality.statistics import holm, paired_p
+from benchmarks.quality.trial import Trial, load_runs
+from benchmarks.record import REPOSITORY, Row, write_result
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
+_MARGIN = 1.037  # the paper's least gain over the best baseline (its table: .2121 / .2045)
+
+
+def write(folder: Path, results: Path) -> None:
+    """Write `quality.json` and the plots of every data set that has finished trials.
+
+    Args:
+        folder: where `<data set>.jsonl` lie.
+        results: where `quality.json` goes; plots go to docs/images unless this is a quick run.
+    """
+    rows: list[Row] = []
+    settings: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        runs, name = load_runs(path), path.stem
+        if name.startswith("yardsticks"):
+            continue
+        digest = load_data(name).digest()
+        table = finals(name, digest, runs)
+        rows += list(result_rows(name, table))
+        rows += list(ablation_rows(name, digest, runs))
+        settings[name] = {method: best_settings(method, name, digest, runs) for method in CONTENDERS}
+        images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
+        if table:
+            plot_hardness(name, table, images / f"quality_{name}.png")
+        print(markdown(name, table))
+    write_result("quality", "make bench-quality", rows, folder=results, settings=settings)
+
+
+def finals(name: str, digest: str, runs: Runs) -> dict[str, list[dict[str, Any]]]:
+    """Runs of each contender that has all its seeds, by seed."""
+    found = {}
+    for method in CONTENDERS:
+        wanted = list(trials("final", name, digest, runs, [method]))
+        if wanted and all(trial.key in runs for trial in wanted):
+            found[method] = [runs[trial.key] for trial in wanted]
+    return found
+
+
+def values(runs: list[dict[str, Any]], metric: str) -> list[float]:
+    """One hold-out metric of each seed."""
+    return [run["holdout"][metric] for run in runs]
+
+
+def result_rows(name: str, table: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
+    """Mean and sd of every contender; Recall@50 held against the best baseline, tested with Holm's correction."""
+    baselines = [method for method in table if not method.startswith(OURS) and not CONTENDERS[method].reference]
+    best = max(baselines, key=lambda method: np.mean(values(table[method], "recall_50")), default=None)
+    for method, runs in table.items():
+        for metric in METRICS:
+            found = values(runs, metric)
+            if np.isnan(found).any():
+                continue
+            against: dict[str, Any] = {}
+            if metric == "recall_50" and best is not None and method != best:
+                against = {
+                    "peer": CONTENDERS[best].title,
+                    "ratio": float(np.mean(found) / np.mean(values(table[best], metric))),
+                }
+            yield Row(name, CONTENDERS[method].title, metric, "share", float(np.mean(found)), len(runs), **against)
+            yield Row(name, CONTENDERS[method].title, f"{metric}_sd", "share", float(np.std(found, ddof=1)), len(runs))
+    if OURS in table and best is not None:
+        p_values = holm(
+            {method: paired_p(values(table[OURS], "recall_50"), values(table[method], "recall_50")) for method in baselines}
+        )
+        for method, p in p_values.items():
+            yield Row(name, f"ESANS, debiased (ours) against {CONTENDERS[method].title}", "p (Holm)", "", p, len(SEEDS))
+        ratio = float(np.mean(values(table[OURS], "recall_50")) / np.mean(values(table[best], "recall_50")))
+        large = name.startswith("shop-")
+        bar = f"ratio >= {_MARGIN} at p < 0.01" if large else "never significantly worse"
+        holds = (ratio >= _MARGIN and p_values[best] < 0.01) if large else (ratio >= 1 or p_values[best] >= 0.05)
+        yield Row(
+            name, CONTENDERS[OURS].title, "gain", "ratio", ratio, len(SEEDS), CONTENDERS[best].title, ratio, bar, bool(holds)
+        )
+
+
+def ablation_rows(name: str, digest: str, runs: Runs) -> Iterator[Row]:
+    """Recall@50 of each finished ablation beside the whole method."""
+    chosen = best_settings(OURS, name, digest, runs)
+    whole = [runs.get(Trial(name, digest, OURS, chosen, seed).key) for seed in SEEDS] if chosen else []
+    if not whole or None in whole:
+        return
+    base = [run["holdout"]["recall_50"] for run in whole if run]
+    for ablation in ABLATIONS:
+        wanted = list(trials("ablate", name, digest, runs, [ablation]))
+        if all(trial.key in runs for trial in wanted):
+            found = [runs[trial.key]["holdout"]["recall_50"] for trial in wanted]
+            ratio = float(np.mean(found) / np.mean(base))
+            yield Row(name, f"ESANS: {ablation}", "recall_50", "share", float(np.mean(found)), len(found), "ESANS", ratio)
+            yield Row(name, f"ESANS: {ablation}", "p", "", paired_p(found, base), len(found))
+
+
+def markdown(name: str, table: dict[str, list[dict[str, Any]]]) -> str:
+    """One data set's results as a table, best Recall@50 first."""
+    lines = [
+        f"### {name}",
+        "",
+        "| method | Recall@50 | Recall@200 | NDCG@50 | tail R@20 | s/epoch |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, runs in sorted(table.items(), key=lambda entry: -np.mean(values(entry[1], "recall_50"))):
+        cells = [
+            f"{np.mean(values(runs, metric)):.4f} ± {np.std(values(runs, metric), ddof=1):.4f}"
+            for metric in ("recall_50", "recall_200", "ndcg_50", "tail_recall_20")
+        ]
+        seconds = np.mean([run["seconds"] / len(run["epochs"]) for run in runs])
+        lines.append(f"| {CONTENDERS[method].title} | {' | '.join(cells)} | {seconds:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot_hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Validation recall, hardness and false-negative rate by epoch, mean over seeds."""
+    panels = [("validation_recall_50", "validation Recall@50"), ("hardness", "mean cosine of user and negative")]
+    if any("false_negatives" in run["epochs"][0] for runs in table.values() for run in runs):
+        panels.append(("false_negatives", "share of negatives the user truly likes"))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), constrained_layout=True)
+    styles = iter([(colour, style) for style in ("-", "--") for colour in mpl.colormaps["tab10"].colors])  # type: ignore[attr-defined]
+    for method, runs in table.items():
+        colour, style = next(styles)
+        length = min(len(run["epochs"]) for run in runs)
+        for axis, (field, title) in zip(axes, panels, strict=True):
+            mean = np.mean([[epoch.get(field, np.nan) for epoch in run["epochs"][:length]] for run in runs], axis=0)
+            axis.plot(range(1, length + 1), mean, style, color=colour, label=CONTENDERS[method].title, linewidth=1.4)
+            axis.set(title=title, xlabel="epoch")
+            axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figure.suptitle(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,204 @@
+"""One training run: a method's settings, a seed, a data set; what it reaches, and how hard and how wrong its negatives are.
+
+Needs torch and numpy alone, so that runs may be made on a bare GPU machine from files that another machine prepared.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.quality.clusters import Clusters
+from benchmarks.quality.data import QualityData, slices
+from esans_core.cluster_index import ClusterIndex
+from esans_core.evaluation import RetrievalResult, evaluate
+from esans_core.negatives import NegativeConfig
+from esans_core.objective import RetrievalObjective
+from esans_core.sampler import SemanticNegativeSampler
+from esans_core.sequences import Sequences
+from esans_core.towers import TwoTower
+from esans_core.training import train_epoch
+
+PROTOCOL = 1  # raise it when the same settings would give other results; results of another protocol are not used
+TRAINING = {
+    "dim": 64,
+    "num_heads": 4,
+    "max_history": 50,
+    "id_dropout": 0.1,
+    "batch_size": 1024,
+    "epochs": 15,
+    "patience": 2,
+    "learning_rate": 2e-3,
+    "weight_decay": 1e-4,
+}
+_VALIDATION_USERS = 4000  # scored after each epoch; the hold-out is scored whole
+_PROBED = 2048  # positives whose negatives are looked at after each epoch
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything that decides a result.
+
+    Attributes:
+        data: name of the data set.
+        digest: of its content.
+        method: the library's method.
+        settings: `temperature`, fields of `NegativeConfig`, `sampler.*`, `training.*`, `clusters.*`.
+        seed: of initialisation, order and draws.
+    """
+
+    data: str
+    digest: str
+    method: str
+    settings: dict[str, Any]
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that name the trial."""
+        parts = [PROTOCOL, TRAINING, self.data, self.digest, self.method, self.settings, self.seed]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def part(settings: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The settings below a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in settings.items() if name.startswith(prefix)}
+
+
+def run_trial(
+    trial: Trial, data: QualityData, clusters: Clusters, *, device: str = "cpu", holdout: bool = True
+) -> dict[str, Any]:
+    """Train with early stopping on validation, then score the best epoch.
+
+    Args:
+        trial: what to run.
+        data: its data set.
+        clusters: its clusters.
+        device: where to train.
+        holdout: whether the hold-out is scored too; while tuning it is not.
+
+    Returns:
+        JSON-able: key, what was run, `epochs` (loss, validation recall, false-negative rate, hardness), the best epoch,
+        `validation` and `holdout` metrics, seconds of training.
+    """
+    options = TRAINING | part(trial.settings, "training.")
+    torch.manual_seed(trial.seed)
+    model = TwoTower(
+        data.content,
+        data.num_train > 0,
+        dim=options["dim"],
+        num_heads=options["num_heads"],
+        max_history=options["max_history"],
+        id_dropout=options["id_dropout"],
+    ).to(device)
+    objective = build_objective(trial, data, clusters).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"])
+    targets = data.sequences.training_targets()
+    watched = some_users(data.sequences, _VALIDATION_USERS)
+    epochs: list[dict[str, float]] = []
+    best: tuple[float, int, dict[str, Tensor]] = (-1.0, 0, {})
+    seconds = 0.0
+    for epoch in range(1, options["epochs"] + 1):
+        started = time.perf_counter()
+        loss = train_epoch(
+            model,
+            objective,
+            data.sequences,
+            targets,
+            optimizer,
+            batch_size=options["batch_size"],
+            seed=trial.seed * 1000 + epoch,
+        )
+        seconds += time.perf_counter() - started
+        recall = float(evaluate(model, watched, "validation").recall[50].mean())
+        epochs.append({"loss": loss, "validation_recall_50": recall, **probe(model, objective, data, trial.seed)})
+        if recall > best[0]:
+            best = recall, epoch, {name: value.detach().clone() for name, value in model.state_dict().items()}
+        if epoch - best[1] >= options["patience"]:
+            break
+    model.load_state_dict(best[2])
+    found: dict[str, Any] = {
+        "key": trial.key,
+        "data": trial.data,
+        "method": trial.method,
+        "settings": trial.settings,
+        "seed": trial.seed,
+        "best_epoch": best[1],
+        "epochs": epochs,
+        "seconds": seconds,
+        "validation": metrics(evaluate(model, data.sequences, "validation", slices=slices(data))),
+    }
+    if holdout:
+        found["holdout"] = metrics(evaluate(model, data.sequences, "holdout", ks=(20, 50, 200), slices=slices(data)))
+    return found
+
+
+def build_objective(trial: Trial, data: QualityData, clusters: Clusters) -> RetrievalObjective:
+    """The loss of a trial."""
+    fields = {name: value for name, value in trial.settings.items() if "." not in name and name != "temperature"}
+    index = ClusterIndex.from_labels(clusters.primary, clusters.secondary, len(clusters.centroids))
+    return RetrievalObjective(
+        NegativeConfig.for_method(trial.method, **fields),  # type: ignore[arg-type]
+        data.num_train.float() / data.num_train.sum(),
+        temperature=trial.settings["temperature"],
+        sampler=SemanticNegativeSampler(index, clusters.centroids, **part(trial.settings, "sampler.")),
+        item_groups=clusters.primary,
+        num_users=data.sequences.num_users,
+    )
+
+
+def some_users(sequences: Sequences, most: int) -> Sequences:
+    """The sequences with the validation events of at most so many users, spread evenly over all."""
+    users = sequences.evaluation_users("validation")
+    if len(users) <= most:
+        return sequences
+    kept = torch.zeros(sequences.num_users, dtype=torch.bool)
+    kept[users[torch.linspace(0, len(users) - 1, most).long()]] = True
+    # Users left out keep their events as training events, which evaluation does not look at.
+    moved = torch.where(kept, 0, sequences.num_validation)
+    return Sequences(sequences.items, sequences.offsets, sequences.num_train + moved, sequences.num_validation - moved)
+
+
+def metrics(result: RetrievalResult) -> dict[str, float]:
+    """Means over users: recall and NDCG at each K, and recall@(smallest K) in each slice."""
+    found = {f"recall_{k}": float(values.mean()) for k, values in result.recall.items()}
+    found |= {f"ndcg_{k}": float(values.mean()) for k, values in result.ndcg.items()}
+    found |= {f"{name}_recall_{min(result.recall)}": float(values.nanmean()) for name, values in result.slice_recall.items()}
+    return found | {"users": len(result.users)}
+
+
+@torch.no_grad()
+def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, seed: int) -> dict[str, float]:
+    """How hard the negatives are (mean cosine of user and negative), and how many the user truly likes, where that is known."""
+    device = model.item_input.content.device
+    users, positions = data.sequences.training_targets()
+    chosen = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))[:_PROBED]
+    users, positions = users[chosen], positions[chosen]
+    positives = data.sequences.items[positions].to(device)
+    drawn = objective.draw(positives, torch.Generator(device=device).manual_seed(seed))
+    rows_BR = torch.cat([drawn.drawn_BR, drawn.semantic_BR], dim=1)
+    if len(drawn.shared_S):
+        shared = drawn.shared_S[torch.linspace(0, len(drawn.shared_S) - 1, min(64, len(drawn.shared_S))).long()]
+        rows_BR = torch.cat([rows_BR, shared.expand(len(positives), -1)], dim=1)
+    was_training = model.training
+    model.eval()
+    history = data.sequences.histories(users, positions, model.user_tower.max_history).to(device)
+    scores_BR = torch.einsum("bd,brd->br", model.encode_users(history), model.encode_items(rows_BR))
+    model.train(was_training)
+    counted_BR = rows_BR != positives[:, None]
+    found = {"hardness": float(scores_BR[counted_BR].mean())}
+    if data.leaf is not None and data.liked_leaves is not None:
+        liked_BR = (data.leaf[rows_BR.cpu()][..., None] == data.liked_leaves[users][:, None]).any(-1)
+        found["false_negatives"] = float(liked_BR[counted_BR.cpu()].float().mean())
+    return found
+
+
+def load_runs(path: Path) -> dict[str, dict[str, Any]]:
+    """Finished runs by key, from a file of JSON lines; none where it is not there."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {run["key"]: run for run in map(json.loads, lines)}

@@ -1,0 +1,66 @@
+"""The speed benchmark: every case in one run.
+
+make bench-speed              # benchmarks/results/speed.json and docs/images/sampler_throughput.png
+make bench-speed QUICK=1      # the same code on less, in minutes; into var/bench/
+"""
+
+import argparse
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from benchmarks.record import REPOSITORY, RESULTS, Row, write_result
+from benchmarks.speed import assignment, codebooks, edis, loss, plot, sampler, step, table
+
+CASES = {"sampler": sampler, "step": step, "edis": edis, "loss": loss, "codebooks": codebooks, "assignment": assignment}
+_VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "recbole", "sentence-transformers", "pytorch-metric-learning",
+             "vector-quantize-pytorch")  # fmt: skip
+_QUICK_FOLDER = REPOSITORY / "var" / "bench"
+
+
+def main() -> None:
+    """Measure, write and show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="only these cases, into var/bench/")
+    arguments = parser.parse_args()
+    rows = measure(arguments.only, arguments.quick)
+    whole = not arguments.quick and set(arguments.only) == set(CASES)
+    print()
+    print(table.text(_plain(row) for row in rows if row.peer or row.bar))
+    print(f"\nwritten: {save(rows, RESULTS if whole else _QUICK_FOLDER, arguments.quick)}")
+    pictures = REPOSITORY / "docs" / "images" if whole else _QUICK_FOLDER
+    if "sampler" in arguments.only:
+        plot.sampler_throughput(rows, pictures / "sampler_throughput.png")
+
+
+def measure(names: list[str], quick: bool) -> list[Row]:
+    """The rows of these cases, printed as they come."""
+    rows = []
+    for name in names:
+        start = time.monotonic()
+        print(f"== {name}", flush=True)
+        case = CASES[name]
+        for row in case.rows(case.QUICK if quick else case.FULL):
+            print(table.text([_plain(row)]), flush=True)
+            rows.append(row)
+        print(f"   {time.monotonic() - start:.0f} s", flush=True)
+    return rows
+
+
+def save(rows: list[Row], folder: Path, quick: bool) -> Path:
+    """Write `speed.json`, with the versions of everybody measured."""
+    command = "make bench-speed QUICK=1" if quick else "make bench-speed"
+    versions = {name: version(name) for name in _VERSIONS}
+    return write_result("speed", command, rows, folder=folder, versions=versions, threads=torch.get_num_threads())
+
+
+def _plain(row: Row) -> dict[str, object]:
+    return {key: value for key, value in asdict(row).items() if value is not None}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The sampled softmax with in-batch negatives against the same loss in other libraries: forward and backward.
+
+All get the same embeddings, scale them to unit length, and must give the same loss.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.record import Row
+from benchmarks.speed.measure import beside, seconds
+from esans_core import sampled_softmax_loss
+
+ESANS = "sampled_softmax_loss"
+TEMPERATURE = 0.05
+
+
+@dataclass(frozen=True)
+class Size:
+    """Attributes: batch sizes B, the one of NTXentLoss (whose time grows with B^3), dimension D, repeats."""
+
+    batches: tuple[int, ...] = (1024, 4096)
+    ntxent_batch: int = 256
+    dim: int = 64
+    repeats: int = 11
+
+
+FULL = Size()
+QUICK = Size(batches=(1024,), ntxent_batch=128, repeats=5)
+
+
+def rows(size: Size, peers: bool = True) -> Iterator[Row]:
+    """Time of ours beside that of each peer."""
+    for batch in size.batches:
+        yield from _measured(batch, size, _multiple_negatives_ranking() if peers else {})
+    if peers:
+        yield from _measured(size.ntxent_batch, size, _ntxent())
+
+
+def in_batch(users_BD: Tensor, items_BD: Tensor) -> Tensor:
+    """Mean loss of each user's own item against the other items of the batch."""
+    users_BD = torch.nn.functional.normalize(users_BD, dim=1) / TEMPERATURE
+    logits_BB = users_BD @ torch.nn.functional.normalize(items_BD, dim=1).T
+    others = ~torch.eye(len(logits_BB), dtype=torch.bool)
+    return sampled_softmax_loss(logits_BB.diagonal(), logits_BB, valid=others)
+
+
+def _measured(batch: int, size: Size, peers: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[Row]:
+    generator = torch.Generator().manual_seed(0)
+    users, items = (torch.randn(batch, size.dim, generator=generator, requires_grad=True) for _ in range(2))
+
+    def learn(loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        value = loss(users, items)
+        torch.autograd.grad(value, (users, items))
+        return value
+
+    losses = {ESANS: in_batch, **peers}
+    for loss in peers.values():
+        torch.testing.assert_close(learn(loss), learn(in_batch), rtol=1e-3, atol=1e-4)
+    taken = seconds({name: partial(learn, loss) for name, loss in losses.items()}, size.repeats)
+    case = f"loss: batch {batch:,}"
+    found = {name: Row(case, name, "forward and backward", "ms", 1e3 * value, size.repeats) for name, value in taken.items()}
+    yield from found.values()
+    yield from (beside(found[ESANS], found[name]) for name in peers)
+
+
+def _multiple_negatives_ranking() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    from benchmarks.peers.losses import multiple_negatives_ranking
+
+    return {"sentence-transformers MultipleNegativesRankingLoss": multiple_negatives_ranking(1 / TEMPERATURE)}
+
+
+def _ntxent() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    from benchmarks.peers.losses import ntxent
+
+    return {"pytorch-metric-learning NTXentLoss": ntxent(TEMPERATURE)}

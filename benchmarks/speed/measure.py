@@ -1,0 +1,63 @@
+"""How the speed benchmark measures: repeats in turn, medians, and bars that are read from their own words."""
+
+import operator
+import re
+import statistics
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from benchmarks.record import Row
+
+Name = TypeVar("Name", bound=Hashable)
+_BAR = re.compile(r"(ratio|value) (>=|<=) ([\d.]+)")
+_COMPARE = {">=": operator.ge, "<=": operator.le}
+
+
+def seconds(
+    actions: Mapping[Name, Callable[[], object]], repeats: int, *, synchronize: Callable[[], object] | None = None
+) -> dict[Name, float]:
+    """Median wall-clock seconds of each action.
+
+    Each runs once unmeasured; then every round runs each of them once, beginning with another one each time, so that a
+    machine that slows down for a while slows all of them down.
+
+    Args:
+        actions: what to measure, by name.
+        repeats: rounds.
+        synchronize: waits until a device has done what it was told to.
+    """
+    wait = synchronize or (lambda: None)
+    names = list(actions)
+    taken: dict[Name, list[float]] = {name: [] for name in names}
+    for action in actions.values():
+        action()
+    for turn in range(repeats):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            wait()
+            start = time.perf_counter()
+            actions[name]()
+            wait()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def beside(row: Row, peer: Row, bar: str | None = None) -> Row:
+    """The row with its peer's name, the ratio of the two values and, where there is one, whether the bar holds."""
+    compared = replace(row, peer=peer.subject, ratio=row.value / peer.value)
+    return compared if bar is None else judged(compared, bar)
+
+
+def judged(row: Row, bar: str) -> Row:
+    """The row with a bar such as `ratio >= 10` or `value <= 24`, and whether it holds.
+
+    Raises:
+        ValueError: the bar is not of that form, or the row has no ratio to judge.
+    """
+    match = _BAR.fullmatch(bar)
+    number = getattr(row, match[1]) if match else None
+    if match is None or number is None:
+        raise ValueError(f"expected a bar such as 'ratio >= 10' for a row that has that number, got {bar!r} for {row}")
+    return replace(row, bar=bar, holds=bool(_COMPARE[match[2]](number, float(match[3]))))

@@ -1,0 +1,68 @@
+"""The result as tables: all of it for the terminal, what a user wants to know for the README."""
+
+from collections.abc import Iterable
+from typing import Any
+
+_SIGNIFICANT = 3
+_TITLES = {
+    "sampler": "Sampling",
+    "step": "A training step",
+    "edis": "Virtual negatives",
+    "loss": "The loss, in-batch negatives",
+    "codebooks": "Codebooks",
+    "assignment": "Nearest codes",
+}
+_SHOWN = {
+    "throughput", "growth of the cost per negative", "memory", "step", "forward and backward", "peak memory", "time to fit",
+    "primary distortion", "primary smallest cluster",
+}  # fmt: skip
+
+
+def block(result: dict[str, Any]) -> str:
+    """A markdown table of what was compared or had a bar to meet: of several sizes the largest, and any that misses its bar.
+
+    Args:
+        result: what `write_result` wrote: `rows` with case, subject, metric, unit, value and, where they apply, peer, ratio,
+            bar and holds.
+    """
+    shown = [row for row in result["rows"] if row["metric"] in _SHOWN and ("ratio" in row or "bar" in row)]
+    last = {_question(row): row for row in shown}
+    lines = ["| | measured on | value | ratio | compared with | bar |", "|---|---|---|---|---|---|"]
+    for row in shown:
+        if row is last[_question(row)] or row.get("holds") is False:
+            lines.append("| " + " | ".join(_cells(row)) + " |")
+    return "\n".join(lines)
+
+
+def text(rows: Iterable[dict[str, Any]]) -> str:
+    """All rows in columns, for the terminal."""
+    cells = [_plain(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def quantity(value: float, unit: str = "") -> str:
+    """Three significant digits, with thousands and millions as a reader expects them: `12.3 M negatives/s`, `0.0412 ms`."""
+    scale, mark = (1e6, " M") if abs(value) >= 1e6 else (1.0, "")
+    scaled = value / scale
+    digits = max(0, _SIGNIFICANT - len(str(int(abs(scaled))))) if abs(scaled) >= 1 else None
+    number = f"{scaled:.{_SIGNIFICANT}g}" if digits is None else f"{scaled:,.{digits}f}"
+    return f"{number}{mark} {unit}".rstrip()
+
+
+def _question(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["case"].split(":")[0], row["subject"], row["metric"], row.get("peer"), row.get("bar"))
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    family, _, case = row["case"].partition(": ")
+    ratio = quantity(row["ratio"]) if "ratio" in row else ""
+    bar = f"{row['bar']}: {'holds' if row['holds'] else '**missed**'}" if "bar" in row else ""
+    what = f"{_TITLES.get(family, family)}, {row['metric']}: {row['subject']}"
+    return [what, case, quantity(row["value"], row["unit"]), ratio, row.get("peer", ""), bar]
+
+
+def _plain(row: dict[str, Any]) -> list[str]:
+    ratio = f"{quantity(row['ratio'])} x {row['peer']}" if "ratio" in row else ""
+    bar = f"{row['bar']} {'HOLDS' if row['holds'] else 'MISSED'}" if "bar" in row else ""
+    return [row["case"], row["subject"], row["metric"], quantity(row["value"], row["unit"]), ratio, bar]

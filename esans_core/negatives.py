@@ -1,0 +1,139 @@
+"""Which negatives a training step uses, and the field's methods as named configurations of one and the same step."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+Method = Literal[
+    "esans",
+    "esans_paper",
+    "uniform",
+    "popularity",
+    "in_batch",
+    "in_batch_logq",
+    "mns",
+    "debiased_mns",
+    "cross_batch",
+    "dns",
+    "mixgcf",
+    "fairneg",
+    "adap_tau",
+    "full_softmax",
+]
+METHODS: tuple[Method, ...] = get_args(Method)
+Proposal = Literal["uniform", "popularity", "fair"]
+
+
+@dataclass(frozen=True)
+class NegativeConfig:
+    """Sources of negatives, and what happens to their logits. The sources add up; any of them may be off.
+
+    Attributes:
+        in_batch: source: the batch's other positives.
+        num_pool: source: uniform negatives shared by the batch.
+        num_cached: source: embeddings of the latest so many positives of earlier steps, as they were then.
+        all_items: source: the whole catalogue; takes the place of every other source.
+        num_per_positive: source: negatives drawn for each positive by `proposal`.
+        proposal: `uniform`, `popularity` (frequency^popularity_exponent) or `fair` (adapts to the loss of item groups).
+        popularity_exponent: of the popularity proposal.
+        semantic: source: easy and hard draws of the semantic-aware sampler.
+        share_draws: the semantic draws for one positive are negatives of the whole batch.
+        simple_interpolation: virtual negatives inside each easy cluster.
+        hard_interpolation: virtual negatives between the positive and each hard negative.
+        lambda_low: lower end of the range lambda is drawn from.
+        lambda_high: upper end.
+        virtual_weight: weight of a virtual negative in the softmax, relative to the real ones it is made of.
+        normalise_virtual: scale virtual items to unit length, as the towers do with real ones.
+        same_group_weight: weight, in the shared negatives, of items of the positive's own cluster (primary and secondary):
+            1 treats them as any other, 0 never counts them.
+        num_hardest: of the negatives drawn for a positive only so many with the highest scores count; 0 keeps all.
+        positive_mixing: mix a random share of the positive into each negative drawn for it, before the hardest are kept.
+        adaptive_temperature: a temperature for each user, from the user's loss in the epoch before.
+        log_q: correct each logit by the log of the item's expected count among the draws.
+    """
+
+    in_batch: bool = True
+    num_pool: int = 1024
+    num_cached: int = 0
+    all_items: bool = False
+    num_per_positive: int = 0
+    proposal: Proposal = "uniform"
+    popularity_exponent: float = 0.75
+    semantic: bool = True
+    share_draws: bool = False
+    simple_interpolation: bool = True
+    hard_interpolation: bool = True
+    lambda_low: float = -0.3
+    lambda_high: float = 0.1
+    virtual_weight: float = 0.02
+    normalise_virtual: bool = True
+    same_group_weight: float = 1.0
+    num_hardest: int = 0
+    positive_mixing: bool = False
+    adaptive_temperature: bool = False
+    log_q: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.has_sources:
+            raise ValueError("the configuration has no negatives at all")
+        if self.all_items and any(getattr(self, name) for name in _SOURCES if name != "all_items"):
+            raise ValueError("all_items takes the place of every other source of negatives")
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether any source of negatives is on."""
+        return any(getattr(self, name) for name in _SOURCES)
+
+    @classmethod
+    def for_method(cls, method: Method, **values: Any) -> "NegativeConfig":
+        """The configuration of a named method (`docs/methods.md`).
+
+        Args:
+            method: one of `METHODS`.
+            values: the fields above. Sources that are not part of the method stay off whatever is said of them, so that one
+                set of values serves every method; unknown names are refused.
+
+        Raises:
+            ValueError: the method or a field is unknown.
+        """
+        if method not in _RECIPES:
+            raise ValueError(f"unknown method {method!r}: choose {', '.join(METHODS)}")
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"there is no such field: {', '.join(sorted(unknown))}")
+        recipe = _RECIPES[method]
+        off = {name: type(getattr(_DEFAULT, name))() for name in _CHOICES if name not in recipe.chosen}
+        return replace(_DEFAULT, **{**_SIZES, **values, **off, **recipe.fixed})
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Choices that values decide, and fields that the method fixes."""
+
+    chosen: frozenset[str]
+    fixed: dict[str, Any]
+
+
+def _recipe(*chosen: str, **fixed: Any) -> _Recipe:
+    return _Recipe(frozenset(chosen), fixed)
+
+
+_SOURCES = ("in_batch", "num_pool", "num_cached", "all_items", "num_per_positive", "semantic")
+_CHOICES = (*_SOURCES, "share_draws", "num_hardest", "positive_mixing", "adaptive_temperature")
+_DEFAULT = NegativeConfig()
+_SIZES = {"num_per_positive": 20, "num_cached": 4096, "num_hardest": 4}
+_RECIPES: dict[str, _Recipe] = {
+    "esans": _recipe("in_batch", "num_pool", "share_draws", semantic=True),
+    "esans_paper": _recipe(semantic=True, log_q=False, virtual_weight=1.0),
+    "uniform": _recipe("num_per_positive", proposal="uniform"),
+    "popularity": _recipe("num_per_positive", proposal="popularity"),
+    "in_batch": _recipe(in_batch=True, log_q=False),
+    "in_batch_logq": _recipe(in_batch=True, log_q=True),
+    "mns": _recipe("num_pool", in_batch=True, log_q=False),
+    "debiased_mns": _recipe("num_pool", in_batch=True, log_q=True),
+    "cross_batch": _recipe("num_cached", in_batch=True, log_q=True),
+    "dns": _recipe("num_per_positive", "num_hardest", proposal="uniform", log_q=False),
+    "mixgcf": _recipe("num_per_positive", "num_hardest", proposal="uniform", positive_mixing=True, log_q=False),
+    "fairneg": _recipe("num_per_positive", proposal="fair", log_q=False),
+    "adap_tau": _recipe("num_per_positive", proposal="uniform", adaptive_temperature=True),
+    "full_softmax": _recipe(all_items=True, log_q=False),
+}

@@ -1,0 +1,128 @@
+"""Distributions that negatives are drawn from for each positive, and how often each item is drawn."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+_LEAST_SHARE = 1e-3  # of an even share: no group of items is ever forgotten
+
+
+class ItemProposal(Protocol):
+    """A distribution over the catalogue."""
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """Item rows, int64 of `shape`, with replacement."""
+        ...
+
+    def probability(self, items: Tensor) -> Tensor:
+        """Chance of each item in one draw, float32 of the items' shape."""
+        ...
+
+
+class UniformProposal(nn.Module):
+    """Every item alike.
+
+    Args:
+        num_items: N.
+        device: where draws are made.
+    """
+
+    def __init__(self, num_items: int, device: torch.device) -> None:
+        super().__init__()
+        self.num_items, self.device = num_items, device
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """See `ItemProposal`."""
+        return torch.randint(self.num_items, shape, generator=generator, device=self.device)
+
+    def probability(self, items: Tensor) -> Tensor:
+        """See `ItemProposal`."""
+        return torch.full(items.shape, 1 / self.num_items, device=items.device)
+
+
+class PopularityProposal(nn.Module):
+    """Items by frequency^exponent (PNS; the exponent 0.75 is that of word2vec, Mikolov et al. 2013, arXiv 1310.4546).
+
+    Args:
+        frequency: float [N], share of training events of each item; an item without any is never drawn.
+        exponent: at least 0.
+    """
+
+    def __init__(self, frequency: Tensor, exponent: float) -> None:
+        super().__init__()
+        weight = torch.where(frequency > 0, frequency.double() ** exponent, 0.0)
+        probability = weight / weight.sum()
+        self.register_buffer("_probability", probability.float(), persistent=False)
+        self.register_buffer("_cumulative", probability.cumsum(0), persistent=False)
+
+    _probability: Tensor
+    _cumulative: Tensor
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """See `ItemProposal`."""
+        u = torch.rand(shape, generator=generator, device=self._cumulative.device, dtype=torch.float64)
+        return torch.searchsorted(self._cumulative, u * self._cumulative[-1], right=True).clamp_(max=len(self._cumulative) - 1)
+
+    def probability(self, items: Tensor) -> Tensor:
+        """See `ItemProposal`."""
+        return self._probability[items]
+
+
+class FairProposal(nn.Module):
+    """A group of items by an adaptive share, then an item of the group uniformly (after FairNeg, WWW 2023, arXiv 2302.08266).
+
+    Groups whose positives have an above-average loss are drawn less often as negatives, with momentum. The paper's second
+    part, importance by score, is what the softmax over the drawn items does.
+
+    Args:
+        groups: int64 [N], group of each item; negative values form a group of their own.
+        step_size: how fast shares follow the losses.
+        momentum: share of the last change that is kept.
+    """
+
+    def __init__(self, groups: Tensor, *, step_size: float = 0.1, momentum: float = 0.5) -> None:
+        super().__init__()
+        _, group_of_item, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+        self.step_size, self.momentum = step_size, momentum
+        self.register_buffer("_group_of_item", group_of_item, persistent=False)
+        self.register_buffer("_order", torch.argsort(group_of_item, stable=True), persistent=False)
+        self.register_buffer("_sizes", sizes, persistent=False)
+        self.register_buffer("share", sizes.double() / sizes.sum())
+        self.register_buffer("velocity", torch.zeros_like(self.share))
+
+    _group_of_item: Tensor
+    _order: Tensor
+    _sizes: Tensor
+    share: Tensor
+    velocity: Tensor
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """See `ItemProposal`."""
+        u = torch.rand((2, *shape), generator=generator, device=self.share.device, dtype=torch.float64)
+        group = torch.searchsorted(self.share.cumsum(0), u[0], right=True).clamp_(max=len(self.share) - 1)
+        first = self._sizes.cumsum(0) - self._sizes
+        return self._order[first[group] + (u[1] * self._sizes[group]).long()]
+
+    def probability(self, items: Tensor) -> Tensor:
+        """See `ItemProposal`."""
+        return (self.share / self._sizes).float()[self._group_of_item[items]]
+
+    @torch.no_grad()
+    def observe(self, positives: Tensor, loss_B: Tensor) -> None:
+        """Move the shares by the mean loss of each group's positives.
+
+        Args:
+            positives: int64 [B].
+            loss_B: float [B], loss of each.
+        """
+        group_B = self._group_of_item[positives]
+        count = torch.zeros_like(self.share).index_add_(0, group_B, torch.ones_like(loss_B, dtype=self.share.dtype))
+        total = torch.zeros_like(self.share).index_add_(0, group_B, loss_B.to(self.share.dtype))
+        seen = count > 0
+        mean = total / count.clamp_min(1)
+        excess = torch.where(seen, mean - mean.sum() / seen.sum(), 0.0)
+        even = 1 / len(self.share)
+        self.velocity.mul_(self.momentum).add_(excess, alpha=self.step_size * even)
+        self.share.sub_(self.velocity).clamp_(min=_LEAST_SHARE * even)
+        self.share.div_(self.share.sum())

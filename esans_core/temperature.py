@@ -1,0 +1,63 @@
+"""Temperatures of the softmax: one for all, or one for each user (after Adap-tau, WWW 2023, arXiv 2302.04775)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_BRANCH_POINT = -1 / math.e
+
+
+class AdaptiveTemperature(nn.Module):
+    """tau_u = tau_0 exp(-W(max(-1/e, (loss_u - mean loss) / spread))), with W the Lambert function.
+
+    A user whose events are fitted worse than the average gets a lower temperature, so sharper gradients. Losses are those of
+    the epoch before; in the first epoch, and for a user without a loss yet, the temperature is tau_0.
+
+    Args:
+        temperature: tau_0.
+        num_users: U.
+        spread: divides the excess loss; larger values keep the temperatures closer together.
+    """
+
+    def __init__(self, temperature: float, num_users: int, *, spread: float = 1.0) -> None:
+        super().__init__()
+        self.temperature, self.spread = temperature, spread
+        self.register_buffer("per_user", torch.full((num_users,), temperature))
+        self.register_buffer("_loss", torch.zeros(num_users), persistent=False)
+        self.register_buffer("_count", torch.zeros(num_users), persistent=False)
+
+    per_user: Tensor
+    _loss: Tensor
+    _count: Tensor
+
+    @torch.no_grad()
+    def observe(self, users: Tensor, loss_B: Tensor) -> None:
+        """Count the loss of each event, float [B], to its user, int64 [B]."""
+        self._loss.index_add_(0, users, loss_B.to(self._loss.dtype))
+        self._count.index_add_(0, users, torch.ones_like(loss_B, dtype=self._count.dtype))
+
+    @torch.no_grad()
+    def end_epoch(self) -> None:
+        """Set every user's temperature from the losses observed, and forget them."""
+        seen = self._count > 0
+        if bool(seen.any()):
+            mean = self._loss / self._count.clamp_min(1)
+            excess = torch.where(seen, mean - mean[seen].mean(), 0.0) / self.spread
+            self.per_user.copy_(self.temperature * torch.exp(-lambert_w(excess)))
+        self._loss.zero_()
+        self._count.zero_()
+
+
+def lambert_w(x: Tensor) -> Tensor:
+    """The principal branch of w exp(w) = x, float64 inside; x below -1/e, where there is none, is taken as -1/e."""
+    z = x.double().clamp_min(_BRANCH_POINT)
+    # Start from the series about the branch point where x is small and from log(1 + x) elsewhere; Halley's steps follow.
+    root = torch.sqrt(2 * (math.e * z + 1).clamp_min(0))
+    w = torch.where(z < 0.5, -1 + root - root**2 / 3, torch.log1p(z.clamp_min(0)))
+    for _ in range(12):
+        exp_w = torch.exp(w)
+        error = w * exp_w - z
+        slope = exp_w * (w + 1) - (w + 2) * error / (2 * w + 2)
+        w = w - torch.where(error == 0, 0.0, error / torch.where(slope == 0, 1.0, slope))
+    return w.nan_to_num(-1.0).to(x.dtype)

@@ -1,0 +1,66 @@
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from jobs import gate
+from jobs.gates.page import page as gates_page
+from jobs.settings import PipelineSettings
+from tests.jobs.gates.judging import publish_metrics
+
+
+def test_the_page_tells_what_the_code_checks() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "gates.md"
+    assert page.read_text() == gates_page(), "run python -m jobs.gates.page > docs/gates.md"
+
+
+def test_an_expectation_that_raises_or_is_not_evaluated_is_critical(settings: PipelineSettings) -> None:
+    import great_expectations.expectations as gxe
+
+    from jobs.gates.checkpoint import run_checkpoint
+    from jobs.gates.checks import Judged, Suite, check
+
+    suite = Suite.of("t", check(gxe.ExpectColumnValuesToNotBeNull, "no_such_column", "warning", "x is there", "add x."))
+    result = run_checkpoint(settings, "model", [suite], Judged({"t": pd.DataFrame({"row": ["a"]})}))
+    assert [(f.column, f.severity) for f in result.failures] == [("no_such_column", "critical")]
+    assert "could not be evaluated" in result.failures[0].message
+
+    result = run_checkpoint(settings, "model", [suite], Judged({}))
+    assert [(f.expectation, f.severity) for f in result.failures] == [("all_expectations_are_evaluated", "critical")]
+
+    empty = pd.DataFrame({"row": pd.Series(dtype=str), "no_such_column": pd.Series(dtype=float)})
+    result = run_checkpoint(settings, "model", [suite], Judged({"t": empty}))
+    assert [f.expectation for f in result.failures if f.severity == "critical"] == ["expect_table_row_count_to_be_between"]
+
+
+def test_a_rerun_replaces_its_results_and_docs_need_no_network(settings: PipelineSettings) -> None:
+    publish_metrics(settings)
+
+    def files(suffix: str) -> set[Path]:
+        return set((settings.home / "gx").rglob(f"*{suffix}"))
+
+    index = Path(gate.run(settings, "model")["data_docs"])
+    first = files(".json") | files(".html")
+    ids = (settings.home / "gx" / "great_expectations.yml").read_text()
+    gate.run(settings, "model")
+    assert files(".json") | files(".html") == first
+    assert (settings.home / "gx" / "great_expectations.yml").read_text() == ids
+    links = re.findall(r'href="(validations/[^"]+)">([^<]+)<', index.read_text())
+    assert [word for _, word in links] == ["all expectations hold"] * 3
+    assert all((index.parent / link).exists() for link, _ in links)
+    for page in [index, *files(".html")]:
+        text = page.read_text()
+        assert "esans-offline" in text
+        assert 'src="https://' not in text
+        assert not any("stylesheet" in line and "https://" in line for line in text.splitlines())
+
+
+def test_a_failed_gate_leaves_no_older_pass_behind(settings: PipelineSettings) -> None:
+    publish_metrics(settings)
+    gate.run(settings, "model")
+    (settings.run_dir / "metrics.json").write_text("{ half")
+    with pytest.raises(json.JSONDecodeError):
+        gate.run(settings, "model")
+    assert not (settings.run_dir / "gates" / "model.json").exists()

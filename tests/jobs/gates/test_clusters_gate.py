@@ -1,0 +1,50 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs import gate
+from jobs.settings import PipelineSettings
+from tests.jobs.gates.judging import NUM_ITEMS, blocked, failed, items_frame
+from tests.jobs.records import publish_frame
+
+
+def cluster_frame() -> pd.DataFrame:
+    index = np.arange(NUM_ITEMS)
+    return items_frame()[["item_index", "item_id"]].assign(
+        primary=(index % 8).astype("int32"),
+        secondary=(index % 4).astype("int32"),
+        has_visual=True,
+        has_text=True,
+        has_behaviour=False,
+        distance=np.float32(0.5),
+    )
+
+
+@pytest.mark.spark
+def test_clusters_pass_and_block(settings: PipelineSettings, spark: object) -> None:
+    publish_frame(settings, "items", items_frame())
+    publish_frame(settings, "clusters", cluster_frame(), churn={"primary": 0.6})
+    gate.run(settings, "clusters")
+    assert failed(settings, "clusters", "warning") == {("labelling", "label_churn")}
+
+    bad = cluster_frame()
+    bad.loc[:40, "primary"] = 0  # one cluster holds most items, and the others become too small
+    bad.loc[41:53, ["primary", "secondary"]] = -1  # more than a fifth without a cluster, though they have views
+    bad.loc[54, "primary"] = 8
+    bad.loc[55, "secondary"] = 4
+    bad.loc[56, "distance"] = np.float32("nan")
+    bad.loc[57, "item_index"] = 58
+    publish_frame(settings, "clusters", bad, churn=None)
+    columns, message = blocked(settings, "clusters")
+    assert columns == {
+        ("clusters", "item_index"),
+        ("clusters", "primary"),
+        ("clusters", "secondary"),
+        ("clusters", "label_agrees"),
+        ("clusters", "distance_not_finite"),
+        ("cluster_sizes", "items"),
+        ("cluster_sizes", "share"),
+        ("labelling", "unlabelled_items"),
+    }
+    assert "item i057" in message
+    assert ("labelling", "balance") in failed(settings, "clusters", "warning")

@@ -1,0 +1,39 @@
+import pytest
+
+from jobs import gate
+from jobs.settings import PipelineSettings
+from tests.jobs.gates.judging import blocked, publish_metrics, verdict
+
+
+def test_model_passes_without_spark(settings: PipelineSettings) -> None:
+    publish_metrics(settings)
+    assert gate.run(settings, "model")["warnings"] == 0
+    assert set(verdict(settings, "model")["digests"]) == {"challenger", "baseline", "evaluation"}
+    publish_metrics(settings, recall_50=0.04, coverage_50=0.01)
+    gate.run(settings, "model")
+    warnings = [f["column"] for f in verdict(settings, "model")["failures"]]
+    assert warnings == ["recall_50", "recall_50", "coverage_50"]
+    assert "(at least 0.15); observed 1 of 1 rows (100.00%), such as challenger (0.04)" in str(verdict(settings, "model"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "column"),
+    [
+        ({"recall_50": float("nan")}, "recall_50"),
+        ({"recall_200": 1.2}, "recall_200"),
+        ({"ndcg_50": None}, "ndcg_50"),
+        ({"embedding_std": 1e-4}, "embedding_spread"),
+        ({"embedding_norm_mean": 3.0}, "embedding_norm_mean"),
+        ({"finite": False}, "finite"),
+        ({"users": 3}, "users"),
+        ({"loss": float("inf")}, "train_loss"),
+        ({"recall_200": 0.1}, "recall_gain_200"),
+    ],
+)
+def test_model_blocks(settings: PipelineSettings, changes: dict, column: str) -> None:
+    publish_metrics(settings, **changes)
+    assert column in {name for _, name in blocked(settings, "model")[0]}
+
+
+def test_model_without_metrics_blocks(settings: PipelineSettings) -> None:
+    assert "run evaluate" in blocked(settings, "model")[1]

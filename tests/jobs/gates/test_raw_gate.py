@@ -1,0 +1,72 @@
+import pandas as pd
+import pytest
+
+from jobs import gate
+from jobs.settings import PipelineSettings
+from jobs.source import DAY_SECONDS, day_start
+from tests.jobs.gates.judging import NUM_ITEMS, NUM_USERS, blocked, failed, verdict
+
+
+def source_tables(settings: PipelineSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    start = day_start(settings.date)
+    log = pd.DataFrame(
+        [
+            {"user_id": f"u{user}", "item_id": f"i{(user * 7 + day) % NUM_ITEMS:03d}", "timestamp": start - day * DAY_SECONDS}
+            for user in range(NUM_USERS)
+            for day in range(9)
+        ]
+    )
+    items = pd.DataFrame({"item_id": [f"i{n:03d}" for n in range(NUM_ITEMS)], "title": "a thing", "image_path": "p.png"})
+    return log, items
+
+
+def write_source(settings: PipelineSettings, log: pd.DataFrame, items: pd.DataFrame) -> None:
+    folder = settings.home / "source" / f"date={settings.ds}"
+    folder.mkdir(parents=True, exist_ok=True)
+    log.to_parquet(folder / "interactions.parquet", index=False)
+    items.to_parquet(folder / "items.parquet", index=False)
+
+
+@pytest.mark.spark
+def test_raw_passes_warns_and_blocks(settings: PipelineSettings, spark: object) -> None:
+    log, items = source_tables(settings)
+    write_source(settings, log, items)
+    summary = gate.run(settings, "raw")
+    assert summary["warnings"] == 0
+    assert summary["checked"] == verdict(settings, "raw")["checked"] > 20
+    assert set(verdict(settings, "raw")["digests"]) == {"source/interactions", "source/items"}
+
+    few = log[(log["timestamp"] < day_start(settings.date)) | (log["user_id"] < "u12")].copy()
+    few.loc[few.index[:2], "item_id"] = "gone"
+    write_source(settings, few, items.assign(image_path=None))
+    gate.run(settings, "raw")
+    assert verdict(settings, "raw")["worst"] == "warning"
+    assert failed(settings, "raw", "warning") == {
+        ("daily_volume", "share_of_usual"),
+        ("interactions", "known_item"),
+        ("items", "has_image"),
+    }
+
+    log.loc[log.index[:20], "item_id"] = None
+    log.loc[log.index[30:50], "user_id"] = None
+    log.loc[log.index[60:100], "item_id"] = "gone"
+    log.loc[log.index[100:130], "timestamp"] = 4_000_000_000
+    log.loc[log.index[130:150], "timestamp"] = None
+    write_source(settings, log, pd.concat([items.iloc[:30], items.iloc[:5]]))
+    columns, message = blocked(settings, "raw")
+    assert columns == {("interactions", name) for name in ("item_id", "user_id", "known_item", "timestamp")} | {
+        ("items", "item_id")
+    }
+    assert "table interactions" in message
+    assert "20 of 270 rows" in message
+    assert "row 30, user_id (none)" in message
+    assert "Remedy:" in message
+
+
+@pytest.mark.spark
+def test_a_source_that_cannot_be_read_is_a_critical_failure(settings: PipelineSettings, spark: object) -> None:
+    log, items = source_tables(settings)
+    write_source(settings, log, items.rename(columns={"item_id": "sku"}))
+    columns, message = blocked(settings, "raw")
+    assert "item_id" in message
+    assert verdict(settings, "raw")["failures"][0]["expectation"] == "table_is_available"

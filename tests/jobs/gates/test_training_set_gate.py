@@ -1,0 +1,72 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs import gate
+from jobs.settings import PipelineSettings
+from jobs.source import DAY_SECONDS
+from tests.jobs.gates.judging import NUM_ITEMS, NUM_USERS, blocked, failed, items_frame, verdict
+from tests.jobs.records import publish_frame
+
+
+def sequence_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`sequences` of six events a user (4 + 1 + 1, one a day), and the `interactions` that agree with them."""
+    sequences = pd.DataFrame(
+        {
+            "user_index": np.arange(NUM_USERS),
+            "item_index": [[(user + step * 7) % NUM_ITEMS for step in range(6)] for user in range(NUM_USERS)],
+            "timestamp": [[1_700_000_000 + step * DAY_SECONDS + user for step in range(6)] for user in range(NUM_USERS)],
+        }
+    )
+    counts = {"num_train": 4, "num_validation": 1, "num_holdout": 1}
+    sequences = sequences.assign(**{name: np.int32(count) for name, count in counts.items()})
+    log = sequences[["user_index", "item_index", "timestamp"]].explode(["item_index", "timestamp"])
+    log["split"] = (["train"] * 4 + ["validation", "holdout"]) * NUM_USERS
+    return sequences, log.astype({"item_index": "int64", "timestamp": "int64"})
+
+
+def publish_sequences(settings: PipelineSettings, sequences: pd.DataFrame, log: pd.DataFrame, items: pd.DataFrame) -> None:
+    publish_frame(settings, "items", items)
+    publish_frame(settings, "interactions", log, split="window")
+    publish_frame(settings, "sequences", sequences)
+
+
+@pytest.mark.spark
+def test_training_set_passes_and_blocks(settings: PipelineSettings, spark: object) -> None:
+    sequences, log = sequence_tables()
+    publish_sequences(settings, sequences, log, items_frame())
+    gate.run(settings, "training_set")
+    assert failed(settings, "training_set", "warning") == {("training_set", "evaluated_users")}
+
+    bad = sequences.copy()
+    bad.loc[0, "num_train"] = 3  # splits no longer add up
+    bad.at[1, "item_index"] = [0, 1, 2, 3, 4, NUM_ITEMS]
+    bad.at[2, "timestamp"] = list(reversed(bad.at[2, "timestamp"]))  # trained on what comes after the hold-out
+    bad.at[3, "item_index"] = [5, 1, 2, 3, 4, 5]
+    bad.at[3, "timestamp"] = [9, 1, 2, 3, 4, 9]  # the hold-out event is trained on as well
+    bad.at[4, "item_index"], bad.at[4, "timestamp"] = [], []
+    bad.loc[5, "user_index"] = 6
+    bad.loc[7, "num_validation"] = -1
+    bad.at[8, "item_index"] = [0, -1, 2, 3, 4, 5]
+    leaked = log.assign(split=log["split"].where(log["split"] != "holdout", "train"))
+    publish_sequences(settings, bad, leaked, items_frame().assign(num_train=3))
+    columns, message = blocked(settings, "training_set")
+    assert columns == {
+        ("sequences", name)
+        for name in (
+            "user_index",
+            "num_events",
+            "length_difference",
+            "least_count",
+            "first_item",
+            "last_item",
+            "in_order",
+            "seconds_to_holdout",
+            "shared_events",
+        )
+    } | {
+        ("training_set", name)
+        for name in ("train_difference", "holdout_difference", "popularity_difference", "seconds_to_window")
+    }
+    leak = next(f for f in verdict(settings, "training_set")["failures"] if f["column"] == "seconds_to_holdout")
+    assert "user 2 " in leak["message"]

@@ -1,0 +1,40 @@
+"""One table or one record of a date as the steps before leave it in lake and run folder, for the tests of those after."""
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.lake import Lake
+from jobs.settings import PipelineSettings
+
+
+def publish_frame(
+    settings: PipelineSettings,
+    table: str,
+    frame: pd.DataFrame,
+    schema: pa.Schema | None = None,
+    *,
+    inputs: tuple[str, ...] = (),
+    **stats: object,
+) -> None:
+    """Publish a frame as a table of the date, with its inputs and stats in the manifest."""
+    with Lake.of(settings).write(table, settings, inputs=inputs) as pending:
+        pending.path.mkdir()
+        pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), pending.path / "part-0.parquet")
+        pending.stats |= stats
+
+
+def metrics(**changes: object) -> dict[str, object]:
+    """A good model's entry in `metrics.json`."""
+    return {
+        "recall_50": 0.2,
+        "recall_200": 0.4,
+        "ndcg_50": 0.1,
+        "head_recall_50": 0.2,
+        "tail_recall_50": 0.1,
+        "new_item_recall_50": None,
+        "coverage_50": 0.5,
+        "embedding_norm_mean": 1.0,
+        "embedding_std": 0.2,
+        "finite": True,
+    } | changes
