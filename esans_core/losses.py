@@ -1,7 +1,5 @@
 """Sampled softmax with the log-expected-count (logQ) correction and masking of accidental hits."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -12,9 +10,8 @@ def sampled_softmax_loss(
     *,
     log_expected_counts: Tensor | None = None,
     valid: Tensor | None = None,
-    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
-    """Cross-entropy of each positive against itself and its sampled negatives.
+    """Cross-entropy of each positive against itself and its sampled negatives, averaged over the batch.
 
     With the correction, `exp(s_pos) + sum_j exp(s_j) / E[count_j]` has the partition function of the full softmax as its
     expectation: each negative stands for as many items as it is expected to be drawn too rarely. The positive is always
@@ -28,10 +25,9 @@ def sampled_softmax_loss(
             draws; None leaves the logits uncorrected.
         valid: bool [B, n], False for entries that must not count: accidental hits (the negative is the positive) and
             failed draws.
-        reduction: `mean` averages over the batch.
 
     Returns:
-        float scalar, or float [B] without reduction.
+        float scalar.
 
     Raises:
         ValueError: shapes do not fit.
@@ -46,5 +42,4 @@ def sampled_softmax_loss(
     if valid is not None:
         negative_logits = negative_logits.masked_fill(~valid, -torch.inf)
     all_logits = torch.cat([positive_logits[:, None], negative_logits], dim=1)
-    loss_B = torch.logsumexp(all_logits, dim=1) - positive_logits
-    return loss_B.mean() if reduction == "mean" else loss_B
+    return (torch.logsumexp(all_logits, dim=1) - positive_logits).mean()

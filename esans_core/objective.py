@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
-from esans_core.losses import sampled_softmax_loss
 from esans_core.negatives import NegativeConfig
 from esans_core.proposals import FairProposal, ItemProposal, PopularityProposal, UniformProposal
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.temperature import AdaptiveTemperature
+
+_NEVER = -1e9  # logit of what must not count; finite, so that a row in which nothing counts has a gradient of zero and not NaN
 
 
 @dataclass(frozen=True)
@@ -108,33 +109,31 @@ class RetrievalObjective(nn.Module):
         Returns:
             float32 scalar.
         """
-        config, B = self.config, len(positives)
-        draws = self.sampler.sample(positives, generator) if config.semantic and self.sampler else None
-        semantic_BR = torch.cat([draws.easy_BCM.flatten(1), draws.hard_BH], dim=1) if draws else positives[:, None][:, :0]
-        drawn_BR = (
-            self.proposal.draw((B, config.num_per_positive), generator) if config.num_per_positive else semantic_BR[:, :0]
-        )
-        shared_S = self._shared(positives, semantic_BR[semantic_BR != positives[:, None]], generator)
-
+        negatives = self.draw(positives, generator)
+        shared_S, drawn_BR, semantic_BR = negatives.shared_S, negatives.drawn_BR, negatives.semantic_BR
         wanted = torch.cat([positives, shared_S, drawn_BR.flatten(), semantic_BR.flatten()])
         unique, place = torch.unique(wanted, return_inverse=True)
         encoded = torch.nn.functional.embedding(place, encode_items(unique))
-        positives_BD, shared_SD, drawn_D, semantic_D = encoded.split([B, len(shared_S), drawn_BR.numel(), semantic_BR.numel()])
+        sizes = [len(positives), len(shared_S), drawn_BR.numel(), semantic_BR.numel()]
+        positives_BD, shared_SD, drawn_D, semantic_D = encoded.split(sizes)
         if self._cache is not None:
             shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
 
         users_BD = users_BD / self._temperature(user_rows)
         positive_logits = (users_BD * positives_BD).sum(-1)
-        parts = [self._shared_logits(users_BD @ shared_SD.T, positives, shared_S)]
+        rows = [positive_logits[:, None]]
         if drawn_BR.shape[1]:
             drawn_BRD = drawn_D.view(*drawn_BR.shape, -1)
-            parts.append(self._drawn_logits(users_BD, positive_logits, drawn_BRD, positives, drawn_BR, generator))
-        if draws is not None:
+            rows.append(self._drawn_logits(users_BD, positive_logits, drawn_BRD, positives, drawn_BR, generator))
+        if negatives.semantic is not None:
             semantic_BRD = semantic_D.view(*semantic_BR.shape, -1)
-            parts += self._semantic_logits(
-                users_BD, positive_logits, positives_BD, semantic_BRD, positives, semantic_BR, draws, generator
+            rows += self._semantic_logits(
+                users_BD, positive_logits, positives_BD, semantic_BRD, positives, semantic_BR, negatives.semantic, generator
             )
-        loss_B = sampled_softmax_loss(positive_logits, torch.cat(parts, dim=1), reduction="none")
+        log_sum_B = torch.cat(rows, dim=1).logsumexp(1)
+        if len(shared_S):
+            log_sum_B = torch.logaddexp(log_sum_B, self._shared_log_sum(users_BD, shared_SD, positives, shared_S))
+        loss_B = log_sum_B - positive_logits
         self._observe(positives, positives_BD, loss_B.detach(), user_rows)
         return loss_B.mean()
 
@@ -165,14 +164,20 @@ class RetrievalObjective(nn.Module):
             shared.append(semantic)
         return torch.cat(shared) if shared else positives[:0]
 
-    def _shared_logits(self, logits_BS: Tensor, positives: Tensor, shared_S: Tensor) -> Tensor:
-        log_counts = self._log_counts(positives, shared_S)
+    def _shared_log_sum(self, users_BD: Tensor, shared_SD: Tensor, positives: Tensor, shared_S: Tensor) -> Tensor:
+        """float32 [B]: log of the sum of exp of the corrected logits of the shared negatives.
+
+        The matrix [B, S] is the largest thing in a step, so it is touched as few times as can be: the correction comes with
+        the product, and accidental hits are found by a sorted search and not by comparing every pair.
+        """
+        logits_BS = torch.addmm(-self._log_counts(positives, shared_S), users_BD, shared_SD.T)
         weight = self.config.same_group_weight
         if weight != 1 and self.sampler is not None:
             group_B, group_S = self.sampler.index.group(positives), self.sampler.index.group(shared_S)
             same_BS = (group_B[:, None] == group_S) & (group_S >= 0)
-            logits_BS = logits_BS + same_BS * _log(weight) if weight else logits_BS.masked_fill(same_BS, -torch.inf)
-        return (logits_BS - log_counts).masked_fill(shared_S == positives[:, None], -torch.inf)
+            logits_BS = logits_BS + same_BS * _log(weight)
+        logits_BS[matches(positives, shared_S)] = _NEVER
+        return logits_BS.logsumexp(1)
 
     def _drawn_logits(
         self,
@@ -188,7 +193,7 @@ class RetrievalObjective(nn.Module):
         if self.config.positive_mixing:
             share = torch.rand(logits.shape, generator=generator, device=logits.device)
             logits = hard_virtual_logits(positive_logits, logits, share)
-        logits = (logits - self._log_counts(positives, drawn_BR)).masked_fill(drawn_BR == positives[:, None], -torch.inf)
+        logits = (logits - self._log_counts(positives, drawn_BR)).masked_fill(drawn_BR == positives[:, None], _NEVER)
         keep = self.config.num_hardest
         return logits.topk(keep, dim=1, sorted=False).values if 0 < keep < logits.shape[1] else logits
 
@@ -211,7 +216,7 @@ class RetrievalObjective(nn.Module):
         num_easy = draws.easy_BCM[0].numel()
         parts = []
         if not config.share_draws:
-            parts.append((logits - log_counts).masked_fill(semantic_BR == positives[:, None], -torch.inf))
+            parts.append((logits - log_counts).masked_fill(semantic_BR == positives[:, None], _NEVER))
         if config.simple_interpolation and num_easy:
             shape = draws.easy_BCM.shape
             weights = simple_weights(shape[:2], shape[2], generator=generator, device=positives.device)
@@ -219,7 +224,7 @@ class RetrievalObjective(nn.Module):
             virtual = simple_virtual_logits(logits[:, :num_easy].view(shape), weights, embeddings)
             counts = (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
             corrected = (virtual - counts).flatten(1) + log_weight
-            parts.append(corrected.masked_fill(~draws.easy_valid_B[:, None], -torch.inf))
+            parts.append(corrected.masked_fill(~draws.easy_valid_B[:, None], _NEVER))
         if config.hard_interpolation and draws.hard_BH.shape[1]:
             lambdas = hard_lambdas(
                 draws.hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
@@ -228,7 +233,7 @@ class RetrievalObjective(nn.Module):
             similarity = torch.einsum("bd,bhd->bh", positives_BD, hard_BHD) if config.normalise_virtual else None
             virtual = hard_virtual_logits(positive_logits, logits[:, num_easy:], lambdas, similarity)
             corrected = virtual - (1 - lambdas) * log_counts[:, num_easy:] + log_weight
-            parts.append(corrected.masked_fill(~draws.hard_valid_B[:, None], -torch.inf))
+            parts.append(corrected.masked_fill(~draws.hard_valid_B[:, None], _NEVER))
         return parts
 
     def _log_counts(self, positives: Tensor, items: Tensor) -> Tensor:
@@ -276,6 +281,16 @@ class RetrievalObjective(nn.Module):
             self._cache = items, vectors
 
 
+def matches(wanted_B: Tensor, items_S: Tensor) -> tuple[Tensor, Tensor]:
+    """All pairs (b, s) with wanted_B[b] == items_S[s], as two int64 tensors of one length."""
+    sorted_S, order = items_S.sort()
+    first = torch.searchsorted(sorted_S, wanted_B)
+    count = torch.searchsorted(sorted_S, wanted_B, right=True) - first
+    row = torch.repeat_interleave(count)
+    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    return row, order[first[row] + within]
+
+
 def _proposal(config: NegativeConfig, frequency: Tensor, groups: Tensor | None, uniform: UniformProposal) -> ItemProposal:
     match config.proposal:
         case "popularity":
@@ -288,4 +303,4 @@ def _proposal(config: NegativeConfig, frequency: Tensor, groups: Tensor | None, 
 
 
 def _log(weight: float) -> float:
-    return math.log(weight) if weight > 0 else -math.inf
+    return math.log(weight) if weight > 0 else _NEVER

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from esans_core.cluster_index import ClusterIndex
 from esans_core.negatives import METHODS, NegativeConfig
-from esans_core.objective import RetrievalObjective
+from esans_core.objective import RetrievalObjective, matches
 from esans_core.sampler import SemanticNegativeSampler
 
 N, D, B, TAU = 60, 8, 12, 0.1
@@ -204,3 +204,11 @@ def test_items_without_a_cluster_still_train() -> None:
 def test_every_method_is_described() -> None:
     page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
     assert all(f"| `{method}`" in page for method in METHODS)
+
+
+def test_matches_are_all_equal_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    wanted, items = torch.randint(9, (20,), generator=generator), torch.randint(12, (31,), generator=generator)
+    found = set(zip(*(part.tolist() for part in matches(wanted, items)), strict=True))
+    assert found == set(map(tuple, (wanted[:, None] == items).nonzero().tolist()))
+    assert matches(wanted + 50, items)[0].numel() == 0
