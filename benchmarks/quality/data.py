@@ -50,8 +50,8 @@ class QualityData:
         leaf: Tensor | None = None,
         liked_leaves: Tensor | None = None,
     ) -> "QualityData":
-        """A data set from its views, with the content and the counts that follow; views are rounded to float16."""
-        rounded = {view: values.half().float() for view, values in views.items()}
+        """A data set from its views, with the content and the counts that follow; views are rounded to bfloat16."""
+        rounded = {view: values.bfloat16().float() for view, values in views.items()}
         content = torch.cat([values for view, values in rounded.items() if view != BEHAVIOUR], dim=1)
         num_items = len(content)
         num_train = torch.bincount(sequences.items[in_split(sequences, "train")], minlength=num_items)
@@ -70,7 +70,7 @@ class QualityData:
             "offsets": self.sequences.offsets.numpy(),
             "users_num_train": self.sequences.num_train.numpy(),
             "users_num_validation": self.sequences.num_validation.numpy(),
-            **{f"view.{name}": values.numpy().astype(np.float16) for name, values in self.views.items()},
+            **{f"view.{name}": values.bfloat16().view(torch.int16).numpy() for name, values in self.views.items()},
         }
         if self.leaf is not None and self.liked_leaves is not None:
             arrays |= {"leaf": self.leaf.numpy(), "liked_leaves": self.liked_leaves.numpy()}
@@ -85,7 +85,9 @@ class QualityData:
         sequences = Sequences(
             arrays["items"].long(), arrays["offsets"], arrays["users_num_train"], arrays["users_num_validation"]
         )
-        views = {key.removeprefix("view."): values for key, values in arrays.items() if key.startswith("view.")}
+        views = {
+            key.removeprefix("view."): values.view(torch.bfloat16) for key, values in arrays.items() if key.startswith("view.")
+        }
         return cls.of(name, sequences, views, arrays.get("leaf"), arrays.get("liked_leaves"))
 
     def digest(self) -> str:

@@ -1,0 +1,144 @@
+"""The quality benchmark's own machinery: budgets, planning, statistics, and one trial on a toy catalogue."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from benchmarks.quality import trial as trials_module
+from benchmarks.quality.clusters import Clusters
+from benchmarks.quality.data import QualityData
+from benchmarks.quality.methods import ABLATIONS, BATCH, CONTENDERS, NUM_TRIALS, PER_POSITIVE
+from benchmarks.quality.plan import SEEDS, best_settings, trials, tuning
+from benchmarks.quality.report import finals, result_rows
+from benchmarks.quality.statistics import holm, paired_p
+from benchmarks.quality.trial import Trial, build_objective, load_runs, run_trial, some_users
+from esans_core.negatives import METHODS
+from esans_core.sequences import Sequences
+
+NUM_ITEMS, NUM_USERS = 60, 40
+
+
+def toy() -> tuple[QualityData, Clusters]:
+    """Users who stay within one of six leaves; 6 training, 1 validation and 1 hold-out event each."""
+    generator = torch.Generator().manual_seed(0)
+    leaf = torch.arange(NUM_ITEMS) % 6
+    items = torch.stack([torch.randperm(10, generator=generator)[:8] * 6 + user % 6 for user in range(NUM_USERS)])
+    sequences = Sequences(
+        items.flatten(),
+        torch.arange(NUM_USERS + 1) * 8,
+        torch.full((NUM_USERS,), 6),
+        torch.full((NUM_USERS,), 1),
+    )
+    view = torch.nn.functional.one_hot(leaf, 6).float() + 0.1 * torch.randn(NUM_ITEMS, 6, generator=generator)
+    liked = torch.arange(NUM_USERS)[:, None] % 6
+    data = QualityData.of("quick", sequences, {"visual": view, "behaviour": view}, leaf, liked)
+    return data, Clusters(leaf, torch.arange(NUM_ITEMS) // 6 % 2, torch.eye(6))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"dim": 8, "num_heads": 2, "max_history": 6, "batch_size": 64, "epochs": 3}
+    monkeypatch.setattr(trials_module, "TRAINING", trials_module.TRAINING | changes)
+
+
+def test_every_method_of_the_library_is_compared_with_the_same_budget() -> None:
+    assert {contender.method for contender in CONTENDERS.values()} == set(METHODS)
+    data, clusters = toy()
+    positives = torch.arange(NUM_ITEMS).repeat(BATCH // NUM_ITEMS + 1)[:BATCH]
+    for name, contender in CONTENDERS.items():
+        assert len(contender.settings()) == NUM_TRIALS, name
+        if contender.reference:
+            continue
+        drawn = build_objective(tuning(name, "quick", "x")[0], data, clusters).draw(positives)
+        encoded = [drawn.drawn_BR.numel(), drawn.semantic_BR.numel(), len(drawn.shared_S)]
+        if tuning(name, "quick", "x")[0].settings.get("share_draws"):
+            encoded[2] -= int((drawn.semantic_BR != positives[:, None]).sum())
+        in_batch = BATCH * ("batch" in name or "mns" in name or name == "esans")
+        assert sum(encoded) - in_batch <= BATCH * PER_POSITIVE, name
+
+
+@pytest.mark.usefixtures("small")
+def test_a_trial_learns_repeats_itself_and_knows_its_false_negatives() -> None:
+    data, clusters = toy()
+    settings = {"temperature": 0.1, "num_pool": 16, "sampler.items_per_cluster": 3, "training.learning_rate": 0.02}
+    trial = Trial("quick", data.digest(), "esans", settings, 1)
+    found = run_trial(trial, data, clusters)
+    assert found == run_trial(trial, data, clusters) | {"seconds": found["seconds"]}
+    assert json.loads(json.dumps(found))["key"] == trial.key
+    assert found["epochs"][-1]["loss"] < found["epochs"][0]["loss"]
+    paper = run_trial(Trial("quick", data.digest(), "esans_paper", settings, 1), data, clusters, holdout=False)
+    assert "holdout" not in paper
+    # Of the paper's draws, easy ones come from other leaves and hard ones from the user's own.
+    hard_share = 5 / (2 * 3 + 5)
+    assert paper["epochs"][0]["false_negatives"] == pytest.approx(hard_share, abs=1e-6)
+
+
+def test_the_key_names_all_that_decides() -> None:
+    base = Trial("a", "d", "esans", {"temperature": 0.1}, 1)
+    others = [
+        Trial("b", "d", "esans", {"temperature": 0.1}, 1),
+        Trial("a", "e", "esans", {"temperature": 0.1}, 1),
+        Trial("a", "d", "mns", {"temperature": 0.1}, 1),
+        Trial("a", "d", "esans", {"temperature": 0.2}, 1),
+        Trial("a", "d", "esans", {"temperature": 0.1}, 2),
+    ]
+    assert len({base.key, *(other.key for other in others)}) == 6
+
+
+def test_finals_wait_for_tuning_and_take_its_best(tmp_path: Path) -> None:
+    planned = tuning("uniform", "toy", "d")
+    runs = {trial.key: {"key": trial.key, "validation": {"recall_50": 0.1 + 0.01 * rank}} for rank, trial in enumerate(planned)}
+    assert best_settings("uniform", "toy", "d", runs) == planned[-1].settings
+    assert [trial.seed for trial in trials("final", "toy", "d", runs, ["uniform"])] == list(SEEDS)
+    runs.pop(planned[0].key)
+    assert list(trials("final", "toy", "d", runs, ["uniform"])) == []
+    file = tmp_path / "toy.jsonl"
+    file.write_text("".join(json.dumps(run) + "\n" for run in runs.values()))
+    assert load_runs(file) == runs
+    assert load_runs(tmp_path / "none.jsonl") == {}
+
+
+def test_ablations_change_the_chosen_settings() -> None:
+    runs = {trial.key: {"validation": {"recall_50": 0.1}} for trial in tuning("esans", "toy", "d")}
+    chosen = best_settings("esans", "toy", "d", runs)
+    planned = list(trials("ablate", "toy", "d", runs))
+    assert len(planned) == len(ABLATIONS) * len(SEEDS)
+    assert chosen is not None and all(trial.settings.keys() >= chosen.keys() for trial in planned)
+
+
+def test_rows_hold_ours_against_the_best_baseline() -> None:
+    runs = {}
+    level = {"uniform": 0.10, "mns": 0.12, "esans": 0.13}
+    for method, recall in level.items():
+        for trial in tuning(method, "shop-toy", "d"):
+            runs[trial.key] = {"validation": {"recall_50": recall}}
+        for trial in trials("final", "shop-toy", "d", runs, [method]):
+            metrics = dict.fromkeys(("recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20"), recall)
+            runs[trial.key] = {"holdout": {**metrics, "recall_50": recall + 1e-4 * (trial.seed * len(method) % 5)}}
+    table = finals("shop-toy", "d", runs)
+    assert set(table) == set(level)
+    (gain,) = [row for row in result_rows("shop-toy", table) if row.metric == "gain"]
+    assert gain.peer == "mixed (MNS)" and gain.holds and gain.value == pytest.approx(13 / 12, rel=1e-2)
+
+
+def test_statistics_match_the_textbook() -> None:
+    ours, other = [0.31, 0.33, 0.32, 0.35, 0.30], [0.30, 0.31, 0.32, 0.33, 0.28]
+    difference = np.array(ours) - np.array(other)
+    t = difference.mean() / (difference.std(ddof=1) / np.sqrt(5))
+    assert paired_p(ours, other) == pytest.approx(2 * stats.t.sf(abs(t), 4))
+    assert paired_p(ours, ours) == 1.0
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_validation_on_some_users_leaves_the_rest_alone() -> None:
+    data, _ = toy()
+    few = some_users(data.sequences, 10)
+    assert len(few.evaluation_users("validation")) == 10
+    assert torch.equal(
+        few.known_ends(torch.arange(NUM_USERS), "holdout"), data.sequences.known_ends(torch.arange(NUM_USERS), "holdout")
+    )
+    assert some_users(data.sequences, NUM_USERS) is data.sequences
