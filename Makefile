@@ -16,7 +16,7 @@ DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 .PHONY: help setup java run test test-fast lint lock bench bench-speed bench-quality clean
 
 help: ## Lists what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo 'make run DATE=2026-01-29                    the next date of the embedded shop'
 	@echo 'make run DATA=/path/to/tables               your own data (docs/data-contract.md)'

@@ -149,10 +149,10 @@ class RetrievalObjective(nn.Module):
         semantic_BR = torch.cat([semantic.easy_BCM.flatten(1), semantic.hard_BH], dim=1) if semantic else nothing_BR
         shape = (len(positives), config.num_per_positive)
         drawn_BR = self.proposal.draw(shape, generator) if config.num_per_positive else nothing_BR
-        shared_S = self._shared(positives, semantic_BR[semantic_BR != positives[:, None]], generator)
+        shared_S = self._shared(positives, semantic_BR, generator)
         return DrawnNegatives(shared_S, drawn_BR, semantic_BR, semantic)
 
-    def _shared(self, positives: Tensor, semantic: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _shared(self, positives: Tensor, semantic_BR: Tensor, generator: torch.Generator | None) -> Tensor:
         """int64 [S]: items that are negatives of the whole batch and are encoded in this step."""
         config = self.config
         if config.all_items:
@@ -161,7 +161,7 @@ class RetrievalObjective(nn.Module):
         if config.num_pool:
             shared.append(self._uniform.draw((config.num_pool,), generator))
         if config.share_draws:
-            shared.append(semantic)
+            shared.append(semantic_BR[semantic_BR != positives[:, None]])
         return torch.cat(shared) if shared else positives[:0]
 
     def _shared_log_sum(self, users_BD: Tensor, shared_SD: Tensor, positives: Tensor, shared_S: Tensor) -> Tensor:
@@ -222,9 +222,9 @@ class RetrievalObjective(nn.Module):
             weights = simple_weights(shape[:2], shape[2], generator=generator, device=positives.device)
             embeddings = semantic_BRD[:, :num_easy].unflatten(1, shape[1:]) if config.normalise_virtual else None
             virtual = simple_virtual_logits(logits[:, :num_easy].view(shape), weights, embeddings)
-            counts = (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
-            corrected = (virtual - counts).flatten(1) + log_weight
-            parts.append(corrected.masked_fill(~draws.easy_valid_B[:, None], _NEVER))
+            if config.log_q:
+                virtual = virtual - (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
+            parts.append((virtual.flatten(1) + log_weight).masked_fill(~draws.easy_valid_B[:, None], _NEVER))
         if config.hard_interpolation and draws.hard_BH.shape[1]:
             lambdas = hard_lambdas(
                 draws.hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
@@ -232,8 +232,9 @@ class RetrievalObjective(nn.Module):
             hard_BHD = semantic_BRD[:, num_easy:]
             similarity = torch.einsum("bd,bhd->bh", positives_BD, hard_BHD) if config.normalise_virtual else None
             virtual = hard_virtual_logits(positive_logits, logits[:, num_easy:], lambdas, similarity)
-            corrected = virtual - (1 - lambdas) * log_counts[:, num_easy:] + log_weight
-            parts.append(corrected.masked_fill(~draws.hard_valid_B[:, None], _NEVER))
+            if config.log_q:
+                virtual = virtual - (1 - lambdas) * log_counts[:, num_easy:]
+            parts.append((virtual + log_weight).masked_fill(~draws.hard_valid_B[:, None], _NEVER))
         return parts
 
     def _log_counts(self, positives: Tensor, items: Tensor) -> Tensor:

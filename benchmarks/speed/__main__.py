@@ -5,6 +5,7 @@ make bench-speed QUICK=1      # the same code on less, in minutes; into var/benc
 """
 
 import argparse
+import os
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from benchmarks.speed import assignment, codebooks, edis, loss, plot, sampler, s
 CASES = {"sampler": sampler, "step": step, "edis": edis, "loss": loss, "codebooks": codebooks, "assignment": assignment}
 _VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "recbole", "sentence-transformers", "pytorch-metric-learning",
              "vector-quantize-pytorch")  # fmt: skip
+_QUIET = 0.5  # load average of a machine that does nothing else
 _QUICK_FOLDER = REPOSITORY / "var" / "bench"
 
 
@@ -27,11 +29,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="only these cases, into var/bench/")
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    if load > _QUIET:
+        print(f"the machine is busy (load {load:.1f}): threads that wait for each other make times meaningless", flush=True)
     rows = measure(arguments.only, arguments.quick)
     whole = not arguments.quick and set(arguments.only) == set(CASES)
     print()
     print(table.text(_plain(row) for row in rows if row.peer or row.bar))
-    print(f"\nwritten: {save(rows, RESULTS if whole else _QUICK_FOLDER, arguments.quick)}")
+    print(f"\nwritten: {save(rows, RESULTS if whole else _QUICK_FOLDER, arguments.quick, load)}")
     pictures = REPOSITORY / "docs" / "images" if whole else _QUICK_FOLDER
     if "sampler" in arguments.only:
         plot.sampler_throughput(rows, pictures / "sampler_throughput.png")
@@ -51,11 +56,12 @@ def measure(names: list[str], quick: bool) -> list[Row]:
     return rows
 
 
-def save(rows: list[Row], folder: Path, quick: bool) -> Path:
-    """Write `speed.json`, with the versions of everybody measured."""
+def save(rows: list[Row], folder: Path, quick: bool, load: float) -> Path:
+    """Write `speed.json`, with the versions of everybody measured and the machine's load before."""
     command = "make bench-speed QUICK=1" if quick else "make bench-speed"
     versions = {name: version(name) for name in _VERSIONS}
-    return write_result("speed", command, rows, folder=folder, versions=versions, threads=torch.get_num_threads())
+    about = {"versions": versions, "threads": torch.get_num_threads(), "load_before": round(load, 2)}
+    return write_result("speed", command, rows, folder=folder, **about)
 
 
 def _plain(row: Row) -> dict[str, object]:

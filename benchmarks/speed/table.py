@@ -13,9 +13,13 @@ _TITLES = {
     "assignment": "Nearest codes",
 }
 _SHOWN = {
-    "throughput", "growth of the cost per negative", "memory", "step", "forward and backward", "peak memory", "time to fit",
-    "primary distortion", "primary smallest cluster",
-}  # fmt: skip
+    "sampler": {"throughput", "growth of the cost per negative", "memory"},
+    "step": {"step"},
+    "edis": {"forward and backward", "peak memory"},
+    "loss": {"forward and backward"},
+    "codebooks": {"time to fit", "primary distortion", "primary smallest cluster"},
+    "assignment": {"throughput"},
+}
 
 
 def block(result: dict[str, Any]) -> str:
@@ -25,9 +29,9 @@ def block(result: dict[str, Any]) -> str:
         result: what `write_result` wrote: `rows` with case, subject, metric, unit, value and, where they apply, peer, ratio,
             bar and holds.
     """
-    shown = [row for row in result["rows"] if row["metric"] in _SHOWN and ("ratio" in row or "bar" in row)]
+    shown = [row for row in result["rows"] if row["metric"] in _SHOWN[_family(row)] and ("ratio" in row or "bar" in row)]
     last = {_question(row): row for row in shown}
-    lines = ["| | measured on | value | ratio | compared with | bar |", "|---|---|---|---|---|---|"]
+    lines = ["| | ratio | to | bar | value | measured on |", "|---|---|---|---|---|---|"]
     for row in shown:
         if row is last[_question(row)] or row.get("holds") is False:
             lines.append("| " + " | ".join(_cells(row)) + " |")
@@ -50,16 +54,20 @@ def quantity(value: float, unit: str = "") -> str:
     return f"{number}{mark} {unit}".rstrip()
 
 
+def _family(row: dict[str, Any]) -> str:
+    return str(row["case"]).partition(":")[0]
+
+
 def _question(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (row["case"].split(":")[0], row["subject"], row["metric"], row.get("peer"), row.get("bar"))
+    return (_family(row), row["subject"], row["metric"], row.get("peer"), row.get("bar"))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    family, _, case = row["case"].partition(": ")
+    family, case = _family(row), row["case"].partition(": ")[2]
     ratio = quantity(row["ratio"]) if "ratio" in row else ""
     bar = f"{row['bar']}: {'holds' if row['holds'] else '**missed**'}" if "bar" in row else ""
-    what = f"{_TITLES.get(family, family)}, {row['metric']}: {row['subject']}"
-    return [what, case, quantity(row["value"], row["unit"]), ratio, row.get("peer", ""), bar]
+    what = f"{_TITLES[family]}: {row['subject']}, {row['metric']}"
+    return [what, ratio, row.get("peer", ""), bar, quantity(row["value"], row["unit"]), case]
 
 
 def _plain(row: dict[str, Any]) -> list[str]:
