@@ -141,6 +141,8 @@ def run_trial(
 def build_objective(trial: Trial, data: QualityData, clusters: Clusters) -> RetrievalObjective:
     """The loss of a trial."""
     fields = {name: value for name, value in trial.settings.items() if "." not in name and name != "temperature"}
+    if "num_pool" in fields:  # a pool larger than the catalogue would hold the same items again
+        fields["num_pool"] = min(fields["num_pool"], data.num_items)
     index = ClusterIndex.from_labels(clusters.primary, clusters.secondary, len(clusters.centroids))
     return RetrievalObjective(
         NegativeConfig.for_method(trial.method, **fields),  # type: ignore[arg-type]

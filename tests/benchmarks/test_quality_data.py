@@ -268,6 +268,15 @@ def test_clusters_are_kept_and_their_controls_keep_what_they_should(shop: Qualit
     assert cluster_facts(shop, clusters)["nmi_primary"] > cluster_facts(shop, control)["nmi_primary"]
 
 
+def test_chance_of_the_own_leaf_by_hand() -> None:
+    data = data_of(split_by_share(*log_of(num_items=6)), 6)
+    data = replace(data, leaf=torch.tensor([0, 0, 0, 1, 1, 2]), liked_leaves=torch.zeros(40, 1, dtype=torch.long))
+    clusters = Clusters(torch.tensor([0, 0, 0, 0, 1, -1]), torch.tensor([0, 0, 1, 1, 0, -1]), torch.rand(2, 3))
+    facts = cluster_facts(data, clusters)
+    # Hard draws: 0 and 1 against 2 and 3; of these four pairs, (0, 2) and (1, 2) share a leaf. Same pair: (0, 1) and (2, 3).
+    assert facts["same_leaf_hard"] == 0.5 and facts["same_leaf_pair"] == 0.5
+
+
 def test_clusters_round_trip(tmp_path) -> None:
     clusters = Clusters(torch.tensor([0, 1, -1]), torch.tensor([1, 0, -1]), torch.rand(2, 3))
     clusters.save(tmp_path / "clusters.npz")
