@@ -1,5 +1,6 @@
 """Tables, tests and plots from finished trials."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,17 @@ def write(folder: Path, results: Path) -> None:
     settings: dict[str, Any] = {}
     for path in sorted(folder.glob("*.jsonl")):
         runs, name = load_runs(path), path.stem
-        if name.startswith("yardsticks"):
-            continue
         digest = load_data(name).digest()
         table = finals(name, digest, runs)
+        yardsticks = external(folder / "yardsticks" / path.name)
+        rows += list(yardstick_rows(name, yardsticks))
         rows += list(result_rows(name, table))
         rows += list(ablation_rows(name, digest, runs))
         settings[name] = {method: best_settings(method, name, digest, runs) for method in CONTENDERS}
         images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
         if table:
             plot_hardness(name, table, images / f"quality_{name}.png")
-        print(markdown(name, table))
+        print(markdown(name, table, yardsticks))
     write_result("quality", "make bench-quality", rows, folder=results, settings=settings)
 
 
@@ -54,6 +55,19 @@ def finals(name: str, digest: str, runs: Runs) -> dict[str, list[dict[str, Any]]
         if wanted and all(trial.key in runs for trial in wanted):
             found[method] = [runs[trial.key] for trial in wanted]
     return found
+
+
+def external(path: Path) -> dict[str, dict[str, float]]:
+    """Hold-out metrics of each yardstick that has been run; its settings were chosen on validation."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {line["method"]: line for line in lines if line["split"] == "holdout"}
+
+
+def yardstick_rows(name: str, yardsticks: dict[str, dict[str, float]]) -> Iterator[Row]:
+    """One row for each metric of each yardstick."""
+    for method, found in yardsticks.items():
+        for metric in ("recall_50", "recall_200", "ndcg_50"):
+            yield Row(name, f"yardstick: {method}", metric, "share", found[metric])
 
 
 def values(runs: list[dict[str, Any]], metric: str) -> list[float]:
@@ -109,22 +123,22 @@ def ablation_rows(name: str, digest: str, runs: Runs) -> Iterator[Row]:
             yield Row(name, f"ESANS: {ablation}", "p", "", paired_p(found, base), len(found))
 
 
-def markdown(name: str, table: dict[str, list[dict[str, Any]]]) -> str:
+def markdown(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict[str, dict[str, float]]) -> str:
     """One data set's results as a table, best Recall@50 first."""
-    lines = [
-        f"### {name}",
-        "",
-        "| method | Recall@50 | Recall@200 | NDCG@50 | tail R@20 | s/epoch |",
-        "|---|---|---|---|---|---|",
-    ]
-    for method, runs in sorted(table.items(), key=lambda entry: -np.mean(values(entry[1], "recall_50"))):
-        cells = [
-            f"{np.mean(values(runs, metric)):.4f} ± {np.std(values(runs, metric), ddof=1):.4f}"
-            for metric in ("recall_50", "recall_200", "ndcg_50", "tail_recall_20")
-        ]
+    metrics = ("recall_50", "recall_200", "ndcg_50")
+    lines = []
+    for method, runs in table.items():
+        cells = [f"{np.mean(values(runs, each)):.4f} ± {np.std(values(runs, each), ddof=1):.4f}" for each in metrics]
         seconds = np.mean([run["seconds"] / len(run["epochs"]) for run in runs])
-        lines.append(f"| {CONTENDERS[method].title} | {' | '.join(cells)} | {seconds:.1f} |")
-    return "\n".join(lines) + "\n"
+        lines.append((np.mean(values(runs, "recall_50")), [CONTENDERS[method].title, *cells, f"{seconds:.1f}"]))
+    for method, found in yardsticks.items():
+        cells = [f"{found[each]:.4f}" for each in metrics]
+        lines.append((found["recall_50"], [f"*{method}*", *cells, ""]))
+    head = ["method", "Recall@50", "Recall@200", "NDCG@50", "s/epoch"]
+    ordered = [cells for _, cells in sorted(lines, key=lambda line: -line[0])]
+    return "\n".join(
+        [f"### {name}", "", *("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *ordered)), ""]
+    )
 
 
 def plot_hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.quality.clusters import Clusters
+from benchmarks.quality.clusters import SIZES, VERSION, Clusters
 from benchmarks.quality.data import QualityData, slices
 from esans_core.cluster_index import ClusterIndex
 from esans_core.evaluation import RetrievalResult, evaluate
@@ -61,7 +61,17 @@ class Trial:
     @property
     def key(self) -> str:
         """16 hex digits that name the trial."""
-        parts = [PROTOCOL, TRAINING, self.data, self.digest, self.method, self.settings, self.seed]
+        parts = [
+            PROTOCOL,
+            TRAINING,
+            VERSION,
+            SIZES.get(self.data),
+            self.data,
+            self.digest,
+            self.method,
+            self.settings,
+            self.seed,
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
