@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -38,5 +39,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     from jobs.spark import spark_session
 
     home = tmp_path_factory.mktemp("spark")
-    with spark_session(PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2}), "tests") as session:
+    settings = PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2})
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as open_session:
+        # Tables here are tiny: the second compiler would cost more than it brings, and so would a collector with threads.
+        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        session = open_session.enter_context(spark_session(settings, "tests"))
+        patch.undo()
         yield session
