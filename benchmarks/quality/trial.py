@@ -106,7 +106,7 @@ def run_trial(
         max_history=options["max_history"],
         id_dropout=options["id_dropout"],
     ).to(device)
-    objective = build_objective(trial, data, clusters).to(device)
+    objective = build_objective(trial, data, clusters, device).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"])
     targets = data.sequences.training_targets()
     watched = some_users(data.sequences, _VALIDATION_USERS)
@@ -148,18 +148,18 @@ def run_trial(
     return found
 
 
-def build_objective(trial: Trial, data: QualityData, clusters: Clusters) -> RetrievalObjective:
-    """The loss of a trial."""
+def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device: str = "cpu") -> RetrievalObjective:
+    """The loss of a trial, which draws on the device."""
     fields = {name: value for name, value in trial.settings.items() if "." not in name and name != "temperature"}
     if "num_pool" in fields:  # a pool larger than the catalogue would hold the same items again
         fields["num_pool"] = min(fields["num_pool"], data.num_items)
-    index = ClusterIndex.from_labels(clusters.primary, clusters.secondary, len(clusters.centroids))
+    index = ClusterIndex.from_labels(clusters.primary, clusters.secondary, len(clusters.centroids)).to(device)
     return RetrievalObjective(
         NegativeConfig.for_method(trial.method, **fields),  # type: ignore[arg-type]
-        data.num_train.float() / data.num_train.sum(),
+        (data.num_train.float() / data.num_train.sum()).to(device),
         temperature=trial.settings["temperature"],
-        sampler=SemanticNegativeSampler(index, clusters.centroids, **part(trial.settings, "sampler.")),
-        item_groups=clusters.primary,
+        sampler=SemanticNegativeSampler(index, clusters.centroids.to(device), **part(trial.settings, "sampler.")),
+        item_groups=clusters.primary.to(device),
         num_users=data.sequences.num_users,
     )
 
