@@ -1,10 +1,31 @@
-"""Tiny randomly initialised transformer models, written to disk."""
+"""A home with an empty MLflow store, and tiny randomly initialised transformer models."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from jobs.settings import PipelineSettings
+
 _SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and nothing in them; making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def home(settings: PipelineSettings, empty_store: Path) -> Path:
+    """The home folder of `settings`, with an MLflow store."""
+    (settings.home / "mlflow").mkdir(parents=True)
+    shutil.copy(empty_store, settings.home / "mlflow" / "mlflow.db")
+    return settings.home
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import datetime as dt
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mlflow import MlflowClient
 
 from esans_core.serving import RetrievalModule
 from esans_core.towers import TwoTower
@@ -28,21 +26,6 @@ pytestmark = pytest.mark.mlflow
 
 NUM_ITEMS, NUM_USERS = 40, 120
 FIRST_DAY = dt.date(2026, 1, 28)
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in them; making one takes seconds, copying it none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def home(settings: PipelineSettings, empty_store: Path) -> Path:
-    (settings.home / "mlflow").mkdir(parents=True)
-    shutil.copy(empty_store, settings.home / "mlflow" / "mlflow.db")
-    return settings.home
 
 
 def on_day(settings: PipelineSettings, day: int, **registry: object) -> PipelineSettings:

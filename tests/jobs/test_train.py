@@ -1,6 +1,8 @@
 """Training as a job: it learns, it resumes where it was killed, and a rerun changes nothing."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import get_args
 
 import mlflow
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.mlflow
 
 
 @pytest.fixture
-def prepared(settings: PipelineSettings) -> PipelineSettings:
+def prepared(settings: PipelineSettings, home: Path) -> PipelineSettings:
     write_training_tables(settings)
     changes = {"epochs": 4, "batch_size": 64, "learning_rate": 0.01, "patience": 4}
     return settings.model_copy(update={"training": settings.training.model_copy(update=changes)})
@@ -60,13 +62,15 @@ def with_method(settings: PipelineSettings, method: str) -> PipelineSettings:
 
 @pytest.mark.parametrize("method", ["esans", "adap_tau", "fairneg", "cross_batch"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    prepared: PipelineSettings, monkeypatch: pytest.MonkeyPatch, method: str
+    prepared: PipelineSettings, empty_store: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     prepared = with_method(prepared, method)
     train.run(prepared, "challenger")
     whole = weights(prepared)
     again = prepared.model_copy(update={"home": prepared.home.parent / "second"})
     write_training_tables(again)
+    (again.home / "mlflow").mkdir()
+    shutil.copy(empty_store, again.home / "mlflow" / "mlflow.db")
     real, calls = train.train_epoch, []
 
     def dies_in_the_third_epoch(*args: object, **kwargs: object) -> float:
