@@ -130,7 +130,7 @@ def markdown(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict
     for method, runs in table.items():
         cells = [f"{np.mean(values(runs, each)):.4f} ± {np.std(values(runs, each), ddof=1):.4f}" for each in metrics]
         seconds = np.mean([run["seconds"] / len(run["epochs"]) for run in runs])
-        lines.append((np.mean(values(runs, "recall_50")), [CONTENDERS[method].title, *cells, f"{seconds:.1f}"]))
+        lines.append((float(np.mean(values(runs, "recall_50"))), [CONTENDERS[method].title, *cells, f"{seconds:.1f}"]))
     for method, found in yardsticks.items():
         cells = [f"{found[each]:.4f}" for each in metrics]
         lines.append((found["recall_50"], [f"*{method}*", *cells, ""]))
