@@ -10,7 +10,6 @@ STAMP := $(VENV)/.installed-$(LOCK_HASH)
 PEERS := .venv-peers
 PEERS_NEEDS := benchmarks/peers/requirements.txt benchmarks/peers/requirements-alone.txt
 PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) | sha256sum | cut -c1-16)
-CODE := esans_core jobs dags infra
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
 .PHONY: help setup java run test test-fast lint lock bench bench-speed bench-quality clean

@@ -73,15 +73,11 @@ class NegativeConfig:
     log_q: bool = True
 
     def __post_init__(self) -> None:
-        if not self.has_sources:
+        sources = [name for name in _SOURCES if getattr(self, name)]
+        if not sources:
             raise ValueError("the configuration has no negatives at all")
-        if self.all_items and any(getattr(self, name) for name in _SOURCES if name != "all_items"):
+        if self.all_items and len(sources) > 1:
             raise ValueError("all_items takes the place of every other source of negatives")
-
-    @property
-    def has_sources(self) -> bool:
-        """Whether any source of negatives is on."""
-        return any(getattr(self, name) for name in _SOURCES)
 
     @classmethod
     def for_method(cls, method: Method, **values: Any) -> "NegativeConfig":
