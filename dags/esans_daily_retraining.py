@@ -76,10 +76,11 @@ with DAG(
         build_training_set = spark("build_training_set", doc, reads=[a.INTERACTIONS], writes=[a.SEQUENCES], hours=2)
         doc = "Gate: sequences in order, nothing of the hold-out in training, enough of each split."
         gate_training_set = spark("gate_training_set", doc, job="gate", choice="training_set", reads=[a.SEQUENCES])
-        read = [a.ITEMS, *a.FEATURES, a.CLUSTERS, a.SEQUENCES]
-        doc = "The same towers with uniform negatives, to compare with."
+        read = [a.ITEMS, *a.FEATURES, a.SEQUENCES]
+        doc = "The same towers with uniform negatives, to compare with; it needs no clusters."
         baseline = python("train_baseline", doc, job="train", choice="baseline", reads=read, writes=[a.BASELINE], hours=8)
         doc = "The model that may become champion."
+        read = [*read, a.CODEBOOKS, a.CLUSTERS]
         challenger = python(
             "train_challenger", doc, job="train", choice="challenger", reads=read, writes=[a.CHALLENGER], hours=8
         )
@@ -95,6 +96,9 @@ with DAG(
         promote = python("promote", doc, reads=[a.MODEL_VERSION, a.EVALUATION], writes=[a.CHAMPION])
         report = python("report", "Writes the page and the summary of the run.", reads=[a.EVALUATION], writes=[a.REPORT])
 
+    # What does not need each other runs side by side: the training set beside the features, the baseline beside the clusters.
     chain(prepare, gate_raw, ingest, [visual, text, behaviour], gate_features, fit_codebooks, assign_clusters, gate_clusters)
-    chain(gate_clusters, build_training_set, gate_training_set, [baseline, challenger], evaluate, gate_model)
-    chain(gate_model, register, promote, report)
+    chain(ingest, build_training_set, gate_training_set, [baseline, challenger])
+    chain(gate_features, baseline)
+    chain(gate_clusters, challenger)
+    chain([baseline, challenger], evaluate, gate_model, register, promote, report)

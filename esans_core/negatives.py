@@ -79,6 +79,12 @@ class NegativeConfig:
         if self.all_items and len(sources) > 1:
             raise ValueError("all_items takes the place of every other source of negatives")
 
+    @property
+    def needs_sampler(self) -> bool:
+        """Whether item clusters decide what is drawn, or how much a shared negative weighs."""
+        shared = self.in_batch or self.num_pool or self.num_cached or self.all_items
+        return self.semantic or bool(shared and self.same_group_weight != 1)
+
     @classmethod
     def for_method(cls, method: Method, **values: Any) -> "NegativeConfig":
         """The configuration of a named method (`docs/methods.md`).

@@ -48,7 +48,7 @@ class RetrievalObjective(nn.Module):
         config: which negatives.
         item_frequency: float [N], share of training events of each item (sums to 1).
         temperature: tau; scores are cosines divided by it.
-        sampler: the semantic-aware sampler; needed when `config.semantic` or `config.same_group_weight` is not 1.
+        sampler: the semantic-aware sampler; needed when `config.needs_sampler`.
         item_groups: int64 [N], group of each item; needed by the `fair` proposal.
         num_users: U; needed when `config.adaptive_temperature`.
 
@@ -67,8 +67,8 @@ class RetrievalObjective(nn.Module):
         num_users: int = 0,
     ) -> None:
         super().__init__()
-        if (config.semantic or config.same_group_weight != 1) and sampler is None:
-            raise ValueError("a configuration with semantic negatives needs a SemanticNegativeSampler")
+        if config.needs_sampler and sampler is None:
+            raise ValueError("a configuration with semantic negatives or a same-group weight needs a SemanticNegativeSampler")
         if config.adaptive_temperature and not num_users:
             raise ValueError("an adaptive temperature needs num_users")
         self.config, self.temperature, self.sampler = config, temperature, sampler

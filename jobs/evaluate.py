@@ -18,7 +18,7 @@ from jobs.model_store import load_towers
 from jobs.registry.versions import download_version, incumbent_version
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
-from jobs.training_data import TrainingData, load_training_data
+from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, load_training_data
 from jobs.truth import HiddenTruth
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "popularity": popularity_recall(data, users),
         "incumbent_version": None if incumbent is None else str(incumbent.version),
         "incumbent_note": note,
-        "false_negative_rate": None if truth is None else false_negative_rates(settings, data, truth),
+        "false_negative_rate": None
+        if truth is None
+        else false_negative_rates(settings, data, load_item_clusters(settings), truth),
         "clusters_vs_truth": None
         if truth is None
         else truth.cluster_agreement(lake.read_pandas("clusters", settings.date, ["item_index", "primary", "secondary"])),
@@ -139,7 +141,9 @@ def popularity_recall(data: TrainingData, users: Tensor) -> dict[str, float]:
     return {f"recall_{k}": total / len(users) for k, total in totals.items()}
 
 
-def false_negative_rates(settings: PipelineSettings, data: TrainingData, truth: HiddenTruth) -> dict[str, float | None]:
+def false_negative_rates(
+    settings: PipelineSettings, data: TrainingData, clusters: ItemClusters, truth: HiddenTruth
+) -> dict[str, float | None]:
     """Share of drawn negatives that the user would in truth like, by sampler, over a fixed sample of training events."""
     generator = torch.Generator().manual_seed(settings.training.seed)
     users, positions = data.sequences.training_targets()
@@ -147,23 +151,25 @@ def false_negative_rates(settings: PipelineSettings, data: TrainingData, truth: 
     users, positives = users[chosen], data.sequences.items[positions[chosen]]
     sampling = settings.sampling
     sampler = SemanticNegativeSampler(
-        data.index,
-        data.centroids,
+        clusters.index,
+        clusters.centroids,
         num_easy_clusters=max(1, sampling.num_easy_clusters),
         items_per_cluster=sampling.items_per_cluster,
         num_hard=max(1, sampling.num_hard),
         easy_temperature=sampling.easy_temperature,
     )
     draws = sampler.sample(positives, generator)
-    group = data.index.group(positives)
-    in_group = data.index.group_offsets[group.clamp_min(0)][:, None]
-    ranks = (torch.rand(len(positives), 5, generator=generator) * data.index.group_sizes[group.clamp_min(0)][:, None]).long()
+    group = clusters.index.group(positives)
+    in_group = clusters.index.group_offsets[group.clamp_min(0)][:, None]
+    ranks = (
+        torch.rand(len(positives), 5, generator=generator) * clusters.index.group_sizes[group.clamp_min(0)][:, None]
+    ).long()
     drawn: Mapping[str, tuple[Tensor, Tensor]] = {
         "uniform": (torch.randint(len(data.item_ids), (len(users), 20), generator=generator), torch.ones(len(users)) > 0),
         "in_batch": (positives[torch.randint(len(users), (len(users), 20), generator=generator)], torch.ones(len(users)) > 0),
         "easy": (draws.easy_BCM.flatten(1), draws.easy_valid_B),
         "hard": (draws.hard_BH, draws.hard_valid_B),
-        "same_cluster": (data.index.order[in_group + ranks].long(), group >= 0),
+        "same_cluster": (clusters.index.order[in_group + ranks].long(), group >= 0),
     }
     rates: dict[str, float | None] = {}
     for name, (items, valid) in drawn.items():

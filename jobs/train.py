@@ -27,7 +27,7 @@ from jobs.model_store import save_towers
 from jobs.registry.tracking import start_or_resume_run
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
-from jobs.training_data import INPUTS, TrainingData, load_training_data
+from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, load_training_data
 
 log = logging.getLogger(__name__)
 ROLES = ("baseline", "challenger")
@@ -38,24 +38,27 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
     data = load_training_data(settings)
     method = settings.sampling.method if role == "challenger" else "uniform"
     temperature = settings.training.temperature if role == "challenger" else settings.training.baseline_temperature
-    run_key = training_key(settings, role, data.digests)
+    # The baseline never asks for clusters, so that it can be trained beside their fit.
+    clusters = load_item_clusters(settings) if role == "challenger" else None
+    digests = data.digests | (clusters.digests if clusters else {})
+    run_key = training_key(settings, role, digests)
     device = resolve_device(settings.training.device)
     torch.manual_seed(settings.training.seed)
     model = build_model(settings, data).to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay
     )
-    objective = build_objective(settings, data, method, temperature, device)
+    objective = build_objective(settings, data, clusters, method, temperature, device)
     checkpoint = Checkpoint(settings.home / "checkpoints", f"{role}-{run_key}", model, objective, optimizer)
     progress = checkpoint.load(device)
     lake = Lake.of(settings)
     with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
         if progress.epoch == 0:
-            _log_start(settings, role, method, temperature, data)
+            _log_start(settings, role, method, temperature, digests)
         _train(settings, data, model, objective, optimizer, checkpoint, progress, device)
         run_id = tracked.info.run_id
         checkpoint.load_best(device)
-        with lake.write(role, settings, inputs=INPUTS) as table:
+        with lake.write(role, settings, inputs=tuple(digests)) as table:
             about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
             _save(table.path, settings, model, data, about)
             write_json(table.path / "curves.json", {"epochs": progress.curves, "best_epoch": progress.best_epoch})
@@ -85,28 +88,36 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
 
 
 def build_objective(
-    settings: PipelineSettings, data: TrainingData, method: str, temperature: float, device: torch.device
+    settings: PipelineSettings,
+    data: TrainingData,
+    clusters: ItemClusters | None,
+    method: str,
+    temperature: float,
+    device: torch.device,
 ) -> RetrievalObjective:
-    """The loss of a method at its temperature, with its sampler on the training device."""
+    """The loss of a method at its temperature, with its sampler, where there are clusters, on the training device."""
     sampling = settings.sampling
     fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
     config = NegativeConfig.for_method(method, **fields)  # type: ignore[arg-type]
-    index = data.index.to(device)
-    sampler = SemanticNegativeSampler(
-        index,
-        data.centroids.to(device),
-        num_easy_clusters=sampling.num_easy_clusters,
-        items_per_cluster=sampling.items_per_cluster,
-        num_hard=sampling.num_hard,
-        easy_temperature=sampling.easy_temperature,
-    )
+    sampler, groups = None, None
+    if clusters is not None:
+        index = clusters.index.to(device)
+        groups = index.primary(torch.arange(index.num_items, device=device))
+        sampler = SemanticNegativeSampler(
+            index,
+            clusters.centroids.to(device),
+            num_easy_clusters=sampling.num_easy_clusters,
+            items_per_cluster=sampling.items_per_cluster,
+            num_hard=sampling.num_hard,
+            easy_temperature=sampling.easy_temperature,
+        )
     frequency = data.num_train.float() / data.num_train.sum().clamp_min(1)
     return RetrievalObjective(
         config,
         frequency.to(device),
         temperature=temperature,
         sampler=sampler,
-        item_groups=index.primary(torch.arange(index.num_items, device=device)),
+        item_groups=groups,
         num_users=data.sequences.num_users,
     ).to(device)
 
@@ -196,10 +207,10 @@ def _save(folder: Path, settings: PipelineSettings, model: TwoTower, data: Train
     save_file({"item_embeddings": embeddings.cpu().contiguous()}, folder / "item_embeddings.safetensors")
 
 
-def _log_start(settings: PipelineSettings, role: str, method: str, temperature: float, data: TrainingData) -> None:
+def _log_start(settings: PipelineSettings, role: str, method: str, temperature: float, digests: dict[str, str]) -> None:
     lake = Lake.of(settings)
     mlflow.log_params(settings.flat() | {"role": role, "effective_method": method, "effective_temperature": temperature})
-    for table, digest in data.digests.items():
+    for table, digest in digests.items():
         source = LocalArtifactDatasetSource(lake.path(table, settings.date).as_uri())
         dataset = MetaDataset(source, name=table, digest=digest[:8])  # type: ignore[abstract]
         mlflow.log_input(dataset, context="training")

@@ -16,7 +16,8 @@ from jobs.settings import PipelineSettings
 from jobs.views import read_views
 
 CONTENT_MODALITIES = ("visual", "text")
-INPUTS = ("items", "visual_features", "text_features", "clusters", "codebooks", "sequences")
+INPUTS = ("items", "visual_features", "text_features", "sequences")
+CLUSTER_INPUTS = ("clusters", "codebooks")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,6 @@ class TrainingData:
         content: float32 [N, F], visual and text vectors side by side, NaN where a view is missing.
         num_train: int64 [N], training events of each item.
         sequences: behaviour sequences of all users.
-        index: cluster index of the catalogue.
-        centroids: float32 [K_p, d], primary codes.
         encoders: fingerprint of the encoder behind each content view.
         digests: digest of each table read.
     """
@@ -38,9 +37,22 @@ class TrainingData:
     content: Tensor
     num_train: Tensor
     sequences: Sequences
+    encoders: dict[str, str]
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ItemClusters:
+    """What the semantic-aware sampler draws from.
+
+    Attributes:
+        index: cluster index of the catalogue.
+        centroids: float32 [K_p, d], primary codes.
+        digests: digest of each table read.
+    """
+
     index: ClusterIndex
     centroids: Tensor
-    encoders: dict[str, str]
     digests: dict[str, str]
 
 
@@ -53,8 +65,6 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
     lake, date = Lake.of(settings), settings.date
     items = lake.read("items", date, ["item_index", "item_id", "num_train"]).sort_by("item_index")
     content, encoders = read_content(settings, items["item_index"].to_numpy())
-    clusters = lake.read("clusters", date, ["item_index", "primary", "secondary"]).sort_by("item_index")
-    centroids = torch.from_numpy(load_codebooks(lake.path("codebooks", date))[1].primary_PD)
     sequences = lake.read("sequences", date).sort_by("user_index")
     item_lists = sequences["item_index"].combine_chunks()
     return TrainingData(
@@ -67,10 +77,24 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
             num_train=_tensor(sequences["num_train"]).long(),
             num_validation=_tensor(sequences["num_validation"]).long(),
         ),
-        index=ClusterIndex.from_labels(_tensor(clusters["primary"]), _tensor(clusters["secondary"]), len(centroids)),
-        centroids=centroids,
         encoders=encoders,
         digests={table: lake.manifest(table, date)["digest"] for table in INPUTS},
+    )
+
+
+def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
+    """Read one date's clusters.
+
+    Raises:
+        DataError: a table is missing.
+    """
+    lake, date = Lake.of(settings), settings.date
+    clusters = lake.read("clusters", date, ["item_index", "primary", "secondary"]).sort_by("item_index")
+    centroids = torch.from_numpy(load_codebooks(lake.path("codebooks", date))[1].primary_PD)
+    return ItemClusters(
+        index=ClusterIndex.from_labels(_tensor(clusters["primary"]), _tensor(clusters["secondary"]), len(centroids)),
+        centroids=centroids,
+        digests={table: lake.manifest(table, date)["digest"] for table in CLUSTER_INPUTS},
     )
 
 

@@ -13,14 +13,15 @@ from typing import Any, Literal
 
 import great_expectations as gx
 import pandas as pd
-from great_expectations.checkpoint import UpdateDataDocsAction
 from great_expectations.core.batch_definition import BatchDefinition
 from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context import FileDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.resource_identifiers import ExpectationSuiteIdentifier, ValidationResultIdentifier
 
 from jobs.gates.checks import ROW, Judged, Severity, Suite
 from jobs.gates.data_docs import make_readable_offline
+from jobs.locks import alone_in
 from jobs.settings import PipelineSettings
 
 _BARE: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
@@ -97,26 +98,31 @@ def run_checkpoint(settings: PipelineSettings, stage: str, suites: list[Suite], 
     Returns:
         The result. A table or an evaluation that is missing, and an expectation that raised, count as critical failures.
     """
-    context = _context(settings)
-    checked, failures = 0, []
-    for suite in suites:
-        name = f"{stage}.{suite.table}"
-        expectations = [copy.copy(expectation) for expectation in suite.expectations]
-        stored = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=expectations))
-        outcomes: list[dict[str, Any]] = []
-        if suite.table in judged.frames:
-            frame = judged.frames[suite.table]
-            batch = _batch_definition(context, name, frame)
-            definition = context.validation_definitions.add_or_update(
-                gx.ValidationDefinition(name=name, data=batch, suite=stored)
-            )
-            outcomes = _validate(context, settings, definition, frame, judged.parameters)
-        checked += len(outcomes)
-        failures += _failures(suite, outcomes)
-    uncommitted = settings.home / "gx" / "uncommitted"
-    site = uncommitted / "data_docs" / "local_site"
-    make_readable_offline(site, uncommitted / "validations")
-    index = site / "index.html"
+    with alone_in(settings.home / "gx"):  # gates may run side by side, and the context is one set of files
+        context = _context(settings)
+        checked, failures = 0, []
+        pages: list[Any] = []  # suites and results; the types of `build_data_docs` want one kind alone
+        for suite in suites:
+            name = f"{stage}.{suite.table}"
+            expectations = [copy.copy(expectation) for expectation in suite.expectations]
+            stored = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=expectations))
+            outcomes: list[dict[str, Any]] = []
+            if suite.table in judged.frames:
+                frame = judged.frames[suite.table]
+                batch = _batch_definition(context, name, frame)
+                definition = context.validation_definitions.add_or_update(
+                    gx.ValidationDefinition(name=name, data=batch, suite=stored)
+                )
+                outcomes, identifier = _validate(context, settings, definition, frame, judged.parameters)
+                pages += [ExpectationSuiteIdentifier(name=name), identifier]
+            checked += len(outcomes)
+            failures += _failures(suite, outcomes)
+        uncommitted = settings.home / "gx" / "uncommitted"
+        site = uncommitted / "data_docs" / "local_site"
+        if pages:
+            context.build_data_docs(resource_identifiers=pages)
+        make_readable_offline(site, uncommitted / "validations")
+        index = site / "index.html"
     return GateResult(stage, checked, tuple(failures), str(index) if index.exists() else None, judged.digests)
 
 
@@ -142,20 +148,18 @@ def _validate(
     definition: gx.ValidationDefinition,
     frame: Any,
     parameters: Mapping[str, int | float],
-) -> list[dict[str, Any]]:
-    """Outcome of each expectation of one table.
+) -> tuple[list[dict[str, Any]], ValidationResultIdentifier]:
+    """Outcome of each expectation of one table, and the name of the stored result.
 
     Details cost two Spark jobs per expectation, the bare outcome one for all of them; so a Spark table is judged
     in detail only when something does not hold, and the second result replaces the first.
     """
     midnight = dt.datetime.combine(settings.date, dt.time(), dt.UTC)
-    outcomes: list[dict[str, Any]] = []
     for result_format in [_DETAILED] if isinstance(frame, pd.DataFrame) else [_BARE, _DETAILED]:
         checkpoint = context.checkpoints.add_or_update(
             gx.Checkpoint(
                 name=definition.name,
                 validation_definitions=[definition],
-                actions=[UpdateDataDocsAction(name="data_docs")],
                 result_format=result_format,
             )
         )
@@ -164,10 +168,11 @@ def _validate(
             expectation_parameters=dict(parameters),
             run_id=RunIdentifier(run_name=settings.ds, run_time=midnight),
         )
-        outcomes = [outcome.to_json_dict() for run in result.run_results.values() for outcome in run.results]
+        ((identifier, validated),) = result.run_results.items()
+        outcomes = [outcome.to_json_dict() for outcome in validated.results]
         if all(_holds(outcome) for outcome in outcomes):
             break
-    return outcomes
+    return outcomes, identifier
 
 
 def _batch_definition(context: FileDataContext, name: str, frame: Any) -> BatchDefinition:

@@ -1,11 +1,7 @@
 """MLflow as this pipeline uses it: where runs go, and how a run is found again."""
 
-import fcntl
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlparse
 
 # Read when MLflow is imported: no usage reports, no helper processes, and no pickle in any model that is loaded.
@@ -18,6 +14,7 @@ import mlflow
 from mlflow import ActiveRun, MlflowClient
 from mlflow.entities import ViewType
 
+from jobs.locks import alone_in
 from jobs.settings import PipelineSettings
 
 RUN_KEY = "esans.run_key"
@@ -40,21 +37,12 @@ def client(settings: PipelineSettings) -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     name = settings.registry.experiment
-    with _alone(folder):
+    with alone_in(folder):  # the first access to a new database makes its tables, and two at once fail
         found = MlflowClient()
         if found.get_experiment_by_name(name) is None:
             found.create_experiment(name, artifact_location=location)
     mlflow.set_experiment(name)
     return found
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other jobs of this home waiting: the first access to a new database makes its tables, and two at once fail."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> ActiveRun:

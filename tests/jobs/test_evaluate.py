@@ -14,7 +14,7 @@ from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers, save_towers
 from jobs.settings import PipelineSettings
-from jobs.training_data import load_training_data
+from jobs.training_data import load_item_clusters, load_training_data
 from jobs.truth import HiddenTruth
 
 pytestmark = pytest.mark.mlflow
@@ -129,7 +129,7 @@ def test_false_negative_rates_follow_the_planted_truth(settings: PipelineSetting
     data = load_training_data(settings)
     taste = np.arange(120) % NUM_TASTES
     truth = HiddenTruth(category=taste, leaf=taste, liked_leaves=np.arange(NUM_USERS)[:, None] % NUM_TASTES)
-    rates = evaluate.false_negative_rates(settings, data, truth)
+    rates = evaluate.false_negative_rates(settings, data, load_item_clusters(settings), truth)
     assert rates["uniform"] == pytest.approx(1 / NUM_TASTES, abs=0.02)
     assert rates["same_cluster"] > 0.8, "clusters follow the tastes, so cluster mates are what the user likes"
     assert rates["easy"] < rates["uniform"] < rates["same_cluster"]

@@ -16,7 +16,7 @@ from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.model_store import load_towers
 from jobs.settings import PipelineSettings, SamplingMethod
-from jobs.training_data import load_training_data
+from jobs.training_data import CLUSTER_INPUTS, INPUTS, load_training_data
 
 pytestmark = pytest.mark.mlflow
 
@@ -37,11 +37,12 @@ def test_both_roles_learn_and_are_logged(prepared: PipelineSettings) -> None:
         summary = train.run(prepared, role)
         assert summary["validation_recall_50"] > 0.6  # 50 of 120 items by chance give 0.42
         assert summary["method"] == ("uniform" if role == "baseline" else "esans")
+        inputs = {*INPUTS, *(CLUSTER_INPUTS if role == "challenger" else ())}
         run = mlflow.get_run(summary["mlflow_run_id"])
         assert run.data.params["role"] == role and run.data.params["training.epochs"] == "4"
         history = mlflow.MlflowClient().get_metric_history(summary["mlflow_run_id"], "train_loss")
         assert [metric.step for metric in history] == list(range(1, summary["epochs"] + 1))
-        assert {dataset.dataset.name for dataset in run.inputs.dataset_inputs} == set(train.INPUTS)
+        assert {dataset.dataset.name for dataset in run.inputs.dataset_inputs} == inputs
         curves = json.loads((Lake.of(prepared).path(role, prepared.date) / "curves.json").read_text())
         assert len(curves["epochs"]) == summary["epochs"]
 

@@ -1,5 +1,6 @@
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 
 from jobs import gate
 from jobs.gates.page import page as gates_page
+from jobs.locks import alone_in
 from jobs.settings import PipelineSettings
 from tests.jobs.gates.judging import publish_metrics
 
@@ -55,6 +57,17 @@ def test_a_rerun_replaces_its_results_and_docs_need_no_network(settings: Pipelin
         assert "esans-offline" in text
         assert 'src="https://' not in text
         assert not any("stylesheet" in line and "https://" in line for line in text.splitlines())
+
+
+def test_gates_that_run_side_by_side_write_one_after_the_other(settings: PipelineSettings) -> None:
+    publish_metrics(settings)
+    folder = settings.home / "gx"
+    with ThreadPoolExecutor(1) as pool:
+        with alone_in(folder):
+            waiting = pool.submit(gate.run, settings, "model")
+            assert not wait([waiting], timeout=2).done
+            assert [path.name for path in folder.iterdir()] == [".lock"]
+        assert waiting.result(timeout=60)["checked"] > 0
 
 
 def test_a_failed_gate_leaves_no_older_pass_behind(settings: PipelineSettings) -> None:
