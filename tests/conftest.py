@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Slow kinds carry markers: spark, airflow, mlflow, browser, gpu."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +21,12 @@ torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wa
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The end-to-end test first: with two workers it runs beside all the others, and it is the longest."""
     items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What runs beside the end-to-end test gives way to it; its stack, started by its own worker, keeps its priority."""
+    if item.path.name != "test_end_to_end.py" and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) == 0:
+        os.nice(5)
 
 
 @pytest.fixture
