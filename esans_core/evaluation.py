@@ -87,9 +87,8 @@ def evaluate(
     slice_recall: dict[str, list[Tensor]] = {name: [] for name in slices}
     tops, counts = [], []
     for block in users.split(users_per_block):
-        history = sequences.histories(block, sequences.known_ends(block, split), model.user_tower.max_history)
         seen_row, seen_item = sequences.seen(block, split)
-        users_BD = model.encode_users(history.to(device))
+        users_BD = model.encode_users_of(sequences, block, sequences.known_ends(block, split))
         top = retrieve(users_BD, items_ND, (seen_row.to(device), seen_item.to(device)), max(ks))
         relevant_BN = torch.zeros(len(block), model.num_items, dtype=torch.bool, device=device)
         row, item = sequences.relevant(block, split)

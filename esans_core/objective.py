@@ -110,12 +110,15 @@ class RetrievalObjective(nn.Module):
             float32 scalar.
         """
         negatives = self.draw(positives, generator)
-        shared_S, drawn_BR, semantic_BR = negatives.shared_S, negatives.drawn_BR, negatives.semantic_BR
-        wanted = torch.cat([positives, shared_S, drawn_BR.flatten(), semantic_BR.flatten()])
-        unique, place = torch.unique(wanted, return_inverse=True)
+        shared_S, drawn_BR, semantic = negatives.shared_S, negatives.drawn_BR, negatives.semantic
+        wanted = [positives, shared_S, drawn_BR, *((semantic.easy_BCM, semantic.hard_BH) if semantic else ())]
+        unique, place = torch.unique(torch.cat([items.flatten() for items in wanted]), return_inverse=True)
         encoded = torch.nn.functional.embedding(place, encode_items(unique))
-        sizes = [len(positives), len(shared_S), drawn_BR.numel(), semantic_BR.numel()]
-        positives_BD, shared_SD, drawn_D, semantic_D = encoded.split(sizes)
+        # One split, and every part used whole: the gradient of a slice would be a zero-filled copy of what it was cut from.
+        parts = encoded.split([items.numel() for items in wanted])
+        positives_BD, shared_SD, drawn_BRD, *semantic_D = (
+            part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)
+        )
         if self._cache is not None:
             shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
 
@@ -123,12 +126,11 @@ class RetrievalObjective(nn.Module):
         positive_logits = (users_BD * positives_BD).sum(-1)
         rows = [positive_logits[:, None]]
         if drawn_BR.shape[1]:
-            drawn_BRD = drawn_D.view(*drawn_BR.shape, -1)
             rows.append(self._drawn_logits(users_BD, positive_logits, drawn_BRD, positives, drawn_BR, generator))
-        if negatives.semantic is not None:
-            semantic_BRD = semantic_D.view(*semantic_BR.shape, -1)
+        if semantic is not None:
+            easy_BCMD, hard_BHD = semantic_D
             rows += self._semantic_logits(
-                users_BD, positive_logits, positives_BD, semantic_BRD, positives, semantic_BR, negatives.semantic, generator
+                users_BD, positive_logits, positives_BD, easy_BCMD, hard_BHD, positives, negatives, generator
             )
         log_sum_B = torch.cat(rows, dim=1).logsumexp(1)
         if len(shared_S):
@@ -202,36 +204,37 @@ class RetrievalObjective(nn.Module):
         users_BD: Tensor,
         positive_logits: Tensor,
         positives_BD: Tensor,
-        semantic_BRD: Tensor,
+        easy_BCMD: Tensor,
+        hard_BHD: Tensor,
         positives: Tensor,
-        semantic_BR: Tensor,
-        draws: SemanticNegatives,
+        negatives: DrawnNegatives,
         generator: torch.Generator | None,
     ) -> list[Tensor]:
         """Logits of the ESANS draws (unless the batch shares them) and of their virtual negatives."""
-        config = self.config
-        logits = torch.einsum("bd,brd->br", users_BD, semantic_BRD)
-        log_counts = self._log_counts(positives, semantic_BR)
+        config, draws = self.config, negatives.semantic
+        assert draws is not None
+        easy_BCM = torch.einsum("bd,bcmd->bcm", users_BD, easy_BCMD)
+        hard_BH, similarity_BH = torch.einsum("bqd,bhd->bqh", torch.stack([users_BD, positives_BD], 1), hard_BHD).unbind(1)
+        log_counts = self._log_counts(positives, negatives.semantic_BR)
         log_weight = _log(config.virtual_weight)
-        num_easy = draws.easy_BCM[0].numel()
+        shape, num_easy = easy_BCM.shape, easy_BCM[0].numel()
         parts = []
         if not config.share_draws:
-            parts.append((logits - log_counts).masked_fill(semantic_BR == positives[:, None], _NEVER))
+            logits = torch.cat([easy_BCM.flatten(1), hard_BH], dim=1) - log_counts
+            parts.append(logits.masked_fill(negatives.semantic_BR == positives[:, None], _NEVER))
         if config.simple_interpolation and num_easy:
-            shape = draws.easy_BCM.shape
             weights = simple_weights(shape[:2], shape[2], generator=generator, device=positives.device)
-            embeddings = semantic_BRD[:, :num_easy].unflatten(1, shape[1:]) if config.normalise_virtual else None
-            virtual = simple_virtual_logits(logits[:, :num_easy].view(shape), weights, embeddings)
+            virtual = simple_virtual_logits(easy_BCM, weights, easy_BCMD if config.normalise_virtual else None)
             if config.log_q:
                 virtual = virtual - (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
             parts.append((virtual.flatten(1) + log_weight).masked_fill(~draws.easy_valid_B[:, None], _NEVER))
-        if config.hard_interpolation and draws.hard_BH.shape[1]:
+        if config.hard_interpolation and hard_BH.shape[1]:
             lambdas = hard_lambdas(
-                draws.hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
+                hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
             )
-            hard_BHD = semantic_BRD[:, num_easy:]
-            similarity = torch.einsum("bd,bhd->bh", positives_BD, hard_BHD) if config.normalise_virtual else None
-            virtual = hard_virtual_logits(positive_logits, logits[:, num_easy:], lambdas, similarity)
+            virtual = hard_virtual_logits(
+                positive_logits, hard_BH, lambdas, similarity_BH if config.normalise_virtual else None
+            )
             if config.log_q:
                 virtual = virtual - (1 - lambdas) * log_counts[:, num_easy:]
             parts.append((virtual + log_weight).masked_fill(~draws.hard_valid_B[:, None], _NEVER))
@@ -245,7 +248,7 @@ class RetrievalObjective(nn.Module):
         """
         config = self.config
         if not config.log_q:
-            return torch.zeros(items.shape, device=items.device)
+            return torch.zeros((1, 1), device=items.device)
         counts = torch.full(items.shape, config.num_pool / len(self.item_frequency), device=items.device)
         if config.in_batch:
             counts = counts + self.item_frequency[items] * (len(positives) - 1)

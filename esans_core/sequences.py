@@ -57,6 +57,20 @@ class Sequences:
         inside = columns >= self.offsets[users][:, None]
         return torch.where(inside, self.items[columns.clamp_min(0)], -1)
 
+    def histories_by_length(self, users: Tensor, ends: Tensor, max_history: int) -> tuple[list[Tensor], Tensor]:
+        """The same histories in groups of like length, so that a short one is not padded to the longest one's width.
+
+        Returns:
+            Groups, shortest first, each int64 [b, L] like `histories`, where L is at most `max_history` and, above 4, less than
+            twice the length of any history in it; and place int64 [B], the row of each user in the groups put together.
+        """
+        length = (ends - self.offsets[users]).clamp(max=max_history)
+        order = length.argsort(stable=True)
+        width = torch.exp2(length[order].clamp_min(4).log2().ceil()).long().clamp(max=max_history)
+        widths, counts = torch.unique_consecutive(width, return_counts=True)
+        parts = zip(users[order].split(counts.tolist()), ends[order].split(counts.tolist()), widths.tolist(), strict=True)
+        return [self.histories(*part) for part in parts], order.argsort()
+
     def evaluation_users(self, split: str) -> Tensor:
         """int64: users with a training history and at least one event in `split` (validation or holdout)."""
         start, end = self._bounds(split)

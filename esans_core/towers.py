@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from esans_core.sequences import Sequences
+
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
 _MIN_STD = 1e-6
 
@@ -179,6 +181,21 @@ class TwoTower(nn.Module):
     def encode_users(self, history_BL: Tensor) -> Tensor:
         """int64 [B, L] item rows, oldest first, aligned to the right, padded with -1 -> float32 [B, D], unit vectors."""
         return self.user_tower(self.item_input(history_BL.clamp_min(0)), history_BL >= 0)
+
+    def encode_users_of(self, sequences: Sequences, users: Tensor, ends: Tensor) -> Tensor:
+        """User embeddings from the events before `ends`; nothing is spent on padding short histories to the longest.
+
+        Args:
+            sequences: the users' events, on the CPU.
+            users: int64 [B], on the CPU.
+            ends: int64 [B], position in `sequences.items` where each user's past ends.
+
+        Returns:
+            float32 [B, D], unit vectors on the model's device.
+        """
+        groups, place = sequences.histories_by_length(users, ends, self.user_tower.max_history)
+        device = self.item_input.content.device
+        return torch.cat([self.encode_users(group.to(device)) for group in groups])[place.to(device)]
 
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "TwoTower":
         """The same trained towers over another catalogue; see `ItemInput.for_catalogue`."""

@@ -54,9 +54,9 @@ def train_epoch(
     objective.begin_epoch()
     total = torch.zeros((), device=device)
     for step, batch in enumerate(batches, start=1):
-        history = sequences.histories(users[batch], positions[batch], model.user_tower.max_history).to(device)
+        users_BD = model.encode_users_of(sequences, users[batch], positions[batch])
         positives = sequences.items[positions[batch]].to(device)
-        loss = objective(model.encode_users(history), positives, model.encode_items, generator, users[batch].to(device))
+        loss = objective(users_BD, positives, model.encode_items, generator, users[batch].to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -199,8 +199,8 @@ def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, see
         rows_BR = torch.cat([rows_BR, shared.expand(len(positives), -1)], dim=1)
     was_training = model.training
     model.eval()
-    history = data.sequences.histories(users, positions, model.user_tower.max_history).to(device)
-    scores_BR = torch.einsum("bd,brd->br", model.encode_users(history), model.encode_items(rows_BR))
+    users_BD = model.encode_users_of(data.sequences, users, positions)
+    scores_BR = torch.einsum("bd,brd->br", users_BD, model.encode_items(rows_BR))
     model.train(was_training)
     counted_BR = rows_BR != positives[:, None]
     found = {"hardness": float(scores_BR[counted_BR].mean())}

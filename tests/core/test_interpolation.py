@@ -42,6 +42,17 @@ def test_simple_logits_equal_materialised_vectors(normalise: bool) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+def test_simple_logits_take_embeddings_of_mixed_precision() -> None:
+    easy = normalize(torch.randn(B, C, M, D), dim=-1).bfloat16().requires_grad_()
+    logits = torch.randn(B, C, M, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        virtual = simple_virtual_logits(logits, simple_weights((B, C), M), easy)
+    assert virtual.dtype == torch.float32
+    virtual.sum().backward()
+    for leaf in (easy, logits):
+        assert leaf.grad is not None and leaf.grad.dtype == torch.bfloat16 and leaf.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("fixed", [0.5, 0.3, 0.1, -0.1, -0.3, -0.5, None])
 def test_hard_logits_equal_materialised_vectors(normalise: bool, fixed: float | None) -> None:

@@ -41,6 +41,26 @@ def test_training_targets_and_histories_match_a_loop() -> None:
     assert got == expected
 
 
+def test_grouping_by_length_changes_no_user() -> None:
+    generator = torch.Generator().manual_seed(0)
+    length = torch.randint(2, 40, (30,), generator=generator)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), length.cumsum(0)])
+    none = torch.zeros(30, dtype=torch.long)
+    data = Sequences(torch.randint(10, (int(offsets[-1]),), generator=generator), offsets, length, none)
+    users, ends = data.training_targets()
+    shuffled = torch.randperm(len(users), generator=generator)
+    users, ends = users[shuffled], ends[shuffled]
+    groups, place = data.histories_by_length(users, ends, max_history=20)
+    assert [group.shape[1] for group in groups] == [4, 8, 16, 20]
+    padded = torch.cat([torch.nn.functional.pad(group, (20 - group.shape[1], 0), value=-1) for group in groups])
+    assert torch.equal(padded[place], data.histories(users, ends, 20))
+    for group in groups[1:]:
+        assert ((group >= 0).sum(1) > group.shape[1] // 2).all()
+    torch.manual_seed(0)
+    model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=20).eval()
+    torch.testing.assert_close(model.encode_users_of(data, users, ends), model.encode_users(data.histories(users, ends, 20)))
+
+
 def test_sampling_users_keeps_all_or_none_of_a_users_events() -> None:
     users, _ = sequences().training_targets(sample_fraction=0.5, seed=1)
     everyone, _ = sequences().training_targets()
