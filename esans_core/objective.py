@@ -21,6 +21,7 @@ from esans_core.proposals import FairProposal, ItemProposal, PopularityProposal,
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.temperature import AdaptiveTemperature
 
+_WORTH_MERGING = 4  # shared negatives are merged when there are at least this share, 1/4, of the catalogue's items
 _NEVER = -1e9  # logit of what must not count; finite, so that a row in which nothing counts has a gradient of zero and not NaN
 
 
@@ -110,7 +111,7 @@ class RetrievalObjective(nn.Module):
             float32 scalar.
         """
         negatives = self.draw(positives, generator)
-        shared_S, drawn_BR, semantic = negatives.shared_S, negatives.drawn_BR, negatives.semantic
+        (shared_S, copies_S), drawn_BR, semantic = self._merged(negatives.shared_S), negatives.drawn_BR, negatives.semantic
         wanted = [positives, shared_S, drawn_BR, *((semantic.easy_BCM, semantic.hard_BH) if semantic else ())]
         unique, place = torch.unique(torch.cat([items.flatten() for items in wanted]), return_inverse=True)
         encoded = torch.nn.functional.embedding(place, encode_items(unique))
@@ -121,6 +122,7 @@ class RetrievalObjective(nn.Module):
         )
         if self._cache is not None:
             shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
+            copies_S = torch.cat([copies_S, torch.ones_like(self._cache[0])])
 
         users_BD = users_BD / self._temperature(user_rows)
         positive_logits = (users_BD * positives_BD).sum(-1)
@@ -134,7 +136,7 @@ class RetrievalObjective(nn.Module):
             )
         log_sum_B = torch.cat(rows, dim=1).logsumexp(1)
         if len(shared_S):
-            log_sum_B = torch.logaddexp(log_sum_B, self._shared_log_sum(users_BD, shared_SD, positives, shared_S))
+            log_sum_B = torch.logaddexp(log_sum_B, self._shared_log_sum(users_BD, shared_SD, positives, shared_S, copies_S))
         loss_B = log_sum_B - positive_logits
         self._observe(positives, positives_BD, loss_B.detach(), user_rows)
         return loss_B.mean()
@@ -166,13 +168,24 @@ class RetrievalObjective(nn.Module):
             shared.append(semantic_BR[semantic_BR != positives[:, None]])
         return torch.cat(shared) if shared else positives[:0]
 
-    def _shared_log_sum(self, users_BD: Tensor, shared_SD: Tensor, positives: Tensor, shared_S: Tensor) -> Tensor:
-        """float32 [B]: log of the sum of exp of the corrected logits of the shared negatives.
+    def _merged(self, shared_S: Tensor) -> tuple[Tensor, Tensor]:
+        """The different items among shared negatives, where many are the same, and how often each is there.
+
+        Whether it is worth a sort is decided by sizes alone, so that a GPU waits for nothing on a large catalogue.
+        """
+        if self.config.all_items or len(shared_S) * _WORTH_MERGING < len(self.item_frequency):
+            return shared_S, torch.ones_like(shared_S)
+        return torch.unique(shared_S, return_counts=True)
+
+    def _shared_log_sum(
+        self, users_BD: Tensor, shared_SD: Tensor, positives: Tensor, shared_S: Tensor, copies_S: Tensor
+    ) -> Tensor:
+        """float32 [B]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn.
 
         The matrix [B, S] is the largest thing in a step, so it is touched as few times as can be: the correction comes with
         the product, and accidental hits are found by a sorted search and not by comparing every pair.
         """
-        logits_BS = torch.addmm(-self._log_counts(positives, shared_S), users_BD, shared_SD.T)
+        logits_BS = torch.addmm(copies_S.log() - self._log_counts(positives, shared_S), users_BD, shared_SD.T)
         weight = self.config.same_group_weight
         if weight != 1 and self.sampler is not None:
             group_B, group_S = self.sampler.index.group(positives), self.sampler.index.group(shared_S)

@@ -166,6 +166,21 @@ def test_items_of_the_positives_own_group_can_weigh_less_in_the_pool() -> None:
         assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("method", ["esans", "debiased_mns", "mns", "cross_batch"])
+def test_merging_equal_shared_negatives_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = NegativeConfig.for_method(method, num_pool=3 * N, share_draws=True, same_group_weight=0.5, num_cached=2 * B)
+    found = []
+    for worth in (4, 0):  # merged, and every copy for itself
+        monkeypatch.setattr("esans_core.objective._WORTH_MERGING", worth)
+        items = ITEMS.clone().requires_grad_()
+        objective, positives = objective_of(config), torch.cat([POSITIVES[: B // 2], POSITIVES[: B // 2]])
+        for seed in range(2):  # the second step has cached negatives, where the method caches
+            loss = objective(USERS, positives, lambda rows, items=items: items[rows], torch.Generator().manual_seed(seed))
+        loss.backward()
+        found.append((loss.detach(), items.grad))
+    torch.testing.assert_close(*found)
+
+
 def test_the_cache_holds_the_latest_positives_as_they_were() -> None:
     objective = objective_of(NegativeConfig.for_method("cross_batch", num_cached=B + 4))
     first = float(objective(USERS, POSITIVES, lambda rows: ITEMS[rows]))
