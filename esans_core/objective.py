@@ -19,10 +19,10 @@ from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_v
 from esans_core.negatives import NegativeConfig
 from esans_core.proposals import FairProposal, ItemProposal, PopularityProposal, UniformProposal
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
+from esans_core.shared_softmax import NEVER, shared_log_sum
 from esans_core.temperature import AdaptiveTemperature
 
 _WORTH_MERGING = 4  # shared negatives are merged when there are at least this share, 1/4, of the catalogue's items
-_NEVER = -1e9  # logit of what must not count; finite, so that a row in which nothing counts has a gradient of zero and not NaN
 
 
 @dataclass(frozen=True)
@@ -180,19 +180,18 @@ class RetrievalObjective(nn.Module):
     def _shared_log_sum(
         self, users_BD: Tensor, shared_SD: Tensor, positives: Tensor, shared_S: Tensor, copies_S: Tensor
     ) -> Tensor:
-        """float32 [B]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn.
+        """float32 [B]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
+        sampler, log_weight = self.sampler, _log(self.config.same_group_weight)
+        common_S, log_copies_S = self._common_counts(positives, shared_S), copies_S.log()
 
-        The matrix [B, S] is the largest thing in a step, so it is touched as few times as can be: the correction comes with
-        the product, and accidental hits are found by a sorted search and not by comparing every pair.
-        """
-        logits_BS = torch.addmm(copies_S.log() - self._log_counts(positives, shared_S), users_BD, shared_SD.T)
-        weight = self.config.same_group_weight
-        if weight != 1 and self.sampler is not None:
-            group_B, group_S = self.sampler.index.group(positives), self.sampler.index.group(shared_S)
-            same_BS = (group_B[:, None] == group_S) & (group_S >= 0)
-            logits_BS = logits_BS + same_BS * _log(weight)
-        logits_BS[matches(positives, shared_S)] = _NEVER
-        return logits_BS.logsumexp(1)
+        def log_weights(rows: slice) -> Tensor:
+            weights = log_copies_S - self._log_counts(common_S, positives[rows], shared_S)
+            if log_weight and sampler is not None:
+                group_B, group_S = sampler.index.group(positives[rows]), sampler.index.group(shared_S)
+                weights = weights + ((group_B[:, None] == group_S) & (group_S >= 0)) * log_weight
+            return weights
+
+        return shared_log_sum(users_BD, shared_SD, log_weights, matches(positives, shared_S))
 
     def _drawn_logits(
         self,
@@ -208,7 +207,8 @@ class RetrievalObjective(nn.Module):
         if self.config.positive_mixing:
             share = torch.rand(logits.shape, generator=generator, device=logits.device)
             logits = hard_virtual_logits(positive_logits, logits, share)
-        logits = (logits - self._log_counts(positives, drawn_BR)).masked_fill(drawn_BR == positives[:, None], _NEVER)
+        log_counts = self._log_counts(self._common_counts(positives, drawn_BR), positives, drawn_BR)
+        logits = (logits - log_counts).masked_fill(drawn_BR == positives[:, None], NEVER)
         keep = self.config.num_hardest
         return logits.topk(keep, dim=1, sorted=False).values if 0 < keep < logits.shape[1] else logits
 
@@ -228,19 +228,20 @@ class RetrievalObjective(nn.Module):
         assert draws is not None
         easy_BCM = torch.einsum("bd,bcmd->bcm", users_BD, easy_BCMD)
         hard_BH, similarity_BH = torch.einsum("bqd,bhd->bqh", torch.stack([users_BD, positives_BD], 1), hard_BHD).unbind(1)
-        log_counts = self._log_counts(positives, negatives.semantic_BR)
+        semantic_BR = negatives.semantic_BR
+        log_counts = self._log_counts(self._common_counts(positives, semantic_BR), positives, semantic_BR)
         log_weight = _log(config.virtual_weight)
         shape, num_easy = easy_BCM.shape, easy_BCM[0].numel()
         parts = []
         if not config.share_draws:
             logits = torch.cat([easy_BCM.flatten(1), hard_BH], dim=1) - log_counts
-            parts.append(logits.masked_fill(negatives.semantic_BR == positives[:, None], _NEVER))
+            parts.append(logits.masked_fill(semantic_BR == positives[:, None], NEVER))
         if config.simple_interpolation and num_easy:
             weights = simple_weights(shape[:2], shape[2], generator=generator, device=positives.device)
             virtual = simple_virtual_logits(easy_BCM, weights, easy_BCMD if config.normalise_virtual else None)
             if config.log_q:
                 virtual = virtual - (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
-            parts.append((virtual.flatten(1) + log_weight).masked_fill(~draws.easy_valid_B[:, None], _NEVER))
+            parts.append((virtual.flatten(1) + log_weight).masked_fill(~draws.easy_valid_B[:, None], NEVER))
         if config.hard_interpolation and hard_BH.shape[1]:
             lambdas = hard_lambdas(
                 hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
@@ -250,31 +251,40 @@ class RetrievalObjective(nn.Module):
             )
             if config.log_q:
                 virtual = virtual - (1 - lambdas) * log_counts[:, num_easy:]
-            parts.append((virtual + log_weight).masked_fill(~draws.hard_valid_B[:, None], _NEVER))
+            parts.append((virtual + log_weight).masked_fill(~draws.hard_valid_B[:, None], NEVER))
         return parts
 
-    def _log_counts(self, positives: Tensor, items: Tensor) -> Tensor:
-        """Log of how often each item is expected among all draws for each positive, for items [n] or [B, R]; 0 without logQ.
+    def _common_counts(self, positives: Tensor, items: Tensor) -> Tensor:
+        """How often each item is expected among the draws that do not depend on which positive of the batch one looks at.
 
         Returns:
-            float32 that broadcasts to [B, n] or [B, R].
+            float32 of the items' shape.
         """
         config = self.config
-        if not config.log_q:
-            return torch.zeros((1, 1), device=items.device)
         counts = torch.full(items.shape, config.num_pool / len(self.item_frequency), device=items.device)
+        if not config.log_q:
+            return counts
         if config.in_batch:
             counts = counts + self.item_frequency[items] * (len(positives) - 1)
         if self._cache is not None:
             counts = counts + self.item_frequency[items] * len(self._cache[0])
         if config.num_per_positive:
             counts = counts + self.proposal.probability(items) * config.num_per_positive
-        if config.semantic and self.sampler is not None:
-            if config.share_draws:
-                counts = counts + self.sampler.batch_expected_counts(positives, items)
-            else:
-                counts = counts + self.sampler.expected_counts(positives, items)
-        return counts.clamp_min(torch.finfo(torch.float32).tiny).log()
+        if config.share_draws and self.sampler is not None:
+            counts = counts + self.sampler.batch_expected_counts(positives, items)
+        return counts
+
+    def _log_counts(self, common: Tensor, positives: Tensor, items: Tensor) -> Tensor:
+        """Log of how often each item is expected among all draws for each positive, for items [n] or [B, R]; 0 without logQ.
+
+        Returns:
+            float32 that broadcasts to [B, n] or [B, R].
+        """
+        if not self.config.log_q:
+            return common.new_zeros((1, 1))
+        if self.config.semantic and not self.config.share_draws and self.sampler is not None:
+            common = common + self.sampler.expected_counts(positives, items)
+        return common.clamp_min(torch.finfo(torch.float32).tiny).log()
 
     def _temperature(self, user_rows: Tensor | None) -> Tensor | float:
         if self.adaptive is None:
@@ -320,4 +330,4 @@ def _proposal(config: NegativeConfig, frequency: Tensor, groups: Tensor | None, 
 
 
 def _log(weight: float) -> float:
-    return math.log(weight) if weight > 0 else _NEVER
+    return math.log(weight) if weight > 0 else NEVER
