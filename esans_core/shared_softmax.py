@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 NEVER = -1e9  # logit of what must not count; finite, so that a row in which nothing counts has a gradient of zero and not NaN
 _CPU_LOGITS = 1 << 21  # 8 MB
 _GPU_LOGITS = 1 << 27
+_KEPT_WEIGHTS = 1 << 22  # 16 MB of log weights are kept for the gradient; what is more is asked for again
 
 LogWeights = Callable[[slice], Tensor]
 
@@ -27,8 +28,8 @@ def shared_log_sum(users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights,
     Args:
         users_BD: float32 [B, D], divided by the temperature.
         shared_SD: float32 [S, D].
-        log_weights: rows of the batch, a slice -> w, float32 that broadcasts to [b, S]; called again for the gradient, which
-            does not flow through it.
+        log_weights: rows of the batch, a slice -> w, float32 that broadcasts to [b, S]; may be called again for the gradient,
+            which does not flow through it.
         excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending.
 
     Returns:
@@ -43,11 +44,11 @@ class _SharedLogSum(torch.autograd.Function):
         ctx: Any, users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor]
     ) -> Tensor:
         log_sum_B = torch.empty(len(users_BD), device=users_BD.device)
-        for rows, logits_bS in _blocks(users_BD, shared_SD, log_weights, excluded):
+        ctx.log_weights = _Kept(log_weights)
+        for rows, logits_bS in _blocks(users_BD, shared_SD, ctx.log_weights, excluded):
             largest_b1 = logits_bS.amax(1, keepdim=True)
             log_sum_B[rows] = logits_bS.sub_(largest_b1).exp_().sum(1).log_().add_(largest_b1[:, 0])
         ctx.save_for_backward(users_BD, shared_SD, log_sum_B, *excluded)
-        ctx.log_weights = log_weights
         return log_sum_B
 
     @staticmethod
@@ -60,6 +61,21 @@ class _SharedLogSum(torch.autograd.Function):
             torch.mm(pull_bS, shared_SD, out=grad_BD[rows])
             grad_SD.addmm_(pull_bS.T, users_BD[rows])
         return grad_BD, grad_SD, None, None
+
+
+class _Kept:
+    """Log weights that remember their first blocks, as far as the memory set aside for them goes."""
+
+    def __init__(self, log_weights: LogWeights) -> None:
+        self._log_weights, self._kept, self._left = log_weights, dict[int, Tensor](), _KEPT_WEIGHTS
+
+    def __call__(self, rows: slice) -> Tensor:
+        if rows.start in self._kept:
+            return self._kept[rows.start]
+        weights = self._log_weights(rows)
+        if weights.numel() <= self._left:
+            self._kept[rows.start], self._left = weights, self._left - weights.numel()
+        return weights
 
 
 def _blocks(

@@ -12,9 +12,11 @@ B, S, D = 13, 40, 6
 
 @pytest.mark.parametrize("block", [1, 3 * S, 1 << 21])
 @pytest.mark.parametrize("weights", [(1, 1), (S,), (B, S)])
+@pytest.mark.parametrize("kept", [0, 6 * S, 1 << 22])
 def test_blocks_give_the_value_and_gradient_of_the_whole_matrix(
-    block: int, weights: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    block: int, weights: tuple[int, ...], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(shared_softmax, "_KEPT_WEIGHTS", kept)
     monkeypatch.setattr(shared_softmax, "_CPU_LOGITS", block)
     generator = torch.Generator().manual_seed(0)
     users = (3 * torch.randn(B, D, generator=generator)).requires_grad_()
