@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.quality.table import block as quality_block
 from benchmarks.record import REPOSITORY, RESULTS
 from benchmarks.speed.table import block as speed_block
 from jobs.report.layout import format_summary
@@ -18,7 +19,11 @@ def run_block(result: dict[str, Any]) -> str:
     return f"```text\n{format_summary(result['summary']).strip()}\n```"
 
 
-BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {"movielens_run": run_block, "speed": speed_block}
+BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "movielens_run": run_block,
+    "quality": quality_block,
+    "speed": speed_block,
+}
 
 
 def filled(page: str) -> str:

@@ -35,7 +35,7 @@ def main() -> None:
     run.add_argument("--only", nargs="+", help="contenders, or ablations, to run")
     _common(run)
     _common(commands.add_parser("quick", help="four methods on the small shop: the same code, the same tables, in minutes"))
-    commands.add_parser("report", help="write benchmarks/results/quality.json, its plots and docs/quality.md")
+    commands.add_parser("report", help="write benchmarks/results/quality.json and its plots")
     arguments = parser.parse_args()
     if arguments.command == "report":
         report.write(KEPT, RESULTS)

@@ -12,6 +12,7 @@ from benchmarks.quality.methods import ABLATIONS, CONTENDERS
 from benchmarks.quality.plan import OURS, SEEDS, Runs, best_settings, trials
 from benchmarks.quality.runner import load_data
 from benchmarks.quality.statistics import holm, paired_p
+from benchmarks.quality.table import ABLATION, AGAINST, YARDSTICK, block
 from benchmarks.quality.trial import Trial, load_runs
 from benchmarks.record import REPOSITORY, Row, write_result
 
@@ -43,8 +44,8 @@ def write(folder: Path, results: Path) -> None:
         images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
         if table:
             plot_hardness(name, table, images / f"quality_{name}.png")
-        print(markdown(name, table, yardsticks))
-    write_result("quality", "make bench-quality", rows, folder=results, settings=settings)
+    written = write_result("quality", "make bench-quality", rows, folder=results, settings=settings)
+    print(block(json.loads(written.read_text())))
 
 
 def finals(name: str, digest: str, runs: Runs) -> dict[str, list[dict[str, Any]]]:
@@ -67,7 +68,7 @@ def yardstick_rows(name: str, yardsticks: dict[str, dict[str, float]]) -> Iterat
     """One row for each metric of each yardstick."""
     for method, found in yardsticks.items():
         for metric in ("recall_50", "recall_200", "ndcg_50"):
-            yield Row(name, f"yardstick: {method}", metric, "share", found[metric])
+            yield Row(name, YARDSTICK + method, metric, "share", found[metric])
 
 
 def values(runs: list[dict[str, Any]], metric: str) -> list[float]:
@@ -97,7 +98,7 @@ def result_rows(name: str, table: dict[str, list[dict[str, Any]]]) -> Iterator[R
             {method: paired_p(values(table[OURS], "recall_50"), values(table[method], "recall_50")) for method in baselines}
         )
         for method, p in p_values.items():
-            yield Row(name, f"ESANS, debiased (ours) against {CONTENDERS[method].title}", "p (Holm)", "", p, len(SEEDS))
+            yield Row(name, AGAINST + CONTENDERS[method].title, "p (Holm)", "", p, len(SEEDS))
         ratio = float(np.mean(values(table[OURS], "recall_50")) / np.mean(values(table[best], "recall_50")))
         large = name.startswith("shop-")
         bar = f"ratio >= {_MARGIN} at p < 0.01" if large else "never significantly worse"
@@ -119,26 +120,8 @@ def ablation_rows(name: str, digest: str, runs: Runs) -> Iterator[Row]:
         if all(trial.key in runs for trial in wanted):
             found = [runs[trial.key]["holdout"]["recall_50"] for trial in wanted]
             ratio = float(np.mean(found) / np.mean(base))
-            yield Row(name, f"ESANS: {ablation}", "recall_50", "share", float(np.mean(found)), len(found), "ESANS", ratio)
-            yield Row(name, f"ESANS: {ablation}", "p", "", paired_p(found, base), len(found))
-
-
-def markdown(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict[str, dict[str, float]]) -> str:
-    """One data set's results as a table, best Recall@50 first."""
-    metrics = ("recall_50", "recall_200", "ndcg_50")
-    lines = []
-    for method, runs in table.items():
-        cells = [f"{np.mean(values(runs, each)):.4f} ± {np.std(values(runs, each), ddof=1):.4f}" for each in metrics]
-        seconds = np.mean([run["seconds"] / len(run["epochs"]) for run in runs])
-        lines.append((float(np.mean(values(runs, "recall_50"))), [CONTENDERS[method].title, *cells, f"{seconds:.1f}"]))
-    for method, found in yardsticks.items():
-        cells = [f"{found[each]:.4f}" for each in metrics]
-        lines.append((found["recall_50"], [f"*{method}*", *cells, ""]))
-    head = ["method", "Recall@50", "Recall@200", "NDCG@50", "s/epoch"]
-    ordered = [cells for _, cells in sorted(lines, key=lambda line: -line[0])]
-    return "\n".join(
-        [f"### {name}", "", *("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *ordered)), ""]
-    )
+            yield Row(name, ABLATION + ablation, "recall_50", "share", float(np.mean(found)), len(found), "ESANS", ratio)
+            yield Row(name, ABLATION + ablation, "p", "", paired_p(found, base), len(found))
 
 
 def plot_hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> None:

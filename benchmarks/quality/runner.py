@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -39,7 +41,7 @@ def run_all(
     deadline, done = time.monotonic() + 60 * minutes, 0
     path.parent.mkdir(parents=True, exist_ok=True)
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
         running: dict[Future[dict[str, Any]], Trial] = {}
         while True:
             free = workers - len(running) if time.monotonic() < deadline else 0
@@ -79,6 +81,18 @@ def clusters_of(data: QualityData, settings: dict[str, Any]) -> Clusters:
         folder=FOLDER,
     )
     return random_clusters(clusters) if asked.get("random") else clusters
+
+
+def _start_worker(parent: int) -> None:
+    """One thread, and an end when the benchmark ends: an orphan would go on for minutes over a trial that nobody keeps."""
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run(trial: Trial, device: str, holdout: bool) -> dict[str, Any]:

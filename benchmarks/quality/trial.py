@@ -31,8 +31,8 @@ TRAINING = {
     "max_history": 50,
     "id_dropout": 0.1,
     "batch_size": 1024,
-    "epochs": 15,
-    "patience": 2,
+    "epochs": 20,
+    "patience": 3,
     "learning_rate": 2e-3,
     "weight_decay": 1e-4,
 }

@@ -1,6 +1,7 @@
 """The quality benchmark's own machinery: budgets, planning, statistics, and one trial on a toy catalogue."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from benchmarks.quality.clusters import Clusters
 from benchmarks.quality.data import QualityData
 from benchmarks.quality.methods import ABLATIONS, BATCH, CONTENDERS, NUM_TRIALS, PER_POSITIVE
 from benchmarks.quality.plan import SEEDS, best_settings, trials, tuning
-from benchmarks.quality.report import finals, result_rows
+from benchmarks.quality.report import METRICS, finals, result_rows, yardstick_rows
 from benchmarks.quality.statistics import holm, paired_p
+from benchmarks.quality.table import block
 from benchmarks.quality.trial import Trial, build_objective, load_runs, run_trial, some_users
 from esans_core.negatives import METHODS
 from esans_core.sequences import Sequences
@@ -123,6 +125,11 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
     assert set(table) == set(level)
     (gain,) = [row for row in result_rows("shop-toy", table) if row.metric == "gain"]
     assert gain.peer == "mixed (MNS)" and gain.holds and gain.value == pytest.approx(13 / 12, rel=1e-2)
+    rows = [*result_rows("shop-toy", table), *yardstick_rows("shop-toy", {"EASE": dict.fromkeys(METRICS, 0.125)})]
+    text = block({"rows": [asdict(row) for row in rows]})
+    order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
+    assert order == ["ESANS, debiased (ours)", "*EASE*", "mixed (MNS)", "uniform (UNS)"]
+    assert "0.1002 ± 0.0002" in text and ": holds." in text
 
 
 def test_statistics_match_the_textbook() -> None:

@@ -1,0 +1,71 @@
+"""The quality benchmark's rows as markdown: for the terminal and for the README."""
+
+from typing import Any
+
+from benchmarks.quality.methods import CONTENDERS
+from benchmarks.quality.plan import OURS
+
+ABLATION, YARDSTICK, AGAINST = "ESANS: ", "yardstick: ", f"{CONTENDERS[OURS].title} against "
+_METRICS = {"recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50"}
+_TITLES = {
+    "tiktok": "TikTok, 6,710 items",
+    "movielens": "MovieLens with posters, 9,487 items",
+    "quick": "small shop, 3,000 items",
+    "shop-100k-low": "shop, 100,000 items, little noise",
+    "shop-100k-mid": "shop, 100,000 items",
+    "shop-100k-high": "shop, 100,000 items, much noise",
+    "shop-1m": "shop, 1,000,000 items",
+}
+
+Rows = list[dict[str, Any]]
+
+
+def block(result: dict[str, Any]) -> str:
+    """A table for each data set with finished methods, best Recall@50 first, and one for its ablations.
+
+    Args:
+        result: what `write_result` wrote.
+    """
+    cases = {row["case"]: [other for other in result["rows"] if other["case"] == row["case"]] for row in result["rows"]}
+    finished = {case: rows for case, rows in cases.items() if any(row["metric"] == "recall_50_sd" for row in rows)}
+    return "\n\n".join(part for case, rows in finished.items() for part in (_methods(case, rows), _ablations(rows)) if part)
+
+
+def _methods(case: str, rows: Rows) -> str:
+    value = {(row["subject"], row["metric"]): row["value"] for row in rows}
+    subjects = {row["subject"] for row in rows if row["metric"] == "recall_50" and not row["subject"].startswith(ABLATION)}
+    lines = [
+        f"**{_TITLES.get(case, case)}**",
+        "",
+        f"| | {' | '.join(_METRICS.values())} | ours against it: p (Holm) |",
+        f"|---|{'---|' * (len(_METRICS) + 1)}",
+    ]
+    for subject in sorted(subjects, key=lambda subject: -value[subject, "recall_50"]):
+        cells = [_number(value.get((subject, metric)), value.get((subject, f"{metric}_sd"))) for metric in _METRICS]
+        p = value.get((AGAINST + subject, "p (Holm)"))
+        name = f"*{subject.removeprefix(YARDSTICK)}*" if subject.startswith(YARDSTICK) else subject
+        lines.append(f"| {name} | {' | '.join(cells)} | {'' if p is None else f'{p:.2g}'} |")
+    for row in rows:
+        if row["metric"] == "gain":
+            lines += ["", f"Ours over the best baseline, {row['peer']}: {row['ratio']:.3f}; bar {row['bar']}: {_verdict(row)}."]
+    return "\n".join(lines)
+
+
+def _ablations(rows: Rows) -> str:
+    p_of = {row["subject"]: row["value"] for row in rows if row["metric"] == "p"}
+    changed = [row for row in rows if row["subject"].startswith(ABLATION) and row["metric"] == "recall_50"]
+    if not changed:
+        return ""
+    lines = ["| ours, changed | Recall@50 | to ours | p |", "|---|---|---|---|"]
+    for row in changed:
+        name = row["subject"].removeprefix(ABLATION)
+        lines.append(f"| {name} | {row['value']:.4f} | {row['ratio']:.3f} | {p_of[row['subject']]:.2g} |")
+    return "\n".join(lines)
+
+
+def _number(mean: float | None, sd: float | None) -> str:
+    return "" if mean is None else f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    return "holds" if row["holds"] else "**missed**"
