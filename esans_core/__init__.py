@@ -9,6 +9,7 @@ from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.sequences import Sequences
 from esans_core.serving import RetrievalModule
+from esans_core.shared_softmax import shared_log_sum
 from esans_core.towers import TwoTower
 from esans_core.training import train_epoch
 
@@ -27,6 +28,7 @@ __all__ = [
     "hard_virtual_logits",
     "retrieve",
     "sampled_softmax_loss",
+    "shared_log_sum",
     "simple_virtual_logits",
     "simple_weights",
     "train_epoch",

@@ -12,13 +12,13 @@ import argparse
 import os
 from pathlib import Path
 
-from benchmarks.quality import report
+from benchmarks.quality import figure, report
 from benchmarks.quality.clusters import SIZES
 from benchmarks.quality.data import DATA
 from benchmarks.quality.plan import STAGES, trials
-from benchmarks.quality.runner import load_data, run_all
+from benchmarks.quality.runner import clusters_of, load_data, run_all
 from benchmarks.quality.trial import load_runs
-from benchmarks.record import RESULTS
+from benchmarks.record import REPOSITORY, RESULTS
 
 KEPT = RESULTS / "quality"
 QUICK = DATA.parent / "quick"
@@ -36,9 +36,14 @@ def main() -> None:
     _common(run)
     _common(commands.add_parser("quick", help="four methods on the small shop: the same code, the same tables, in minutes"))
     commands.add_parser("report", help="write benchmarks/results/quality.json and its plots")
+    drawn = commands.add_parser("figure", help="draw where each method's negatives fall: docs/images/negatives.png")
+    drawn.add_argument("data", choices=[name for name in SIZES if name not in ("movielens", "tiktok")], help="a shop")
     arguments = parser.parse_args()
     if arguments.command == "report":
         report.write(KEPT, RESULTS)
+    elif arguments.command == "figure":
+        data = load_data(arguments.data)
+        figure.write(data, clusters_of(data, {}), REPOSITORY / "docs" / "images" / "negatives.png")
     elif arguments.command == "run":
         for stage in arguments.stage or STAGES:
             run_stage(stage, arguments.data, KEPT, arguments.only, arguments)

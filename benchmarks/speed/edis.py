@@ -1,23 +1,18 @@
 """Virtual negatives as logits against virtual negatives as vectors: time and peak memory of forward and backward.
 
 Both scale the same embeddings to unit length as the towers do, score the same real negatives, combine them with the same
-weights, and must give the same loss and gradients. The memory is that of torch's own allocator: every tensor, temporaries
-included, above what was there before; it repeats to the byte, which the process's resident set does not. Work space inside
-BLAS is not in it.
+weights, and must give the same loss and gradients.
 """
 
-import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
-from torch import Tensor, profiler
+from torch import Tensor
 
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, seconds
+from benchmarks.speed.measure import beside, peak_bytes, seconds
 from esans_core.interpolation import (
     hard_lambdas,
     hard_virtual_logits,
@@ -107,22 +102,6 @@ def rows(size: Size, peers: bool = True) -> Iterator[Row]:
         for measured in (time, memory):
             yield measured[VECTORS]
             yield beside(measured[LOGITS], measured[VECTORS])
-
-
-def peak_bytes(action: Callable[[], object]) -> int:
-    """Most bytes of CPU tensors alive at once during the action, above those alive at its start."""
-    with profiler.profile(activities=[profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        action()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
-    alive = peak = 0
-    for _, change in changes:
-        alive += change
-        peak = max(peak, alive)
-    return peak
 
 
 def _loss(positive: Tensor, easy: Tensor, hard: Tensor, *virtual: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, seconds
-from esans_core import sampled_softmax_loss
+from benchmarks.speed.measure import beside, peak_bytes, seconds
+from esans_core import sampled_softmax_loss, shared_log_sum
 
-ESANS = "sampled_softmax_loss"
+WHOLE, BLOCKS = "sampled_softmax_loss", "shared_log_sum"
 TEMPERATURE = 0.05
 
 
@@ -33,7 +33,7 @@ QUICK = Size(batches=(1024,), ntxent_batch=128, repeats=5)
 
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
-    """Time of ours beside that of each peer."""
+    """Time and memory of ours, from the whole matrix of logits and in blocks, beside those of each peer."""
     for batch in size.batches:
         yield from _measured(batch, size, _multiple_negatives_ranking() if peers else {})
     if peers:
@@ -48,6 +48,15 @@ def in_batch(users_BD: Tensor, items_BD: Tensor) -> Tensor:
     return sampled_softmax_loss(logits_BB.diagonal(), logits_BB, valid=others)
 
 
+def in_batch_in_blocks(users_BD: Tensor, items_BD: Tensor) -> Tensor:
+    """The same loss without the matrix [B, B] of logits."""
+    users_BD = torch.nn.functional.normalize(users_BD, dim=1) / TEMPERATURE
+    items_BD = torch.nn.functional.normalize(items_BD, dim=1)
+    own_B, rows_B = (users_BD * items_BD).sum(1), torch.arange(len(users_BD))
+    others_B = shared_log_sum(users_BD, items_BD, lambda rows: torch.zeros(1, 1), (rows_B, rows_B))
+    return (torch.logaddexp(own_B, others_B) - own_B).mean()
+
+
 def _measured(batch: int, size: Size, peers: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[Row]:
     generator = torch.Generator().manual_seed(0)
     users, items = (torch.randn(batch, size.dim, generator=generator, requires_grad=True) for _ in range(2))
@@ -57,14 +66,18 @@ def _measured(batch: int, size: Size, peers: dict[str, Callable[[Tensor, Tensor]
         torch.autograd.grad(value, (users, items))
         return value
 
-    losses = {ESANS: in_batch, **peers}
-    for loss in peers.values():
+    ours = {WHOLE: in_batch, BLOCKS: in_batch_in_blocks}
+    losses = {**ours, **peers}
+    for loss in (in_batch_in_blocks, *peers.values()):
         torch.testing.assert_close(learn(loss), learn(in_batch), rtol=1e-3, atol=1e-4)
-    taken = seconds({name: partial(learn, loss) for name, loss in losses.items()}, size.repeats)
-    case = f"loss: batch {batch:,}"
-    found = {name: Row(case, name, "forward and backward", "ms", 1e3 * value, size.repeats) for name, value in taken.items()}
-    yield from found.values()
-    yield from (beside(found[ESANS], found[name]) for name in peers)
+    case, steps = f"loss: batch {batch:,}", {name: partial(learn, loss) for name, loss in losses.items()}
+    taken = seconds(steps, size.repeats)
+    time = {name: Row(case, name, "forward and backward", "ms", 1e3 * value, size.repeats) for name, value in taken.items()}
+    memory = {name: Row(case, name, "peak memory", "MB", peak_bytes(step) / 1e6) for name, step in steps.items()}
+    for found in (time, memory):
+        yield from found.values()
+        yield beside(found[BLOCKS], found[WHOLE])
+        yield from (beside(found[name], found[peer]) for name in ours for peer in peers)
 
 
 def _multiple_negatives_ranking() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:

@@ -1,11 +1,14 @@
 """How the speed benchmark measures: repeats in turn, medians, and bars that are read from their own words."""
 
+import json
 import operator
 import re
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.record import Row
@@ -42,6 +45,28 @@ def seconds(
             wait()
             taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def peak_bytes(action: Callable[[], object]) -> int:
+    """Most bytes of CPU tensors alive at once during the action, temporaries included, above those alive at its start.
+
+    It is read from torch's own allocator, so it repeats to the byte, which a process's resident set does not; work space inside
+    BLAS is not in it.
+    """
+    from torch import profiler
+
+    with profiler.profile(activities=[profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        action()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
+    alive = peak = 0
+    for _, change in changes:
+        alive += change
+        peak = max(peak, alive)
+    return peak
 
 
 def beside(row: Row, peer: Row, bar: str | None = None) -> Row:

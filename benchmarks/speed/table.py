@@ -16,7 +16,7 @@ _SHOWN = {
     "sampler": {"throughput", "growth of the cost per negative", "memory"},
     "step": {"step"},
     "edis": {"forward and backward", "peak memory"},
-    "loss": {"forward and backward"},
+    "loss": {"forward and backward", "peak memory"},
     "codebooks": {"time to fit", "primary distortion", "primary smallest cluster"},
     "assignment": {"throughput"},
 }

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.record import Row
 from benchmarks.speed import assignment, codebooks, edis, gpu, loss, plot, sampler, step, syncs, table
-from benchmarks.speed.measure import beside, judged, seconds
+from benchmarks.speed.measure import beside, judged, peak_bytes, seconds
 from benchmarks.speed.world import World, WorldSize
 
 WORLD = WorldSize(num_items=300, num_primary=6, batch=16, num_features=8, history=5, dim=8)
@@ -126,8 +126,8 @@ def test_peak_memory_counts_what_lives_at_once() -> None:
         del first
         return torch.ones(250_000) + torch.ones(250_000).mul_(2)
 
-    assert edis.peak_bytes(two_at_once) == pytest.approx(3e6, rel=0.01)
-    assert edis.peak_bytes(lambda: None) == 0
+    assert peak_bytes(two_at_once) == pytest.approx(3e6, rel=0.01)
+    assert peak_bytes(lambda: None) == 0
 
 
 def test_virtual_logits_and_vectors_learn_the_same() -> None:
@@ -141,6 +141,7 @@ def test_in_batch_loss_is_cross_entropy() -> None:
     cosines = torch.nn.functional.cosine_similarity(users[:, None], items[None], dim=-1)
     expected = torch.nn.functional.cross_entropy(cosines / loss.TEMPERATURE, torch.arange(12))
     torch.testing.assert_close(loss.in_batch(users, items), expected)
+    torch.testing.assert_close(loss.in_batch_in_blocks(users, items), expected)
 
 
 def test_the_gpu_script_measures_the_same_things_anywhere() -> None:
