@@ -55,8 +55,12 @@ def movielens(source: Path) -> QualityData:
 
 
 def tiktok(source: Path) -> QualityData:
-    """TikTok in the split of the multimodal-recommendation literature; without times, events keep the order of the file."""
-    log = pd.read_parquet(source / "interactions.parquet")
+    """TikTok in the split of the multimodal-recommendation literature. It has no times, so a user's events stand in random order.
+
+    The file lists them by item id, and what is held out is always the user's largest id: a tower that reads the file's order as
+    a history would learn that the next id is larger, and find the held-out items by it.
+    """
+    log = pd.read_parquet(source / "interactions.parquet").sample(frac=1, random_state=0)
     items = pd.read_parquet(source / "item_features.parquet").sort_values("item_id", ignore_index=True)
     code = log["split"].map({"train": 0, "valid": 1, "test": 2}).to_numpy()
     user, item = log["user_id"].to_numpy(np.int64), pd.Index(items["item_id"]).get_indexer(log["item_id"])

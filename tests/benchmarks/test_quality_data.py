@@ -70,15 +70,20 @@ def test_sequences_from_events_sorts_by_user_and_split_alone() -> None:
 def test_tiktok_keeps_the_official_split(tmp_path) -> None:
     import pandas as pd
 
-    pd.DataFrame({"user_id": [0, 0, 0, 1], "item_id": [2, 0, 1, 1], "split": ["train", "valid", "test", "train"]}).to_parquet(
-        tmp_path / "interactions.parquet"
-    )
-    vectors = [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]
-    pd.DataFrame({"item_id": [0, 1, 2], "visual": vectors, "acoustic": vectors}).to_parquet(tmp_path / "item_features.parquet")
+    log = {
+        "user_id": [0, 0, 0, 1] + [2] * 9,
+        "item_id": [2, 0, 1, 1, *range(9)],
+        "split": ["train", "valid", "test"] + ["train"] * 10,
+    }
+    pd.DataFrame(log).to_parquet(tmp_path / "interactions.parquet")
+    vectors = np.random.default_rng(0).random((9, 2)).tolist()
+    pd.DataFrame({"item_id": range(9), "visual": vectors, "acoustic": vectors}).to_parquet(tmp_path / "item_features.parquet")
     data = tiktok(tmp_path)
-    assert data.sequences.items.tolist() == [2, 0, 1, 1]
-    assert data.sequences.num_train.tolist() == [1, 1] and data.sequences.num_validation.tolist() == [1, 0]
-    assert list(data.views) == ["visual", "acoustic", "behaviour"] and data.content.shape == (3, 4)
+    assert data.sequences.items.tolist()[:4] == [2, 0, 1, 1]
+    assert data.sequences.num_train.tolist() == [1, 1, 9] and data.sequences.num_validation.tolist() == [1, 0, 0]
+    ordered = data.sequences.items.tolist()[4:]
+    assert sorted(ordered) == list(range(9)) != ordered, "the order of the file tells what is held out"
+    assert list(data.views) == ["visual", "acoustic", "behaviour"] and data.content.shape == (9, 4)
 
 
 def test_shop_is_split_by_day_and_a_pair_counts_once(shop: QualityData) -> None:
