@@ -55,7 +55,7 @@ def movielens(source: Path) -> QualityData:
 
 
 def tiktok(source: Path) -> QualityData:
-    """TikTok in the split of the multimodal-recommendation literature. It has no times, so a user's events stand in random order.
+    """TikTok in the split of the multimodal-recommendation literature; having no times, a user's events stand in random order.
 
     The file lists them by item id, and what is held out is always the user's largest id: a tower that reads the file's order as
     a history would learn that the next id is larger, and find the held-out items by it.
