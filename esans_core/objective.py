@@ -283,8 +283,8 @@ class RetrievalObjective(nn.Module):
         if not self.config.log_q:
             return common.new_zeros((1, 1))
         if self.config.semantic and not self.config.share_draws and self.sampler is not None:
-            common = common + self.sampler.expected_counts(positives, items)
-        return common.clamp_min(torch.finfo(torch.float32).tiny).log()
+            common = self.sampler.expected_counts(positives, items).add_(common)
+        return common.clamp_min(torch.finfo(torch.float32).tiny).log_()
 
     def _temperature(self, user_rows: Tensor | None) -> Tensor | float:
         if self.adaptive is None:

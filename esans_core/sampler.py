@@ -134,17 +134,16 @@ class SemanticNegativeSampler:
         """
         if len(self.index.group_primary) == 0:
             return torch.zeros(len(positives), items.shape[-1], device=items.device)
-        group_B1 = self.index.group(positives)[:, None]
-        group = self.index.group(items)
-        primary_B1 = self.index.group_primary[group_B1.clamp_min(0)]
-        primary = self.index.group_primary[group.clamp_min(0)]
-        if items.dim() == 1:
-            easy = self._easy_rate_KK[primary_B1[:, 0]].index_select(1, primary)
-        else:
-            easy = self._easy_rate_KK[primary_B1, primary]
-        is_hard = (primary == primary_B1) & (group != group_B1)
-        counts = torch.where(is_hard, self._hard_rate_G[group_B1.clamp_min(0)], easy)
-        return counts.masked_fill_((group < 0) | (group_B1 < 0), 0.0)
+        group_B, group = self.index.group(positives), self.index.group(items)
+        primary_B1 = self.index.group_primary[group_B.clamp_min(0)][:, None]
+        # One small table per positive, count by primary cluster: its own one's is the hard count, and the last column is for
+        # items without a cluster. What is left then is its own group.
+        table_BK = torch.nn.functional.pad(self._easy_rate_KK[primary_B1[:, 0]], (0, 1))
+        table_BK.scatter_(1, primary_B1, self._hard_rate_G[group_B.clamp_min(0)][:, None])
+        table_BK.masked_fill_((group_B < 0)[:, None], 0.0)
+        column = torch.where(group < 0, self.index.num_primary, self.index.group_primary[group.clamp_min(0)])
+        counts = table_BK.index_select(1, column) if items.dim() == 1 else table_BK.gather(1, column)
+        return counts.masked_fill_(group == group_B[:, None], 0.0)
 
     def batch_expected_counts(self, positives: Tensor, items: Tensor) -> Tensor:
         """How many times each item is expected among the draws for all positives together: `expected_counts` summed over B.
