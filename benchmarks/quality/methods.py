@@ -11,8 +11,8 @@ from esans_core.negatives import Method
 
 BATCH = 1024
 PER_POSITIVE = 16
-NUM_TRIALS = 8  # settings tried for each method
-TEMPERATURES = (0.05, 0.07, 0.1, 0.14)
+NUM_TRIALS = 10  # settings tried for each method
+TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2)
 
 
 @dataclass(frozen=True)
