@@ -26,8 +26,8 @@ def shared_log_sum(users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights,
     """log sum_s exp(<u_b, v_s> + w_bs) for each user b.
 
     Args:
-        users_BD: float32 [B, D], divided by the temperature.
-        shared_SD: float32 [S, D].
+        users_BD: float [B, D], divided by the temperature.
+        shared_SD: float [S, D].
         log_weights: rows of the batch, a slice -> w, float32 that broadcasts to [b, S]; may be called again for the gradient,
             which does not flow through it.
         excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending.
@@ -35,7 +35,9 @@ def shared_log_sum(users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights,
     Returns:
         float32 [B].
     """
-    return _SharedLogSum.apply(users_BD, shared_SD, log_weights, excluded)
+    # In mixed precision the embeddings may be narrower; the logits made for the gradient must be those of the sum.
+    with torch.autocast(users_BD.device.type, enabled=False):
+        return _SharedLogSum.apply(users_BD.float(), shared_SD.float(), log_weights, excluded)
 
 
 class _SharedLogSum(torch.autograd.Function):

@@ -36,6 +36,18 @@ def test_blocks_give_the_value_and_gradient_of_the_whole_matrix(
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_embeddings_of_mixed_precision_give_the_sum_and_a_gradient_of_their_own_type(dtype: torch.dtype) -> None:
+    users, shared = torch.randn(B, D).to(dtype).requires_grad_(), torch.randn(S, D).to(dtype).requires_grad_()
+    none = (torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = shared_log_sum(users, shared, lambda rows: torch.zeros(1, 1), none)
+    torch.testing.assert_close(found, (users.float() @ shared.float().T).logsumexp(1))
+    found.sum().backward()
+    for leaf in (users, shared):
+        assert leaf.grad is not None and leaf.grad.dtype == dtype and leaf.grad.isfinite().all()
+
+
 def test_a_row_in_which_nothing_counts_has_no_weight_and_a_finite_gradient() -> None:
     users, shared = torch.randn(2, D, requires_grad=True), torch.randn(3, D, requires_grad=True)
     excluded = matches(torch.tensor([5, 6]), torch.tensor([5, 5, 5]))
