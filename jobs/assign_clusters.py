@@ -22,6 +22,7 @@ from esans_core.codebooks import Codebooks
 from jobs.codebook_store import load_codebooks
 from jobs.errors import DataError
 from jobs.lake import Lake, Pending
+from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
@@ -170,4 +171,5 @@ def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending) ->
 
 
 if __name__ == "__main__":
-    run_job("assign_clusters", run)
+    recipe = Recipe(reads=(*FEATURE_TABLES, "codebooks"), before=("clusters", *_CONTENT_TABLES), writes=("clusters",))
+    run_job("assign_clusters", run, recipe=recipe)

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from jobs.encoders.model_folder import config_fingerprint
 from jobs.feature_tables import COLUMNS
 from jobs.lake import Lake
+from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
@@ -106,4 +107,5 @@ def item_vectors(events: DataFrame, settings: PipelineSettings) -> DataFrame:
 
 
 if __name__ == "__main__":
-    run_job("behaviour_features", run)
+    recipe = Recipe(sections=("features",), reads=("interactions", "items"), writes=("behaviour_features",))
+    run_job("behaviour_features", run, recipe=recipe)

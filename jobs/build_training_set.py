@@ -5,6 +5,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
+from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
@@ -45,4 +46,5 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_job("build_training_set", run)
+    recipe = Recipe(reads=("interactions", "users"), writes=("sequences",))
+    run_job("build_training_set", run, recipe=recipe)

@@ -17,6 +17,7 @@ from esans_core.codebooks import Codebooks, FitReport, fit_codebooks
 from jobs.codebook_store import load_codebooks, save_codebooks
 from jobs.errors import DataError
 from jobs.lake import Lake
+from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.views import FEATURE_TABLES, read_views
@@ -173,4 +174,5 @@ def _summary(about: dict[str, Any], report: FitReport) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_job("fit_codebooks", run)
+    recipe = Recipe(sections=("clusters",), reads=FEATURE_TABLES, before=("codebooks",), writes=("codebooks",))
+    run_job("fit_codebooks", run, recipe=recipe)

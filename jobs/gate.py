@@ -3,13 +3,16 @@
 import importlib
 import logging
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from jobs.errors import DataError, GateFailed
 from jobs.gates import STAGES
 from jobs.lake import write_json
+from jobs.reuse import Recipe, file_digest
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
+from jobs.views import FEATURE_TABLES
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
     from jobs.gates.checkpoint import run_checkpoint, unavailable  # Great Expectations takes seconds to import
 
     suites_of = importlib.import_module(f"jobs.gates.{stage}")
-    path = settings.run_dir / "gates" / f"{stage}.json"
+    path = _verdict(settings, stage)
     path.unlink(missing_ok=True)  # a gate that is stopped half-way must not leave the verdict of an earlier run
     with _engine(settings, stage) as spark:
         try:
@@ -60,6 +63,10 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
     return {"checked": result.checked, "warnings": len(result.failures), "data_docs": result.data_docs}
 
 
+def _verdict(settings: PipelineSettings, stage: str) -> Path:
+    return settings.run_dir / "gates" / f"{stage}.json"
+
+
 def _engine(settings: PipelineSettings, stage: str) -> Any:
     if stage == "model":
         return nullcontext()
@@ -68,5 +75,29 @@ def _engine(settings: PipelineSettings, stage: str) -> Any:
     return spark_session(settings, f"gate_{stage}")
 
 
+def _source(settings: PipelineSettings) -> dict[str, str]:
+    from jobs.source import source_digests  # with Spark, which not every gate needs
+
+    return source_digests(settings)
+
+
+def _metrics(settings: PipelineSettings) -> dict[str, str]:
+    path = settings.run_dir / "metrics.json"
+    return {"metrics.json": file_digest(path) if path.exists() else ""}
+
+
+def _recipe(stage: str, *sections: str, **inputs: Any) -> Recipe:
+    return Recipe(sections=("gate", *sections), leaves=lambda settings: (_verdict(settings, stage),), **inputs)
+
+
+_RECIPES = {
+    "raw": _recipe("raw", "clusters", "data", further=_source),
+    "features": _recipe("features", reads=("items", *FEATURE_TABLES)),
+    "clusters": _recipe("clusters", "clusters", reads=("items", "clusters"), before=("clusters", *FEATURE_TABLES)),
+    "training_set": _recipe("training_set", "ingest", reads=("sequences", "interactions", "items")),
+    "model": _recipe("model", "training", reads=("challenger", "baseline", "evaluation"), further=_metrics),
+}
+
+
 if __name__ == "__main__":
-    run_job("gate", run, choice=("stage", STAGES))
+    run_job("gate", run, choice=("stage", STAGES), recipe=_RECIPES)

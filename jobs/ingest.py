@@ -10,9 +10,10 @@ from pyspark.sql import functions as F
 from jobs.cleaning import KEPT, LATER, clean_events, clean_items, event_quarantine, image_quarantine
 from jobs.errors import DataError
 from jobs.lake import Lake
+from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
-from jobs.source import Source, named_read_errors, read_source
+from jobs.source import Source, named_read_errors, read_source, source_digests
 from jobs.spark import spark_session
 from jobs.spark_tables import write_table
 from jobs.splitting import SplitChoice, assign_split, choose_split
@@ -177,4 +178,10 @@ def _check_split(sizes: dict[str, int], choice: SplitChoice, source: Source, set
 
 
 if __name__ == "__main__":
-    run_job("ingest", run)
+    recipe = Recipe(
+        sections=("clusters", "data", "ingest"),
+        before=("interactions",),
+        writes=("users", "items", "interactions", "quarantine"),
+        further=source_digests,
+    )
+    run_job("ingest", run, recipe=recipe)

@@ -148,9 +148,14 @@ class Lake:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader never sees half a file."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    temporary.write_text(text)
     temporary.replace(path)
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic_settings import CliApp
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
 from jobs.memory import PeakMemory
+from jobs.reuse import Recipe
 from jobs.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
@@ -44,16 +45,23 @@ def load_settings(argv: Sequence[str]) -> PipelineSettings:
     return CliApp.run(PipelineSettings, cli_args=list(rest), **values)
 
 
-def run_job(name: str, work: Callable[..., dict[str, Any] | None], *, choice: tuple[str, Sequence[str]] | None = None) -> None:
+def run_job(
+    name: str,
+    work: Callable[..., dict[str, Any] | None],
+    *,
+    choice: tuple[str, Sequence[str]] | None = None,
+    recipe: Recipe | Mapping[str, Recipe] | None = None,
+) -> None:
     """Run a job as a command and exit: 0 done, 65 bad data or settings, 1 anything else.
 
     A record `<run_dir>/steps/<name>.json` is written in every case: state, seconds, peak resident memory, the
-    message, and the small summary (a JSON object) that `work` returns.
+    message, the small summary (a JSON object) that `work` returns, and whether an earlier result was reused.
 
     Args:
         name: name of the step, as the DAG calls it.
         work: called with the settings, and the choice where there is one.
         choice: name and allowed values of one positional argument before the flags.
+        recipe: by which the step may be reused (`jobs.reuse`); where there is a choice, one for each.
     """
     argv = sys.argv[1:]
     chosen: list[str] = []
@@ -74,11 +82,11 @@ def run_job(name: str, work: Callable[..., dict[str, Any] | None], *, choice: tu
     except (ValidationError, DataError) as error:
         log.error("settings refused: %s", error)
         sys.exit(EXIT_BAD_DATA)
-    record: dict[str, Any] = {"step": name, "state": "failed", "message": "", "summary": {}}
+    record: dict[str, Any] = {"step": name, "state": "failed", "reused": False, "message": "", "summary": {}}
     started, status = time.monotonic(), 1
     with PeakMemory(_process_tree()) as memory:
         try:
-            record["summary"] = work(settings, *chosen) or {}
+            record |= _do(work, settings, chosen, recipe[chosen[0]] if isinstance(recipe, Mapping) else recipe, name)
             record["state"], status = "success", 0
         except DataError as error:
             record["message"], status = str(error), EXIT_BAD_DATA
@@ -90,6 +98,21 @@ def run_job(name: str, work: Callable[..., dict[str, Any] | None], *, choice: tu
     write_json(settings.run_dir / "steps" / f"{name}.json", record)
     log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
     sys.exit(status)
+
+
+def _do(
+    work: Callable[..., dict[str, Any] | None], settings: PipelineSettings, chosen: list[str], recipe: Recipe | None, name: str
+) -> dict[str, Any]:
+    """Run the step, or find that it need not run; what its record says of a success."""
+    if recipe is None:
+        return {"summary": work(settings, *chosen) or {}}
+    key = recipe.key(name, settings)
+    if settings.run.reuse and (kept := recipe.recall(name, settings, key)) is not None:
+        log.info("nothing has changed since this step's last success: its result is kept (run.reuse)")
+        return {"summary": kept, "reused": True}
+    summary = work(settings.only(recipe.sections), *chosen) or {}
+    recipe.remember(name, settings, key, summary)
+    return {"summary": summary}
 
 
 def _process_tree() -> psutil.Process:

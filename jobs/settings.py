@@ -9,14 +9,15 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 EMBEDDED = "embedded"
+_NO_RESULT = frozenset({"spark", "registry", "run"})  # sections that say how and where steps run
 
 
 class Section(BaseModel):
@@ -228,6 +229,12 @@ class SparkSettings(Section):
     shuffle_partitions: int = Field(4, ge=1, description="Partitions of a shuffle.")
 
 
+class RunSettings(Section):
+    """How the steps of a run go about their work; none of this changes a result."""
+
+    reuse: bool = Field(True, description="Skip a step whose inputs, settings and code are those of its last success.")
+
+
 class PipelineSettings(BaseSettings):
     """All settings of one run of the pipeline."""
 
@@ -253,6 +260,9 @@ class PipelineSettings(BaseSettings):
     gate: GateSettings = GateSettings()
     registry: RegistrySettings = RegistrySettings()
     spark: SparkSettings = SparkSettings()
+    run: RunSettings = RunSettings()
+
+    _config_hash: str | None = PrivateAttr(None)  # of the whole, in a part that `only` made
 
     @field_validator("home")
     @classmethod
@@ -301,9 +311,19 @@ class PipelineSettings(BaseSettings):
         return self.home / "runs" / self.ds
 
     def config_hash(self) -> str:
-        """Hash of all that can change a result: everything but the date, the home folder and where Spark runs."""
-        values = self.model_dump(mode="json", exclude={"date", "home", "spark", "registry"})
+        """Hash of all that can change a result: everything but the date, the home folder, and how and where steps run."""
+        if self._config_hash:
+            return self._config_hash
+        values = self.model_dump(mode="json", exclude={"date", "home", *_NO_RESULT})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def only(self, sections: Collection[str]) -> "PipelineSettings":
+        """A copy without the other sections that can change a result: to read one of those raises `AttributeError`."""
+        part = self.model_copy()
+        part._config_hash = self.config_hash()
+        for name in type(self).model_fields.keys() - {"date", "home", *_NO_RESULT, *sections}:
+            del part.__dict__[name]
+        return part
 
     def flat(self) -> dict[str, str | int | float | bool]:
         """All settings as `section.name -> value`, for MLflow parameters and forms."""

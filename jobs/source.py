@@ -52,7 +52,7 @@ class Source:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the content of each input table, for the lineage of what is made from it."""
-        return {f"source/{name}": _content_digest(path) for name, path in sorted(self.files.items())}
+        return _digests(self.files)
 
 
 def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: bool = True) -> Source:
@@ -68,8 +68,7 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
             timestamps are in another unit than declared, or the logical date has no events.
     """
     folder = source_folder(settings)
-    tables = {table.name: _find(folder, table) for table in (INTERACTIONS, ITEMS, IMAGES)}
-    files = {name: path for name, path in tables.items() if path is not None}
+    files = _files(folder)
     with named_read_errors(folder):
         frames = {table.name: open_table(spark, table, files[table.name]) for table in _present(files)}
         interactions = frames["interactions"].select(
@@ -78,6 +77,12 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
         if check_log:
             _check_log(interactions, files["interactions"], settings)
     return Source(folder, files, interactions, frames["items"], frames.get("images"))
+
+
+def source_digests(settings: PipelineSettings) -> dict[str, str]:
+    """Where the source lies, and the digest of each of its tables; raises `DataError` when a table is missing."""
+    folder = source_folder(settings)
+    return {"source": str(folder), **_digests(_files(folder))}
 
 
 def source_folder(settings: PipelineSettings) -> Path:
@@ -125,6 +130,15 @@ def future_horizon(settings: PipelineSettings) -> int:
 
 def _present(files: dict[str, Path]) -> Iterator[InputTable]:
     return (table for table in (INTERACTIONS, ITEMS, IMAGES) if table.name in files)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    found = {table.name: _find(folder, table) for table in (INTERACTIONS, ITEMS, IMAGES)}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _digests(files: dict[str, Path]) -> dict[str, str]:
+    return {f"source/{name}": _content_digest(path) for name, path in sorted(files.items())}
 
 
 def _find(folder: Path, table: InputTable) -> Path | None:

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 
 from jobs.encoders.text import HashedTextEncoder, encode_texts, load_text_encoder
 from jobs.feature_tables import View, publish_view
-from jobs.lake import Lake
+from jobs.lake import Lake, folder_digest
+from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.spark import spark_session
@@ -81,5 +82,17 @@ def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[Path 
     return _fitted_encoder(items, settings)
 
 
+def _model_folder(settings: PipelineSettings) -> dict[str, str]:
+    name = settings.features.text_encoder
+    return {} if name == EMBEDDED else {"model": folder_digest(Path(name).expanduser())}
+
+
 if __name__ == "__main__":
-    run_job("text_features", run)
+    recipe = Recipe(
+        sections=("features",),
+        reads=("items",),
+        before=("text_features", _TABLE),
+        writes=("text_features", _TABLE),
+        further=_model_folder,
+    )
+    run_job("text_features", run, recipe=recipe)

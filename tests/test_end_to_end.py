@@ -134,11 +134,17 @@ def poisoned(stack: LocalStack, next_day: Day, tmp_path_factory: pytest.TempPath
     return _run(stack, POISONED_DAY, CONF | {"data.source": str(folder)})
 
 
+def _reused(day: Day) -> set[str]:
+    records = [json.loads(path.read_text()) for path in (day.run_dir / "steps").glob("*.json")]
+    return {record["step"] for record in records if record["reused"]}
+
+
 def test_first_day_runs_every_step_and_makes_a_champion(first: Day) -> None:
     assert first.result.success, first.result.failures
     states = {path.stem: json.loads(path.read_text())["state"] for path in (first.run_dir / "steps").glob("*.json")}
     snapshot = json.loads((Path(__file__).parent / "dags" / "graph_snapshot.json").read_text())
     assert states == {task.rsplit(".", 1)[-1]: "success" for task in snapshot}
+    assert _reused(first) == set()
     assert first.kept.versions == ("1",)
     assert first.kept.champion == "1"
     assert first.read("metrics.json")["incumbent_version"] is None
@@ -157,6 +163,19 @@ def test_summary_can_be_read_at_a_glance(first: Day) -> None:
 def test_the_same_day_again_changes_nothing(first: Day, again: Day) -> None:
     assert again.result.success, again.result.failures
     assert again.kept == first.kept
+    assert _reused(again) == {
+        "gate_raw",
+        "ingest",
+        "text_features",
+        "behaviour_features",
+        "gate_features",
+        "fit_codebooks",
+        "assign_clusters",
+        "gate_clusters",
+        "build_training_set",
+        "gate_training_set",
+        "gate_model",
+    }
     assert again.read("settings.json") == first.read("settings.json")
 
 

@@ -70,6 +70,8 @@ def stack_environment(
         "LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        # How long a worker may sleep before it sees that its step has ended and takes the next (5 s unless told).
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     bin_folder = str(Path(sys.executable).parent)

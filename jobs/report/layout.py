@@ -222,10 +222,15 @@ def _steps(summary: Mapping[str, Any]) -> list[str]:
         return []
     peak = max((step.get("peak_memory_mb") or 0 for step in steps), default=0)
     total = sum(step.get("seconds") or 0 for step in steps)
-    cells = [f"{step['step']:<19}{step.get('seconds') or 0:6.1f} s{step.get('peak_memory_mb') or 0:6d} MB" for step in steps]
+    cells = [_step_cell(step) for step in steps]
     height = -(-len(cells) // 2)
     rows = [cells[row] + ("      " + cells[row + height] if row + height < len(cells) else "") for row in range(height)]
     return [f"{seconds_text(total)} of work in {len(steps)} steps, peak memory {_count(peak)} MB", *rows]
+
+
+def _step_cell(step: Mapping[str, Any]) -> str:
+    memory = "unchanged" if step.get("reused") else f"{step.get('peak_memory_mb') or 0:6d} MB"
+    return f"{step['step']:<19}{step.get('seconds') or 0:6.1f} s{memory:>9}"
 
 
 def _where(summary: Mapping[str, Any]) -> list[str]:

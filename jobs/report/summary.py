@@ -39,7 +39,7 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
         },
         "findings": _findings(facts),
         "steps": [
-            {key: record.get(key) for key in ("step", "state", "seconds", "peak_memory_mb", "message")}
+            {key: record.get(key) for key in ("step", "state", "reused", "seconds", "peak_memory_mb", "message")}
             for record in facts.steps.values()
         ],
         "where": _where(facts),

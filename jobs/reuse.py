@@ -1,0 +1,112 @@
+"""Steps that need not run again: same inputs, settings and code as at their last success, and all they left still there.
+
+A step that can be reused has a recipe. After a success its key is kept under `<home>/reuse/<date>/<step>.json` with the
+digests of the tables that the step left and the text of its files; the next run of the date compares and, where both agree,
+leaves the tables and puts the files back. What a recipe does not name, its step cannot have read: of the settings it gets
+the named sections alone.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import DataError
+from jobs.lake import Lake, folder_digest, write_json, write_text
+from jobs.settings import PipelineSettings
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _nothing(settings: PipelineSettings) -> dict[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the result of a step besides the code and the date, and what the step leaves.
+
+    Attributes:
+        sections: sections of the settings that the step may read.
+        reads: lake tables of the same date.
+        before: lake tables of which it reads the latest earlier date.
+        writes: lake tables, each where the step wrote it.
+        further: digests of inputs outside the lake, by name; may raise `DataError`.
+        leaves: small text files outside the lake.
+    """
+
+    sections: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    further: Callable[[PipelineSettings], Mapping[str, str]] = _nothing
+    leaves: Callable[[PipelineSettings], tuple[Path, ...]] = lambda settings: ()
+
+    def key(self, step: str, settings: PipelineSettings) -> str | None:
+        """Hash of everything that decides the result; None where an input is missing, which the step itself will say."""
+        lake = Lake.of(settings)
+        try:
+            parts = {
+                "step": step,
+                "date": settings.ds,
+                "code": code_digest(),
+                "settings": {name: getattr(settings, name).model_dump(mode="json") for name in self.sections},
+                "reads": {table: lake.manifest(table, settings.date)["digest"] for table in self.reads},
+                "before": {table: _latest_before(lake, table, settings) for table in self.before},
+                "further": dict(self.further(settings)),
+            }
+        except DataError:
+            return None
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def recall(self, step: str, settings: PipelineSettings, key: str | None) -> dict[str, Any] | None:
+        """The summary of the step's last success, if it had this key and its tables are unchanged; its files are put back."""
+        try:
+            kept: dict[str, Any] = json.loads(_memory(step, settings).read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+        if key is None or kept["key"] != key or kept["tables"] != self._tables(settings):
+            return None
+        for path in self.leaves(settings):
+            write_text(path, kept["files"][path.name])
+        return kept["summary"]
+
+    def remember(self, step: str, settings: PipelineSettings, key: str | None, summary: Mapping[str, Any]) -> None:
+        """Keep what `recall` needs."""
+        files = {path.name: path.read_text() for path in self.leaves(settings)}
+        kept = {"key": key, "tables": self._tables(settings), "files": files, "summary": summary}
+        write_json(_memory(step, settings), kept)
+
+    def _tables(self, settings: PipelineSettings) -> dict[str, str]:
+        """Digests of the tables that the step left, of their content as it is on disk now."""
+        lake = Lake.of(settings)
+        there = [table for table in self.writes if lake.exists(table, settings.date)]
+        return {table: folder_digest(lake.path(table, settings.date)) for table in there}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 over the project's code and the pinned packages: anything else may change without changing a result."""
+    digest = hashlib.sha256()
+    files = [path for room in ("jobs", "esans_core") for path in sorted((_REPOSITORY / room).rglob("*.py"))]
+    for path in [*files, *_REPOSITORY.glob("requirements.txt")]:
+        digest.update(f"{path.relative_to(_REPOSITORY)}:{file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _latest_before(lake: Lake, table: str, settings: PipelineSettings) -> str | None:
+    date = lake.previous_date(table, settings.date)
+    return None if date is None else f"{date}:{lake.manifest(table, date)['digest']}"
+
+
+def _memory(step: str, settings: PipelineSettings) -> Path:
+    return settings.home / "reuse" / settings.ds / f"{step}.json"
