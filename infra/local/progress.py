@@ -15,7 +15,7 @@ _POLL_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
 _TAIL_BYTES = 64 * 1024
 _LINE_LENGTH = 120
-_JOB_LINE = re.compile(r"\b(?:INFO|WARNING|ERROR) (?:jobs|esans_core)[\w.]*: (?P<text>.*)")
+_JOB_LINE = re.compile(r"\b(?:INFO|WARNING|ERROR) (?:jobs|esans_core|__main__)[\w.]*: (?P<text>.*)")
 _SHOWN = ("running", "success", "failed", "up_for_retry")
 
 

@@ -230,7 +230,7 @@ def _steps(summary: Mapping[str, Any]) -> list[str]:
 
 def _step_cell(step: Mapping[str, Any]) -> str:
     memory = "unchanged" if step.get("reused") else f"{step.get('peak_memory_mb') or 0:6d} MB"
-    return f"{step['step']:<19}{step.get('seconds') or 0:6.1f} s{memory:>9}"
+    return f"{step['step']:<19}{step.get('seconds') or 0:6.1f} s{memory:>11}"
 
 
 def _where(summary: Mapping[str, Any]) -> list[str]:

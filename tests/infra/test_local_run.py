@@ -257,6 +257,7 @@ def test_error_and_last_line_of_a_task_log(tmp_path: Path) -> None:
     assert last_error(log) == ("BadInputError", "ingest: the table is empty")
     assert last_event(log) == "Task failed"
     assert last_job_line(log) == ""
-    chatter = ["10:00:00 INFO jobs.train: epoch 3 of 12", "26/01/28 INFO BlockManager: ready", "WARNING: incubator modules"]
-    log.write_text("\n".join(json.dumps({"event": text}) for text in chatter))
-    assert last_job_line(log) == "epoch 3 of 12"
+    for module in ("jobs.training_data", "__main__"):  # a job that runs as a command is the main module
+        chatter = [f"10:00:00 INFO {module}: epoch 3 of 12", "26/01/28 INFO BlockManager: ready", "WARNING: incubator modules"]
+        log.write_text("\n".join(json.dumps({"event": text}) for text in chatter))
+        assert last_job_line(log) == "epoch 3 of 12"
