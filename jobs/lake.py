@@ -78,6 +78,9 @@ class Lake:
                 noise.unlink()
             digest = folder_digest(staging)
             version = folder / f"v-{digest[:16]}"
+            if version.exists() and not _holds(version, digest):
+                # Its files were damaged since: a folder cannot be renamed onto a full one, so they step aside first.
+                version.rename(folder / f".damaged-{uuid.uuid4().hex}")
             if version.exists():
                 shutil.rmtree(staging)
             else:
@@ -142,7 +145,7 @@ class Lake:
 
     def _prune(self, folder: Path, keep: str) -> None:
         versions = sorted(folder.glob("v-*"), key=lambda path: (path.name == keep, path.stat().st_mtime))
-        for stale in versions[:-_KEPT_VERSIONS]:
+        for stale in [*versions[:-_KEPT_VERSIONS], *folder.glob(".damaged-*")]:
             shutil.rmtree(stale, ignore_errors=True)
 
 
@@ -212,6 +215,13 @@ def git_sha() -> str:
         return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    try:
+        return folder_digest(folder) == digest
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _parquet_rows(folder: Path) -> int:

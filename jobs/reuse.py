@@ -46,7 +46,7 @@ class Recipe:
     leaves: Callable[[PipelineSettings], tuple[Path, ...]] = lambda settings: ()
 
     def key(self, step: str, settings: PipelineSettings) -> str | None:
-        """Hash of everything that decides the result; None where an input is missing, which the step itself will say."""
+        """Hash of everything that decides the result; None where an input cannot be read, which the step will say."""
         lake = Lake.of(settings)
         try:
             parts = {
@@ -58,7 +58,7 @@ class Recipe:
                 "before": {table: _latest_before(lake, table, settings) for table in self.before},
                 "further": dict(self.further(settings)),
             }
-        except DataError:
+        except (DataError, OSError):
             return None
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -66,9 +66,9 @@ class Recipe:
         """The summary of the step's last success, if it had this key and its tables are unchanged; its files are put back."""
         try:
             kept: dict[str, Any] = json.loads(_memory(step, settings).read_text())
-        except (OSError, json.JSONDecodeError):
-            return None
-        if key is None or kept["key"] != key or kept["tables"] != self._tables(settings):
+            if key is None or kept["key"] != key or kept["tables"] != self._tables(settings, on_disk=True):
+                return None
+        except (OSError, ValueError, DataError):  # nothing remembered, or a table whose files are gone or damaged
             return None
         for path in self.leaves(settings):
             write_text(path, kept["files"][path.name])
@@ -80,11 +80,13 @@ class Recipe:
         kept = {"key": key, "tables": self._tables(settings), "files": files, "summary": summary}
         write_json(_memory(step, settings), kept)
 
-    def _tables(self, settings: PipelineSettings) -> dict[str, str]:
-        """Digests of the tables that the step left, of their content as it is on disk now."""
-        lake = Lake.of(settings)
-        there = [table for table in self.writes if lake.exists(table, settings.date)]
-        return {table: folder_digest(lake.path(table, settings.date)) for table in there}
+    def _tables(self, settings: PipelineSettings, *, on_disk: bool = False) -> dict[str, str]:
+        """Digests of the tables that the step left: as published, or of the files as they are now."""
+        lake, date = Lake.of(settings), settings.date
+        there = [table for table in self.writes if lake.exists(table, date)]
+        if on_disk:
+            return {table: folder_digest(lake.path(table, date)) for table in there}
+        return {table: lake.manifest(table, date)["digest"] for table in there}
 
 
 def file_digest(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Steps that are not run again: only when inputs, settings, code and what they left are all as they were."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def test_any_change_runs_it_again(step: Step, change: str, monkeypatch: pytest.M
     assert step.runs == 2
 
 
-@pytest.mark.parametrize("loss", ["table", "rows", "memory"])
+@pytest.mark.parametrize("loss", ["table", "rows", "half a file", "version", "memory"])
 def test_what_is_lost_or_damaged_is_made_again(step: Step, loss: str) -> None:
     step.run()
     folder = Lake.of(step.settings).path("doubled", step.settings.date)
@@ -93,10 +94,17 @@ def test_what_is_lost_or_damaged_is_made_again(step: Step, loss: str) -> None:
         (folder.parent / "CURRENT").unlink()
     elif loss == "rows":
         pd.DataFrame({"value": [0]}).to_parquet(folder / "part-0.parquet")
+    elif loss == "half a file":
+        whole = (folder / "part-0.parquet").read_bytes()
+        (folder / "part-0.parquet").write_bytes(whole[: len(whole) // 2])
+    elif loss == "version":
+        shutil.rmtree(folder)
     else:
         next((step.settings.home / "reuse").rglob("demo.json")).write_text("{")
     assert not step.run()["reused"] and step.runs == 2
+    assert len(Lake.of(step.settings).read("doubled", step.settings.date)) == 2
     assert step.run()["reused"]
+    assert not list((step.settings.home / "lake").rglob(".*"))
 
 
 @pytest.mark.parametrize("text", [None, "forged"])
