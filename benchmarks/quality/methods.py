@@ -67,6 +67,34 @@ CONTENDERS: dict[str, Contender] = {
     "full_softmax": Contender("full_softmax", "full softmax", reference=True),
 }
 
+
+@dataclass(frozen=True)
+class Sweep:
+    """One number of ESANS at several values, as in Figure 4 of the paper.
+
+    Attributes:
+        label: what is varied.
+        usual: its value in the method itself; None where that is no single one.
+        changes: value -> changes to the tuned settings.
+    """
+
+    label: str
+    usual: float | None
+    changes: dict[float, dict[str, Any]]
+
+    def name(self, value: float) -> str:
+        """Name of the ablation at one value."""
+        return f"{self.label} = {value:g}"
+
+
+SWEEPS = (
+    Sweep("K_p, relative", 1.0, {value: {"clusters.primary_factor": value} for value in (0.5, 2.0)}),
+    Sweep("K_s, relative", 1.0, {value: {"clusters.secondary_factor": value} for value in (0.5, 2.0)}),
+    Sweep("m_c", 2, {value: {"sampler.num_easy_clusters": value} for value in (1, 3)}),
+    Sweep("m_o", 5, {value: {"sampler.items_per_cluster": value} for value in (4, 6)}),
+    Sweep("lambda", None, {at: {"lambda_low": at, "lambda_high": at} for at in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)}),
+)
+
 # Changes to the tuned ESANS, one at a time: `clusters.*` are arguments of the clusters, the others fields as above.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no simple interpolation": {"simple_interpolation": False},
@@ -82,13 +110,5 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "secondary codes on the mean residual": {"clusters.mean_residual": True},
     "no alignment": {"clusters.alignment": False},
     "random clusters": {"clusters.random": True},
-    "half as many primary clusters": {"clusters.primary_factor": 0.5},
-    "twice as many primary clusters": {"clusters.primary_factor": 2.0},
-    "half as many secondary clusters": {"clusters.secondary_factor": 0.5},
-    "twice as many secondary clusters": {"clusters.secondary_factor": 2.0},
-    "m_c = 1": {"sampler.num_easy_clusters": 1},
-    "m_c = 3": {"sampler.num_easy_clusters": 3},
-    "m_o = 4": {"sampler.items_per_cluster": 4},
-    "m_o = 6": {"sampler.items_per_cluster": 6},
-    **{f"lambda = {value}": {"lambda_low": value, "lambda_high": value} for value in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)},
+    **{sweep.name(value): changes for sweep in SWEEPS for value, changes in sweep.changes.items()},
 }

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 
+from benchmarks.quality import plots
 from benchmarks.quality.methods import ABLATIONS, CONTENDERS
 from benchmarks.quality.plan import OURS, SEEDS, Runs, best_settings, trials
 from benchmarks.quality.runner import load_data
@@ -15,9 +15,6 @@ from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import ABLATION, AGAINST, YARDSTICK, block
 from benchmarks.quality.trial import Trial, load_runs
 from benchmarks.record import REPOSITORY, Row, write_result
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
 _MARGIN = 1.037  # the paper's least gain over the best baseline (its table: .2121 / .2045)
@@ -39,11 +36,14 @@ def write(folder: Path, results: Path) -> None:
         yardsticks = external(folder / "yardsticks" / path.name)
         rows += list(yardstick_rows(name, yardsticks))
         rows += list(result_rows(name, table))
-        rows += list(ablation_rows(name, digest, runs))
+        changed = ablations(name, digest, runs)
+        rows += list(ablation_rows(name, changed))
         settings[name] = {method: best_settings(method, name, digest, runs) for method in CONTENDERS}
         images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
         if table:
-            plot_hardness(name, table, images / f"quality_{name}.png")
+            plots.hardness(name, table, images / f"quality_{name}.png")
+        if changed:
+            plots.sweeps(name, changed, images / f"sweeps_{name}.png")
     written = write_result("quality", "make bench-quality", rows, folder=results, settings=settings)
     print(block(json.loads(written.read_text())))
 
@@ -108,39 +108,23 @@ def result_rows(name: str, table: dict[str, list[dict[str, Any]]]) -> Iterator[R
         )
 
 
-def ablation_rows(name: str, digest: str, runs: Runs) -> Iterator[Row]:
-    """Recall@50 of each finished ablation beside the whole method."""
+def ablations(name: str, digest: str, runs: Runs) -> dict[str, list[float]]:
+    """Hold-out Recall@50 of each seed, of the whole method (`OURS`) and of each finished ablation; empty where none is."""
     chosen = best_settings(OURS, name, digest, runs)
-    whole = [runs.get(Trial(name, digest, OURS, chosen, seed).key) for seed in SEEDS] if chosen else []
-    if not whole or None in whole:
-        return
-    base = [run["holdout"]["recall_50"] for run in whole if run]
-    for ablation in ABLATIONS:
-        wanted = list(trials("ablate", name, digest, runs, [ablation]))
-        if all(trial.key in runs for trial in wanted):
-            found = [runs[trial.key]["holdout"]["recall_50"] for trial in wanted]
-            ratio = float(np.mean(found) / np.mean(base))
+    if chosen is None:
+        return {}
+    planned = {OURS: [Trial(name, digest, OURS, chosen, seed) for seed in SEEDS]}
+    planned |= {ablation: list(trials("ablate", name, digest, runs, [ablation])) for ablation in ABLATIONS}
+    finished = {kind: wanted for kind, wanted in planned.items() if all(trial.key in runs for trial in wanted)}
+    if OURS not in finished or len(finished) == 1:
+        return {}
+    return {kind: values([runs[trial.key] for trial in wanted], "recall_50") for kind, wanted in finished.items()}
+
+
+def ablation_rows(name: str, changed: dict[str, list[float]]) -> Iterator[Row]:
+    """Recall@50 of each finished ablation beside the whole method."""
+    for ablation, found in changed.items():
+        if ablation != OURS:
+            ratio = float(np.mean(found) / np.mean(changed[OURS]))
             yield Row(name, ABLATION + ablation, "recall_50", "share", float(np.mean(found)), len(found), "ESANS", ratio)
-            yield Row(name, ABLATION + ablation, "p", "", paired_p(found, base), len(found))
-
-
-def plot_hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Validation recall, hardness and false-negative rate by epoch, mean over seeds."""
-    panels = [("validation_recall_50", "validation Recall@50"), ("hardness", "mean cosine of user and negative")]
-    if any("false_negatives" in run["epochs"][0] for runs in table.values() for run in runs):
-        panels.append(("false_negatives", "share of negatives the user truly likes"))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), constrained_layout=True)
-    styles = iter([(colour, style) for style in ("-", "--") for colour in mpl.colormaps["tab10"].colors])  # type: ignore[attr-defined]
-    for method, runs in table.items():
-        colour, style = next(styles)
-        length = min(len(run["epochs"]) for run in runs)
-        for axis, (field, title) in zip(axes, panels, strict=True):
-            mean = np.mean([[epoch.get(field, np.nan) for epoch in run["epochs"][:length]] for run in runs], axis=0)
-            axis.plot(range(1, length + 1), mean, style, color=colour, label=CONTENDERS[method].title, linewidth=1.4)
-            axis.set(title=title, xlabel="epoch")
-            axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
-    figure.suptitle(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+            yield Row(name, ABLATION + ablation, "p", "", paired_p(found, changed[OURS]), len(found))

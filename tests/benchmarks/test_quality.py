@@ -9,12 +9,13 @@ import pytest
 import torch
 from scipy import stats
 
+from benchmarks.quality import plots
 from benchmarks.quality import trial as trials_module
 from benchmarks.quality.clusters import Clusters
 from benchmarks.quality.data import QualityData
 from benchmarks.quality.methods import ABLATIONS, BATCH, CONTENDERS, NUM_TRIALS, PER_POSITIVE
 from benchmarks.quality.plan import SEEDS, best_settings, trials, tuning
-from benchmarks.quality.report import METRICS, finals, result_rows, yardstick_rows
+from benchmarks.quality.report import METRICS, ablation_rows, ablations, finals, result_rows, yardstick_rows
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
 from benchmarks.quality.trial import Trial, build_objective, load_runs, run_trial, some_users
@@ -130,6 +131,25 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
     order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
     assert order == ["ESANS, debiased (ours)", "*EASE*", "mixed (MNS)", "uniform (UNS)"]
     assert "0.1002 ± 0.0002" in text and ": holds." in text
+
+
+def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
+    runs = {trial.key: {"validation": {"recall_50": 0.1}} for trial in tuning("esans", "toy", "d")}
+    assert ablations("toy", "d", runs) == {}
+    for trial in trials("final", "toy", "d", runs, ["esans"]):
+        runs[trial.key] = {"holdout": {"recall_50": 0.2 + 0.001 * trial.seed}}
+    assert ablations("toy", "d", runs) == {}, "nothing was changed yet"
+    for trial in trials("ablate", "toy", "d", runs, ["no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"]):
+        runs[trial.key] = {"holdout": {"recall_50": 0.19 + 0.001 * trial.seed}}
+    changed = ablations("toy", "d", runs)
+    assert set(changed) == {"esans", "no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"}
+    rows = {(row.subject, row.metric): row for row in ablation_rows("toy", changed)}
+    assert rows["ESANS: no logQ", "recall_50"].ratio == pytest.approx(0.193 / 0.203)
+    assert rows["ESANS: no logQ", "p"].value < 0.01
+    plots.sweeps("toy", changed, tmp_path / "sweeps.png")
+    assert (tmp_path / "sweeps.png").stat().st_size > 5000
+    plots.sweeps("toy", {"esans": changed["esans"], "no logQ": changed["no logQ"]}, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists(), "nothing to draw"
 
 
 def test_statistics_match_the_textbook() -> None:
