@@ -31,12 +31,14 @@ class DrawnNegatives:
 
     Attributes:
         shared_S: int64 [S], negatives of the whole batch (cached ones aside).
+        copies_S: float32 [S], how often each of them counts; 0 for a draw that found nothing.
         drawn_BR: int64 [B, R], drawn by the proposal.
         semantic_BR: int64 [B, R'], drawn by the semantic-aware sampler: easy, then hard.
         semantic: the same draws by kind, or None.
     """
 
     shared_S: Tensor
+    copies_S: Tensor
     drawn_BR: Tensor
     semantic_BR: Tensor
     semantic: SemanticNegatives | None
@@ -111,10 +113,9 @@ class RetrievalObjective(nn.Module):
             float32 scalar.
         """
         negatives = self.draw(positives, generator)
-        (shared_S, copies_S), drawn_BR, semantic = self._merged(negatives.shared_S), negatives.drawn_BR, negatives.semantic
+        (shared_S, copies_S), drawn_BR, semantic = self._merged(negatives), negatives.drawn_BR, negatives.semantic
         wanted = [positives, shared_S, drawn_BR, *((semantic.easy_BCM, semantic.hard_BH) if semantic else ())]
-        unique, place = torch.unique(torch.cat([items.flatten() for items in wanted]), return_inverse=True)
-        encoded = torch.nn.functional.embedding(place, encode_items(unique))
+        encoded = self._encoded(torch.cat([items.flatten() for items in wanted]), encode_items)
         # One split, and every part used whole: the gradient of a slice would be a zero-filled copy of what it was cut from.
         parts = encoded.split([items.numel() for items in wanted])
         positives_BD, shared_SD, drawn_BRD, *semantic_D = (
@@ -122,7 +123,7 @@ class RetrievalObjective(nn.Module):
         )
         if self._cache is not None:
             shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
-            copies_S = torch.cat([copies_S, torch.ones_like(self._cache[0])])
+            copies_S = torch.cat([copies_S, copies_S.new_ones(len(self._cache[0]))])
 
         users_BD = users_BD / self._temperature(user_rows)
         positive_logits = (users_BD * positives_BD).sum(-1)
@@ -153,45 +154,66 @@ class RetrievalObjective(nn.Module):
         semantic_BR = torch.cat([semantic.easy_BCM.flatten(1), semantic.hard_BH], dim=1) if semantic else nothing_BR
         shape = (len(positives), config.num_per_positive)
         drawn_BR = self.proposal.draw(shape, generator) if config.num_per_positive else nothing_BR
-        shared_S = self._shared(positives, semantic_BR, generator)
-        return DrawnNegatives(shared_S, drawn_BR, semantic_BR, semantic)
+        return DrawnNegatives(*self._shared(positives, semantic_BR, generator), drawn_BR, semantic_BR, semantic)
 
-    def _shared(self, positives: Tensor, semantic_BR: Tensor, generator: torch.Generator | None) -> Tensor:
-        """int64 [S]: items that are negatives of the whole batch and are encoded in this step."""
+    def _shared(self, positives: Tensor, semantic_BR: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Items that are negatives of the whole batch and are encoded in this step, and how often each counts."""
         config = self.config
         if config.all_items:
-            return torch.arange(len(self.item_frequency), device=positives.device)
+            return torch.arange(len(self.item_frequency), device=positives.device), torch.ones_like(self.item_frequency)
         shared = [positives] if config.in_batch else []
         if config.num_pool:
             shared.append(self._uniform.draw((config.num_pool,), generator))
+        found_BR = semantic_BR != positives[:, None]
         if config.share_draws:
-            shared.append(semantic_BR[semantic_BR != positives[:, None]])
-        return torch.cat(shared) if shared else positives[:0]
+            shared.append(semantic_BR[found_BR] if _may_look(positives.device) else semantic_BR.flatten())
+        shared_S = torch.cat(shared) if shared else positives[:0]
+        copies_S = torch.ones_like(shared_S, dtype=torch.float32)
+        if config.share_draws and not _may_look(positives.device):
+            copies_S[len(shared_S) - found_BR.numel() :] = found_BR.flatten().float()
+        return shared_S, copies_S
 
-    def _merged(self, shared_S: Tensor) -> tuple[Tensor, Tensor]:
-        """The different items among shared negatives, where many are the same, and how often each is there.
+    def _merged(self, negatives: DrawnNegatives) -> tuple[Tensor, Tensor]:
+        """The different items among shared negatives, where many are the same, and how often each counts."""
+        shared_S, copies_S, num_items = negatives.shared_S, negatives.copies_S, len(self.item_frequency)
+        if self.config.all_items:
+            return shared_S, copies_S
+        if _may_look(shared_S.device):
+            if len(shared_S) * _WORTH_MERGING < num_items:
+                return shared_S, copies_S
+            items, counts = torch.unique(shared_S, return_counts=True)
+            return items, counts.float()
+        if len(shared_S) < num_items:
+            return shared_S, copies_S
+        copies_N = torch.zeros_like(self.item_frequency).index_add_(0, shared_S, copies_S)
+        return torch.arange(num_items, device=shared_S.device), copies_N
 
-        Whether it is worth a sort is decided by sizes alone, so that a GPU waits for nothing on a large catalogue.
-        """
-        if self.config.all_items or len(shared_S) * _WORTH_MERGING < len(self.item_frequency):
-            return shared_S, torch.ones_like(shared_S)
-        return torch.unique(shared_S, return_counts=True)
+    def _encoded(self, items_n: Tensor, encode_items: Callable[[Tensor], Tensor]) -> Tensor:
+        """Embeddings of items [n], each item encoded once where that can be had without waiting."""
+        if _may_look(items_n.device):
+            unique, place = torch.unique(items_n, return_inverse=True)
+        elif len(items_n) < len(self.item_frequency):
+            return encode_items(items_n)
+        else:
+            unique, place = torch.arange(len(self.item_frequency), device=items_n.device), items_n
+        return torch.nn.functional.embedding(place, encode_items(unique))
 
     def _shared_log_sum(
         self, users_BD: Tensor, shared_SD: Tensor, positives: Tensor, shared_S: Tensor, copies_S: Tensor
     ) -> Tensor:
         """float32 [B]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
         sampler, log_weight = self.sampler, _log(self.config.same_group_weight)
-        common_S, log_copies_S = self._common_counts(positives, shared_S), copies_S.log()
+        common_S, log_copies_S = self._common_counts(positives, shared_S), copies_S.log().clamp_min(NEVER)
+        may_look = _may_look(shared_S.device)
 
         def log_weights(rows: slice) -> Tensor:
             weights = log_copies_S - self._log_counts(common_S, positives[rows], shared_S)
             if log_weight and sampler is not None:
                 group_B, group_S = sampler.index.group(positives[rows]), sampler.index.group(shared_S)
                 weights = weights + ((group_B[:, None] == group_S) & (group_S >= 0)) * log_weight
-            return weights
+            return weights if may_look else weights.masked_fill(positives[rows, None] == shared_S, NEVER)
 
-        return shared_log_sum(users_BD, shared_SD, log_weights, matches(positives, shared_S))
+        return shared_log_sum(users_BD, shared_SD, log_weights, matches(positives, shared_S) if may_look else None)
 
     def _drawn_logits(
         self,
@@ -316,6 +338,11 @@ def matches(wanted_B: Tensor, items_S: Tensor) -> tuple[Tensor, Tensor]:
     row = torch.repeat_interleave(count)
     within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
     return row, order[first[row] + within]
+
+
+def _may_look(device: torch.device) -> bool:
+    """Whether the host can use what a tensor holds, such as a number of matches, without waiting for a queue of work."""
+    return device.type == "cpu"
 
 
 def _proposal(config: NegativeConfig, frequency: Tensor, groups: Tensor | None, uniform: UniformProposal) -> ItemProposal:

@@ -161,11 +161,11 @@ class SemanticNegativeSampler:
         if num_groups == 0:
             return torch.zeros(items.shape, device=items.device)
         group_B = self.index.group(positives)
-        group_B = group_B[group_B >= 0]
-        primary_B = self.index.group_primary[group_B]
-        positives_K = torch.bincount(primary_B, minlength=self.index.num_primary).float()
+        counted_B = (group_B >= 0).float()
+        positives_G = torch.zeros_like(self._hard_rate_G).index_add_(0, group_B.clamp_min(0), counted_B)
+        positives_K = torch.zeros_like(self._easy_rate_KK[0]).index_add_(0, self.index.group_primary, positives_G)
         easy_K = positives_K @ self._easy_rate_KK
-        hard_G = torch.bincount(group_B, minlength=num_groups).float() * self._hard_rate_G
+        hard_G = positives_G * self._hard_rate_G
         hard_K = torch.zeros_like(easy_K).index_add_(0, self.index.group_primary, hard_G)
         count_G = (easy_K + hard_K)[self.index.group_primary] - hard_G
         group = self.index.group(items)

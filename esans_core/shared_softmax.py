@@ -22,7 +22,9 @@ _KEPT_WEIGHTS = 1 << 22  # 16 MB of log weights are kept for the gradient; what 
 LogWeights = Callable[[slice], Tensor]
 
 
-def shared_log_sum(users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor]) -> Tensor:
+def shared_log_sum(
+    users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """log sum_s exp(<u_b, v_s> + w_bs) for each user b.
 
     Args:
@@ -30,7 +32,8 @@ def shared_log_sum(users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights,
         shared_SD: float [S, D].
         log_weights: rows of the batch, a slice -> w, float32 that broadcasts to [b, S]; may be called again for the gradient,
             which does not flow through it.
-        excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending.
+        excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending; a GPU that should not wait
+            for their number is better told by a weight of `NEVER`.
 
     Returns:
         float32 [B].
@@ -43,22 +46,22 @@ def shared_log_sum(users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights,
 class _SharedLogSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor]
+        ctx: Any, users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         log_sum_B = torch.empty(len(users_BD), device=users_BD.device)
-        ctx.log_weights = _Kept(log_weights)
+        ctx.log_weights, ctx.excluded = _Kept(log_weights), excluded
         for rows, logits_bS in _blocks(users_BD, shared_SD, ctx.log_weights, excluded):
             largest_b1 = logits_bS.amax(1, keepdim=True)
             log_sum_B[rows] = logits_bS.sub_(largest_b1).exp_().sum(1).log_().add_(largest_b1[:, 0])
-        ctx.save_for_backward(users_BD, shared_SD, log_sum_B, *excluded)
+        ctx.save_for_backward(users_BD, shared_SD, log_sum_B)
         return log_sum_B
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        users_BD, shared_SD, log_sum_B, row, column = ctx.saved_tensors
+        users_BD, shared_SD, log_sum_B = ctx.saved_tensors
         grad_BD, grad_SD = torch.empty_like(users_BD), torch.zeros_like(shared_SD)
-        for rows, logits_bS in _blocks(users_BD, shared_SD, ctx.log_weights, (row, column)):
+        for rows, logits_bS in _blocks(users_BD, shared_SD, ctx.log_weights, ctx.excluded):
             pull_bS = logits_bS.sub_(log_sum_B[rows, None]).exp_().mul_(grad_B[rows, None])
             torch.mm(pull_bS, shared_SD, out=grad_BD[rows])
             grad_SD.addmm_(pull_bS.T, users_BD[rows])
@@ -81,15 +84,22 @@ class _Kept:
 
 
 def _blocks(
-    users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor]
+    users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor] | None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Slices of the batch, each with its logits [b, S], which the receiver may overwrite."""
-    count, (row, column) = len(users_BD), excluded
+    count = len(users_BD)
     size = max(1, (_GPU_LOGITS if users_BD.is_cuda else _CPU_LOGITS) // max(1, len(shared_SD)))
     starts = range(0, count, size)
-    bounds = [0, len(row)] if len(starts) == 1 else torch.searchsorted(row, row.new_tensor([*starts, count])).tolist()
-    for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
+    bounds = _bounds(excluded[0], [*starts, count]) if excluded else []
+    for block, start in enumerate(starts):
         rows = slice(start, min(start + size, count))
         logits_bS = torch.addmm(log_weights(rows), users_BD[rows], shared_SD.T)
-        logits_bS[row[first:last] - start, column[first:last]] = NEVER
+        if excluded:
+            row, column = (part[bounds[block] : bounds[block + 1]] for part in excluded)
+            logits_bS[row - start, column] = NEVER
         yield rows, logits_bS
+
+
+def _bounds(row: Tensor, starts: list[int]) -> list[int]:
+    """Where each block begins among ascending rows, and where the last one ends."""
+    return [0, len(row)] if len(starts) == 2 else torch.searchsorted(row, row.new_tensor(starts)).tolist()

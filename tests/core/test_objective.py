@@ -2,10 +2,12 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from esans_core.cluster_index import ClusterIndex
 from esans_core.negatives import METHODS, NegativeConfig
@@ -227,3 +229,47 @@ def test_matches_are_all_equal_pairs() -> None:
     found = set(zip(*(part.tolist() for part in matches(wanted, items)), strict=True))
     assert found == set(map(tuple, (wanted[:, None] == items).nonzero().tolist()))
     assert matches(wanted + 50, items)[0].numel() == 0
+
+
+class Waits(TorchDispatchMode):
+    """Names the operations after which a GPU's host would wait: their result, or its size, depends on data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_):
+            waits = any(index is not None and index.dtype == torch.bool for index in args[1])
+        else:
+            # Told how long its result is, an operation need not find out.
+            told = kwargs.get("output_size") is not None
+            waits = not told and bool({torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output} & set(func.tags))
+        self.seen += [str(func)] if waits else []
+        return func(*args, **kwargs)
+
+
+def step_of(config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, may_look: bool) -> tuple[float, torch.Tensor, list[str]]:
+    """Loss, gradient of the items, and what made the host wait, of the second of two training steps."""
+    monkeypatch.setattr("esans_core.objective._may_look", lambda device: may_look)
+    objective, items, generator = objective_of(config), ITEMS.clone().requires_grad_(), torch.Generator().manual_seed(0)
+    users, waits = torch.arange(B), Waits()
+    objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, users)
+    with waits:
+        loss = objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, users)
+        loss.backward()
+    assert items.grad is not None
+    return float(loss.detach()), items.grad, waits.seen
+
+
+@pytest.mark.parametrize("num_pool", [7, 200])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gpu_never_waits_and_gets_the_same_loss(method: str, num_pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = NegativeConfig.for_method(method, num_pool=num_pool, num_cached=B, share_draws=True)  # type: ignore[arg-type]
+    loss, grad, waits = step_of(config, monkeypatch, may_look=True)
+    assert waits, "on a CPU it pays to look"
+    there = step_of(config, monkeypatch, may_look=False)
+    assert there[2] == []
+    assert there[0] == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(there[1], grad, rtol=1e-4, atol=1e-6)
