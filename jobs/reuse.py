@@ -2,8 +2,8 @@
 
 A step that can be reused has a recipe. After a success its key is kept under `<home>/reuse/<date>/<step>.json` with the
 digests of the tables that the step left and the text of its files; the next run of the date compares and, where both agree,
-leaves the tables and puts the files back. What a recipe does not name, its step cannot have read: of the settings it gets
-the named sections alone.
+leaves the tables and puts the files back. A setting that a recipe does not name cannot be read by its step, which is handed the
+named sections alone; tables that it does not name would go unnoticed.
 """
 
 import functools
