@@ -164,14 +164,14 @@ class RetrievalObjective(nn.Module):
         shared = [positives] if config.in_batch else []
         if config.num_pool:
             shared.append(self._uniform.draw((config.num_pool,), generator))
-        found_BR = semantic_BR != positives[:, None]
+        copies = [torch.ones_like(items, dtype=torch.float32) for items in shared]
         if config.share_draws:
-            shared.append(semantic_BR[found_BR] if _may_look(positives.device) else semantic_BR.flatten())
-        shared_S = torch.cat(shared) if shared else positives[:0]
-        copies_S = torch.ones_like(shared_S, dtype=torch.float32)
-        if config.share_draws and not _may_look(positives.device):
-            copies_S[len(shared_S) - found_BR.numel() :] = found_BR.flatten().float()
-        return shared_S, copies_S
+            drawn_n, found_n = semantic_BR.flatten(), (semantic_BR != positives[:, None]).flatten()
+            if _may_look(positives.device):
+                drawn_n, found_n = drawn_n[found_n], found_n[found_n]
+            shared.append(drawn_n)
+            copies.append(found_n.float())
+        return (torch.cat(shared), torch.cat(copies)) if shared else (positives[:0], positives[:0].float())
 
     def _merged(self, negatives: DrawnNegatives) -> tuple[Tensor, Tensor]:
         """The different items among shared negatives, where many are the same, and how often each counts."""

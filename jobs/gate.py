@@ -8,8 +8,8 @@ from typing import Any
 
 from jobs.errors import DataError, GateFailed
 from jobs.gates import STAGES
-from jobs.lake import write_json
-from jobs.reuse import Recipe, file_digest
+from jobs.lake import file_digest, write_json
+from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.views import FEATURE_TABLES

@@ -162,6 +162,12 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def folder_digest(folder: Path) -> str:
     """SHA-256 over all files of a folder.
 
@@ -173,9 +179,7 @@ def folder_digest(folder: Path) -> str:
         if path.suffix == ".parquet":
             parts.append(_rows_digest(path))
         elif path.is_file():
-            with path.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            parts.append(f"{path.relative_to(folder)}:{content}")
+            parts.append(f"{path.relative_to(folder)}:{file_digest(path)}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 

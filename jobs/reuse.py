@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import DataError
-from jobs.lake import Lake, folder_digest, write_json, write_text
+from jobs.lake import Lake, file_digest, folder_digest, write_json, write_text
 from jobs.settings import PipelineSettings
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def _nothing(settings: PipelineSettings) -> dict[str, str]:
-    return {}
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Recipe:
     reads: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    further: Callable[[PipelineSettings], Mapping[str, str]] = _nothing
+    further: Callable[[PipelineSettings], Mapping[str, str]] = lambda settings: {}
     leaves: Callable[[PipelineSettings], tuple[Path, ...]] = lambda settings: ()
 
     def key(self, step: str, settings: PipelineSettings) -> str | None:
@@ -87,12 +83,6 @@ class Recipe:
         if on_disk:
             return {table: folder_digest(lake.path(table, date)) for table in there}
         return {table: lake.manifest(table, date)["digest"] for table in there}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 from jobs.contract import IMAGES, INTERACTIONS, ITEMS, InputTable
 from jobs.errors import DataError
+from jobs.lake import file_digest
 from jobs.local_source import local_folder
 from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.source_files import open_table
@@ -229,6 +230,5 @@ def _check_unit(median_seconds: int, file: Path, settings: PipelineSettings) -> 
 def _content_digest(path: Path) -> str:
     digest = hashlib.sha256()
     for part in [path] if path.is_file() else sorted(path.rglob("*.parquet")):
-        with part.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(file_digest(part)))
     return digest.hexdigest()

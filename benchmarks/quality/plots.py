@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.quality.methods import CONTENDERS, SWEEPS
 from benchmarks.quality.plan import OURS
@@ -29,10 +30,7 @@ def hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> N
             axis.set(title=title, xlabel="epoch")
             axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
-    figure.suptitle(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    _save(figure, name, path)
 
 
 def sweeps(name: str, changed: dict[str, list[float]], path: Path) -> None:
@@ -63,7 +61,11 @@ def sweeps(name: str, changed: dict[str, list[float]], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("Recall@50")
     axes[0][0].legend(fontsize=7)
-    figure.suptitle(name)
+    _save(figure, name, path)
+
+
+def _save(figure: Figure, title: str, path: Path) -> None:
+    figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import DataError
+from jobs.lake import file_digest
 
 
 def config_fingerprint(kind: str, config: dict[str, Any]) -> str:
@@ -27,10 +28,7 @@ def model_fingerprint(kind: str, folder: Path, config: dict[str, Any]) -> str:
             file=folder,
             remedy="give a local folder written by save_pretrained(), or 'embedded'; nothing is downloaded.",
         )
-    contents = {}
-    for path in sorted(part for part in folder.rglob("*") if part.is_file()):
-        with path.open("rb") as stream:
-            contents[str(path.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
+    contents = {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     return config_fingerprint(kind, {"files": contents, **config})
 
 
