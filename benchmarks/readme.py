@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.quality.table import block as quality_block
 from benchmarks.record import REPOSITORY, RESULTS
-from benchmarks.speed.table import block as speed_block
+from benchmarks.table import block as speed_block
 from jobs.report.layout import format_summary
 
 

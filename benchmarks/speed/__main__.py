@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import table
 from benchmarks.record import REPOSITORY, RESULTS, Row, write_result
-from benchmarks.speed import assignment, codebooks, edis, loss, plot, sampler, step, table
+from benchmarks.speed import assignment, codebooks, edis, loss, plot, sampler, step
 
 CASES = {"sampler": sampler, "step": step, "edis": edis, "loss": loss, "codebooks": codebooks, "assignment": assignment}
 _VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "recbole", "sentence-transformers", "pytorch-metric-learning",

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from benchmarks.measure import beside, seconds
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, seconds
 from esans_core.nearest import nearest_codes
 
 ESANS, NUMPY, TORCH = "nearest_codes", "numpy sgemm", "torch sgemm"

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measure import beside, judged, seconds
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, judged, seconds
 from esans_core.cluster_quality import ClusterQuality, cluster_quality
 from esans_core.codebooks import fit_codebooks, mean_view, residuals
 from esans_core.nearest import nearest_codes

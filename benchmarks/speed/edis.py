@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmarks.measure import beside, peak_bytes, seconds
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, peak_bytes, seconds
 from esans_core.interpolation import (
     hard_lambdas,
     hard_virtual_logits,

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.measure import beside, judged, seconds
 from benchmarks.record import Row
 from benchmarks.speed import sampler
-from benchmarks.speed.measure import beside, judged, seconds
 from benchmarks.speed.syncs import never_waits, runtime_waits, waiting_places
 from benchmarks.speed.world import NEGATIVES, World, WorldSize
 from esans_core import NegativeConfig

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmarks.measure import beside, peak_bytes, seconds
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, peak_bytes, seconds
 from esans_core import sampled_softmax_loss, shared_log_sum
 
 WHOLE, BLOCKS = "sampled_softmax_loss", "shared_log_sum"

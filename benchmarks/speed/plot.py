@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,14 +9,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.record import Row
 from benchmarks.speed.sampler import ESANS
+from jobs.report.charts import STYLE
 
-_STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.edgecolor": "#9aa5ab", "axes.labelcolor": "#46525a", "axes.titlesize": 10.5, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.titlepad": 10, "xtick.color": "#46525a", "ytick.color": "#46525a",
-    "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e6eaec", "axes.axisbelow": True, "legend.frameon": False,
-    "text.color": "#26323a",
-}  # fmt: skip
 _ESANS_COLOUR = "#2f5d8c"
 _PEER_COLOURS = ("#8a9a9d", "#d98e32", "#6f9e6e", "#a2759c", "#c5564e", "#7a6a58", "#b5a642", "#4f9da6")
 
@@ -30,7 +23,7 @@ def sampler_throughput(rows: Iterable[Row], path: Path) -> None:
         if family == "sampler" and row.metric == "throughput":
             series.setdefault(row.subject, {}).setdefault(int(case.split()[0].replace(",", "")), row.value)
     colours = iter(_PEER_COLOURS)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 4.2), dpi=110, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()

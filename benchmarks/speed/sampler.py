@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarks.measure import beside, judged, seconds
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, judged, seconds
 from esans_core import ClusterIndex, SemanticNegativeSampler
 from esans_core.proposals import PopularityProposal
 

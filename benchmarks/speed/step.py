@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmarks.measure import beside, seconds
 from benchmarks.record import Row
-from benchmarks.speed.measure import beside, seconds
 from benchmarks.speed.world import NEGATIVES, World, WorldSize
 from esans_core import NegativeConfig
 

@@ -18,7 +18,7 @@ _COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "baseline": BASELINE
 _LABELS = {
     "challenger": "challenger", "champion": "champion", "baseline": "uniform-negatives baseline", "popularity": "most popular"
 }  # fmt: skip
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": "#9aa5ab", "axes.labelcolor": "#46525a", "axes.titlesize": 10.5, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.titlepad": 10, "xtick.color": "#46525a", "ytick.color": "#46525a",
@@ -30,7 +30,7 @@ _MAP_POINTS = 6000
 
 def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Training loss and validation Recall@50 by epoch, one line for each model."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (loss, recall) = _figure(9.6, 3.4, 2)
         for role, epochs in curves.items():
             numbers = [epoch["epoch"] for epoch in epochs]
@@ -58,7 +58,7 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], path: Path) -> N
         "new_item_recall_50": "Recall@50\nnew items",
     }  # fmt: skip
     present = {name: values for name, values in models.items() if values}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (axes,) = _figure(9.6, 3.4)
         width = 0.8 / max(len(present), 1)
         for place, (name, values) in enumerate(present.items()):
@@ -77,7 +77,7 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], path: Path) -> N
 
 def cluster_sizes(primary: NDArray[np.int64], pairs: NDArray[np.int64], path: Path) -> None:
     """Items in each primary cluster, largest first, and how many (primary, secondary) pairs have which size."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (left, right) = _figure(9.6, 3.2, 2)
         left.bar(np.arange(len(primary)), np.sort(primary)[::-1], color=CHALLENGER, width=0.85)
         left.set(title=f"Items in each of {len(primary)} primary clusters", xlabel="cluster, largest first")
@@ -103,7 +103,7 @@ def false_negative_rates(rates: Mapping[str, float | None], path: Path) -> None:
         "same_cluster": "same primary and\nsecondary (never\ndrawn by ESANS)",
     }  # fmt: skip
     shown = {key: rate for key in names if (rate := rates.get(key)) is not None}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (axes,) = _figure(9.6, 3.0)
         colours = {"easy": CHALLENGER, "hard": CHALLENGER, "same_cluster": "#b8443c"}
         bars = axes.bar(
@@ -123,7 +123,7 @@ def popularity_curve(num_train: NDArray[np.int64], path: Path) -> None:
     """Training events of each item against its rank, on logarithmic axes."""
     counts = np.sort(num_train)[::-1]
     known = counts[counts > 0]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (axes,) = _figure(9.6, 2.8)
         axes.loglog(np.arange(1, len(known) + 1), known, color=CHALLENGER)
         axes.fill_between(np.arange(1, len(known) + 1), 0.8, known, color=CHALLENGER, alpha=0.12)
@@ -148,7 +148,7 @@ def item_map(vectors: NDArray[np.float32], primary: NDArray[np.int64], path: Pat
     clusters = np.unique(labels)
     # Neighbouring numbers get distant hues: steps of the golden ratio around the circle.
     colours = matplotlib.colors.hsv_to_rgb([((number * 0.618034) % 1, 0.62, 0.55 + 0.3 * (number % 2)) for number in clusters])
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (axes,) = _figure(9.6, 6.2)
         axes.scatter(
             points[:, 0], points[:, 1], s=9, color=colours[np.searchsorted(clusters, labels)], alpha=0.75, linewidths=0

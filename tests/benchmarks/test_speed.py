@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import table
+from benchmarks.measure import beside, judged, peak_bytes, seconds
 from benchmarks.record import Row
-from benchmarks.speed import assignment, codebooks, edis, gpu, loss, plot, sampler, step, syncs, table
-from benchmarks.speed.measure import beside, judged, peak_bytes, seconds
+from benchmarks.speed import assignment, codebooks, edis, gpu, loss, plot, sampler, step, syncs
 from benchmarks.speed.world import World, WorldSize
 
 WORLD = WorldSize(num_items=300, num_primary=6, batch=16, num_features=8, history=5, dim=8)

@@ -1,4 +1,4 @@
-"""How the speed benchmark measures: repeats in turn, medians, and bars that are read from their own words."""
+"""How benchmarks measure: repeats in turn, medians, and bars that are read from their own words."""
 
 import json
 import operator
