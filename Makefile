@@ -12,7 +12,7 @@ PEERS_NEEDS := benchmarks/peers/requirements.txt benchmarks/peers/requirements-a
 PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) | sha256sum | cut -c1-16)
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run test test-fast lint lock bench bench-speed bench-quality clean
+.PHONY: help setup java run test test-fast lint lock bench bench-speed bench-quality bench-scale clean
 
 help: ## Lists what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -55,7 +55,7 @@ lock: setup ## Compiles requirements.txt from requirements.in; UPGRADE=1 takes n
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file $(VENV)/lock.txt requirements.in
 	@{ cat infra/lock_head.txt; sed -E 's/^(torch==[0-9.]+)\+cpu/\1/' $(VENV)/lock.txt; } > requirements.txt
 
-bench: bench-speed bench-quality ## Runs the benchmarks (QUICK=1: less of them, in minutes)
+bench: bench-speed bench-quality bench-scale ## Runs the benchmarks (QUICK=1: less of them, in minutes)
 
 bench-speed: $(PEERS_STAMP) ## Measures speed against other libraries (QUICK=1: less of it, in minutes)
 	@KINETO_LOG_LEVEL=99 $(PEERS)/bin/python -m benchmarks.speed $(if $(QUICK),--quick)
@@ -72,6 +72,9 @@ $(PEERS_STAMP): requirements.txt $(PEERS_NEEDS)
 bench-quality: setup ## Compares the methods' quality (QUICK=1: a few methods on a small shop, in minutes; DATA_SETS="tiktok ...")
 	@$(BIN)/python -m benchmarks.quality.prepare $(if $(QUICK),quick,$(DATA_SETS))
 	@$(if $(QUICK),$(BIN)/python -m benchmarks.quality quick,for name in $(DATA_SETS); do $(BIN)/python -m benchmarks.quality run $$name; done; $(BIN)/python -m benchmarks.quality report)
+
+bench-scale: setup ## Measures a day's steps at 1 to 10 million items, over an hour (QUICK=1: at thousands, in minutes)
+	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)
 
 clean: ## Removes caches and build folders; var/, with models and tables, stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db derby.log *.egg-info

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.quality.table import block as quality_block
 from benchmarks.record import REPOSITORY, RESULTS
-from benchmarks.table import block as speed_block
+from benchmarks.table import block as measured_block
 from jobs.report.layout import format_summary
 
 
@@ -22,7 +22,8 @@ def run_block(result: dict[str, Any]) -> str:
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "movielens_run": run_block,
     "quality": quality_block,
-    "speed": speed_block,
+    "scale": measured_block,
+    "speed": measured_block,
 }
 
 

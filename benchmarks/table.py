@@ -11,6 +11,11 @@ _TITLES = {
     "loss": "The loss, in-batch negatives",
     "codebooks": "Codebooks",
     "assignment": "Nearest codes",
+    "daily": "A day",
+    "spark assignment": "Assignment",
+    "extraction": "Pictures",
+    "trainer": "Training",
+    "index": "Clusters",
 }
 _SHOWN = {
     "sampler": {"throughput", "growth of the cost per negative", "memory"},
@@ -19,6 +24,11 @@ _SHOWN = {
     "loss": {"forward and backward", "peak memory"},
     "codebooks": {"time to fit", "primary distortion", "primary smallest cluster"},
     "assignment": {"throughput"},
+    "daily": {"time for each item", "peak memory of the driver"},
+    "spark assignment": {"throughput"},
+    "extraction": {"throughput", "pictures encoded", "time"},
+    "trainer": {"peak memory"},
+    "index": {"time to open"},
 }
 
 

@@ -1,0 +1,121 @@
+"""Feature extraction in Spark against a bare loop with the same encoder, and a day on which one picture in a hundred is new."""
+
+import datetime as dt
+import io
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from benchmarks.measure import beside, judged
+from benchmarks.record import Row
+from benchmarks.scale.process import run_job
+from benchmarks.scale.world import EVENTS_PER_USER, ArrowFunction, make_settings, write_items, write_source
+from jobs.encoders.visual import encode_images
+from jobs.settings import EMBEDDED, PipelineSettings
+from jobs.spark import spark_session
+from jobs.spark_tables import read_table
+
+SPARK, LOOP = "visual_features, the whole job", "a bare loop with the same encoder, one process a core"
+_SIDE = 192
+_CHUNK = 256  # pictures handed to a process of the bare loop at a time
+
+
+@dataclass(frozen=True)
+class Size:
+    """Attributes: pictures; share of them that the second day changes."""
+
+    pictures: int = 60_000
+    changed: float = 0.01
+
+
+FULL = Size()
+QUICK = Size(pictures=3_000)
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    """Pictures a second of both, and what the second day encodes and takes."""
+    settings = make_settings(folder / f"extraction-{size.pictures}", run={"reuse": False})
+    case = f"extraction: {size.pictures:,} pictures of {_SIDE} x {_SIDE}"
+    looped = _loop_seconds(_write_day(settings, size, changed=0.0))
+    first, encoded = _run(settings, folder)
+    peer = Row(case, LOOP, "throughput", "pictures/s", size.pictures / looped)
+    yield peer
+    yield beside(replace(peer, subject=SPARK, value=encoded / first), peer, "ratio >= 0.9")
+
+    tomorrow = make_settings(settings.home, date=settings.date + dt.timedelta(days=1), run={"reuse": False})
+    _write_day(tomorrow, size, changed=size.changed)
+    second, encoded = _run(tomorrow, folder)
+    again = f"{case}, {size.changed:.0%} new"
+    full = Row(case, SPARK, "pictures encoded", "pictures", size.pictures)
+    yield full
+    yield judged(beside(replace(full, case=again, value=encoded), full), f"ratio <= {1.5 * size.changed:.3f}")
+    whole = Row(case, SPARK, "time", "s", first)
+    yield whole
+    yield beside(replace(whole, case=again, value=second), whole)
+
+
+def _write_day(settings: PipelineSettings, size: Size, changed: float) -> Path:
+    """Source and `items` of a date; gives the folder of the pictures."""
+    pictures = Path(settings.data.source) / "images.parquet"
+    with spark_session(settings, "benchmark") as spark:
+        write_source(spark, settings, size.pictures, num_users=EVENTS_PER_USER)
+        write_items(spark, settings, size.pictures)
+        items = read_table(spark, settings, "items", ["item_index", "item_id"]).repartition(16, "item_index")
+        drawn = items.mapInArrow(_pictures(int(changed * size.pictures)), "item_id string, image binary")
+        drawn.write.mode("overwrite").parquet(str(pictures))
+    return pictures
+
+
+def _run(settings: PipelineSettings, folder: Path) -> tuple[float, int]:
+    """Seconds of the job, and the pictures it encoded."""
+    log = folder / "logs" / f"extraction-{settings.ds}.log"
+    measured = run_job("visual_features", settings.run_dir / "settings.json", log=log)
+    record = json.loads((settings.run_dir / "steps" / "visual_features.json").read_text())
+    return measured.seconds, record["summary"]["encoded"]
+
+
+def _loop_seconds(pictures: Path) -> float:
+    """Every picture through the encoder, by one process a core that does nothing else."""
+    data = pq.read_table(pictures, columns=["image"])["image"].to_pylist()
+    chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count() or 1, _one_thread) as pool:
+        pool.map(_encode, [chunk[:1] for chunk in chunks[: 2 * (os.cpu_count() or 1)]])  # imports are not measured
+        started = time.perf_counter()
+        for _ in pool.imap_unordered(_encode, chunks):
+            pass
+        return time.perf_counter() - started
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _encode(images: list[bytes]) -> int:
+    return len(encode_images(EMBEDDED, _CHUNK, images))
+
+
+def _pictures(num_changed: int) -> ArrowFunction:
+    """JPEG pictures of soft coloured noise, one for each item; the first `num_changed` are others than on the day before."""
+
+    def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            images = []
+            for item in batch["item_index"].to_numpy():
+                random = np.random.default_rng([int(item), int(item < num_changed)])
+                small = Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+                stream = io.BytesIO()
+                small.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=85)
+                images.append(stream.getvalue())
+            yield pa.RecordBatch.from_arrays([batch["item_id"], pa.array(images, pa.binary())], ["item_id", "image"])
+
+    return make
