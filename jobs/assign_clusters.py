@@ -22,11 +22,12 @@ from esans_core.codebooks import Codebooks
 from jobs.codebook_store import load_codebooks
 from jobs.errors import DataError
 from jobs.lake import Lake, Pending
+from jobs.places import open_dataset
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
-from jobs.spark_tables import read_table, write_table
+from jobs.spark_tables import reachable, read_table, write_table
 from jobs.views import FEATURE_TABLES, MODALITIES, dense_views, not_finite
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         DataError: the feature tables do not hold the same items, or a vector holds NaN or infinity.
     """
     lake = Lake.of(settings)
+    num_items = lake.manifest(FEATURE_TABLES[0], settings.date)["rows"]
     heads, codebooks, _ = load_codebooks(lake.path("codebooks", settings.date))
     previous = lake.previous_date("clusters", settings.date)
     before = {f"clusters@{previous}": lake.manifest("clusters", previous)["digest"]} if previous else {}
@@ -60,7 +62,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             ],
         )
         assign = assigner(spark, heads, codebooks)
-        write_table(views.mapInArrow(assign, SCHEMA), pending, by=["item_index"])
+        write_table(views.mapInArrow(assign, SCHEMA), pending, by=["item_index"], keys=num_items)
         pending.stats = _summary(settings, pending, codebooks)
         pending.stats["churn"] = _churn(spark, settings, pending) if previous else None
     log.info("churn since %s: %s", previous, pending.stats["churn"])
@@ -99,7 +101,7 @@ def _summary(settings: PipelineSettings, pending: Pending, codebooks: Codebooks)
     """Check what was written against what was read, and describe it."""
     lake = Lake.of(settings)
     columns = ["item_index", "primary", "secondary", "has_visual", "has_text", "has_behaviour", "distance"]
-    rows = pads.dataset(pending.path, format="parquet").to_table(columns=columns)
+    rows = open_dataset(pending.path).to_table(columns=columns)
     expected = {table: lake.manifest(table, settings.date)["rows"] for table in FEATURE_TABLES}
     if set(expected.values()) != {rows.num_rows}:
         raise DataError(
@@ -132,7 +134,7 @@ def _summary(settings: PipelineSettings, pending: Pending, codebooks: Codebooks)
 def _bad_items(settings: PipelineSettings, item_index: np.ndarray) -> DataError:
     """Name the table at fault; the vectors of the few bad items are read again."""
     for table in FEATURE_TABLES:
-        dataset = pads.dataset(Lake.of(settings).path(table, settings.date), format="parquet")
+        dataset = open_dataset(Lake.of(settings).path(table, settings.date))
         rows = dataset.to_table(["item_id", "vector"], filter=pads.field("item_index").isin(pa.array(item_index)))
         bad = [
             item
@@ -152,7 +154,7 @@ def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending) ->
     def labels(frame: DataFrame, suffix: str) -> DataFrame:
         return frame.select("item_id", *(F.col(name).alias(name + suffix) for name in ("primary", "secondary")))
 
-    today = labels(spark.read.parquet(f"file://{pending.path}"), "_now")
+    today = labels(spark.read.parquet(reachable(spark, pending.path)), "_now")
     both = labels(read_table(spark, settings, "clusters", date=date), "_before").join(today, "item_id")
     for table in _CONTENT_TABLES:
         old, new = (read_table(spark, settings, table, ["item_id", "content_hash"], date=day) for day in (date, settings.date))

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow.dataset as pads
 from pyspark.ml.feature import Word2Vec
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.recommendation import ALS
@@ -14,6 +13,7 @@ from pyspark.sql import functions as F
 from jobs.encoders.model_folder import config_fingerprint
 from jobs.feature_tables import COLUMNS
 from jobs.lake import Lake
+from jobs.places import open_dataset
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -54,10 +54,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             F.lit(config_fingerprint(f"behaviour-{method}", config)).alias("encoder"),
         )
         with lake.write("behaviour_features", settings, inputs=["interactions", "items"]) as pending:
-            write_table(frame.select(*COLUMNS), pending, by=["item_index"])
-            counts = (
-                pads.dataset(pending.path, format="parquet").to_table(columns=["status"]).to_pandas()["status"].value_counts()
-            )
+            num_items = lake.manifest("items", settings.date)["rows"]
+            write_table(frame.select(*COLUMNS), pending, by=["item_index"], keys=num_items)
+            counts = open_dataset(pending.path).to_table(columns=["status"]).to_pandas()["status"].value_counts()
             pending.stats |= {"method": method, "ok": int(counts.get("ok", 0)), "dim": settings.features.behaviour_dim}
             pending.stats["too_few_events"] = int(counts.get("too_few_events", 0))
             return dict(pending.stats)

@@ -33,7 +33,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             .persist()
         )
         with lake.write("sequences", settings, inputs=["interactions", "users"]) as pending:
-            write_table(sequences, pending, by=["user_index"])
+            write_table(sequences, pending, by=["user_index"], keys=lake.manifest("users", settings.date)["rows"])
             row = sequences.agg(
                 F.count(F.lit(1)).alias("users"),
                 F.count_if((F.col("num_train") > 0) & (F.col("num_holdout") > 0)).alias("users_with_history_and_holdout"),

@@ -17,12 +17,11 @@ def clean_items(source: Source) -> tuple[DataFrame, DataFrame]:
     """The catalogue with one row for each id, and its quarantine.
 
     Returns:
-        items: item_index int64 (0.. in ascending order of item_id), item_id, title, text, image_path.
+        items: item_id, title, text, image_path.
         quarantine: rows without an id (`missing_id`), and all but the first row of an id (`repeated_item_id`).
     """
     rows = source.items.select("item_id", "title", "text", "image_path", "source_row").withColumn("reason", _key_reason())
-    index = F.row_number().over(Window.orderBy("item_id")).cast("bigint") - 1
-    items = rows.where("reason is null").select(index.alias("item_index"), "item_id", "title", "text", "image_path")
+    items = rows.where("reason is null").select("item_id", "title", "text", "image_path")
     return items, _quarantine(rows, "items", F.lit("item_id"), F.col("item_id"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
+from upath import UPath
 
 from esans_core.evaluation import RetrievalResult, evaluate, retrieve
 from esans_core.sampler import SemanticNegativeSampler
@@ -15,6 +16,7 @@ from esans_core.towers import TwoTower
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers
+from jobs.places import local_draft
 from jobs.registry.versions import download_version, incumbent_version
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -70,7 +72,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         log.info("%s: recall@50 %.4f, recall@200 %.4f", name, metrics[name]["recall_50"], metrics[name]["recall_200"])
     with lake.write("evaluation", settings, inputs=("challenger", "baseline", "sequences", "items")) as table:
         table.path.mkdir()
-        pd.concat(frames, ignore_index=True).to_parquet(table.path / "part-0.parquet", index=False)
+        with local_draft(table.path / "part-0.parquet") as file:
+            pd.concat(frames, ignore_index=True).to_parquet(file, index=False)
     truth = HiddenTruth.load(settings)
     report = {
         "users": len(users),
@@ -89,7 +92,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     return {name: round(values["recall_50"], 4) for name, values in metrics.items()}
 
 
-def champion_on_catalogue(champion: Path, challenger: Path, data: TrainingData) -> tuple[TwoTower | None, str | None]:
+def champion_on_catalogue(champion: Path, challenger: UPath, data: TrainingData) -> tuple[TwoTower | None, str | None]:
     """The champion's towers over today's items, or None and the reason why its features are not today's."""
     model, meta, ids = load_towers(champion)
     today = load_towers(challenger)[1]

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
+from jobs.places import open_dataset
 from jobs.settings import PipelineSettings
 from jobs.spark_tables import read_table, write_table
 
@@ -72,13 +73,13 @@ def publish_view(
     spread = frame.repartition(2 * spark.sparkContext.defaultParallelism, "item_index")
     encoded = spread.mapInPandas(_partition_encoder(view.encode, view.failed), _SCHEMA)
     with lake.write(view.table, settings, inputs=["items"], extra_inputs=inputs) as pending:
-        write_table(encoded.withColumn("encoder", F.lit(view.fingerprint)).select(*COLUMNS), pending, by=["item_index"])
-        written = (
-            pads.dataset(pending.path, format="parquet").to_table(columns=["item_id", "status", "content_hash"]).to_pandas()
-        )
+        rows, num_items = encoded.withColumn("encoder", F.lit(view.fingerprint)), lake.manifest("items", settings.date)["rows"]
+        write_table(rows.select(*COLUMNS), pending, by=["item_index"], keys=num_items)
+        dataset = open_dataset(pending.path)
+        written = dataset.to_table(columns=["item_id", "status", "content_hash"]).to_pandas()
         kept = _carried_over(lake, view, date, written, settings)
         pending.stats |= _stats(written, kept)
-        first = pads.dataset(pending.path, format="parquet").filter(pads.field("vector").is_valid()).head(1, columns=["vector"])
+        first = dataset.filter(pads.field("vector").is_valid()).head(1, columns=["vector"])
         pending.stats["dim"] = len(first["vector"][0]) if first.num_rows else 0
         return dict(pending.stats)
 

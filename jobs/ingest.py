@@ -1,13 +1,15 @@
 """Ingest: clean the log and the catalogue, number users and items, split in time, count popularity."""
 
 from collections import Counter, defaultdict
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from upath import UPath
 
 from jobs.cleaning import KEPT, LATER, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.dense_index import dense_index
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.reuse import Recipe
@@ -30,14 +32,13 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """
     with spark_session(settings, "ingest") as spark:
         source = read_source(spark, settings)
-        with named_read_errors(source.folder):
-            return _ingest(spark, source, settings)
+        with named_read_errors(source.folder), ExitStack() as numbered:
+            return _ingest(source, settings, numbered)
 
 
-def _ingest(spark: SparkSession, source: Source, settings: PipelineSettings) -> dict[str, Any]:
-    items, item_rejects = clean_items(source)
-    items = items.persist()
-    num_items = items.count()
+def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> dict[str, Any]:
+    catalogue, item_rejects = clean_items(source)
+    items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
     _check_catalogue(num_items, source.files["items"], settings)
     events = clean_events(source, items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
@@ -59,7 +60,7 @@ def _ingest(spark: SparkSession, source: Source, settings: PipelineSettings) -> 
     kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp")
     choice, previous = _choose(kept, settings)
     split = assign_split(kept, choice.method, settings).persist()
-    users = _users(split).persist()
+    users, num_users = numbered.enter_context(dense_index(_users(split), "user_id", "user_index"))
     interactions = split.join(users.select("user_id", "user_index"), "user_id").select(
         "user_index", "item_index", "timestamp", "split"
     )
@@ -67,7 +68,7 @@ def _ingest(spark: SparkSession, source: Source, settings: PipelineSettings) -> 
     sizes = {row["split"]: row["n"] for row in counted}
     _check_split(sizes, choice, source, settings)
     popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
-    catalogue = items.join(popularity, "item_index", "left").select(
+    items = items.join(popularity, "item_index", "left").select(
         "item_index",
         "item_id",
         "title",
@@ -89,26 +90,25 @@ def _ingest(spark: SparkSession, source: Source, settings: PipelineSettings) -> 
         "previous_split": previous,
     }
     digests, lake = source.digests(), Lake.of(settings)
-    for table, frame, by in (
-        ("users", users, ["user_index"]),
-        ("items", catalogue, ["item_index"]),
-        ("interactions", interactions, ["user_index", "timestamp", "item_index"]),
-        ("quarantine", quarantine, ["table", "reason", "key"]),
+    users = users.select("user_index", "user_id", *(f"num_{name}" for name in _SPLITS))
+    for table, frame, by, keys in (
+        ("users", users, ["user_index"], num_users),
+        ("items", items, ["item_index"], num_items),
+        ("interactions", interactions, ["user_index", "timestamp", "item_index"], num_users),
+        ("quarantine", quarantine, ["table", "reason", "key"], None),
     ):
         with lake.write(table, settings, extra_inputs=digests) as pending:
-            write_table(frame, pending, by=by)
+            write_table(frame, pending, by=by, keys=keys)
             pending.stats |= summary
-        summary["users"] = lake.manifest("users", settings.date)["rows"]
-    for frame in (items, events, quarantine, split, users):
+        summary["users"] = num_users
+    for frame in (events, quarantine, split):
         frame.unpersist()
     return summary
 
 
 def _users(split: DataFrame) -> DataFrame:
-    """user_index int64 (0.. in ascending order of user_id), user_id, num_train, num_validation, num_holdout int64."""
-    counts = split.groupBy("user_id").agg(*(F.count_if(F.col("split") == name).alias(f"num_{name}") for name in _SPLITS))
-    index = F.row_number().over(Window.orderBy("user_id")).cast("bigint") - 1
-    return counts.select(index.alias("user_index"), "user_id", *(f"num_{name}" for name in _SPLITS))
+    """user_id, num_train, num_validation, num_holdout int64."""
+    return split.groupBy("user_id").agg(*(F.count_if(F.col("split") == name).alias(f"num_{name}") for name in _SPLITS))
 
 
 def _choose(kept: DataFrame, settings: PipelineSettings) -> tuple[SplitChoice, str | None]:
@@ -118,7 +118,7 @@ def _choose(kept: DataFrame, settings: PipelineSettings) -> tuple[SplitChoice, s
     return choose_split(kept, settings, previous), previous
 
 
-def _check_catalogue(num_items: int, file: Path, settings: PipelineSettings) -> None:
+def _check_catalogue(num_items: int, file: UPath, settings: PipelineSettings) -> None:
     clusters = settings.clusters
     needed = clusters.num_primary * clusters.min_cluster_size
     if num_items < needed:

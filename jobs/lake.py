@@ -1,9 +1,10 @@
-"""Dated tables on disk: published whole or not at all, with a manifest that says what made them.
+"""Dated tables: published whole or not at all, with a manifest that says what made them.
 
-Layout: `<root>/<table>/date=YYYY-MM-DD/v-<digest>/...files` and beside the versions one file `CURRENT`, the manifest of the
-version in force. Replacing that one file is the act of publishing, so a reader sees the old table or the new one, and a
-killed writer leaves only a hidden staging folder. The version is named by the digest of its rows: writing the
-same rows twice gives the same version.
+Layout: `<root>/<table>/date=YYYY-MM-DD/v-<when>-<hex>/...files` and beside the versions one file `CURRENT`, the manifest of
+the version in force. A writer puts its files under a name of their own, where no other writer comes, and replacing
+`CURRENT` is the act of publishing. So a reader sees the old table or the new one, whoever else writes or is killed, and
+nothing is ever renamed, which an object store could not do. What killed writers and replaced versions leave is
+removed by later writers, once nobody can be reading or writing it any more. Writing the same rows twice keeps the version.
 """
 
 import datetime as dt
@@ -11,11 +12,12 @@ import functools
 import hashlib
 import io
 import json
+import os
 import re
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,35 +25,40 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from upath import UPath
 
 from jobs.errors import DataError
+from jobs.places import arrow_source, files_below, open_dataset, place, remove_folder, replace_text
 from jobs.settings import PipelineSettings
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_VERSION, _WHEN = re.compile(r"^v-(\d{8}T\d{6})-[0-9a-f]{8}$"), "%Y%m%dT%H%M%S"
 _DIGEST_ROWS = 65_536
-_KEPT_VERSIONS = 2  # the version in force and the one before it, so that a reader that has just resolved a path can finish
+_DIGEST_THREADS = min(8, os.cpu_count() or 1)
+# A run is ended after a day (dags/esans_daily_retraining.py), so after two no step reads or writes what it began with.
+KEPT_FOR = dt.timedelta(days=2)
+_SWEPT_DATES = 8  # dates looked through for what is left over, the one being written and those before it
 
 
 @dataclass
 class Pending:
     """A table being written: put files under `path`, and anything worth reporting in `stats` (JSON values)."""
 
-    path: Path
+    path: UPath
     stats: dict[str, Any] = field(default_factory=dict)
 
 
 class Lake:
-    """The dated tables below one folder."""
+    """The dated tables below one folder, of this machine or of a store."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path) -> None:
+        self.root = place(root)
 
     @classmethod
     def of(cls, settings: PipelineSettings) -> "Lake":
-        """The lake of a pipeline's home folder."""
-        return cls(settings.home / "lake")
+        """The lake of a pipeline: where `lake` says, else in its home folder."""
+        return cls(settings.lake or settings.home / "lake")
 
     @contextmanager
     def write(
@@ -66,25 +73,21 @@ class Lake:
             extra_inputs: further inputs by name, with their digests (a table of another date, a source file).
         """
         folder = self._folder(table, settings.date)
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = folder / f".staging-{uuid.uuid4().hex}"
-        pending = Pending(staging)
+        began = dt.datetime.now(dt.UTC)
+        pending = Pending(folder / f"v-{began:{_WHEN}}-{uuid.uuid4().hex[:8]}")
         digests = {name: self.manifest(name, settings.date)["digest"] for name in inputs} | dict(extra_inputs)
+        published = None
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             yield pending
-            if not staging.is_dir():
-                raise RuntimeError(f"nothing was written for table '{table}' at {staging}")
-            for noise in [*staging.rglob("_SUCCESS"), *staging.rglob(".*.crc")]:
-                noise.unlink()
-            digest = folder_digest(staging)
-            version = folder / f"v-{digest[:16]}"
-            if version.exists() and not _holds(version, digest):
-                # Its files were damaged since: a folder cannot be renamed onto a full one, so they step aside first.
-                version.rename(folder / f".damaged-{uuid.uuid4().hex}")
-            if version.exists():
-                shutil.rmtree(staging)
-            else:
-                staging.rename(version)
+            files = files_below(pending.path)
+            noise = [path for path in files if path.name == "_SUCCESS" or path.suffix == ".crc"]
+            for path in noise:
+                path.unlink()
+            if len(noise) == len(files):
+                raise RuntimeError(f"nothing was written for table '{table}' at {pending.path}")
+            digest = folder_digest(pending.path)
+            version = self._same(folder, digest) or pending.path
             manifest = {
                 "table": table,
                 "date": settings.ds,
@@ -97,96 +100,133 @@ class Lake:
                 "git_sha": git_sha(),
                 "written_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             }
+            self._sweep(table, settings.date, keep=pending.path)
             write_json(folder / "CURRENT", manifest)
-            self._prune(folder, keep=version.name)
+            published = version
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            if published != pending.path:
+                remove_folder(pending.path)
 
     def manifest(self, table: str, date: dt.date) -> dict[str, Any]:
         """The manifest of a published table; raises `DataError` when that date was never published."""
-        pointer = self._folder(table, date) / "CURRENT"
-        if not pointer.exists():
+        folder = self._folder(table, date)
+        manifest = _manifest(folder)
+        if manifest is None:
             raise DataError(
                 f"no table '{table}' is published for {date}.",
-                file=self._folder(table, date),
+                file=folder,
                 remedy="run the job that writes it for this date first (docs/architecture.md lists who writes what).",
             )
-        return json.loads(pointer.read_text())
+        return manifest
 
-    def path(self, table: str, date: dt.date) -> Path:
+    def path(self, table: str, date: dt.date) -> UPath:
         """Folder with the files of the version in force."""
         return self._folder(table, date) / self.manifest(table, date)["version"]
 
     def exists(self, table: str, date: dt.date) -> bool:
         """Whether that date of the table is published."""
-        return (self._folder(table, date) / "CURRENT").exists()
+        return _manifest(self._folder(table, date)) is not None
 
     def dates(self, table: str) -> list[dt.date]:
         """Published dates of a table, ascending."""
-        found = (self.root / table).glob("date=*/CURRENT")
-        return sorted(dt.date.fromisoformat(pointer.parent.name.removeprefix("date=")) for pointer in found)
+        return [date for date in self._begun_dates(table) if self.exists(table, date)]
 
     def previous_date(self, table: str, date: dt.date) -> dt.date | None:
         """The latest published date before `date`, or None."""
-        return max((d for d in self.dates(table) if d < date), default=None)
+        earlier = (day for day in reversed(self._begun_dates(table)) if day < date)
+        return next((day for day in earlier if self.exists(table, day)), None)
 
     def read(self, table: str, date: dt.date, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet table of one date, in memory."""
-        return pads.dataset(self.path(table, date), format="parquet").to_table(columns=list(columns) if columns else None)
+        return open_dataset(self.path(table, date)).to_table(columns=list(columns) if columns else None)
 
     def read_pandas(self, table: str, date: dt.date, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A Parquet table of one date as a data frame."""
         return self.read(table, date, columns).to_pandas()
 
-    def _folder(self, table: str, date: dt.date) -> Path:
+    def _folder(self, table: str, date: dt.date) -> UPath:
         if not _NAME.match(table):
             raise ValueError(f"table name {table!r} must be snake_case")
         return self.root / table / f"date={date.isoformat()}"
 
-    def _prune(self, folder: Path, keep: str) -> None:
-        versions = sorted(folder.glob("v-*"), key=lambda path: (path.name == keep, path.stat().st_mtime))
-        for stale in [*versions[:-_KEPT_VERSIONS], *folder.glob(".damaged-*")]:
-            shutil.rmtree(stale, ignore_errors=True)
+    def _begun_dates(self, table: str) -> list[dt.date]:
+        """Dates with a folder, ascending, whether anything was ever published there or not."""
+        try:
+            names = [path.name for path in (self.root / table).iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
+
+    def _same(self, folder: UPath, digest: str) -> UPath | None:
+        """The version in force, if it has this digest and its files still have it too."""
+        manifest = _manifest(folder)
+        if manifest is None or manifest["digest"] != digest:
+            return None
+        version = folder / manifest["version"]
+        try:
+            return version if folder_digest(version) == digest else None
+        except (OSError, pa.ArrowException):
+            return None
+
+    def _sweep(self, table: str, date: dt.date, keep: UPath) -> None:
+        """Remove versions begun `KEPT_FOR` ago or longer that were out of force all that time, of this date and those before.
+
+        A version in force is taken to have been replaced just now if the one after it is younger than that: its readers
+        may still be at work. Names are never used twice, so what is out of force stays so.
+        """
+        oldest = dt.datetime.now(dt.UTC) - KEPT_FOR
+        dates = [day for day in self._begun_dates(table) if day <= date]
+        for folder in (self._folder(table, day) for day in dates[-_SWEPT_DATES:]):
+            manifest = _manifest(folder)
+            if manifest and dt.datetime.fromisoformat(manifest["written_at"]) > oldest:
+                continue
+            for version in folder.iterdir():
+                begun = _VERSION.match(version.name)
+                in_use = version == keep or (manifest and version.name == manifest["version"])
+                if begun and not in_use and dt.datetime.strptime(begun[1], _WHEN).replace(tzinfo=dt.UTC) < oldest:
+                    remove_folder(version)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: UPath | Path, value: Any) -> None:
     """Write JSON so that a reader never sees half a file."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: UPath | Path, text: str) -> None:
     """Write a text so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    replace_text(UPath(path), text)
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: UPath | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def folder_digest(folder: Path) -> str:
+def folder_digest(folder: UPath | Path) -> str:
     """SHA-256 over all files of a folder.
 
     Parquet files count by schema and rows, not by name or bytes: Spark names its part files at random, and the JVM lists
     the encodings in the footer in an order that changes from process to process. Other files count by name and bytes.
+    Files are read side by side; memory is bounded by one batch of rows each.
     """
-    parts = []
-    for path in folder.rglob("*"):
+    folder = UPath(folder)
+
+    def part(path: UPath) -> str:
         if path.suffix == ".parquet":
-            parts.append(_rows_digest(path))
-        elif path.is_file():
-            parts.append(f"{path.relative_to(folder)}:{file_digest(path)}")
-    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+            return _rows_digest(path)
+        return f"{path.relative_to(folder)}:{file_digest(path)}"
+
+    with ThreadPoolExecutor(_DIGEST_THREADS) as threads:
+        parts = sorted(threads.map(part, files_below(folder)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _rows_digest(path: Path) -> str:
-    """SHA-256 of a Parquet file's rows as an Arrow stream; memory is bounded by one batch."""
+def _rows_digest(path: UPath) -> str:
+    """SHA-256 of a Parquet file's rows as an Arrow stream."""
     sink = _HashSink()
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(**arrow_source(path))
     with pa.ipc.new_stream(pa.PythonFile(sink, "w"), file.schema_arrow.remove_metadata()) as writer:
         for batch in file.iter_batches(batch_size=_DIGEST_ROWS):
             writer.write_batch(batch.replace_schema_metadata(None))
@@ -221,13 +261,13 @@ def git_sha() -> str:
         return "unknown"
 
 
-def _holds(folder: Path, digest: str) -> bool:
+def _manifest(folder: UPath) -> dict[str, Any] | None:
     try:
-        return folder_digest(folder) == digest
-    except (OSError, pa.ArrowException):
-        return False
+        return json.loads((folder / "CURRENT").read_text())
+    except FileNotFoundError:
+        return None
 
 
-def _parquet_rows(folder: Path) -> int:
-    files = [str(path) for path in folder.rglob("*.parquet")]
-    return pads.dataset(files, format="parquet").count_rows() if files else 0
+def _parquet_rows(folder: UPath) -> int:
+    files = [path for path in files_below(folder) if path.suffix == ".parquet"]
+    return sum(pq.ParquetFile(**arrow_source(path)).metadata.num_rows for path in files)

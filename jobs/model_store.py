@@ -7,18 +7,21 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from upath import UPath
 
 from esans_core.towers import TwoTower
 from jobs.errors import DataError
+from jobs.places import local_draft, local_file
 
 WEIGHTS, META, ITEM_IDS = "towers.safetensors", "model.json", "item_ids.parquet"
 
 
-def save_towers(folder: Path, model: TwoTower, item_ids: list[str], meta: dict[str, Any]) -> None:
+def save_towers(folder: UPath | Path, model: TwoTower, item_ids: list[str], meta: dict[str, Any]) -> None:
     """Write weights, shapes and the item vocabulary; `meta` (JSON values) is kept beside the shapes."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
+    with local_draft(folder / WEIGHTS) as file:
+        save_file(state, file)
     embedding = model.item_input.id_embedding
     shapes = {
         "num_items": model.num_items,
@@ -29,10 +32,11 @@ def save_towers(folder: Path, model: TwoTower, item_ids: list[str], meta: dict[s
         "id_dropout": model.item_input.id_dropout,
     }
     (folder / META).write_text(json.dumps(shapes | meta, indent=2, sort_keys=True) + "\n")
-    pd.DataFrame({"item_index": range(len(item_ids)), "item_id": item_ids}).to_parquet(folder / ITEM_IDS, index=False)
+    with local_draft(folder / ITEM_IDS) as file:
+        pd.DataFrame({"item_index": range(len(item_ids)), "item_id": item_ids}).to_parquet(file, index=False)
 
 
-def load_towers(folder: Path) -> tuple[TwoTower, dict[str, Any], list[str]]:
+def load_towers(folder: UPath | Path) -> tuple[TwoTower, dict[str, Any], list[str]]:
     """The towers in eval mode, their metadata, and item ids by row.
 
     Raises:
@@ -50,8 +54,10 @@ def load_towers(folder: Path) -> tuple[TwoTower, dict[str, Any], list[str]]:
         max_history=meta["max_history"],
         id_dropout=meta["id_dropout"],
     )
-    model.load_state_dict(load_file(folder / WEIGHTS))
-    item_ids = pd.read_parquet(folder / ITEM_IDS)["item_id"].tolist()
+    with local_file(folder / WEIGHTS) as file:
+        model.load_state_dict(load_file(file))
+    with local_file(folder / ITEM_IDS) as file:
+        item_ids = pd.read_parquet(file)["item_id"].tolist()
     if len(item_ids) != model.num_items:
         raise DataError(
             f"holds {len(item_ids)} ids, the weights {model.num_items} items.",

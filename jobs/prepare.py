@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from jobs.lake import write_json
-from jobs.local_source import local_folder
+from jobs.lake import Lake, write_json
+from jobs.places import existing_folder, uri_of
 from jobs.runtime import run_job
 from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.shop import write_snapshot
@@ -18,16 +18,19 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     verdict, summary) go first, so that a run which stops half-way is never reported with the numbers of another.
 
     Raises:
-        DataError: the source is not a folder on this file system, or the shop has no such date.
+        DataError: the source is no folder that can be read, the lake has no client, or the shop has no such date.
     """
     _forget_earlier_run(settings.run_dir)
-    embedded = settings.data.source == EMBEDDED
-    folder = write_snapshot(settings.shop, settings.home, settings.date) if embedded else local_folder(settings.data.source)
+    Lake.of(settings)  # that there is no client for its store had better be known now than after the first step's work
+    if embedded := settings.data.source == EMBEDDED:
+        source_uri = write_snapshot(settings.shop, settings.home, settings.date).as_uri()
+    else:
+        source_uri = uri_of(existing_folder(settings.data.source))
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     frozen = settings.run_dir / ".settings.json-new"
     frozen.write_text(settings.model_dump_json(indent=2) + "\n")
     frozen.replace(settings.run_dir / "settings.json")
-    source = {"uri": folder.as_uri(), "kind": EMBEDDED if embedded else "folder"}
+    source = {"uri": source_uri, "kind": EMBEDDED if embedded else "folder"}
     write_json(settings.run_dir / "source.json", source)
     return source | {"config_hash": settings.config_hash()}
 

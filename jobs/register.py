@@ -12,6 +12,7 @@ from torch import nn
 
 from jobs.errors import DataError
 from jobs.lake import Lake
+from jobs.places import files_below, local_copy
 from jobs.registry.card import model_card
 from jobs.registry.comparison import gate_outcomes, read_metrics, recall_difference
 from jobs.registry.tracking import client, start_or_resume_run
@@ -74,11 +75,9 @@ def register_challenger(settings: PipelineSettings, module: nn.Module, example: 
     } | {f"esans.gate.{stage}": _outcome(record) for stage, record in gates.items()}
     values = {f"holdout_{name}": value for name, value in metrics["models"]["challenger"].items() if value is not None}
     with TemporaryDirectory() as scratch, start_or_resume_run(settings, run_key, f"challenger-{settings.ds}") as tracked:
-        page = Path(scratch) / "MODEL_CARD.md"
+        page, files = Path(scratch) / "MODEL_CARD.md", _files(settings, Path(scratch))
         page.write_text(card)
-        version, new = register_version(
-            settings, module, example, [*_files(settings), page], run_key=run_key, tags=tags, description=card
-        )
+        version, new = register_version(settings, module, example, [*files, page], run_key=run_key, tags=tags, description=card)
         for name, value in values.items():
             registry.log_metric(tracked.info.run_id, name, float(value))
     log.info("registered version %s of %s", version.version, version.name)
@@ -102,10 +101,11 @@ def example_histories(lake: Lake, settings: PipelineSettings, length: int) -> np
     return example
 
 
-def _files(settings: PipelineSettings) -> list[Path]:
+def _files(settings: PipelineSettings, scratch: Path) -> list[Path]:
+    """The files of the model and its codebooks on this machine, from a lake elsewhere as copies in `scratch`."""
     lake = Lake.of(settings)
     folders = [lake.path(name, settings.date) for name in ("challenger", "codebooks")]
-    return sorted(path for folder in folders for path in folder.iterdir() if path.is_file())
+    return sorted(local_copy(path, scratch) for folder in folders for path in files_below(folder))
 
 
 def _outcome(record: dict[str, Any] | None) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 EMBEDDED = "embedded"
+_WHEN_AND_WHERE = frozenset({"date", "home", "lake"})  # of a run
 _NO_RESULT = frozenset({"spark", "registry", "run"})  # sections that say how and where steps run
 
 
@@ -31,7 +32,8 @@ class DataSettings(Section):
 
     source: str = Field(
         EMBEDDED,
-        description="Folder or file:// URI with the tables of docs/data-contract.md, or 'embedded' for the built-in shop.",
+        description="Folder or URI (file, s3, gs, abfs, webhdfs ...) with the tables of docs/data-contract.md, or 'embedded' "
+        "for the built-in shop.",
     )
     timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of a numeric timestamp column.")
     lookback_days: int = Field(0, ge=0, description="Use only events of the last so many days; 0 uses the whole log.")
@@ -250,6 +252,9 @@ class PipelineSettings(BaseSettings):
 
     date: dt.date = Field(dt.date(2026, 1, 28), description="Logical date, YYYY-MM-DD: the last day of events used.")
     home: Path = Field(Path("var/embedded"), description="Folder for all that the pipeline keeps.")
+    lake: str = Field(
+        "", description="Folder or URI (s3, gs, abfs, webhdfs ...) of the tables; empty: `lake` in the home folder."
+    )
     data: DataSettings = DataSettings()
     shop: ShopSettings = ShopSettings()
     ingest: IngestSettings = IngestSettings()
@@ -311,17 +316,17 @@ class PipelineSettings(BaseSettings):
         return self.home / "runs" / self.ds
 
     def config_hash(self) -> str:
-        """Hash of all that can change a result: everything but the date, the home folder, and how and where steps run."""
+        """Hash of all that can change a result: everything but the date, where tables are kept, and how and where steps run."""
         if self._config_hash:
             return self._config_hash
-        values = self.model_dump(mode="json", exclude={"date", "home", *_NO_RESULT})
+        values = self.model_dump(mode="json", exclude={*_WHEN_AND_WHERE, *_NO_RESULT})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def only(self, sections: Collection[str]) -> "PipelineSettings":
         """A copy without the other sections that can change a result: to read one of those raises `AttributeError`."""
         part = self.model_copy()
         part._config_hash = self.config_hash()
-        for name in type(self).model_fields.keys() - {"date", "home", *_NO_RESULT, *sections}:
+        for name in type(self).model_fields.keys() - {*_WHEN_AND_WHERE, *_NO_RESULT, *sections}:
             del part.__dict__[name]
         return part
 

@@ -11,19 +11,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from upath import UPath
 
 from jobs.contract import IMAGES, INTERACTIONS, ITEMS, InputTable
 from jobs.errors import DataError
 from jobs.lake import file_digest
-from jobs.local_source import local_folder
+from jobs.places import existing_folder, uri_of
 from jobs.settings import EMBEDDED, PipelineSettings
-from jobs.source_files import open_table
+from jobs.source_files import open_table, parquet_files
 
 DAY_SECONDS = 86_400
 _UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
@@ -45,8 +45,8 @@ class Source:
     `source_row` is a struct (file string, row int64) that orders rows as the files give them.
     """
 
-    folder: Path
-    files: dict[str, Path]
+    folder: UPath
+    files: dict[str, UPath]
     interactions: DataFrame
     items: DataFrame
     images: DataFrame | None
@@ -83,11 +83,11 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
 def source_digests(settings: PipelineSettings) -> dict[str, str]:
     """Where the source lies, and the digest of each of its tables; raises `DataError` when a table is missing."""
     folder = source_folder(settings)
-    return {"source": str(folder), **_digests(_files(folder))}
+    return {"source": uri_of(folder), **_digests(_files(folder))}
 
 
-def source_folder(settings: PipelineSettings) -> Path:
-    """The folder of the source; raises `DataError` when it is no folder on this file system."""
+def source_folder(settings: PipelineSettings) -> UPath:
+    """The folder of the source; raises `DataError` when there is none."""
     frozen = settings.run_dir / "source.json"
     if frozen.exists():
         uri = str(json.loads(frozen.read_text())["uri"])
@@ -95,7 +95,7 @@ def source_folder(settings: PipelineSettings) -> Path:
         uri = str(settings.home / "source" / f"date={settings.ds}")
     else:
         uri = settings.data.source
-    return local_folder(uri)
+    return existing_folder(uri)
 
 
 @contextmanager
@@ -129,29 +129,28 @@ def future_horizon(settings: PipelineSettings) -> int:
     return max(int(time.time()), day_start(settings.date) + DAY_SECONDS) + DAY_SECONDS
 
 
-def _present(files: dict[str, Path]) -> Iterator[InputTable]:
+def _present(files: dict[str, UPath]) -> Iterator[InputTable]:
     return (table for table in (INTERACTIONS, ITEMS, IMAGES) if table.name in files)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    found = {table.name: _find(folder, table) for table in (INTERACTIONS, ITEMS, IMAGES)}
+def _files(folder: UPath) -> dict[str, UPath]:
+    names = sorted(path.name for path in folder.iterdir())
+    found = {table.name: _find(folder, names, table) for table in (INTERACTIONS, ITEMS, IMAGES)}
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _digests(files: dict[str, Path]) -> dict[str, str]:
+def _digests(files: dict[str, UPath]) -> dict[str, str]:
     return {f"source/{name}": _content_digest(path) for name, path in sorted(files.items())}
 
 
-def _find(folder: Path, table: InputTable) -> Path | None:
+def _find(folder: UPath, names: list[str], table: InputTable) -> UPath | None:
     for suffix in (".parquet", ".csv"):
-        path = folder / (table.name + suffix)
-        if path.exists():
-            return path
+        if table.name + suffix in names:
+            return folder / (table.name + suffix)
     if not table.required:
         return None
-    found = sorted(path.name for path in folder.iterdir())[:20]
     raise DataError(
-        f"there is no {table.name}.parquet and no {table.name}.csv; found: {', '.join(found) or 'nothing'}.",
+        f"there is no {table.name}.parquet and no {table.name}.csv; found: {', '.join(names[:20]) or 'nothing'}.",
         file=folder / f"{table.name}.parquet",
         remedy=f"put the {table.name} table there under that name (docs/data-contract.md).",
     )
@@ -173,7 +172,7 @@ def _seconds(frame: DataFrame, settings: PipelineSettings) -> Column:
     return F.expr(f"timestamp div {per_second}")
 
 
-def _check_log(interactions: DataFrame, file: Path, settings: PipelineSettings) -> None:
+def _check_log(interactions: DataFrame, file: UPath, settings: PipelineSettings) -> None:
     timestamp, start = F.col("timestamp"), day_start(settings.date)
     sane = F.when(timestamp.between(0, future_horizon(settings)), timestamp)
     row = interactions.agg(
@@ -203,7 +202,7 @@ def _check_log(interactions: DataFrame, file: Path, settings: PipelineSettings) 
         )
 
 
-def _check_unit(median_seconds: int, file: Path, settings: PipelineSettings) -> None:
+def _check_unit(median_seconds: int, file: UPath, settings: PipelineSettings) -> None:
     declared = settings.data.timestamp_unit
 
     def plausible(seconds: float) -> bool:
@@ -227,8 +226,8 @@ def _check_unit(median_seconds: int, file: Path, settings: PipelineSettings) -> 
     )
 
 
-def _content_digest(path: Path) -> str:
+def _content_digest(path: UPath) -> str:
     digest = hashlib.sha256()
-    for part in [path] if path.is_file() else sorted(path.rglob("*.parquet")):
+    for part in [path] if path.suffix == ".csv" else parquet_files(path):
         digest.update(bytes.fromhex(file_digest(part)))
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """One input table, Parquet or CSV, as a Spark frame with the columns of its contract."""
 
 import csv
-from pathlib import Path
+import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,13 +10,16 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
+from upath import UPath
 
 from jobs.contract import ACCEPTED, InputTable
 from jobs.contract import Column as ContractColumn
 from jobs.errors import DataError
+from jobs.places import arrow_source, files_below
+from jobs.spark_tables import reachable
 
 
-def open_table(spark: SparkSession, table: InputTable, path: Path) -> DataFrame:
+def open_table(spark: SparkSession, table: InputTable, path: UPath) -> DataFrame:
     """A table with all its contract columns (null where an optional one is not given) and `source_row`.
 
     Ids become strings, blank ones null. A timestamp column keeps its type; one in nanoseconds, which Spark cannot read,
@@ -30,8 +33,13 @@ def open_table(spark: SparkSession, table: InputTable, path: Path) -> DataFrame:
     return frame.select(*(_normalised(column, column.name in present) for column in table.columns), "source_row")
 
 
-def _open_parquet(spark: SparkSession, table: InputTable, path: Path) -> DataFrame:
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+def parquet_files(path: UPath) -> list[UPath]:
+    """A Parquet file, or those of a folder in the order of their names."""
+    return [file for file in files_below(path) if file.suffix == ".parquet"]
+
+
+def _open_parquet(spark: SparkSession, table: InputTable, path: UPath) -> DataFrame:
+    files = parquet_files(path)
     if not files:
         raise DataError("the folder holds no .parquet file.", file=path, remedy="name the part files *.parquet.")
     parts = {file: _footer(file) for file in files}
@@ -48,15 +56,15 @@ def _open_parquet(spark: SparkSession, table: InputTable, path: Path) -> DataFra
             )
         fields = these
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # pandas writes nanoseconds, Spark has no such type
-    frame = spark.read.schema(StructType(fields or [])).parquet(*(f"file://{file}" for file in files))
+    frame = spark.read.schema(StructType(fields or [])).parquet(*(reachable(spark, file) for file in files))
     place = F.struct(F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row"))
     return frame.select("*", place.alias("source_row"))
 
 
-def _footer(file: Path) -> tuple[pa.Schema, int]:
+def _footer(file: UPath) -> tuple[pa.Schema, int]:
     """Schema and number of rows of a Parquet file."""
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(**arrow_source(file)) as parquet:
             return parquet.schema_arrow, parquet.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise DataError(
@@ -66,9 +74,9 @@ def _footer(file: Path) -> tuple[pa.Schema, int]:
         ) from error
 
 
-def _open_csv(spark: SparkSession, table: InputTable, path: Path) -> DataFrame:
+def _open_csv(spark: SparkSession, table: InputTable, path: UPath) -> DataFrame:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:  # type: ignore[type-var]
             names = next(csv.reader(stream), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
@@ -85,14 +93,14 @@ def _open_csv(spark: SparkSession, table: InputTable, path: Path) -> DataFrame:
             )
     schema = StructType([StructField(name, StringType()) for name in names])
     # multiLine keeps the file in one task, so that quoted line breaks and the order of rows survive.
-    frame = spark.read.schema(schema).csv(f"file://{path}", header=True, multiLine=True, escape='"')
+    frame = spark.read.schema(schema).csv(reachable(spark, path), header=True, multiLine=True, escape='"')
     if frame.isEmpty():
         raise DataError("the table is empty.", file=path, remedy="export it again; at least one row is needed.")
-    place = F.struct(F.lit(str(path)).alias("file"), F.monotonically_increasing_id().alias("row"))
+    place = F.struct(F.lit(path.name).alias("file"), F.monotonically_increasing_id().alias("row"))
     return frame.select("*", place.alias("source_row"))
 
 
-def _spark_fields(table: InputTable, schema: pa.Schema, file: Path) -> list[StructField]:
+def _spark_fields(table: InputTable, schema: pa.Schema, file: UPath) -> list[StructField]:
     fields = []
     for column in table.columns:
         _check_presence(column, schema.names, file)
@@ -132,7 +140,7 @@ def _type_remedy(column: ContractColumn, found: str) -> str:
     return f"convert the column to {ACCEPTED[column.kind][0]}."
 
 
-def _check_presence(column: ContractColumn, names: list[str], file: Path) -> None:
+def _check_presence(column: ContractColumn, names: list[str], file: UPath) -> None:
     if column.required and column.name not in names:
         raise DataError(
             f"required column is missing; columns found: {', '.join(names) or 'none'}.",

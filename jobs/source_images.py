@@ -1,11 +1,14 @@
 """The pictures of the catalogue, wherever the source keeps them."""
 
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlsplit
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from upath import UPath
 
+from jobs.errors import DataError
+from jobs.places import place
 from jobs.source import Source, first_rows
 
 # No product picture is this large; a path to a disk image or a video must not be pulled into a worker.
@@ -41,17 +44,27 @@ def read_images(source: Source) -> DataFrame:
     )
 
 
-def read_file(folder: Path, given: str | None) -> bytes | None:
-    """Content of a picture by path or file:// URI; None if there is no such ordinary file, empty if it is too large."""
+def read_file(folder: UPath, given: str | None) -> bytes | None:
+    """Content of a picture by its path in the source, or by a URI of the source's own kind (`file://` for a folder here).
+
+    Returns:
+        None if there is no such ordinary file, empty if it is too large.
+    """
     if not given:
         return None
-    parsed = urlparse(given)
-    if "://" in given and (parsed.scheme != "file" or parsed.netloc not in ("", "localhost")):
+    scheme = urlsplit(given).scheme if "://" in given else ""
+    # A catalogue names pictures; it must not make the workers call on other servers, or read their disks.
+    if scheme and scheme != (folder.protocol or "file"):
         return None
-    path = folder / (unquote(parsed.path) if parsed.scheme == "file" else given)
     try:
-        if not path.is_file():  # no folder, device or pipe is ever opened
+        path = place(given) if scheme else folder / given
+        about = path.fs.info(path.path)
+        if about["type"] != "file":  # no folder, device or pipe is ever opened
             return None
-        return path.read_bytes() if path.stat().st_size <= MAX_IMAGE_BYTES else b""
-    except (OSError, ValueError):  # no permission, name too long, null character in the name
+        return path.read_bytes() if about["size"] <= MAX_IMAGE_BYTES else b""
+    except (FileNotFoundError, PermissionError, ValueError, DataError):  # null character in the name, broken URI
         return None
+    except OSError:  # here a name that is too long; but a picture in a store that cannot be reached is not missing
+        if isinstance(folder, Path):
+            return None
+        raise

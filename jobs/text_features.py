@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from upath import UPath
 
 from jobs.encoders.text import HashedTextEncoder, encode_texts, load_text_encoder
 from jobs.feature_tables import View, publish_view
@@ -41,7 +42,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             )
         )
         extra_inputs: dict[str, str] = {}
-        folder: Path | None
+        folder: UPath | Path | None
         if fitted:
             folder, extra_inputs = _fitted_encoder(items, settings)
         else:
@@ -64,7 +65,7 @@ def _nothing_to_encode(texts: Sequence[str]) -> list[np.ndarray | None]:
     return [None] * len(texts)
 
 
-def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[Path | None, dict[str, str]]:
+def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[UPath | None, dict[str, str]]:
     """Folder and lineage of the latest encoder fitted with the present configuration, or of one fitted on these items.
 
     No folder where no encoder is kept yet and no item has a text to fit one on.

@@ -12,6 +12,7 @@ import torch
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from safetensors.torch import save_file
+from upath import UPath
 
 import esans_core
 from esans_core.evaluation import evaluate
@@ -24,6 +25,7 @@ from jobs.checkpoint import Checkpoint, Progress
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import save_towers
+from jobs.places import local_draft, uri_of
 from jobs.registry.tracking import start_or_resume_run
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -63,7 +65,7 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
             _save(table.path, settings, model, data, about)
             write_json(table.path / "curves.json", {"epochs": progress.curves, "best_epoch": progress.best_epoch})
             table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": progress.best_epoch}
-        mlflow.log_artifact(str(lake.path(role, settings.date) / "curves.json"))
+        mlflow.log_text((lake.path(role, settings.date) / "curves.json").read_text(), "curves.json")
     return {
         "method": method,
         "epochs": progress.epoch,
@@ -191,7 +193,7 @@ def _train(
         )
 
 
-def _save(folder: Path, settings: PipelineSettings, model: TwoTower, data: TrainingData, meta: dict[str, Any]) -> None:
+def _save(folder: UPath, settings: PipelineSettings, model: TwoTower, data: TrainingData, meta: dict[str, Any]) -> None:
     save_towers(
         folder,
         model,
@@ -204,14 +206,15 @@ def _save(folder: Path, settings: PipelineSettings, model: TwoTower, data: Train
         rows = torch.arange(model.num_items, device=model.item_input.content.device)
         embeddings = model.encode_items(rows)
     model.train(was_training)
-    save_file({"item_embeddings": embeddings.cpu().contiguous()}, folder / "item_embeddings.safetensors")
+    with local_draft(folder / "item_embeddings.safetensors") as file:
+        save_file({"item_embeddings": embeddings.cpu().contiguous()}, file)
 
 
 def _log_start(settings: PipelineSettings, role: str, method: str, temperature: float, digests: dict[str, str]) -> None:
     lake = Lake.of(settings)
     mlflow.log_params(settings.flat() | {"role": role, "effective_method": method, "effective_temperature": temperature})
     for table, digest in digests.items():
-        source = LocalArtifactDatasetSource(lake.path(table, settings.date).as_uri())
+        source = LocalArtifactDatasetSource(uri_of(lake.path(table, settings.date)))
         dataset = MetaDataset(source, name=table, digest=digest[:8])  # type: ignore[abstract]
         mlflow.log_input(dataset, context="training")
 

@@ -10,6 +10,7 @@ import pyarrow.dataset as pads
 
 from jobs.errors import DataError
 from jobs.lake import Lake
+from jobs.places import open_dataset
 from jobs.settings import PipelineSettings
 
 MODALITIES = ("visual", "text", "behaviour")  # the order of the views everywhere
@@ -111,7 +112,7 @@ def dense_views(columns: Mapping[str, pa.Array], input_dims: Mapping[str, int]) 
 
 
 def _read_rows(settings: PipelineSettings, table: str, item_index: np.ndarray) -> pa.Table:
-    dataset = pads.dataset(Lake.of(settings).path(table, settings.date), format="parquet")
+    dataset = open_dataset(Lake.of(settings).path(table, settings.date))
     wanted = pads.field("item_index").isin(pa.array(item_index))
     rows = dataset.to_table(columns=["item_index", "item_id", "vector", "encoder"], filter=wanted).sort_by("item_index")
     if not np.array_equal(rows["item_index"].to_numpy(), item_index):

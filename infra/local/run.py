@@ -21,8 +21,8 @@ from infra.local.source import last_event_date
 from infra.local.stack import LocalStack
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
-from jobs.local_source import local_folder
 from jobs.memory import PeakMemory
+from jobs.places import existing_folder
 from jobs.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
 
 _MARK = "home.json"
@@ -73,10 +73,12 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
         raise DataError(
             f"settings refused: {explain(error)}.", remedy="`python -m jobs.prepare --help` lists every setting."
         ) from error
+    if "lake" in given:
+        raise DataError("lake is no setting of one run.", remedy="set ESANS_LAKE in the environment: it goes with the home.")
     source = settings.data.source
     if source != EMBEDDED:
-        source = str(local_folder(source))
-        given["data.source"] = source
+        folder = existing_folder(source)
+        given["data.source"] = source = str(folder) if isinstance(folder, Path) else source
     if source == EMBEDDED or "date" in given:
         date = settings.date
     else:

@@ -1,14 +1,14 @@
 """The last day of a user's log, which is the logical date when none is given."""
 
 import datetime as dt
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+from upath import UPath
 
 from jobs.errors import DataError
-from jobs.local_source import local_folder
+from jobs.places import existing_folder, open_dataset
 
 _TABLE, _COLUMN = "interactions", "timestamp"
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
@@ -20,20 +20,21 @@ def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.d
     Only the timestamp column is read, batch by batch.
 
     Args:
-        source: folder or `file://` URI with the tables of the data contract.
+        source: folder or URI with the tables of the data contract.
         timestamp_unit: unit of a numeric timestamp: s, ms or us.
         today: events after this day (UTC) do not count; they will be quarantined.
 
     Raises:
         DataError: the table or its column is missing, has another type, or holds no event up to today.
     """
-    table = _open(local_folder(source))
+    folder = existing_folder(source)
+    table = _open(folder)
     field = table.schema.field(_COLUMN)
     numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
     if not numeric and not pa.types.is_timestamp(field.type):
         raise DataError(
             f"expected Unix time or a timestamp, found {field.type}.",
-            file=local_folder(source) / _TABLE,
+            file=folder / _TABLE,
             column=_COLUMN,
             remedy="convert the column (docs/data-contract.md), or pass DATE=YYYY-MM-DD and let the gate look at it.",
         )
@@ -51,19 +52,19 @@ def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.d
     if latest is None:
         raise DataError(
             f"there is no event up to {today} when read in unit '{timestamp_unit}'.",
-            file=local_folder(source) / _TABLE,
+            file=folder / _TABLE,
             column=_COLUMN,
             remedy='state the unit, such as SET="data.timestamp_unit=ms", or pass DATE=YYYY-MM-DD.',
         )
     return dt.datetime.fromtimestamp(latest, dt.UTC).date()
 
 
-def _open(folder: Path) -> pads.Dataset:
+def _open(folder: UPath) -> pads.Dataset:
     for path, kind in ((folder / f"{_TABLE}.parquet", "parquet"), (folder / f"{_TABLE}.csv", "csv")):
         if not path.exists():
             continue
         try:
-            table = pads.dataset(path, format=kind)
+            table = open_dataset(path, kind)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"cannot be read as {kind} ({error}).", file=path, remedy="write the file again, whole.") from error
         if _COLUMN not in table.schema.names:

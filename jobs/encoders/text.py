@@ -12,8 +12,10 @@ import scipy.sparse as sp
 import sklearn
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
+from upath import UPath
 
 from jobs.encoders.model_folder import config_fingerprint, loading_model, model_fingerprint
+from jobs.places import local_draft, local_file
 
 _WEIGHTS, _CONFIG = "encoder.npz", "encoder.json"
 
@@ -72,21 +74,22 @@ class HashedTextEncoder:
         vectors = np.asarray(_ngrams(texts).multiply(self._idf).tocsr() @ self._components.T)
         return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: UPath) -> None:
         """Write the weights and what they were fitted with."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / _WEIGHTS, idf=self._idf, components=self._components)
+        with local_draft(folder / _WEIGHTS) as file:
+            np.savez_compressed(file, idf=self._idf, components=self._components)
         described = self.config(self._components.shape[0]) | {"fingerprint": self.fingerprint}
         (folder / _CONFIG).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> "HashedTextEncoder":
+    def load(cls, folder: UPath | Path) -> "HashedTextEncoder":
         """Read what `save` wrote."""
-        with np.load(folder / _WEIGHTS, allow_pickle=False) as weights:
+        with local_file(folder / _WEIGHTS) as file, np.load(file, allow_pickle=False) as weights:
             return cls(weights["idf"], weights["components"])
 
     @classmethod
-    def fits(cls, folder: Path, dim: int) -> bool:
+    def fits(cls, folder: UPath, dim: int) -> bool:
         """Whether a saved encoder was fitted with the configuration in force."""
         saved = json.loads((folder / _CONFIG).read_text())
         return {name: saved.get(name) for name in cls.config(dim)} == cls.config(dim)
@@ -129,12 +132,12 @@ class ModelTextEncoder:
 
 
 @functools.cache
-def load_text_encoder(folder: Path, fitted: bool, batch_size: int) -> TextEncoder:
+def load_text_encoder(folder: UPath | Path, fitted: bool, batch_size: int) -> TextEncoder:
     """A fitted `HashedTextEncoder` or a transformers model, from its folder; loaded once in each process."""
-    return HashedTextEncoder.load(folder) if fitted else ModelTextEncoder(folder, batch_size)
+    return HashedTextEncoder.load(folder) if fitted else ModelTextEncoder(Path(str(folder)), batch_size)
 
 
-def encode_texts(folder: Path, fitted: bool, batch_size: int, texts: Sequence[str]) -> list[np.ndarray | None]:
+def encode_texts(folder: UPath | Path, fitted: bool, batch_size: int, texts: Sequence[str]) -> list[np.ndarray | None]:
     """Texts to float32 vectors [D]; None where the encoder knows nothing of a text."""
     vectors = load_text_encoder(folder, fitted, batch_size).encode(texts)
     return [vector if vector.any() else None for vector in vectors]

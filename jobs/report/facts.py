@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from upath import UPath
 
 from jobs.lake import Lake
+from jobs.places import local_file
 from jobs.settings import PipelineSettings
 
 # In the order in which the pipeline runs them.
@@ -90,8 +92,11 @@ class RunFacts:
         if "challenger" not in self.manifests:
             return None
         path = Lake.of(self.settings).path("challenger", self.settings.date) / "item_embeddings.safetensors"
-        return load_file(path)["item_embeddings"] if path.exists() else None
+        if not path.exists():
+            return None
+        with local_file(path) as file:
+            return load_file(file)["item_embeddings"]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: UPath | Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}

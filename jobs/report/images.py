@@ -3,14 +3,14 @@
 import io
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 from PIL import Image
+from upath import UPath
 
 from jobs.errors import DataError
+from jobs.places import open_dataset
 from jobs.settings import PipelineSettings
 from jobs.source import source_folder
 from jobs.source_images import read_file
@@ -28,7 +28,7 @@ def load_images(settings: PipelineSettings, paths: Mapping[str, str | None]) -> 
     """
     try:
         folder = source_folder(settings)
-    except DataError as error:  # a source that has gone since the run leaves the report without pictures
+    except (DataError, OSError) as error:  # a source that has gone since the run leaves the report without pictures
         log.warning("no pictures: %s", error)
         return {}
     found: dict[str, Image.Image] = {}
@@ -43,10 +43,10 @@ def load_images(settings: PipelineSettings, paths: Mapping[str, str | None]) -> 
     return found
 
 
-def _bytes_of(path: Path, wanted: list[str]) -> dict[str, bytes]:
+def _bytes_of(path: UPath, wanted: list[str]) -> dict[str, bytes]:
     if not wanted or not path.exists():
         return {}
-    table = pads.dataset(path, format="parquet")
+    table = open_dataset(path)
     if "image" not in table.schema.names:
         return {}
     chosen = pc.field("item_id").cast(pa.string()).isin(wanted)

@@ -10,6 +10,7 @@ import pytest
 
 from jobs import ingest
 from jobs.cleaning import clean_events, clean_items
+from jobs.dense_index import dense_index
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.source import read_source
@@ -226,8 +227,9 @@ class TestTime:
             chosen = build.tiny(settings, folder, ingest={"holdout_days": 2, "validation_days": 1}, data={"lookback_days": 8})
             chosen = chosen.model_copy(update={"date": build.DATE - dt.timedelta(days=day)})
             source = read_source(spark, chosen, check_log=False)
-            events = clean_events(source, clean_items(source)[0], chosen).where("fate = 'kept'")
-            rows = assign_split(events, method, chosen).select("user_id", "item_id", "split").toPandas()
+            with dense_index(clean_items(source)[0], "item_id", "item_index") as (items, _):
+                events = clean_events(source, items, chosen).where("fate = 'kept'")
+                rows = assign_split(events, method, chosen).select("user_id", "item_id", "split").toPandas()
             held = rows[rows["split"] == "holdout"]
             assert len(held) > 0
             assert not trained & set(zip(held["user_id"], held["item_id"], strict=True))
