@@ -5,12 +5,30 @@ long as the catalogue are memory maps, so that only one batch and the groups are
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
 Labels = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """Items of each (primary, secondary) pair in use, in ascending order.
+
+    Attributes:
+        primary: int64 [G].
+        secondary: int64 [G].
+        sizes: int64 [G].
+        num_items: items counted, those without a cluster too.
+    """
+
+    primary: np.ndarray
+    secondary: np.ndarray
+    sizes: np.ndarray
+    num_items: int
 
 
 def write_cluster_index(folder: Path, labels: Callable[[], Labels], num_primary: int) -> None:
@@ -25,14 +43,14 @@ def write_cluster_index(folder: Path, labels: Callable[[], Labels], num_primary:
     Raises:
         ValueError: a label is out of range, there are more than 2^31 - 1 items, or the two passes differ.
     """
-    keys, sizes, num_items = _count_groups(labels(), num_primary)
-    group_primary, group_secondary = keys >> 32, keys & 0xFFFFFFFF
-    group_offsets = _offsets(sizes)
-    primary_offsets = group_offsets[np.searchsorted(group_primary, np.arange(num_primary + 1))]
+    groups = count_groups(labels(), num_primary)
+    keys = groups.primary << 32 | groups.secondary
+    group_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(groups.sizes)])
+    primary_offsets = group_offsets[np.searchsorted(groups.primary, np.arange(num_primary + 1))]
 
     folder.mkdir(parents=True, exist_ok=True)
     order = open_memmap(folder / "order.npy", "w+", np.int32, (int(group_offsets[-1]),))
-    group_of_item = open_memmap(folder / "group_of_item.npy", "w+", np.int32, (num_items,))
+    group_of_item = open_memmap(folder / "group_of_item.npy", "w+", np.int32, (groups.num_items,))
     next_place, start = group_offsets[:-1].copy(), 0
     for primary, secondary in labels():
         key = _keys(primary, secondary, num_primary)
@@ -46,21 +64,21 @@ def write_cluster_index(folder: Path, labels: Callable[[], Labels], num_primary:
         order[np.repeat(next_place[found], count) + within] = start + clustered[by_group]
         next_place[found] += count
         start += len(key)
-    if start != num_items or not np.array_equal(next_place, group_offsets[1:]):
+    if start != groups.num_items or not np.array_equal(next_place, group_offsets[1:]):
         raise ValueError("the second pass over the labels differs from the first")
     order.flush()
     group_of_item.flush()
     for name, array in (
         ("group_offsets", group_offsets),
-        ("group_primary", group_primary),
-        ("group_secondary", group_secondary),
+        ("group_primary", groups.primary),
+        ("group_secondary", groups.secondary),
         ("primary_offsets", primary_offsets),
     ):
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
-def _count_groups(labels: Labels, num_primary: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Key and size of each group, int64 [G] in ascending order of keys, and the number of items."""
+def count_groups(labels: Labels, num_primary: int) -> GroupCounts:
+    """Count the items of each pair in one pass; arguments and errors as in `write_cluster_index`."""
     keys, sizes, num_items = np.zeros(0, np.int64), np.zeros(0, np.int64), 0
     for primary, secondary in labels:
         key = _keys(primary, secondary, num_primary)
@@ -73,7 +91,7 @@ def _count_groups(labels: Labels, num_primary: int) -> tuple[np.ndarray, np.ndar
         keys, sizes = merged, total
     if num_items >= 2**31:
         raise ValueError(f"{num_items:,} items: the index holds at most 2^31 - 1")
-    return keys, sizes, num_items
+    return GroupCounts(keys >> 32, keys & 0xFFFFFFFF, sizes, num_items)
 
 
 def _keys(primary: np.ndarray, secondary: np.ndarray, num_primary: int) -> np.ndarray:
@@ -85,7 +103,3 @@ def _keys(primary: np.ndarray, secondary: np.ndarray, num_primary: int) -> np.nd
     if ((secondary < 0) | (secondary >= 2**31))[clustered].any():
         raise ValueError("a clustered item has a secondary label below 0 or above 2^31 - 1")
     return np.where(clustered, primary << 32 | secondary, -1)
-
-
-def _offsets(sizes: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
