@@ -65,11 +65,12 @@ with DAG(
 
     with TaskGroup("clusters", tooltip="Multimodal semantic-aware clustering"):
         doc = "Aligns the views and fits the cascaded codebooks, warm from the previous date."
-        fit_codebooks = python("fit_codebooks", doc, reads=a.FEATURES, writes=[a.CODEBOOKS], hours=2)
+        fit_codebooks = python("fit_codebooks", doc, reads=[a.ITEMS, *a.FEATURES], writes=[a.CODEBOOKS], hours=2)
         doc = "Gives each item its primary and secondary cluster, against broadcast codebooks."
-        assign_clusters = spark("assign_clusters", doc, reads=[*a.FEATURES, a.CODEBOOKS], writes=[a.CLUSTERS], hours=2)
-        doc = "Gate: sizes and balance of the clusters, churn of their labels."
-        gate_clusters = spark("gate_clusters", doc, job="gate", choice="clusters", reads=[a.CLUSTERS])
+        made = [a.CLUSTERS, a.CLUSTER_INDEX]
+        assign_clusters = spark("assign_clusters", doc, reads=[*a.FEATURES, a.CODEBOOKS], writes=made, hours=2)
+        doc = "Gate: sizes, balance and distortion of the clusters, churn of their labels."
+        gate_clusters = spark("gate_clusters", doc, job="gate", choice="clusters", reads=[a.CODEBOOKS, a.CLUSTERS])
 
     with TaskGroup("training", tooltip="Challenger and baseline, judged on the same hold-out"):
         doc = "One chronological sequence per user, with the bounds of its splits."
@@ -80,7 +81,7 @@ with DAG(
         doc = "The same towers with uniform negatives, to compare with; it needs no clusters."
         baseline = python("train_baseline", doc, job="train", choice="baseline", reads=read, writes=[a.BASELINE], hours=8)
         doc = "The model that may become champion."
-        read = [*read, a.CODEBOOKS, a.CLUSTERS]
+        read = [*read, a.CODEBOOKS, a.CLUSTER_INDEX]
         challenger = python(
             "train_challenger", doc, job="train", choice="challenger", reads=read, writes=[a.CHALLENGER], hours=8
         )

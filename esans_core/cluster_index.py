@@ -3,10 +3,13 @@
 Items are ordered by (primary, secondary, item). A (primary, secondary) pair that holds items is a *group*; the groups of a
 primary cluster lie next to one another, so "same primary, other secondary" is one run with one gap.
 Memory: 8 bytes per item (`order` and `group_of_item`, int32 each) plus a few arrays as long as the number of groups.
+On disk each array is one `.npy` file, which every process of a host can map into memory and share.
 """
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,6 +78,53 @@ class ClusterIndex:
             primary_offsets=_offsets(primary_sizes),
         )
 
+    def save(self, folder: Path) -> None:
+        """Write each array to `<folder>/<name>.npy`; the same index gives the same bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for field in fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name).cpu().numpy(), allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path, *, mmap: bool = True) -> "ClusterIndex":
+        """The index that `save` or `write_cluster_index` wrote, on the CPU.
+
+        Args:
+            folder: where it was written.
+            mmap: map the files instead of reading them: the processes of a host then share one copy of the pages. The
+                files must stay as they are while the index is in use. Writing into a tensor changes neither the files nor
+                what others see.
+
+        Raises:
+            ValueError: a file is missing or cut off, or the arrays do not make up an index.
+        """
+        index = cls(**{field.name: torch.from_numpy(_read_array(folder / f"{field.name}.npy", mmap)) for field in fields(cls)})
+        if problem := index._problem():
+            raise ValueError(f"{folder} is no cluster index: {problem}; write it again")
+        return index
+
+    def _problem(self) -> str | None:
+        """Why the arrays cannot be an index. Arrays as long as the catalogue are read once, at memory speed."""
+        for name in (field.name for field in fields(self)):
+            array, wanted = getattr(self, name), torch.int32 if name in _PER_ITEM else torch.int64
+            if array.dim() != 1 or array.dtype != wanted:
+                return f"{name} is {array.dtype} {list(array.shape)}, expected {wanted} of one dimension"
+        groups = len(self.group_primary)
+        for name, length in (("group_offsets", groups + 1), ("group_secondary", groups)):
+            if len(getattr(self, name)) != length:
+                return f"{name} has {len(getattr(self, name))} values, {groups} groups need {length}"
+        for name in ("group_offsets", "primary_offsets"):
+            offsets = getattr(self, name)
+            if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(self.order) or bool((offsets.diff() < 0).any()):
+                return f"{name} do not rise from 0 to the {len(self.order)} clustered items"
+        bounds = torch.searchsorted(self.group_primary, torch.arange(self.num_primary + 1))
+        if bool((self.group_primary.diff() < 0).any()) or not torch.equal(self.group_offsets[bounds], self.primary_offsets):
+            return "group_primary and primary_offsets disagree"
+        for name, low, limit in (("order", 0, self.num_items), ("group_of_item", -1, groups)):
+            array = getattr(self, name)
+            if len(array) and not low <= int(array.min()) <= int(array.max()) < limit:
+                return f"{name} holds values outside [{low}, {limit})"
+        return None
+
     @property
     def num_items(self) -> int:
         """N, clustered or not."""
@@ -119,6 +169,17 @@ class ClusterIndex:
     def to(self, device: torch.device | str) -> "ClusterIndex":
         """The same index on another device."""
         return ClusterIndex(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+_PER_ITEM = ("order", "group_of_item")
+
+
+def _read_array(path: Path, mmap: bool) -> np.ndarray:
+    try:
+        # Copy-on-write, since PyTorch knows no read-only tensors.
+        return np.load(path, mmap_mode="c" if mmap else None, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as an array ({error}); write the cluster index again") from error
 
 
 def _offsets(sizes: Tensor) -> Tensor:

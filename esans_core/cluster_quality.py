@@ -45,12 +45,23 @@ def cluster_quality(labels: np.ndarray, num_codes: int, squared_distance: np.nda
         num_codes: codes of the codebook.
         squared_distance: float [N], of each item to its code; values of items without a cluster are ignored.
     """
-    sizes = cluster_sizes(labels, num_codes)
-    total = int(sizes.sum())
+    distortion = None
+    if squared_distance is not None and (labels >= 0).any():
+        distortion = float(squared_distance[labels >= 0].mean(dtype=np.float64))
+    return quality_of_sizes(cluster_sizes(labels, num_codes), distortion)
+
+
+def quality_of_sizes(sizes: np.ndarray, distortion: float | None = None) -> ClusterQuality:
+    """The same from what is known of a labelling too large to hold.
+
+    Args:
+        sizes: int [K], items of each code.
+        distortion: mean squared distance of an item to its code.
+    """
+    total, num_codes = int(sizes.sum()), len(sizes)
     used = sizes[sizes > 0]
     share = used / max(total, 1)
     perplexity = float(np.exp(-(share * np.log(share)).sum())) if total else 0.0
-    distortion = None if squared_distance is None or not total else float(squared_distance[labels >= 0].mean(dtype=np.float64))
     return ClusterQuality(
         num_items=total,
         num_codes=num_codes,

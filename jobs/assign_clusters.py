@@ -1,34 +1,36 @@
 """Assign every item of the date to its primary and secondary cluster, in Spark against broadcast codebooks.
 
-Reads the three feature tables and `codebooks`; writes `clusters`, with the label churn since the date before.
+Reads the three feature tables and `codebooks`; writes `clusters`, with the label churn since the last accepted date, and
+`cluster_index`, which a training run maps into memory.
 """
 
-import functools
+import datetime as dt
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
+import torch
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from threadpoolctl import threadpool_limits
 
 from esans_core.alignment import AlignmentHeads
-from esans_core.cluster_quality import cluster_quality, label_churn
+from esans_core.cluster_index_writer import write_cluster_index
 from esans_core.codebooks import Codebooks
+from jobs.cluster_history import accepted_date, accepted_digests
+from jobs.cluster_labels import describe_labels, stream_labels
 from jobs.codebook_store import load_codebooks
-from jobs.errors import DataError
+from jobs.item_tables import ItemTable
 from jobs.lake import Lake, Pending
-from jobs.places import open_dataset
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
 from jobs.spark_tables import reachable, read_table, write_table
-from jobs.views import FEATURE_TABLES, MODALITIES, dense_views, not_finite
+from jobs.views import FEATURE_TABLES, feature_tables, view_batches
 
 log = logging.getLogger(__name__)
 
@@ -37,122 +39,105 @@ SCHEMA = (
     "has_visual boolean, has_text boolean, has_behaviour boolean, distance float"
 )
 _CONTENT_TABLES = FEATURE_TABLES[:2]  # what makes an item the same item as yesterday: its picture and its text
+_SPAN_ROWS = 32_768  # items of a task, at least: below that, opening the tables shows
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Assign and publish the clusters of the date.
+    """Assign and publish the clusters of the date, and their index.
 
     Raises:
         DataError: the feature tables do not hold the same items, or a vector holds NaN or infinity.
     """
     lake = Lake.of(settings)
-    num_items = lake.manifest(FEATURE_TABLES[0], settings.date)["rows"]
     heads, codebooks, _ = load_codebooks(lake.path("codebooks", settings.date))
-    previous = lake.previous_date("clusters", settings.date)
-    before = {f"clusters@{previous}": lake.manifest("clusters", previous)["digest"]} if previous else {}
+    tables, previous = feature_tables(settings), accepted_date(settings, "clusters")
     with (
         spark_session(settings, "assign_clusters") as spark,
-        lake.write("clusters", settings, inputs=[*FEATURE_TABLES, "codebooks"], extra_inputs=before) as pending,
+        lake.write(
+            "clusters", settings, inputs=[*FEATURE_TABLES, "codebooks"], extra_inputs=accepted_digests(settings, "clusters")
+        ) as pending,
     ):
-        views = functools.reduce(
-            lambda left, right: left.join(right, ["item_index", "item_id"], "outer"),
-            [
-                read_table(spark, settings, table).select("item_index", "item_id", F.col("vector").alias(name))
-                for name, table in zip(MODALITIES, FEATURE_TABLES, strict=True)
-            ],
-        )
-        assign = assigner(spark, heads, codebooks)
-        write_table(views.mapInArrow(assign, SCHEMA), pending, by=["item_index"], keys=num_items)
-        pending.stats = _summary(settings, pending, codebooks)
-        pending.stats["churn"] = _churn(spark, settings, pending) if previous else None
+        _assign(spark, pending, heads, codebooks, tables)
+        pending.stats = describe_labels(ItemTable.at("clusters", pending.path), codebooks)
+        pending.stats |= _growth(lake, previous, pending.stats["primary"]["distortion"])
+        pending.stats["churn"] = _churn(spark, settings, pending, previous) if previous else None
     log.info("churn since %s: %s", previous, pending.stats["churn"])
+    with lake.write("cluster_index", settings, inputs=["clusters"]) as index:
+        labels = ItemTable.of(settings, "clusters")
+        write_cluster_index(index.path, lambda: stream_labels(labels), len(codebooks.primary_PD))
     return pending.stats
 
 
-def assigner(
-    spark: SparkSession, heads: AlignmentHeads, codebooks: Codebooks
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function for `mapInArrow`: batches with a column of vectors for each modality to batches of `SCHEMA`.
+def _assign(
+    spark: SparkSession, pending: Pending, heads: AlignmentHeads, codebooks: Codebooks, tables: Mapping[str, ItemTable]
+) -> None:
+    # A task reads its own rows of the feature tables: sent through the JVM, every vector would be turned into a row
+    # object and back, which takes longer than the assignment (docs/LOG.md).
+    spans = max(tables.values(), key=lambda table: len(table.row_groups)).spans(_SPAN_ROWS)
+    frame = spark.range(0, len(spans), 1, len(spans)).mapInArrow(assigner(spark, heads, codebooks, tables, spans), SCHEMA)
+    try:
+        write_table(frame, pending, by=["item_index"], keys=max(table.num_rows for table in tables.values()))
+    except PySparkException:
+        for _ in view_batches(tables, heads.input_dims):  # a fault of the tables becomes a `DataError` here
+            pass
+        raise
 
-    The distance of an item with a vector that is not finite is NaN (null means: no view), for the driver to find.
+
+def assigner(
+    spark: SparkSession,
+    heads: AlignmentHeads,
+    codebooks: Codebooks,
+    tables: Mapping[str, ItemTable],
+    spans: list[tuple[int, int]],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function for `mapInArrow`: batches with numbers of spans (column `id`) to batches of `SCHEMA`.
+
+    Args:
+        spark: the session.
+        heads: alignment of the views.
+        codebooks: what to assign to.
+        tables: the feature table of each modality.
+        spans: runs of rows, (first, after the last).
     """
-    shared = spark.sparkContext.broadcast((heads.to_arrays(), heads.input_dims, codebooks.to_arrays()))
+    shared = spark.sparkContext.broadcast((heads.to_arrays(), heads.input_dims, codebooks.to_arrays(), tables, spans))
 
     def assign(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        head_arrays, input_dims, code_arrays = shared.value
+        head_arrays, input_dims, code_arrays, local_tables, local_spans = shared.value
         local_heads = AlignmentHeads.from_arrays(head_arrays, list(input_dims))
         local_codebooks = Codebooks.from_arrays(code_arrays)
-        for batch in batches:
-            views, present = dense_views({name: batch[name] for name in input_dims}, input_dims)
-            bad = np.zeros(len(present), bool)
-            for values in views.values():
-                bad |= ~np.isfinite(values).all(axis=1)
-            assigned = local_codebooks.assign(local_heads.align(views, present & ~bad[:, None]), present & ~bad[:, None])
-            here = [batch[name].is_valid() for name in MODALITIES]
-            distance = pa.array(assigned.distance, mask=(assigned.primary < 0) & ~bad)
-            columns = [batch["item_index"], batch["item_id"], assigned.primary, assigned.secondary, *here, distance]
-            names = [part.split()[0] for part in SCHEMA.split(", ")]
-            yield pa.RecordBatch.from_arrays([pa.array(c) if isinstance(c, np.ndarray) else c for c in columns], names)
+        # One thread for a task: Spark runs a task on each core already.
+        torch.set_num_threads(1)
+        with threadpool_limits(1):
+            for batch in batches:
+                for number in batch["id"].to_pylist():
+                    for views in view_batches(local_tables, input_dims, *local_spans[number]):
+                        present = np.stack([views.has[name] for name in input_dims], axis=1)
+                        assigned = local_codebooks.assign(local_heads.align(views.arrays, present), present)
+                        distance = pa.array(assigned.distance, mask=assigned.primary < 0)
+                        columns = [assigned.primary, assigned.secondary, *views.has.values(), distance]
+                        names = [part.split()[0] for part in SCHEMA.split(", ")]
+                        yield pa.RecordBatch.from_arrays(
+                            [views.item_index, views.item_id, *(pa.array(column) for column in columns)], names
+                        )
 
     return assign
 
 
-def _summary(settings: PipelineSettings, pending: Pending, codebooks: Codebooks) -> dict[str, Any]:
-    """Check what was written against what was read, and describe it."""
-    lake = Lake.of(settings)
-    columns = ["item_index", "primary", "secondary", "has_visual", "has_text", "has_behaviour", "distance"]
-    rows = open_dataset(pending.path).to_table(columns=columns)
-    expected = {table: lake.manifest(table, settings.date)["rows"] for table in FEATURE_TABLES}
-    if set(expected.values()) != {rows.num_rows}:
-        raise DataError(
-            f"the feature tables hold {expected} rows, which join to {rows.num_rows} items; they should be the same items.",
-            file=" and ".join(FEATURE_TABLES),
-            column="item_index",
-            remedy="run the three feature jobs of this date again.",
-        )
-    distance = rows["distance"].to_numpy()
-    bad = rows["item_index"].filter(pc.is_nan(rows["distance"]).fill_null(False))
-    if len(bad):
-        raise _bad_items(settings, bad.to_numpy())
-    primary, secondary = rows["primary"].to_numpy(), rows["secondary"].to_numpy()
-    num_primary, num_secondary = len(codebooks.primary_PD), codebooks.secondary_CSE.shape[1]
-    clustered = primary >= 0
-    pairs, sizes = np.unique(primary[clustered].astype(np.int64) * num_secondary + secondary[clustered], return_counts=True)
-    alone = np.bincount(pairs // num_secondary, minlength=num_primary) == 1
+def _growth(lake: Lake, previous: dt.date | None, distortion: float | None) -> dict[str, Any]:
+    """Mean squared distance to the primary code on the date before, and by what share it has grown since."""
+    before = lake.manifest("clusters", previous)["stats"]["primary"]["distortion"] if previous else None
     return {
-        "items": rows.num_rows,
-        "without_view": int((~clustered).sum()),
-        "items_per_view": {name: int(np.sum(rows[f"has_{name}"].to_numpy())) for name in MODALITIES},
-        "primary": asdict(cluster_quality(primary, num_primary, distance.astype(np.float64) ** 2)),
-        "secondary": asdict(cluster_quality(secondary, num_secondary)),
-        "pairs_in_use": len(pairs),
-        "largest_pair": int(sizes.max(initial=0)),
-        "items_without_hard_negatives": int(np.bincount(primary[clustered], minlength=num_primary)[alone].sum()),
+        "distortion_before": before,
+        "distortion_growth": distortion / before - 1 if before and distortion is not None else None,
     }
 
 
-def _bad_items(settings: PipelineSettings, item_index: np.ndarray) -> DataError:
-    """Name the table at fault; the vectors of the few bad items are read again."""
-    for table in FEATURE_TABLES:
-        dataset = open_dataset(Lake.of(settings).path(table, settings.date))
-        rows = dataset.to_table(["item_id", "vector"], filter=pads.field("item_index").isin(pa.array(item_index)))
-        bad = [
-            item
-            for item, vector in zip(rows["item_id"].to_pylist(), rows["vector"].to_pylist(), strict=True)
-            if vector is not None and not np.isfinite(np.array(vector, np.float32)).all()
-        ]
-        if bad:
-            return not_finite(table, bad)
-    raise AssertionError("an item was marked as bad, and its vectors are finite")
-
-
-def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending) -> dict[str, Any]:
-    """Share of unchanged items, those with yesterday's picture and text, that changed their label."""
-    date = Lake.of(settings).previous_date("clusters", settings.date)
-    assert date is not None
+def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending, date: dt.date) -> dict[str, Any]:
+    """Share of unchanged items, those with the picture and text of `date`, that changed their label; over labelled ones."""
+    levels = ("primary", "secondary")
 
     def labels(frame: DataFrame, suffix: str) -> DataFrame:
-        return frame.select("item_id", *(F.col(name).alias(name + suffix) for name in ("primary", "secondary")))
+        return frame.select("item_id", *(F.col(name).alias(name + suffix) for name in levels))
 
     today = labels(spark.read.parquet(reachable(spark, pending.path)), "_now")
     both = labels(read_table(spark, settings, "clusters", date=date), "_before").join(today, "item_id")
@@ -160,18 +145,28 @@ def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending) ->
         old, new = (read_table(spark, settings, table, ["item_id", "content_hash"], date=day) for day in (date, settings.date))
         same = old.alias("old").join(new.alias("new"), "item_id").where(F.expr("old.content_hash <=> new.content_hash"))
         both = both.join(same.select("item_id"), "item_id")
-    rows = both.toArrow()
-    before, now = (
-        np.stack([rows[f"{level}_{day}"].to_numpy() for level in ("primary", "secondary")], axis=1) for day in ("before", "now")
-    )
+    labelled = (F.col("primary_before") >= 0) & (F.col("primary_now") >= 0)
+    moved = [F.col(f"{name}_before") != F.col(f"{name}_now") for name in levels]
+    counts = both.select(
+        F.count(F.lit(1)).alias("unchanged_items"),
+        F.count_if(labelled).alias("labelled"),
+        F.count_if(labelled & moved[0]).alias("moved"),
+        F.count_if(labelled & (moved[0] | moved[1])).alias("either"),
+    ).collect()[0]
     return {
         "since": date.isoformat(),
-        "unchanged_items": rows.num_rows,
-        "primary": label_churn(before[:, 0], now[:, 0]),
-        "primary_or_secondary": label_churn(before, now),
+        "unchanged_items": counts["unchanged_items"],
+        "labelled_items": counts["labelled"],
+        "moved_items": counts["moved"],
+        "primary": counts["moved"] / max(counts["labelled"], 1),
+        "primary_or_secondary": counts["either"] / max(counts["labelled"], 1),
     }
 
 
+def _before(settings: PipelineSettings) -> dict[str, str]:
+    return accepted_digests(settings, "clusters", *_CONTENT_TABLES)
+
+
 if __name__ == "__main__":
-    recipe = Recipe(reads=(*FEATURE_TABLES, "codebooks"), before=("clusters", *_CONTENT_TABLES), writes=("clusters",))
+    recipe = Recipe(reads=(*FEATURE_TABLES, "codebooks"), further=_before, writes=("clusters", "cluster_index"))
     run_job("assign_clusters", run, recipe=recipe)

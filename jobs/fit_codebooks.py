@@ -1,21 +1,23 @@
 """Fit the alignment heads and the cascaded codebooks (MSAC) on the three feature tables of the date.
 
-Reads `visual_features`, `text_features`, `behaviour_features` and, for a warm start, `codebooks` of the date before;
-writes `codebooks`.
+Reads `items`, `visual_features`, `text_features`, `behaviour_features` and, for a warm start, `codebooks` of the last
+date that its gate did not refuse; writes `codebooks`.
 """
 
+import datetime as dt
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from esans_core.alignment import AlignmentHeads, fit_alignment
 from esans_core.codebooks import Codebooks, FitReport, fit_codebooks
+from jobs.cluster_history import accepted_date, accepted_digests
 from jobs.codebook_store import load_codebooks, save_codebooks
 from jobs.errors import DataError
+from jobs.item_sample import sample_items
 from jobs.lake import Lake
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
@@ -70,36 +72,23 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "items_per_view": dict(zip(views.arrays, views.present.sum(axis=0).tolist(), strict=True)),
         "previous_date": previous.date,
         "cold_because": previous.cold_because,
+        "refit_asked_by": previous.asked_by,
         "heads_kept": kept,
         "alignment_losses": losses,
         "fit": asdict(report),
     }
-    with lake.write("codebooks", settings, inputs=FEATURE_TABLES, extra_inputs=previous.digest) as pending:
+    with lake.write("codebooks", settings, inputs=("items", *FEATURE_TABLES), extra_inputs=previous.digest) as pending:
         save_codebooks(pending.path, heads, codebooks, about)
         pending.stats = _summary(about, report)
     return pending.stats
 
 
-def sample_items(settings: PipelineSettings) -> np.ndarray:
-    """Items to fit on, int64, ascending: all of them, or the `max_train_items` with the smallest hash of their id.
-
-    A hash of the id, unlike a draw by position, keeps nearly the same sample when the catalogue grows.
-    """
-    items = Lake.of(settings).read_pandas(FEATURE_TABLES[0], settings.date, ["item_index", "item_id"])
-    index = items["item_index"].to_numpy(np.int64)
-    limit = settings.clusters.max_train_items
-    if len(index) > limit:
-        key = f"{settings.clusters.seed % 10**16:016d}"
-        hashes = pd.util.hash_array(items["item_id"].to_numpy(object), hash_key=key, categorize=False)
-        index = index[np.argsort(hashes, kind="stable")[:limit]]
-    return np.sort(index)
-
-
 class _Previous:
-    """What a warm start takes from the date before, or why it takes nothing."""
+    """What a warm start takes from the last accepted date, or why it takes nothing; and who asked for other labels."""
 
-    def __init__(self, cold_because: str | None = None) -> None:
+    def __init__(self, cold_because: str | None = None, asked_by: str | None = None) -> None:
         self.cold_because = cold_because
+        self.asked_by = asked_by
         self.date: str | None = None
         self.digest: dict[str, str] = {}
         self.heads: AlignmentHeads | None = None
@@ -107,31 +96,48 @@ class _Previous:
 
     @classmethod
     def of(cls, settings: PipelineSettings, encoders: Mapping[str, str]) -> "_Previous":
-        """Codebooks of the previous date if they fit today's settings, and heads whose encoder is still the same.
+        """Codebooks of the last accepted date if they fit today's settings, and heads whose encoder is still the same.
 
         A head learnt on another encoder's vectors means nothing today: it starts afresh beside the kept ones.
         """
         clusters, lake = settings.clusters, Lake.of(settings)
         if clusters.force_refit or not clusters.warm_start:
-            return cls("clusters.force_refit is set" if clusters.force_refit else "clusters.warm_start is off")
-        date = lake.previous_date("codebooks", settings.date)
+            reason = "clusters.force_refit is set" if clusters.force_refit else "clusters.warm_start is off"
+            return cls(reason, reason)
+        date = accepted_date(settings, "codebooks")
         if date is None:
             return cls("no earlier codebooks")
         heads, codebooks, about = load_codebooks(lake.path("codebooks", date))
-        before = about["settings"]
+        before, asked_by = about["settings"], _asked_by(settings, encoders, about, date)
         for name in ("dim", "num_primary", "num_secondary", "secondary_per_primary", "alignment"):
             if before[name] != getattr(clusters, name):
-                return cls(f"clusters.{name} was {before[name]} on {date}")
+                return cls(f"clusters.{name} was {before[name]} on {date}", asked_by)
         if about["modalities"] != list(encoders):
-            return cls(f"the views on {date} were {', '.join(about['modalities'])}")
+            return cls(f"the views on {date} were {', '.join(about['modalities'])}", asked_by)
         same = [name for name, encoder in encoders.items() if about["encoders"][name] == encoder]
         if not same:
-            return cls(f"every encoder has changed since {date}")
-        found = cls()
+            return cls(f"every encoder has changed since {date}", asked_by)
+        found = cls(asked_by=asked_by)
         found.date, found.codebooks = date.isoformat(), codebooks
         found.digest = {f"codebooks@{date}": lake.manifest("codebooks", date)["digest"]}
         found.heads = AlignmentHeads.from_arrays(heads.to_arrays(), same)
         return found
+
+
+def _asked_by(settings: PipelineSettings, encoders: Mapping[str, str], about: Mapping[str, Any], date: dt.date) -> str | None:
+    """Which setting, changed since `date`, explains labels that move; None where nobody changed one.
+
+    The encoder of the behavioural view is fitted anew each day, so its change explains nothing.
+    """
+    now = settings.clusters.model_dump(mode="json")
+    # Both describe how one run starts, not what codebooks are.
+    changed = [name for name in now if now[name] != about["settings"].get(name) and name not in ("force_refit", "warm_start")]
+    if changed:
+        return f"clusters.{changed[0]} was {about['settings'].get(changed[0])} on {date}"
+    for name in ("visual", "text"):
+        if encoders.get(name) != about["encoders"].get(name):
+            return f"the {name} encoder has changed since {date}"
+    return None
 
 
 def _fits(arrays: Mapping[str, np.ndarray], name: str, dim: int) -> bool:
@@ -161,6 +167,7 @@ def _summary(about: dict[str, Any], report: FitReport) -> dict[str, Any]:
         "warm": report.warm,
         "previous_date": about["previous_date"],
         "cold_because": about["cold_because"],
+        "refit_asked_by": about["refit_asked_by"],
         "heads_kept": about["heads_kept"],
         "alignment_epochs": len(losses),
         "alignment_loss_first": losses[0] if losses else None,
@@ -174,5 +181,10 @@ def _summary(about: dict[str, Any], report: FitReport) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    recipe = Recipe(sections=("clusters",), reads=FEATURE_TABLES, before=("codebooks",), writes=("codebooks",))
+    recipe = Recipe(
+        sections=("clusters",),
+        reads=("items", *FEATURE_TABLES),
+        further=lambda settings: accepted_digests(settings, "codebooks"),
+        writes=("codebooks",),
+    )
     run_job("fit_codebooks", run, recipe=recipe)

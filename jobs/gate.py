@@ -93,7 +93,7 @@ def _recipe(stage: str, *sections: str, **inputs: Any) -> Recipe:
 _RECIPES = {
     "raw": _recipe("raw", "clusters", "data", further=_source),
     "features": _recipe("features", reads=("items", *FEATURE_TABLES)),
-    "clusters": _recipe("clusters", "clusters", reads=("items", "clusters"), before=("clusters", *FEATURE_TABLES)),
+    "clusters": _recipe("clusters", "clusters", reads=("items", "clusters", "codebooks")),
     "training_set": _recipe("training_set", "ingest", reads=("sequences", "interactions", "items")),
     "model": _recipe("model", "training", reads=("challenger", "baseline", "evaluation"), further=_metrics),
 }

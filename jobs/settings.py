@@ -101,7 +101,9 @@ class ClusterSettings(Section):
     min_cluster_size: int = Field(5, ge=2, description="Smallest primary cluster, m_o; smaller ones are repaired and reported.")
     warm_start: bool = Field(True, description="Start from the codebooks of the previous date.")
     force_refit: bool = Field(False, description="Ignore the previous codebooks on this run.")
-    max_train_items: int = Field(200_000, ge=100, description="Items sampled to fit alignment and codebooks.")
+    max_train_items: int = Field(
+        200_000, ge=100, description="Items sampled to fit alignment and codebooks, by views and popularity."
+    )
     seed: int = Field(11, ge=0, description="Seed of the alignment heads, k-means and the sample of items.")
 
 
@@ -198,7 +200,15 @@ class GateSettings(Section):
     min_tail_recall: float = Field(0.0, ge=0, le=1, description="Absolute floor of Recall@50 on tail items.")
     min_coverage: float = Field(0.05, ge=0, le=1, description="Least share of the catalogue in the users' top 50.")
     max_cluster_share: float = Field(0.3, gt=0, le=1, description="Largest share of items one primary cluster may hold.")
-    max_label_churn: float = Field(0.5, ge=0, le=1, description="Warn when more unchanged items change primary cluster.")
+    max_label_churn: float = Field(
+        0.5, ge=0, le=1, description="Stop when more unchanged items change primary cluster; warn when a refit was asked for."
+    )
+    max_empty_codes: float = Field(0.25, ge=0, le=1, description="Warn when more primary codes, as a share, hold no item.")
+    max_distortion_growth: float = Field(
+        0.25,
+        ge=0,
+        description="Warn when the mean squared distance of items to their codes grows by a larger share.",
+    )
     min_evaluated_users: int = Field(
         20, ge=1, description="Hold-out users with a history below which no model is judged; also the fewest users of a log."
     )

@@ -17,7 +17,7 @@ from jobs.views import read_views
 
 CONTENT_MODALITIES = ("visual", "text")
 INPUTS = ("items", "visual_features", "text_features", "sequences")
-CLUSTER_INPUTS = ("clusters", "codebooks")
+CLUSTER_INPUTS = ("cluster_index", "codebooks")
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,24 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
 
 
 def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
-    """Read one date's clusters.
+    """One date's clusters; the index is mapped into memory, which all processes of a host share.
 
     Raises:
-        DataError: a table is missing.
+        DataError: a table is missing, or the index is damaged or not that of the date's clusters.
     """
     lake, date = Lake.of(settings), settings.date
-    clusters = lake.read("clusters", date, ["item_index", "primary", "secondary"]).sort_by("item_index")
+    folder, made_of = lake.path("cluster_index", date), lake.manifest("cluster_index", date)["inputs"]["clusters"]
     centroids = torch.from_numpy(load_codebooks(lake.path("codebooks", date))[1].primary_PD)
-    return ItemClusters(
-        index=ClusterIndex.from_labels(_tensor(clusters["primary"]), _tensor(clusters["secondary"]), len(centroids)),
-        centroids=centroids,
-        digests={table: lake.manifest(table, date)["digest"] for table in CLUSTER_INPUTS},
-    )
+    try:
+        index = ClusterIndex.load(folder)
+        if made_of != lake.manifest("clusters", date)["digest"]:
+            raise ValueError(f"{folder} is of earlier clusters of this date")
+        if index.num_primary != len(centroids):
+            raise ValueError(f"{folder} has {index.num_primary} primary clusters, codebooks have {len(centroids)}")
+    except ValueError as error:
+        raise DataError(str(error), file="cluster_index", remedy="run assign_clusters again for this date.") from error
+    digests = {table: lake.manifest(table, date)["digest"] for table in CLUSTER_INPUTS}
+    return ItemClusters(index=index, centroids=centroids, digests=digests)
 
 
 def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Tensor, dict[str, str]]:

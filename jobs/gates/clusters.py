@@ -1,5 +1,8 @@
 """Gate on the clusters: every item labelled once, sizes the sampler can work with, labels that do not wander."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import great_expectations.expectations as gxe
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -95,10 +98,37 @@ def suites(settings: PipelineSettings) -> list[Suite]:
         ),
         check(
             between,
-            "label_churn",
+            "empty_codes",
             "warning",
-            "unchanged items keep their primary code from the previous date (gate.max_label_churn)",
-            "see whether clusters.warm_start is on and whether an encoder changed.",
+            "most primary codes hold items (gate.max_empty_codes)",
+            "set clusters.force_refit, or lower clusters.num_primary: repair retires codes that too few items are near.",
+            max_value=gate.max_empty_codes,
+        ),
+        check(
+            between,
+            "distortion_growth",
+            "warning",
+            "items lie about as near their code as on the last accepted date (gate.max_distortion_growth)",
+            "look at what changed in the features; set clusters.force_refit when the change is real.",
+            max_value=gate.max_distortion_growth,
+        ),
+        check(
+            between,
+            "label_churn",
+            "critical",
+            "unchanged items keep their primary code from the last accepted date when nobody asked for a refit "
+            "(gate.max_label_churn)",
+            "find out which features moved, since clusters that wander make hard negatives, logs and models of two days "
+            "incomparable; to accept the new labels, set clusters.force_refit for this run or raise gate.max_label_churn.",
+            max_value=gate.max_label_churn,
+        ),
+        check(
+            between,
+            "label_churn_of_refit",
+            "warning",
+            "unchanged items keep their primary code from the last accepted date, though a setting or an encoder changed "
+            "(gate.max_label_churn)",
+            "expected after the change that the row names; look at the cluster pictures of the report.",
             max_value=gate.max_label_churn,
         ),
     )
@@ -114,16 +144,16 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
     lake = Lake.of(settings)
     num_items = lake.manifest("items", settings.date)["rows"]
     manifest, clusters = lake.manifest("clusters", settings.date), read_table(spark, settings, "clusters")
-    churn = manifest["stats"]["churn"]  # measured by assign_clusters; None on the first date
+    fit = lake.manifest("codebooks", settings.date)
     labelled = clusters.where("primary >= 0")
     sizes = labelled.groupBy("primary").agg(F.count(F.lit(1)).alias("items"))
     sizes = sizes.withColumn("share", F.col("items") / labelled.count())
     entropy = sizes.agg(F.sum(-F.col("share") * F.log("share")).alias("entropy"))
     whole = entropy.select(
-        F.lit(settings.ds).alias(ROW),
+        F.lit(_story(settings.ds, manifest["stats"], fit["stats"])).alias(ROW),
         F.lit(num_items - clusters.select("item_index").distinct().count()).alias("unlabelled_items"),
         (F.exp("entropy") / settings.clusters.num_primary).alias("balance"),
-        F.lit(churn["primary"] if churn else None).cast("double").alias("label_churn"),
+        *(F.lit(value).cast("double").alias(name) for name, value in _since(manifest["stats"], fit["stats"]).items()),
     )
     frames = {
         "clusters": _flat(clusters),
@@ -132,7 +162,30 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
         ),
         "labelling": whole,
     }
-    return Judged(frames, {"last_item": num_items - 1}, {"clusters": manifest["digest"]})
+    return Judged(frames, {"last_item": num_items - 1}, {"clusters": manifest["digest"], "codebooks": fit["digest"]})
+
+
+def _since(stats: Mapping[str, Any], fit: Mapping[str, Any]) -> dict[str, float | None]:
+    """What assign_clusters measured; None, which holds, where there is nothing to compare with or the other case is true."""
+    churn = stats["churn"]["primary"] if stats["churn"] else None
+    asked = fit["refit_asked_by"] is not None
+    return {
+        "empty_codes": stats["primary"]["empty"] / stats["primary"]["num_codes"],
+        "distortion_growth": stats["distortion_growth"],
+        "label_churn": None if asked else churn,
+        "label_churn_of_refit": churn if asked else None,
+    }
+
+
+def _story(date: str, stats: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
+    """Names the one row about the whole, in messages."""
+    churn, parts = stats["churn"], [date]
+    if churn:
+        parts.append(
+            f"{churn['moved_items']} of {churn['labelled_items']} items with the picture and text of {churn['since']} moved"
+        )
+    start = fit["refit_asked_by"] or fit["cold_because"] or (f"warm from {fit['previous_date']}" if fit["warm"] else None)
+    return ", ".join(filter(None, [*parts, start]))
 
 
 def _flat(clusters: DataFrame) -> DataFrame:

@@ -28,7 +28,7 @@ VIEWS = ("visual", "text", "behaviour")
 STAGES = ("raw", "features", "clusters", "training_set", "model")
 TABLES = (
     "items", "users", "interactions", "quarantine", "visual_features", "text_features", "behaviour_features", "codebooks",
-    "clusters", "sequences", "baseline", "challenger", "evaluation",
+    "clusters", "cluster_index", "sequences", "baseline", "challenger", "evaluation",
 )  # fmt: skip
 
 

@@ -144,6 +144,12 @@ def _clusters(summary: Mapping[str, Any]) -> list[str]:
         f"{primary['count']} primary, sizes {_sizes(primary)}{balance}",
         f"{pairs['count']} (primary, secondary) pairs, sizes {_sizes(pairs)}",
     ]
+    if clusters.get("distortion") is not None:
+        growth = (
+            "" if clusters.get("distortion_growth") is None else f", {clusters['distortion_growth']:+.1%} since the date before"
+        )
+        empty = f"{clusters.get('empty_codes')} codes without items ({clusters.get('retired_codes')} retired)"
+        lines.append(f"{empty}; distortion {clusters['distortion']:.4f}{growth}")
     repairs = f"{clusters.get('repairs') or 0} repaired"
     churn = clusters.get("churn")
     if churn:

@@ -2,15 +2,21 @@
 
 import datetime as dt
 import json
+import sys
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_fit_codebooks import feature_vectors, write_features
 
-from jobs import assign_clusters, fit_codebooks
+from esans_core.cluster_index import ClusterIndex
+from jobs import assign_clusters, fit_codebooks, gate
 from jobs.codebook_store import load_codebooks
 from jobs.errors import DataError
 from jobs.lake import Lake
+from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.views import read_views
 
@@ -20,7 +26,9 @@ pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("spark")]
 COUNT = 700  # more than one Arrow batch
 
 
-def test_spark_equals_the_library_and_a_rerun_changes_nothing(settings: PipelineSettings) -> None:
+def test_spark_equals_the_library_and_other_tasks_change_nothing(
+    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake = Lake.of(settings)
     write_features(settings, feature_vectors(COUNT))
     fit_codebooks.run(settings)
@@ -52,9 +60,17 @@ def test_spark_equals_the_library_and_a_rerun_changes_nothing(settings: Pipeline
     assert (summary["items"], summary["without_view"], summary["churn"]) == (COUNT, 1, None)
     assert summary["primary"]["smallest"] >= settings.clusters.min_cluster_size
     json.dumps(summary)
-    before = lake.manifest("clusters", settings.date)["digest"]
-    assign_clusters.run(settings)
-    assert lake.manifest("clusters", settings.date)["digest"] == before
+
+    index = ClusterIndex.load(lake.path("cluster_index", settings.date))
+    built = ClusterIndex.from_labels(torch.from_numpy(expected.primary), torch.from_numpy(expected.secondary), 8)
+    for field in fields(ClusterIndex):
+        assert torch.equal(getattr(index, field.name), getattr(built, field.name)), field.name
+
+    before = {table: lake.manifest(table, settings.date)["digest"] for table in ("clusters", "cluster_index")}
+    write_features(settings, feature_vectors(COUNT), row_group_size=100)  # other row groups, so other tasks
+    monkeypatch.setattr(assign_clusters, "_SPAN_ROWS", 150)
+    assert assign_clusters.run(settings) == summary
+    assert {table: lake.manifest(table, settings.date)["digest"] for table in before} == before
 
 
 def test_churn_counts_unchanged_items_only(settings: PipelineSettings) -> None:
@@ -80,6 +96,32 @@ def test_churn_counts_unchanged_items_only(settings: PipelineSettings) -> None:
     assert inputs[f"clusters@{settings.ds}"] == lake.manifest("clusters", settings.date)["digest"]
 
 
+def test_a_refit_that_nobody_asked_for_is_refused_and_forgotten(
+    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    days = [settings.model_copy(update={"date": settings.date + dt.timedelta(days=day)}) for day in range(3)]
+    vectors = feature_vectors(200)
+    broken = {table: rows[3:199] + rows[:3] + rows[199:] for table, rows in vectors.items()}  # of the third item after each
+    for day, today in zip(days, (vectors, broken, vectors), strict=True):
+        write_features(day, today, content=vectors)
+        fit, labelled = fit_codebooks.run(day), assign_clusters.run(day)
+        if day is days[1]:
+            (tmp_path / "settings.json").write_text(day.model_dump_json())
+            monkeypatch.setattr(sys, "argv", ["gate", "clusters", "--settings", str(tmp_path / "settings.json")])
+            with pytest.raises(SystemExit) as caught:
+                run_job("gate", gate.run, choice=("stage", gate.STAGES), recipe=gate._RECIPES)
+            assert caught.value.code == 65
+            message = json.loads((day.run_dir / "steps" / "gate_clusters.json").read_text())["message"]
+            assert f"items with the picture and text of {settings.ds} moved, warm from {settings.ds}" in message
+            assert "nobody asked for a refit" in message
+            assert "set clusters.force_refit for this run or raise gate.max_label_churn" in message
+            assert labelled["churn"]["primary"] > 0.5 and labelled["churn"]["labelled_items"] == 199
+    # The third day goes on from the first, as if the second had not been.
+    assert fit["previous_date"] == labelled["churn"]["since"] == settings.ds and labelled["churn"]["primary"] < 0.1
+    inputs = Lake.of(settings).manifest("clusters", days[2].date)["inputs"]
+    assert f"clusters@{settings.ds}" in inputs and f"clusters@{days[1].ds}" not in inputs
+
+
 def test_bad_features_stop_the_job_and_publish_nothing(settings: PipelineSettings) -> None:
     vectors = feature_vectors(120)
     write_features(settings, vectors)
@@ -88,6 +130,11 @@ def test_bad_features_stop_the_job_and_publish_nothing(settings: PipelineSetting
     vectors["behaviour_features"][4] = [float("nan")] * 6
     write_features(settings, vectors)
     with pytest.raises(DataError, match=r"behaviour_features, column 'vector', rows \['item-00004'\]"):
+        assign_clusters.run(settings)
+
+    vectors["behaviour_features"][4] = [0.5] * 7
+    write_features(settings, vectors)
+    with pytest.raises(DataError, match=r"behaviour_features, column 'vector'.*lengths \[6, 7\]"):
         assign_clusters.run(settings)
 
     vectors = feature_vectors(120)

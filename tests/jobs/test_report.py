@@ -54,7 +54,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineSettings:
     labels = {"primary": truth.category.astype("int32"), "secondary": (truth.leaf % 3).astype("int32")}
     clusters = catalogue[["item_index", "item_id"]].assign(**labels, has_visual=items.image_path.notna())
     clusters.loc[5, ["primary", "secondary"]] = -1
-    put(settings, "clusters", clusters, {"primary": {"balance": 0.87}, "churn": {"since": "2026-01-27", "primary": 0.125}})
+    stats = {
+        "primary": {"balance": 0.87, "empty": 4, "distortion": 0.3125},
+        "retired": 3,
+        "distortion_growth": 0.02,
+        "churn": {"since": "2026-01-27", "primary": 0.125},
+    }
+    put(settings, "clusters", clusters, stats)
     put(settings, "codebooks", pd.DataFrame({"x": [0]}), {"repairs": [{}, {}], "warm": True, "cold_because": None})
     vectors = random.normal(size=(count, 8)) + 3 * random.normal(size=(6, 8))[truth.category]
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -222,6 +228,7 @@ def test_views_and_clusters_are_counted_from_the_tables(finished: PipelineSettin
     assert (primary["count"], primary["smallest"], primary["largest"]) == (len(sizes), sizes.min(), sizes.max())
     assert primary["median"] == np.median(sizes)
     assert summary["clusters"]["pairs"]["count"] == len(inside.drop_duplicates(["primary", "secondary"]))
+    assert "4 codes without items (3 retired); distortion 0.3125, +2.0% since the date before" in format_summary(summary)
     assert list(summary["views"]) == ["visual", "text", "behaviour"]
     assert summary["views"]["text"] == {"items": 120, "ok": 113, "missing": 7}
 

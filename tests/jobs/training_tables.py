@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from esans_core.alignment import fit_alignment
+from esans_core.cluster_index_writer import write_cluster_index
 from esans_core.codebooks import fit_codebooks
 from jobs.codebook_store import save_codebooks
 from jobs.lake import Lake
@@ -46,6 +47,8 @@ def write_training_tables(settings: PipelineSettings, seed: int = 0, num_items: 
         "clusters",
         {"item_index": items, "item_id": ids, "primary": clusters.primary, "secondary": clusters.secondary},
     )
+    with Lake.of(settings).write("cluster_index", settings, inputs=["clusters"]) as table:
+        write_cluster_index(table.path, lambda: [(clusters.primary, clusters.secondary)], len(codebooks.primary_PD))
     events = {"user_index": np.repeat(np.arange(NUM_USERS), 14), "item_index": np.concatenate(rows)}
     _publish(settings, "interactions", events)
     _publish(
