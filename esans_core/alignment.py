@@ -4,7 +4,6 @@ Source: ESANS (WWW 2025, arXiv 2502.16077), section on MSAC, figure 2a.
 Shapes: N items, M modalities, F features of one modality, D aligned dimensions, V items that have both views.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import cast
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+
+_SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
 class _Head(nn.Module):
@@ -74,19 +75,25 @@ class AlignmentHeads(nn.Module):
             aligned.append(torch.where(here, functional.normalize(projected_ND, dim=-1), 0.0))
         return torch.stack(aligned, dim=1)
 
-    @torch.no_grad()
-    def align(self, views: Mapping[str, np.ndarray], present_NM: np.ndarray, *, block_rows: int = 8192) -> np.ndarray:
+    def align(self, views: Mapping[str, np.ndarray], present_NM: np.ndarray, *, block_rows: int = 2048) -> np.ndarray:
         """The forward pass for arrays of any length, float32 [N, M, D].
 
         Computed in float64 and rounded once, so that the block size and the number of threads, which change the order
-        of sums, do not show in the result.
+        of sums, do not show in the result. The statistics are folded into the weights, and a block stays in the cache.
         """
-        exact = copy.deepcopy(self).double()
-        out = np.empty((len(present_NM), len(self.heads), self.dim), np.float32)
-        for start in range(0, len(out), block_rows):
-            rows = slice(start, start + block_rows)
-            block = {name: torch.from_numpy(views[name][rows].astype(np.float64)) for name in self.heads}
-            out[rows] = exact(block, torch.from_numpy(np.ascontiguousarray(present_NM[rows]))).numpy()
+        out = np.zeros((len(present_NM), len(self.heads), self.dim), np.float32)
+        for column, (name, head) in enumerate(self._named()):
+            weight_DF, mean_F, std_F = (value.detach().double().numpy() for value in (head.weight, head.mean, head.std))
+            scaled_FD = np.ascontiguousarray((weight_DF / std_F).T)
+            shift_D = mean_F @ scaled_FD
+            for start in range(0, len(out), block_rows):
+                rows = start + np.flatnonzero(present_NM[start : start + block_rows, column])
+                block_BF = views[name][start : start + block_rows]
+                if len(rows) < len(block_BF):
+                    block_BF = block_BF[rows - start]
+                projected_BD = block_BF.astype(np.float64) @ scaled_FD - shift_D
+                norm_B = np.sqrt(np.einsum("bd,bd->b", projected_BD, projected_BD))
+                out[rows, column] = projected_BD / np.maximum(norm_B, _SMALLEST_NORM)[:, None]
         return out
 
     def to_arrays(self) -> dict[str, np.ndarray]:
