@@ -25,6 +25,7 @@ from jobs.cluster_labels import describe_labels, stream_labels
 from jobs.codebook_store import load_codebooks
 from jobs.item_tables import ItemTable
 from jobs.lake import Lake, Pending
+from jobs.places import local_draft
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -64,26 +65,37 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     log.info("churn since %s: %s", previous, pending.stats["churn"])
     with lake.write("cluster_index", settings, inputs=["clusters"]) as index:
         labels = ItemTable.of(settings, "clusters")
-        write_cluster_index(index.path, lambda: stream_labels(labels), len(codebooks.primary_PD))
+        with local_draft(index.path) as folder:
+            write_cluster_index(folder, lambda: stream_labels(labels), len(codebooks.primary_PD))
     return pending.stats
 
 
 def _assign(
     spark: SparkSession, pending: Pending, heads: AlignmentHeads, codebooks: Codebooks, tables: Mapping[str, ItemTable]
 ) -> None:
-    # A task reads its own rows of the feature tables: sent through the JVM, every vector would be turned into a row
-    # object and back, which takes longer than the assignment (docs/LOG.md).
-    spans = max(tables.values(), key=lambda table: len(table.row_groups)).spans(_SPAN_ROWS)
-    frame = spark.range(0, len(spans), 1, len(spans)).mapInArrow(assigner(spark, heads, codebooks, tables, spans), SCHEMA)
     try:
-        write_table(frame, pending, by=["item_index"], keys=max(table.num_rows for table in tables.values()))
+        write_table(
+            assigned(spark, heads, codebooks, tables),
+            pending,
+            by=["item_index"],
+            keys=max(table.num_rows for table in tables.values()),
+        )
     except PySparkException:
         for _ in view_batches(tables, heads.input_dims):  # a fault of the tables becomes a `DataError` here
             pass
         raise
 
 
-def assigner(
+def assigned(spark: SparkSession, heads: AlignmentHeads, codebooks: Codebooks, tables: Mapping[str, ItemTable]) -> DataFrame:
+    """The clusters of every item, columns of `SCHEMA`."""
+    # A task reads its own rows of the feature tables: sent through the JVM, every vector would be turned into a row
+    # object and back, which takes longer than the assignment (docs/LOG.md).
+    spans = max(tables.values(), key=lambda table: len(table.row_groups)).spans(_SPAN_ROWS)
+    assign = _assigner(spark, heads, codebooks, tables, spans)
+    return spark.range(0, len(spans), 1, len(spans)).mapInArrow(assign, SCHEMA)
+
+
+def _assigner(
     spark: SparkSession,
     heads: AlignmentHeads,
     codebooks: Codebooks,

@@ -7,7 +7,7 @@ fsspec and Hadoop find them in the environment, as they always do.
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -194,13 +194,35 @@ def local_copy(path: UPath | Path, folder: Path) -> Path:
     return folder / path.name
 
 
+def kept_copy(folder: UPath | Path, copies: Path) -> Path:
+    """A folder of this machine, or a copy of one from elsewhere that stays for the next process: `copies/<its name>`.
+
+    The name must say what is in the folder, as that of a table's version does. A copy is there whole or not at all.
+    """
+    if isinstance(folder, Path):
+        return folder
+    kept = copies / folder.name
+    if not kept.exists():
+        copies.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=copies, prefix=".copying-") as copying:
+            start = len(folder.path.rstrip("/")) + 1
+            for file in files_below(folder):
+                copy = Path(copying) / folder.name / file.path[start:]
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                file.fs.get_file(file.path, str(copy))
+            with suppress(OSError):  # another process has been faster
+                (Path(copying) / folder.name).rename(kept)
+    return kept
+
+
 @contextmanager
 def local_draft(path: UPath | Path) -> Iterator[Path]:
-    """A file of this machine to write to, which is `path` when the block ends without an error."""
+    """A file or folder of this machine to write to, which is `path` when the block ends without an error."""
     if isinstance(path, Path):
         yield path
         return
     with TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         yield draft
-        path.fs.put_file(str(draft), path.path)
+        for file in files_below(UPath(draft)):
+            path.fs.put_file(str(file), f"{path.path}{str(file).removeprefix(str(draft))}")

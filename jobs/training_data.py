@@ -12,6 +12,7 @@ from esans_core.sequences import Sequences
 from jobs.codebook_store import load_codebooks
 from jobs.errors import DataError
 from jobs.lake import Lake
+from jobs.places import kept_copy
 from jobs.settings import PipelineSettings
 from jobs.views import read_views
 
@@ -92,7 +93,7 @@ def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
     folder, made_of = lake.path("cluster_index", date), lake.manifest("cluster_index", date)["inputs"]["clusters"]
     centroids = torch.from_numpy(load_codebooks(lake.path("codebooks", date))[1].primary_PD)
     try:
-        index = ClusterIndex.load(folder)
+        index = ClusterIndex.load(kept_copy(folder, settings.home / "cache" / "cluster_index"))
         if made_of != lake.manifest("clusters", date)["digest"]:
             raise ValueError(f"{folder} is of earlier clusters of this date")
         if index.num_primary != len(centroids):

@@ -21,7 +21,7 @@ from jobs.spark_tables import write_table
 DATE = dt.date(2026, 1, 28)
 VIEWS = {"visual": 64, "text": 64, "behaviour": 32}
 EVENTS_PER_USER = 20
-_NUM_TASTES = 1_000
+_MOST_TASTES, _ITEMS_PER_TASTE = 1_000, 100  # at most so many tastes, and at least so many items of each
 _TASTE_SHARE = 0.8
 _DAY = 86_400
 _ROWS_PER_TASK = 200_000
@@ -64,7 +64,7 @@ def write_views(spark: SparkSession, settings: PipelineSettings, num_items: int,
         width = VIEWS[name]
         rows = _numbers(spark, num_items, "item_index").select("item_index", _item_id())
         with Lake.of(settings).write(f"{name}_features", settings, inputs=["items"]) as pending:
-            vectors = rows.mapInArrow(_vectors(f"{name}:1", number, width), _FEATURES)
+            vectors = rows.mapInArrow(_vectors(f"{name}:1", number, width, _num_tastes(num_items)), _FEATURES)
             write_table(vectors, pending, by=["item_index"], keys=num_items)
 
 
@@ -88,17 +88,21 @@ def _numbers(spark: SparkSession, count: int, name: str) -> Any:
     return spark.range(0, count, 1, max(4, count // _ROWS_PER_TASK)).withColumnRenamed("id", name)
 
 
+def _num_tastes(num_items: int) -> int:
+    return max(1, min(_MOST_TASTES, num_items // _ITEMS_PER_TASTE))
+
+
 def _item_id() -> Column:
     return F.format_string("i%010d", "item_index").alias("item_id")
 
 
-def _vectors(encoder: str, number: int, width: int) -> ArrowFunction:
+def _vectors(encoder: str, number: int, width: int, num_tastes: int) -> ArrowFunction:
     def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        centres = np.random.default_rng(number).standard_normal((_NUM_TASTES, width), dtype=np.float32)
+        centres = np.random.default_rng(number).standard_normal((num_tastes, width), dtype=np.float32)
         for batch in batches:
             items = batch["item_index"].to_numpy()
             random = np.random.default_rng([number, *items[:1]])
-            vectors = centres[items % _NUM_TASTES] + random.standard_normal((len(items), width), dtype=np.float32)
+            vectors = centres[items % num_tastes] + random.standard_normal((len(items), width), dtype=np.float32)
             offsets = np.arange(0, vectors.size + 1, width, dtype=np.int32)
             constant = _CONSTANT | {"encoder": encoder}
             columns = [batch["item_index"], batch["item_id"], pa.ListArray.from_arrays(offsets, vectors.ravel())]
@@ -109,16 +113,18 @@ def _vectors(encoder: str, number: int, width: int) -> ArrowFunction:
 
 
 def _events(num_items: int) -> ArrowFunction:
+    num_tastes = _num_tastes(num_items)
     end = int(dt.datetime(DATE.year, DATE.month, DATE.day, tzinfo=dt.UTC).timestamp()) + _DAY
 
     def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             users = batch["user_index"].to_numpy()
             random, shape = np.random.default_rng(users[:1]), (len(users), EVENTS_PER_USER)
-            rank = (max(1, num_items // _NUM_TASTES) * random.random(shape) ** 3).astype(np.int64)  # low ranks are popular
+            # One event in each twentieth of a taste's items, in any order: nobody meets an item twice, which ingest would drop.
+            place = random.permuted(np.arange(EVENTS_PER_USER) + random.random(shape), axis=1) / EVENTS_PER_USER
             own = random.random(shape) < _TASTE_SHARE
-            taste = np.where(own, users[:, None] % _NUM_TASTES, random.integers(0, _NUM_TASTES, shape))
-            items = np.minimum(rank * _NUM_TASTES + taste, num_items - 1).ravel()
+            taste = np.where(own, users[:, None] % num_tastes, random.integers(0, num_tastes, shape))
+            items = ((num_items // num_tastes * place).astype(np.int64) * num_tastes + taste).ravel()
             days = _DAY * np.arange(-EVENTS_PER_USER, 0)
             times = (end + days + random.integers(0, _DAY, shape)).ravel()
             columns = [_ids("u", np.repeat(users, EVENTS_PER_USER)), _ids("i", items), pa.array(times)]

@@ -82,7 +82,7 @@ def test_the_world_is_one_that_the_jobs_take(tmp_path: Path, spark: SparkSession
     for name, width in VIEWS.items():
         table = lake.read(f"{name}_features", DATE)
         vectors = np.stack(table["vector"].to_numpy())
-        assert vectors.shape == (num_items, width) and len(np.unique(vectors[:, 0])) == num_items
+        assert vectors.shape == (num_items, width) and len(np.unique(vectors, axis=0)) == num_items
         assert table["item_id"].to_pylist() == lake.read("items", DATE)["item_id"].to_pylist()
     build_training_set.run(settings)
     by_jobs = lake.read("sequences", DATE).to_pydict()
