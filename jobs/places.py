@@ -5,7 +5,6 @@ fsspec and Hadoop find them in the environment, as they always do.
 """
 
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,8 +98,9 @@ def uri_of(folder: UPath, scheme: str | None = None) -> str:
     if isinstance(folder, Path):
         return folder.as_uri()
     if folder.protocol in _WITH_HOST:
-        host, port = (folder.storage_options.get(name) for name in ("host", "port"))
-        return f"{scheme or folder.protocol}://{host or ''}{f':{port}' if port else ''}{folder.path}"
+        host, port, user = (folder.storage_options.get(name) for name in ("host", "port", "user"))
+        before = f"{user}@" if user and scheme is None else ""  # Hadoop takes HADOOP_USER_NAME
+        return f"{scheme or folder.protocol}://{before}{host or ''}{f':{port}' if port else ''}{folder.path}"
     if folder.protocol in ("abfs", "abfss", "az"):
         container, _, rest = folder.path.partition("/")
         account = folder.storage_options.get("account_name", "")
@@ -122,7 +122,7 @@ def hadoop_uri(path: UPath) -> str:
             file=uri_of(path),
             remedy=f"use one of {', '.join(sorted({*_HADOOP, *_WITH_HOST}))}, or a folder that all machines share.",
         )
-    return uri_of(path, _HADOOP.get(path.protocol))
+    return uri_of(path, _HADOOP.get(path.protocol, path.protocol))
 
 
 def arrow_source(path: UPath) -> dict[str, Any]:
@@ -162,9 +162,14 @@ def remove_folder(folder: UPath) -> None:
         return
 
 
-def replace_text(path: UPath, text: str) -> None:
-    """Write a text so that a reader sees the old file or the new one, whatever happens to the writer."""
-    aside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+def replace_text(path: UPath, text: str, *, aside: UPath) -> None:
+    """Write a text so that a reader sees the old file or the new one, whatever happens to the writer.
+
+    Args:
+        path: the file.
+        text: all of it.
+        aside: a name on the same file system that is the writer's own, where the text may lie first.
+    """
     if isinstance(path, Path):
         aside.write_text(text)
         aside.replace(path)

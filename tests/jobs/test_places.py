@@ -24,6 +24,7 @@ def test_paths_and_file_uris_are_real_paths(tmp_path: Path, monkeypatch: pytest.
     ("uri", "hadoop"),
     [
         ("webhdfs://node:9870/lake/a=1", "webhdfs://node:9870/lake/a=1"),
+        ("webhdfs://me@node:9870/lake", "webhdfs://node:9870/lake"),
         ("s3://bucket/lake", "s3a://bucket/lake"),
         ("gs://bucket/lake", "gs://bucket/lake"),
     ],
