@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from jobs.errors import DataError
-from jobs.places import arrow_source, files_below, open_dataset, place, remove_folder, replace_text
+from jobs.places import arrow_source, children, files_below, open_dataset, place, remove_folder, replace_text
 from jobs.settings import PipelineSettings
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -152,7 +152,7 @@ class Lake:
 
     def _begun_dates(self, table: str) -> list[dt.date]:
         """Dates with a folder, ascending, whether anything was ever published there or not."""
-        names = (path.name for path in _children(self.root / table))
+        names = (path.name for path in children(self.root / table))
         return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
 
     def _same(self, folder: UPath, digest: str) -> UPath | None:
@@ -178,7 +178,7 @@ class Lake:
             manifest = _manifest(folder)
             if manifest and dt.datetime.fromisoformat(manifest["written_at"]) > oldest:
                 continue
-            for version in _children(folder):
+            for version in children(folder):
                 begun = _VERSION.match(version.name)
                 in_use = version == keep or (manifest and version.name == manifest["version"])
                 if begun and not in_use and dt.datetime.strptime(begun[1], _WHEN).replace(tzinfo=dt.UTC) < oldest:
@@ -261,13 +261,6 @@ def git_sha() -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
-
-
-def _children(folder: UPath) -> list[UPath]:
-    try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
-        return []
 
 
 def _manifest(folder: UPath) -> dict[str, Any] | None:

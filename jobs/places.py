@@ -73,10 +73,11 @@ def existing_folder(uri: str) -> UPath:
     """The place of a source.
 
     Raises:
-        DataError: as `place`, and where there is no such folder, or it must not be read.
+        DataError: as `place` and `hadoop_uri`, and where there is no such folder, or it must not be read.
         OSError: the store cannot be reached.
     """
     folder = place(uri)
+    hadoop_uri(folder)
     try:
         if folder.fs.info(folder.path)["type"] == "directory":  # `is_dir` would call a failing store an empty one
             return folder
@@ -149,6 +150,19 @@ def files_below(folder: UPath) -> list[UPath]:
     except FileNotFoundError:
         return []
     return [folder / name[start:] if name[start:] else folder for name in sorted(names)]
+
+
+def children(folder: UPath) -> list[UPath]:
+    """What lies in a folder, in the order of names; nothing, if it is not there.
+
+    Raises:
+        OSError: the store cannot be reached.
+    """
+    try:
+        names = folder.fs.ls(folder.path, detail=False)
+    except FileNotFoundError:
+        return []
+    return [folder / name.rsplit("/", 1)[-1] for name in sorted(names) if name != folder.path]
 
 
 def remove_folder(folder: UPath) -> None:

@@ -58,7 +58,7 @@ def test_a_source_must_be_there_and_a_folder(tmp_path: Path) -> None:
     for uri, problem in (
         (str(tmp_path / "none"), "does not exist"),
         (str(tmp_path / "file"), "is a file"),
-        ("memory://bucket/none", "does not exist"),
+        ("memory://bucket/none", "no file system for 'memory'"),
     ):
         with pytest.raises(DataError, match=problem):
             existing_folder(uri)
