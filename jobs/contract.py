@@ -64,9 +64,7 @@ ITEMS = InputTable(
         Column("title", "string", False, "Short name; part of the textual view and of the report."),
         Column("text", "string", False, "Description; part of the textual view."),
         Column("image", "binary", False, "Encoded picture (JPEG, PNG, WebP)."),
-        Column(
-            "image_path", "string", False, "Picture by path (absolute, or within the folder) or URI of the source's kind."
-        ),
+        Column("image_path", "string", False, "Picture by path (absolute, or within the folder) or URI of the source's kind."),
     ),
 )
 IMAGES = InputTable(
