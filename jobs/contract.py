@@ -64,7 +64,7 @@ ITEMS = InputTable(
         Column("title", "string", False, "Short name; part of the textual view and of the report."),
         Column("text", "string", False, "Description; part of the textual view."),
         Column("image", "binary", False, "Encoded picture (JPEG, PNG, WebP)."),
-        Column("image_path", "string", False, "Picture by path (absolute, or relative to the folder) or file:// URI."),
+        Column("image_path", "string", False, "Picture by path (absolute, or within the folder) or URI of the source's kind."),
     ),
 )
 IMAGES = InputTable(
@@ -80,7 +80,7 @@ INPUT_TABLES = (INTERACTIONS, ITEMS, IMAGES)
 
 _PAGE_HEAD = """# Data contract
 
-Bring a folder (or `file://` URI) with the tables below, each as Parquet (one file or a folder of part files) or CSV with a
+Bring a folder (or the URI of one in a store) with the tables below, each as Parquet (one file or part files) or CSV with a
 header, and run `make run DATA=<folder>`. Further columns are ignored. This page is generated from `jobs/contract.py`.
 
 What stops a run, with a message that names file, column, rows and remedy: a required table or column is missing, a column

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from jobs.errors import DataError
-from jobs.places import arrow_source, files_below, open_dataset, place, remove_folder, replace_text
+from jobs.places import arrow_source, children, files_below, open_dataset, place, remove_folder, replace_text
 from jobs.settings import PipelineSettings
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -101,8 +101,9 @@ class Lake:
                 "written_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             }
             self._sweep(table, settings.date, keep=pending.path)
-            write_json(folder / "CURRENT", manifest)
-            published = version
+            published = version  # said before: even if this fails, by an answer lost on the way, it may have happened
+            # Aside means among the writer's own files, so that it goes with them if the writer is killed just now.
+            replace_text(folder / "CURRENT", _json(manifest), aside=pending.path / "CURRENT")
         finally:
             if published != pending.path:
                 remove_folder(pending.path)
@@ -151,10 +152,7 @@ class Lake:
 
     def _begun_dates(self, table: str) -> list[dt.date]:
         """Dates with a folder, ascending, whether anything was ever published there or not."""
-        try:
-            names = [path.name for path in (self.root / table).iterdir()]
-        except FileNotFoundError:
-            return []
+        names = (path.name for path in children(self.root / table))
         return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
 
     def _same(self, folder: UPath, digest: str) -> UPath | None:
@@ -169,10 +167,10 @@ class Lake:
             return None
 
     def _sweep(self, table: str, date: dt.date, keep: UPath) -> None:
-        """Remove versions begun `KEPT_FOR` ago or longer that were out of force all that time, of this date and those before.
+        """Remove what was begun and has been out of force for `KEPT_FOR` or longer, of this date and those before.
 
-        A version in force is taken to have been replaced just now if the one after it is younger than that: its readers
-        may still be at work. Names are never used twice, so what is out of force stays so.
+        Where the version in force is younger than that, the one before it may have readers still, so all stay. Names are
+        never used twice: what is out of force stays so.
         """
         oldest = dt.datetime.now(dt.UTC) - KEPT_FOR
         dates = [day for day in self._begun_dates(table) if day <= date]
@@ -180,7 +178,7 @@ class Lake:
             manifest = _manifest(folder)
             if manifest and dt.datetime.fromisoformat(manifest["written_at"]) > oldest:
                 continue
-            for version in folder.iterdir():
+            for version in children(folder):
                 begun = _VERSION.match(version.name)
                 in_use = version == keep or (manifest and version.name == manifest["version"])
                 if begun and not in_use and dt.datetime.strptime(begun[1], _WHEN).replace(tzinfo=dt.UTC) < oldest:
@@ -189,13 +187,13 @@ class Lake:
 
 def write_json(path: UPath | Path, value: Any) -> None:
     """Write JSON so that a reader never sees half a file."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    write_text(path, _json(value))
 
 
 def write_text(path: UPath | Path, text: str) -> None:
     """Write a text so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(UPath(path), text)
+    replace_text(UPath(path), text, aside=UPath(path).with_name(f".{path.name}-{uuid.uuid4().hex}"))
 
 
 def file_digest(path: UPath | Path) -> str:
@@ -259,6 +257,10 @@ def git_sha() -> str:
         return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
 
 
 def _manifest(folder: UPath) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ fsspec and Hadoop find them in the environment, as they always do.
 """
 
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,10 +73,11 @@ def existing_folder(uri: str) -> UPath:
     """The place of a source.
 
     Raises:
-        DataError: as `place`, and where there is no such folder, or it must not be read.
+        DataError: as `place` and `hadoop_uri`, and where there is no such folder, or it must not be read.
         OSError: the store cannot be reached.
     """
     folder = place(uri)
+    hadoop_uri(folder)
     try:
         if folder.fs.info(folder.path)["type"] == "directory":  # `is_dir` would call a failing store an empty one
             return folder
@@ -99,8 +99,9 @@ def uri_of(folder: UPath, scheme: str | None = None) -> str:
     if isinstance(folder, Path):
         return folder.as_uri()
     if folder.protocol in _WITH_HOST:
-        host, port = (folder.storage_options.get(name) for name in ("host", "port"))
-        return f"{scheme or folder.protocol}://{host or ''}{f':{port}' if port else ''}{folder.path}"
+        host, port, user = (folder.storage_options.get(name) for name in ("host", "port", "user"))
+        before = f"{user}@" if user and scheme is None else ""  # Hadoop takes HADOOP_USER_NAME
+        return f"{scheme or folder.protocol}://{before}{host or ''}{f':{port}' if port else ''}{folder.path}"
     if folder.protocol in ("abfs", "abfss", "az"):
         container, _, rest = folder.path.partition("/")
         account = folder.storage_options.get("account_name", "")
@@ -122,7 +123,7 @@ def hadoop_uri(path: UPath) -> str:
             file=uri_of(path),
             remedy=f"use one of {', '.join(sorted({*_HADOOP, *_WITH_HOST}))}, or a folder that all machines share.",
         )
-    return uri_of(path, _HADOOP.get(path.protocol))
+    return uri_of(path, _HADOOP.get(path.protocol, path.protocol))
 
 
 def arrow_source(path: UPath) -> dict[str, Any]:
@@ -151,6 +152,19 @@ def files_below(folder: UPath) -> list[UPath]:
     return [folder / name[start:] if name[start:] else folder for name in sorted(names)]
 
 
+def children(folder: UPath) -> list[UPath]:
+    """What lies in a folder, in the order of names; nothing, if it is not there.
+
+    Raises:
+        OSError: the store cannot be reached.
+    """
+    try:
+        names = folder.fs.ls(folder.path, detail=False)
+    except FileNotFoundError:
+        return []
+    return [folder / name.rsplit("/", 1)[-1] for name in sorted(names) if name != folder.path]
+
+
 def remove_folder(folder: UPath) -> None:
     """Remove a folder, or what another process leaves of it."""
     if isinstance(folder, Path):
@@ -162,9 +176,14 @@ def remove_folder(folder: UPath) -> None:
         return
 
 
-def replace_text(path: UPath, text: str) -> None:
-    """Write a text so that a reader sees the old file or the new one, whatever happens to the writer."""
-    aside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+def replace_text(path: UPath, text: str, *, aside: UPath) -> None:
+    """Write a text so that a reader sees the old file or the new one, whatever happens to the writer.
+
+    Args:
+        path: the file.
+        text: all of it.
+        aside: a name on the same file system that is the writer's own, where the text may lie first.
+    """
     if isinstance(path, Path):
         aside.write_text(text)
         aside.replace(path)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.lake import Lake, write_json
-from jobs.places import existing_folder, uri_of
+from jobs.places import existing_folder, hadoop_uri, uri_of
 from jobs.runtime import run_job
 from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.shop import write_snapshot
@@ -21,7 +21,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         DataError: the source is no folder that can be read, the lake has no client, or the shop has no such date.
     """
     _forget_earlier_run(settings.run_dir)
-    Lake.of(settings)  # that there is no client for its store had better be known now than after the first step's work
+    hadoop_uri(Lake.of(settings).root)  # that there is no client for its store had better be known before any work
     if embedded := settings.data.source == EMBEDDED:
         source_uri = write_snapshot(settings.shop, settings.home, settings.date).as_uri()
     else:

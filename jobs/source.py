@@ -21,7 +21,7 @@ from upath import UPath
 from jobs.contract import IMAGES, INTERACTIONS, ITEMS, InputTable
 from jobs.errors import DataError
 from jobs.lake import file_digest
-from jobs.places import existing_folder, uri_of
+from jobs.places import children, existing_folder, uri_of
 from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.source_files import open_table, parquet_files
 
@@ -134,7 +134,7 @@ def _present(files: dict[str, UPath]) -> Iterator[InputTable]:
 
 
 def _files(folder: UPath) -> dict[str, UPath]:
-    names = sorted(path.name for path in folder.iterdir())
+    names = [path.name for path in children(folder)]
     found = {table.name: _find(folder, names, table) for table in (INTERACTIONS, ITEMS, IMAGES)}
     return {name: path for name, path in found.items() if path is not None}
 

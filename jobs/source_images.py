@@ -1,7 +1,7 @@
 """The pictures of the catalogue, wherever the source keeps them."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -52,12 +52,17 @@ def read_file(folder: UPath, given: str | None) -> bytes | None:
     """
     if not given:
         return None
-    scheme = urlsplit(given).scheme if "://" in given else ""
-    # A catalogue names pictures; it must not make the workers call on other servers, or read their disks.
-    if scheme and scheme != (folder.protocol or "file"):
-        return None
     try:
-        path = place(given) if scheme else folder / given
+        parts = urlsplit(given)
+        # A catalogue names pictures; it must not make the workers call on other servers, or read their disks.
+        if parts.scheme == "file" and isinstance(folder, Path) and parts.netloc in ("", "localhost"):
+            path = folder / unquote(parts.path)
+        elif "://" not in given:
+            path = folder / given
+        elif parts.scheme == folder.protocol:
+            path = place(given)
+        else:
+            return None
         about = path.fs.info(path.path)
         if about["type"] != "file":  # no folder, device or pipe is ever opened
             return None

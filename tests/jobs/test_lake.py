@@ -162,6 +162,7 @@ def test_dates(anywhere: PipelineSettings) -> None:
 
 
 def test_a_missing_table_says_what_to_do(anywhere: PipelineSettings) -> None:
+    assert Lake.of(anywhere).dates("numbers") == [] and Lake.of(anywhere).previous_date("numbers", anywhere.date) is None
     with pytest.raises(DataError, match=r"no table 'numbers' is published for 2026-01-28.*Remedy"):
         Lake.of(anywhere).path("numbers", anywhere.date)
     with pytest.raises(ValueError, match="snake_case"):

@@ -24,6 +24,7 @@ def test_paths_and_file_uris_are_real_paths(tmp_path: Path, monkeypatch: pytest.
     ("uri", "hadoop"),
     [
         ("webhdfs://node:9870/lake/a=1", "webhdfs://node:9870/lake/a=1"),
+        ("webhdfs://me@node:9870/lake", "webhdfs://node:9870/lake"),
         ("s3://bucket/lake", "s3a://bucket/lake"),
         ("gs://bucket/lake", "gs://bucket/lake"),
     ],
@@ -57,7 +58,7 @@ def test_a_source_must_be_there_and_a_folder(tmp_path: Path) -> None:
     for uri, problem in (
         (str(tmp_path / "none"), "does not exist"),
         (str(tmp_path / "file"), "is a file"),
-        ("memory://bucket/none", "does not exist"),
+        ("memory://bucket/none", "no file system for 'memory'"),
     ):
         with pytest.raises(DataError, match=problem):
             existing_folder(uri)

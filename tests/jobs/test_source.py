@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import DataError
+from jobs.places import place
 from jobs.source import first_rows, read_source
 from jobs.source_images import read_file, read_images
 from tests.jobs import source_builder as build
@@ -104,7 +105,7 @@ def test_stop_date_without_events(spark, settings, tmp_path: Path) -> None:
 
 def test_stop_missing_folder_and_foreign_uri(spark, settings, tmp_path: Path) -> None:
     assert "does not exist" in stop(spark, build.tiny(settings, tmp_path / "nowhere")).problem
-    assert "not on this file system" in stop(spark, build.tiny(settings, "s3://bucket/data")).problem
+    assert "Install s3fs" in stop(spark, build.tiny(settings, "s3://bucket/data")).remedy
 
 
 def test_stop_missing_file_says_what_was_found(spark, settings, tmp_path: Path) -> None:
@@ -251,9 +252,21 @@ def test_images_by_every_way_and_in_order_of_precedence(spark, settings, tmp_pat
 
 def test_read_file_refuses_odd_names_and_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(b"12345")
-    assert read_file(tmp_path, "a.png") == b"12345"
-    assert read_file(tmp_path, "file:a.png") == b"12345"
+    assert read_file(place(tmp_path), "a.png") == b"12345"
+    assert read_file(place(tmp_path), "file:a.png") == b"12345"
     for name in (None, "", "x" * 5000, "null\0character", "/dev/zero", "file://host/a.png"):
-        assert read_file(tmp_path, name) is None
+        assert read_file(place(tmp_path), name) is None
     monkeypatch.setattr("jobs.source_images.MAX_IMAGE_BYTES", 4)
-    assert read_file(tmp_path, "a.png") == b""
+    assert read_file(place(tmp_path), "a.png") == b""
+
+
+def test_read_file_of_a_store_stays_in_stores_of_its_kind(tmp_path: Path) -> None:
+    folder = place(f"memory://pictures/{tmp_path.name}")
+    (tmp_path / "here.png").write_bytes(b"1")
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a.png").write_bytes(b"12345")
+    assert read_file(folder, "sub/a.png") == read_file(folder, f"memory://pictures/{tmp_path.name}/sub/a.png") == b"12345"
+    for name in ("sub", "none.png", f"file://{tmp_path}/here.png", "http://127.0.0.1:9/a.png", "webhdfs://127.0.0.1:9/a.png"):
+        assert read_file(folder, name) is None
+    with pytest.raises(OSError):  # a store that is down holds its pictures still
+        read_file(place("webhdfs://127.0.0.1:9/shop"), "a.png")
