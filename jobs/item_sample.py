@@ -49,11 +49,11 @@ def sample_items(settings: PipelineSettings) -> np.ndarray:
     for batch, *statuses in zip(*streams, strict=True):
         stratum = (batch["num_train"].to_numpy() >= head_from).astype(np.int64)
         for bit, status in enumerate(statuses, 1):
-            stratum |= pc.equal(status["status"], "ok").to_numpy(False).astype(np.int64) << bit
+            stratum |= pc.equal(status["status"], "ok").fill_null(False).to_numpy(False).astype(np.int64) << bit
         hashes = pd.util.hash_array(batch["item_id"].to_numpy(False), hash_key=hash_key, categorize=False)
         for key in np.unique(stratum[stratum > 1]).tolist():
-            rows = np.flatnonzero(stratum == key)
-            strata.setdefault(key, _LowestHashes(limit)).add(hashes[rows], batch["item_index"].to_numpy()[rows])
+            inside = np.flatnonzero(stratum == key)
+            strata.setdefault(key, _LowestHashes(limit)).add(hashes[inside], batch["item_index"].to_numpy()[inside])
     chosen = [strata[key] for key in sorted(strata)]
     parts = [part.lowest(quota) for part, quota in zip(chosen, quotas([part.seen for part in chosen], limit), strict=True)]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))
