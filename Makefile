@@ -12,10 +12,10 @@ PEERS_NEEDS := benchmarks/peers/requirements.txt benchmarks/peers/requirements-a
 PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) | sha256sum | cut -c1-16)
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run test test-fast lint lock bench bench-speed bench-quality bench-scale clean
+.PHONY: help setup java run spark-cluster spark-cluster-down test test-fast lint lock bench bench-speed bench-quality bench-scale clean
 
 help: ## Lists what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
 	@echo
 	@echo 'make run DATE=2026-01-29                    the next date of the embedded shop'
 	@echo 'make run DATA=/path/to/tables               your own data (docs/data-contract.md)'
@@ -33,8 +33,14 @@ $(STAMP): requirements.txt
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=
-	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET),--set $(SET))
+run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=, SPARK_MASTER=
+	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET)$(SPARK_MASTER),--set $(SET) $(if $(SPARK_MASTER),spark.master=$(SPARK_MASTER)))
+
+spark-cluster: setup ## Starts a Spark master and workers on this machine: PORT=, WORKERS=
+	@$(BIN)/python -m infra.local.spark_cluster up $(if $(PORT),--port $(PORT)) $(if $(WORKERS),--workers $(WORKERS))
+
+spark-cluster-down: ## Stops them
+	@$(BIN)/python -m infra.local.spark_cluster down
 
 test: setup ## Runs every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -90,11 +90,14 @@ with DAG(
         doc = "Gate: metrics present, finite and above their absolute floors."
         gate_model = python("gate_model", doc, job="gate", choice="model", reads=[a.EVALUATION])
 
-    with TaskGroup("registry", tooltip="Version, verdict, report"):
+    with TaskGroup("registry", tooltip="Version, verdict, candidates, report"):
         doc = "Registers the challenger with signature, lineage and model card; it is not champion yet."
         register = python("register", doc, reads=[a.CHALLENGER, a.EVALUATION], writes=[a.MODEL_VERSION])
         doc = "Compares challenger and champion on the same hold-out and moves the alias `champion` on a pass."
         promote = python("promote", doc, reads=[a.MODEL_VERSION, a.EVALUATION], writes=[a.CHAMPION])
+        doc = "The best unseen items of every user, from the champion of the date; nothing where there is none."
+        read = [a.SEQUENCES, a.USERS, a.ITEMS, a.VISUAL, a.TEXT, a.CHAMPION]
+        candidates = spark("candidates", doc, reads=read, writes=[a.CANDIDATES], hours=8)
         report = python("report", "Writes the page and the summary of the run.", reads=[a.EVALUATION], writes=[a.REPORT])
 
     # What does not need each other runs side by side: the training set beside the features, the baseline beside the clusters.
@@ -102,4 +105,4 @@ with DAG(
     chain(ingest, build_training_set, gate_training_set, [baseline, challenger])
     chain(gate_features, baseline)
     chain(gate_clusters, challenger)
-    chain([baseline, challenger], evaluate, gate_model, register, promote, report)
+    chain([baseline, challenger], evaluate, gate_model, register, promote, candidates, report)

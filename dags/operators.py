@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
-from airflow.sdk import Asset, BaseOperator, Context
+from airflow.sdk import Asset, BaseHook, BaseOperator, Context
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowException
 
@@ -93,7 +93,7 @@ class PrepareOperator(PythonJobOperator):
 
 
 class SparkJobOperator(SparkSubmitOperator):
-    """Submits `jobs/<name>.py` to the Spark of connection `spark_default`.
+    """Submits `jobs/<name>.py` to the Spark of connection `spark_default`, whose extra may name a `properties-file`.
 
     Args:
         job: file name of the job without `.py`.
@@ -114,6 +114,7 @@ class SparkJobOperator(SparkSubmitOperator):
     def execute(self, context: Context) -> None:
         """Submit and wait; raises `BadInputError` or `StepFailedError` when the job does not end well."""
         started = time.time()
+        self.properties_file = BaseHook.get_connection(self._conn_id).extra_dejson.get("properties-file")
         try:
             super().execute(context)
         except AirflowException as error:

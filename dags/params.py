@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from jobs.settings import PipelineSettings, Section, explain, flatten, nest
 
-# Where Spark runs is the connection `spark_default`, not a property of one run.
-_DEPLOYMENT = frozenset({"spark.master"})
+# Where Spark runs is the connection `spark_default` and `ESANS_SPARK__DRIVER_HOST`, not a property of one run.
+_DEPLOYMENT = frozenset({"spark.master", "spark.driver_host"})
 
 
 def dag_params() -> dict[str, Param]:

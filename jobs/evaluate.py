@@ -45,7 +45,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     note = None
     if incumbent is not None:
         folder = download_version(incumbent, settings)
-        champion, note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data)
+        champion, note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data.item_ids, data.content)
         if champion is None:
             log.warning("champion version %s cannot be compared: %s", incumbent.version, note)
         else:
@@ -92,15 +92,17 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     return {name: round(values["recall_50"], 4) for name, values in metrics.items()}
 
 
-def champion_on_catalogue(champion: Path, challenger: UPath, data: TrainingData) -> tuple[TwoTower | None, str | None]:
+def champion_on_catalogue(
+    champion: Path, challenger: UPath, item_ids: list[str], content: Tensor
+) -> tuple[TwoTower | None, str | None]:
     """The champion's towers over today's items, or None and the reason why its features are not today's."""
     model, meta, ids = load_towers(champion)
     today = load_towers(challenger)[1]
     if meta.get("encoders") != today.get("encoders"):
         return None, f"it was trained on features of other encoders ({meta.get('encoders')}, today {today.get('encoders')})"
     row_of = {item_id: row for row, item_id in enumerate(ids)}
-    rows = torch.tensor([row_of.get(item_id, -1) for item_id in data.item_ids])
-    return model.for_catalogue(rows, data.content), None
+    rows = torch.tensor([row_of.get(item_id, -1) for item_id in item_ids])
+    return model.for_catalogue(rows, content), None
 
 
 def catalogue_slices(num_train: Tensor) -> dict[str, Tensor]:

@@ -233,12 +233,41 @@ class RegistrySettings(Section):
     )
 
 
+class CandidateSettings(Section):
+    """Candidates of every user from the model in force."""
+
+    enabled: bool = Field(True, description="Write the table of candidates after promotion.")
+    k: int = Field(100, ge=1, le=10_000, description="Unseen items for each user.")
+    index: Literal["auto", "exact", "ivf"] = Field(
+        "auto",
+        description="exact: every item is compared; ivf: the nearest lists of items; auto: exact up to exact_up_to items.",
+    )
+    exact_up_to: int = Field(
+        50_000, ge=1, description="Items up to which 'auto' searches exactly (measured choice: docs/LOG.md)."
+    )
+    min_index_recall: float = Field(
+        0.98, ge=0, le=1, description="Share of the exact top k that ivf must find, measured on a sample of users."
+    )
+
+
 class SparkSettings(Section):
     """The Spark session of every Spark job."""
 
     master: str = Field("local[*]", description="Spark master URL.")
     driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="Memory of the driver JVM.")
     shuffle_partitions: int = Field(4, ge=1, description="Partitions of a shuffle.")
+    executor_memory: str = Field(
+        "", pattern=r"^(\d+[mg])?$", description="Heap of an executor on a cluster; empty: as the cluster's configuration says."
+    )
+    executor_cores: int = Field(
+        0, ge=0, description="Tasks an executor runs at once on a cluster; 0: as the cluster's configuration says."
+    )
+    driver_host: str = Field(
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:-]*$",
+        description="Address of this machine by which executors reach the driver, and on which alone it listens; empty leaves "
+        "both to Spark, as in cluster deploy mode.",
+    )
 
 
 class RunSettings(Section):
@@ -273,6 +302,7 @@ class PipelineSettings(BaseSettings):
     sampling: SamplingSettings = SamplingSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
+    candidates: CandidateSettings = CandidateSettings()
     registry: RegistrySettings = RegistrySettings()
     spark: SparkSettings = SparkSettings()
     run: RunSettings = RunSettings()

@@ -175,6 +175,7 @@ def test_the_same_day_again_changes_nothing(first: Day, again: Day) -> None:
         "build_training_set",
         "gate_training_set",
         "gate_model",
+        "candidates",
     }
     assert again.read("settings.json") == first.read("settings.json")
 

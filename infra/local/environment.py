@@ -32,7 +32,12 @@ def load_secrets(folder: Path) -> dict[str, str]:
 
 
 def stack_environment(
-    home: Path, port: int, *, spark_master: str | None = None, inherited: Mapping[str, str] | None = None
+    home: Path,
+    port: int,
+    *,
+    spark_master: str | None = None,
+    spark_properties: Path | None = None,
+    inherited: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The environment of every component, and through them of every job.
 
@@ -41,6 +46,7 @@ def stack_environment(
         port: loopback port of the api-server.
         spark_master: Spark master of the connection `spark_default`; None keeps an `AIRFLOW_CONN_SPARK_DEFAULT` that is
             set already, or takes `local[*]`.
+        spark_properties: file with the Spark properties that this master asks for.
         inherited: the environment to start from, this process's own unless given.
     """
     folder, url = home / "airflow", f"http://127.0.0.1:{port}"
@@ -48,7 +54,8 @@ def stack_environment(
     start = dict(os.environ if inherited is None else inherited)
     # Another Airflow's configuration in the caller's shell must not reach this one.
     kept = {name: value for name, value in start.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_CONFIG"))}
-    spark = json.dumps({"conn_type": "spark", "host": spark_master or "local[*]"})
+    extra = {"properties-file": str(spark_properties)} if spark_properties else {}
+    spark = json.dumps({"conn_type": "spark", "host": spark_master or "local[*]", "extra": extra})
     if spark_master is None:
         spark = start.get("AIRFLOW_CONN_SPARK_DEFAULT", spark)
     airflow = {

@@ -1,7 +1,8 @@
-"""Finding and ending the processes of a stack, and the lock that keeps two stacks of one home apart."""
+"""Finding and ending the processes of a stack, the lock that keeps two stacks of one home apart, ports and logs."""
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,26 @@ def end_processes(home: Path) -> int:
             _send(process, kill=True)
         psutil.wait_procs(alive, timeout=1)
     return len(first)
+
+
+def free_port(wanted: int = 0) -> int:
+    """A loopback port to listen on: the wanted one, or any for 0.
+
+    Raises:
+        StackError: something else listens there.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise StackError(f"port {wanted} of 127.0.0.1 cannot be had ({error.strerror}); choose another one.") from error
+        return int(listener.getsockname()[1])
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
 def _send(process: psutil.Process, *, kill: bool) -> None:

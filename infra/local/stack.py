@@ -2,7 +2,6 @@
 
 import datetime as dt
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,9 +14,10 @@ from typing import Any
 
 from infra.local.client import DAG_ID, AirflowClient
 from infra.local.environment import REPOSITORY, load_secrets, stack_environment
-from infra.local.processes import StackError, end_processes, exclusive
+from infra.local.processes import StackError, end_processes, exclusive, free_port, tail
 from infra.local.progress import RunResult, Watch
 from infra.local.spark_archive import java_options
+from infra.local.spark_cluster import cluster_properties
 
 _START_SECONDS = 180.0  # 12 s on two idle cores; far more only where the machine is busy
 _FINISHED = ("success", "failed")
@@ -42,8 +42,9 @@ class LocalStack:
         self.home = home.expanduser().resolve()
         self.folder = self.home / "airflow"
         self._say = say
-        port = _free_port()
-        self._environment = stack_environment(self.home, port, spark_master=spark_master)
+        port = free_port()
+        properties = cluster_properties(spark_master) if spark_master else None
+        self._environment = stack_environment(self.home, port, spark_master=spark_master, spark_properties=properties)
         self.url = f"http://127.0.0.1:{port}"
         self.client = AirflowClient(self.url, load_secrets(self.folder)["password"])
         self._components: dict[str, subprocess.Popen[bytes]] = {}
@@ -134,7 +135,7 @@ class LocalStack:
                 check=False,
             )
         if done.returncode:
-            raise StackError(f"`airflow {' '.join(arguments)}` failed; see {log}\n{_tail(log)}")
+            raise StackError(f"`airflow {' '.join(arguments)}` failed; see {log}\n{tail(log)}")
 
     def _spawn(self, name: str, *arguments: str) -> None:
         with self._log(name).open("wb") as stream:
@@ -152,7 +153,7 @@ class LocalStack:
         for name, process in self._components.items():
             if process.poll() is not None:
                 log = self._log(name)
-                raise StackError(f"the {name} ended with status {process.returncode}; see {log}\n{_tail(log)}")
+                raise StackError(f"the {name} ended with status {process.returncode}; see {log}\n{tail(log)}")
 
     def _wait(self, what: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -166,13 +167,3 @@ class LocalStack:
         folder = self.folder / "logs" / "components"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.log"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def _tail(path: Path, lines: int = 15) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import sklearn
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
+from threadpoolctl import threadpool_limits
 from upath import UPath
 
 from jobs.encoders.model_folder import config_fingerprint, loading_model, model_fingerprint
@@ -65,7 +66,8 @@ class HashedTextEncoder:
         idf = (np.log((1 + counts.shape[0]) / (1 + document_frequency)) + 1).astype(np.float32)
         components = np.zeros((dim, counts.shape[1]), dtype=np.float32)
         rank = min(dim, counts.shape[0])
-        found = TruncatedSVD(rank, random_state=seed).fit(counts.multiply(idf).tocsr()).components_
+        with threadpool_limits(1):  # the order of a sum, and with it the last bits, would be the number of cores' to choose
+            found = TruncatedSVD(rank, random_state=seed).fit(counts.multiply(idf).tocsr()).components_
         components[: len(found)] = found
         return cls(idf, components)
 

@@ -22,13 +22,13 @@ from jobs.settings import PipelineSettings
 STEPS = (
     "prepare", "gate_raw", "ingest", "visual_features", "text_features", "behaviour_features", "gate_features",
     "fit_codebooks", "assign_clusters", "gate_clusters", "build_training_set", "gate_training_set", "train_baseline",
-    "train_challenger", "evaluate", "gate_model", "register", "promote", "report",
+    "train_challenger", "evaluate", "gate_model", "register", "promote", "candidates", "report",
 )  # fmt: skip
 VIEWS = ("visual", "text", "behaviour")
 STAGES = ("raw", "features", "clusters", "training_set", "model")
 TABLES = (
     "items", "users", "interactions", "quarantine", "visual_features", "text_features", "behaviour_features", "codebooks",
-    "clusters", "cluster_index", "sequences", "baseline", "challenger", "evaluation",
+    "clusters", "cluster_index", "sequences", "baseline", "challenger", "evaluation", "candidates",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         ("RETRIEVAL", _retrieval(summary)),
         ("FALSE NEG.", _false_negatives(summary)),
         ("VERDICT", _verdict(summary)),
+        ("CANDIDATES", _candidates(summary)),
         ("GATES", _gates(summary)),
         ("STEPS", _steps(summary)),
         ("LOOK NEXT", _where(summary)),
@@ -200,6 +201,16 @@ def _verdict(summary: Mapping[str, Any]) -> list[str]:
     for reason in verdict.get("reasons") or ():
         lines += _wrap(f"- {reason}")
     return lines
+
+
+def _candidates(summary: Mapping[str, Any]) -> list[str]:
+    found = summary.get("candidates")
+    if not found:
+        return []
+    how, recall = f"{found['index']} search", found.get("index_recall")
+    if recall is not None:
+        how += f", which finds {recall:.1%} of the exact top"
+    return _wrap(f"{found['k']} for each of {found['users']:,} users, from version {found['model_version']} ({how})")
 
 
 def _gates(summary: Mapping[str, Any]) -> list[str]:

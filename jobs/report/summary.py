@@ -34,6 +34,7 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
         "false_negative_rate": facts.metrics.get("false_negative_rate"),
         "clusters_vs_truth": facts.metrics.get("clusters_vs_truth"),
         "verdict": facts.verdict or None,
+        "candidates": facts.stats("candidates") or None,
         "gates": {
             stage: {key: gate.get(key) for key in ("success", "worst", "checked")} for stage, gate in facts.gates.items()
         },

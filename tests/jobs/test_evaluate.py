@@ -95,7 +95,10 @@ def test_the_champion_of_the_day_before_is_evaluated_on_todays_catalogue(setting
     champion = load_towers(Lake.of(first).path("challenger", first.date))[0]
     data = load_training_data(second)
     moved, note = evaluate.champion_on_catalogue(
-        Lake.of(first).path("challenger", first.date), Lake.of(second).path("challenger", second.date), data
+        Lake.of(first).path("challenger", first.date),
+        Lake.of(second).path("challenger", second.date),
+        data.item_ids,
+        data.content,
     )
     assert note is None and moved is not None and moved.num_items == 126
     known = torch.arange(115)  # items 115 to 119 were new on the first day: content alone
@@ -108,7 +111,8 @@ def test_a_champion_of_other_encoders_is_set_aside_with_the_reason(settings: Pip
     model, meta, ids = load_towers(folder)
     other = settings.home / "other"
     save_towers(other, model, ids, {"encoders": {"visual": "another", "text": meta["encoders"]["text"]}})
-    moved, note = evaluate.champion_on_catalogue(other, folder, load_training_data(today))
+    data = load_training_data(today)
+    moved, note = evaluate.champion_on_catalogue(other, folder, data.item_ids, data.content)
     assert moved is None and note is not None and "other encoders" in note
 
 

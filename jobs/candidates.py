@@ -1,0 +1,177 @@
+"""Candidates: the k best unseen items of every user, from the model that is in force for the date.
+
+Reads `sequences`, `users`, `items` and their content, the verdict of `promote` and the model it names; writes `candidates`.
+"""
+
+import json
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from pyspark.sql import functions as F
+from upath import UPath
+
+from esans_core.retrieval_index import Kind, RetrievalIndex
+from esans_core.towers import TwoTower
+from jobs.candidate_search import SCHEMA, CandidateSearch, item_embeddings, recommender, sequences_of
+from jobs.errors import DataError
+from jobs.evaluate import champion_on_catalogue
+from jobs.lake import Lake
+from jobs.places import open_dataset
+from jobs.registry.tracking import client
+from jobs.registry.versions import download_version
+from jobs.reuse import Recipe
+from jobs.runtime import run_job
+from jobs.settings import CandidateSettings, PipelineSettings
+from jobs.spark import spark_session
+from jobs.spark_tables import read_table, write_table
+from jobs.training_data import read_content
+
+log = logging.getLogger(__name__)
+
+_USERS_PER_BLOCK = 1024  # scored at once; a constant, as the last bits of a score depend on it
+_SAMPLED_USERS = 1000  # on which the index is compared with exact search
+_FIRST_PROBES = 8
+_MODEL_DIGEST = "esans.model_digest"
+
+
+def run(settings: PipelineSettings) -> dict[str, Any]:
+    """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine).
+
+    One row for each user with an event; the history is all of the user's events up to the date, and none of them is a
+    candidate. Without a model in force, or with one that cannot run on today's features, nothing is published, so that a
+    reader keeps the candidates it has.
+
+    Raises:
+        DataError: a table or the verdict is missing.
+    """
+    if not settings.candidates.enabled:
+        return {"skipped": "candidates.enabled is off"}
+    number = model_in_force(settings)
+    if number is None:
+        return _skip("no model is in force for this date")
+    lake, date = Lake.of(settings), settings.date
+    version = client(settings).get_model_version(settings.registry.model_name, number)
+    items = lake.read("items", date, ["item_index", "item_id"]).sort_by("item_index")
+    item_ids, content = items["item_id"].to_pylist(), read_content(settings, items["item_index"].to_numpy())[0]
+    model, note = champion_on_catalogue(download_version(version, settings), lake.path("challenger", date), item_ids, content)
+    if model is None:
+        return _skip(f"version {number} cannot run on this catalogue: {note}")
+    # In the home folder, since the executors of a cluster must reach it.
+    with TemporaryDirectory(prefix=".candidates-", dir=settings.home) as scratch:
+        folder = Path(scratch)
+        index, compared = _index(settings, model, item_ids, folder)
+        CandidateSearch.save(folder, model, item_ids, index)
+        tables = ["sequences", "users", "items", "visual_features", "text_features"]
+        digest = {"model": version.tags.get(_MODEL_DIGEST, "")}
+        with (
+            spark_session(settings, "candidates") as spark,
+            lake.write("candidates", settings, inputs=tables, extra_inputs=digest) as pending,
+        ):
+            block = F.floor(F.col("user_index") / _USERS_PER_BLOCK).alias("block")
+            users = (
+                read_table(spark, settings, "sequences")
+                .join(read_table(spark, settings, "users", ["user_index", "user_id"]), "user_index")
+                .select(block, "user_index", "user_id", "item_index")
+                # A fixed number of partitions by key: left to itself, Spark would merge small inputs into one task.
+                .repartition(2 * spark.sparkContext.defaultParallelism, "block")
+                .sortWithinPartitions("user_index")
+            )
+            found = users.mapInArrow(recommender(folder, settings.candidates.k), SCHEMA)
+            write_table(found, pending, by=["user_index"], keys=lake.manifest("users", date)["rows"])
+            pending.stats = {"model_version": number, "k": settings.candidates.k, "items": len(item_ids)} | compared
+            pending.stats |= _shape(pending.path, settings.candidates.k)
+            return dict(pending.stats)
+
+
+def model_in_force(settings: PipelineSettings) -> str | None:
+    """Number of the version that serves after this date's verdict: the challenger if it was promoted, else the champion before.
+
+    Not what the alias says now: a rerun of an old date must give that date's table again.
+
+    Raises:
+        DataError: there is no verdict.
+    """
+    path = settings.run_dir / "verdict.json"
+    if not path.exists():
+        raise DataError("there is no verdict for this date.", file=path, remedy="run promote for this date first.")
+    verdict = json.loads(path.read_text())
+    number = verdict["version"] if verdict["verdict"] == "promoted" else verdict["incumbent_version"]
+    return None if number is None else str(number)
+
+
+def _index(
+    settings: PipelineSettings, model: TwoTower, item_ids: list[str], folder: Path
+) -> tuple[RetrievalIndex, dict[str, Any]]:
+    """The index to use, and what is known of it: an approximate one looks into as few lists as the floor allows.
+
+    Where even a quarter of the lists misses the floor, the run goes on with exact search and a warning, since the exact
+    answer is right, and only slower.
+    """
+    wanted, floor = index_kind(settings.candidates, len(item_ids)), settings.candidates.min_index_recall
+    index = RetrievalIndex.build(item_embeddings(model), wanted)
+    index.probes = _FIRST_PROBES
+    if wanted == "exact":
+        return index, {"index": "exact"}
+    CandidateSearch.save(folder, model, item_ids, index)
+    search, recall = CandidateSearch(folder), 0.0
+    while index.probes <= max(_FIRST_PROBES, index.num_lists // 4):
+        search.index.probes = index.probes
+        recall = _recall(settings, search)
+        log.info("%d of %d lists hold %.4f of the exact top %d", index.probes, index.num_lists, recall, settings.candidates.k)
+        if recall >= floor:
+            return index, {"index": wanted, "index_recall": round(recall, 4), "probes": index.probes, "lists": index.num_lists}
+        index.probes *= 2
+    log.warning("that is less than candidates.min_index_recall (%s): searching exactly", floor)
+    return index.exact(), {"index": "exact", "index_given_up": wanted, "index_recall": round(recall, 4)}
+
+
+def index_kind(candidates: CandidateSettings, num_items: int) -> Kind:
+    """How a catalogue of this size is searched."""
+    if candidates.index == "auto":
+        return "exact" if num_items <= candidates.exact_up_to else "ivf"
+    return candidates.index
+
+
+def _recall(settings: PipelineSettings, search: CandidateSearch) -> float:
+    """Share of the exact top k that the index finds, over users spread evenly through the table."""
+    dataset = open_dataset(Lake.of(settings).path("sequences", settings.date))
+    step = max(1, dataset.count_rows() // _SAMPLED_USERS)
+    wanted = np.arange(0, dataset.count_rows(), step)
+    rows = dataset.take(wanted, columns=["item_index"])
+    sequences = sequences_of(rows["item_index"].combine_chunks())
+    seen, users_BD = (sequences.offsets.numpy(), sequences.items.numpy()), search.embed(sequences)
+    size, k = len(search.item_ids), settings.candidates.k
+    near, exact = (
+        np.where(items >= 0, np.arange(len(items))[:, None] * size + items, -1)
+        for items, _ in (index.search(users_BD, k, seen) for index in (search.index, search.index.exact()))
+    )
+    return float(np.isin(exact[exact >= 0], near).mean())
+
+
+def _shape(folder: UPath, k: int) -> dict[str, int]:
+    """How many users there are, and how many of them have seen so much that fewer than k items are left."""
+    lengths = open_dataset(folder).to_table(columns=["item_id"])["item_id"].combine_chunks().value_lengths()
+    return {"users": len(lengths), "users_with_fewer": int((lengths.to_numpy() < k).sum())}
+
+
+def _skip(reason: str) -> dict[str, Any]:
+    log.warning("no candidates: %s", reason)
+    return {"skipped": reason}
+
+
+def _model(settings: PipelineSettings) -> dict[str, str]:
+    """What names the model: a version of a registry never changes."""
+    return {"model": f"{settings.tracking_uri} {settings.registry.model_name} {model_in_force(settings)}"}
+
+
+if __name__ == "__main__":
+    recipe = Recipe(
+        sections=("candidates",),
+        reads=("sequences", "users", "items", "visual_features", "text_features", "behaviour_features", "challenger"),
+        writes=("candidates",),
+        further=_model,
+    )
+    run_job("candidates", run, recipe=recipe)

@@ -1,0 +1,215 @@
+"""The DAG's Spark steps on a real standalone cluster: the tables of local mode, also when a worker is killed at work."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.local.environment import MARKER, REPOSITORY, stack_environment
+from infra.local.processes import StackError, end_processes, stack_processes
+from infra.local.spark_archive import java_options
+from infra.local.spark_cluster import SparkCluster, cluster_properties
+from jobs.lake import Lake
+from jobs.settings import PipelineSettings
+from tests.jobs import source_builder as build
+
+NUM_ITEMS, NUM_USERS = 240, 40
+TIMEOUT = 900  # seconds; a minute or two on idle cores
+
+# The DAG's own tasks, executed one after the other with the connection of the environment.
+PROBE = """
+import sys
+from types import SimpleNamespace
+from dags.esans_daily_retraining import dag
+
+context = {"ds": sys.argv[1], "params": dag.params.dump(), "dag_run": SimpleNamespace(conf={})}
+for name in sys.argv[2:]:
+    task = dag.get_task(name)
+    task.render_template_fields(context)
+    task.execute(context)
+"""
+STEPS = (
+    "ingest.ingest",
+    "features.visual_features",
+    "features.text_features",
+    "features.behaviour_features",
+    "clusters.fit_codebooks",
+    "clusters.assign_clusters",
+    "training.build_training_set",
+)
+TABLES = {
+    "ingest": ("items", "users", "interactions", "quarantine"),
+    "visual_features": ("visual_features",),
+    "text_features": ("text_features", "text_encoder"),
+    "behaviour_features": ("behaviour_features",),
+    "fit_codebooks": ("codebooks",),
+    "assign_clusters": ("clusters",),
+    "build_training_set": ("sequences",),
+}
+
+
+def test_properties_belong_to_one_master(tmp_path: Path) -> None:
+    path = tmp_path / "spark-defaults.conf"
+    assert cluster_properties("spark://127.0.0.1:7077", tmp_path) is None
+    path.write_text("spark.master spark://127.0.0.1:7077\n")
+    assert cluster_properties("spark://127.0.0.1:7077", tmp_path) == path
+    assert cluster_properties("spark://127.0.0.1:70", tmp_path) is None
+    assert cluster_properties("local[*]", tmp_path) is None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cluster, its URL, and settings of a home whose steps run on it."""
+
+    cluster: SparkCluster
+    url: str
+    settings: PipelineSettings
+
+    @contextmanager
+    def steps(self, *names: str) -> "Iterator[subprocess.Popen[str]]":
+        """Tasks at work; they have ended well when the block has."""
+        home, properties = self.settings.home, self.cluster.properties
+        environment = stack_environment(home, port=9, spark_master=self.url, spark_properties=properties)
+        environment["JDK_JAVA_OPTIONS"] = java_options(environment, lambda text: None)
+        command = [sys.executable, "-c", PROBE, self.settings.ds, *names]
+        try:
+            process = subprocess.Popen(
+                command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            yield process
+            output, _ = process.communicate(timeout=TIMEOUT)
+            assert process.returncode == 0, output[-6000:]
+        finally:
+            end_processes(home)
+
+
+@contextmanager
+def _started(folder: Path) -> Iterator[tuple[SparkCluster, str]]:
+    cluster = SparkCluster(folder, workers=2, slots=1, memory_mb=512, executor_memory_mb=512)
+    url = cluster.start(port=0, say=lambda text: None)
+    try:
+        yield cluster, url
+    finally:
+        cluster.stop()
+    assert stack_processes(folder) == []
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small log, and a catalogue with pictures that take a few seconds to encode."""
+    items = build.items(NUM_ITEMS)
+    items["image"] = [build.picture(row, size=(480, 640)) for row in range(NUM_ITEMS)]
+    log = build.interactions(NUM_USERS, NUM_ITEMS)
+    return build.write_source(tmp_path_factory.mktemp("source"), items=items, interactions=log)
+
+
+@pytest.fixture(scope="module")
+def settings_in(source: Path) -> Callable[[Path], PipelineSettings]:
+    def make(home: Path) -> PipelineSettings:
+        base = PipelineSettings(home=home, clusters={"alignment_epochs": 1, "num_secondary": 4})
+        settings = build.tiny(base, source)
+        settings.run_dir.mkdir(parents=True)
+        (settings.run_dir / "settings.json").write_text(settings.model_dump_json())
+        return settings
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, settings_in: Callable[[Path], PipelineSettings]) -> Iterator[Running]:
+    """A cluster on which every step has run once."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with _started(folder / "spark") as (cluster, url):
+        made = Running(cluster, url, settings_in(folder / "home"))
+        with made.steps(*STEPS):
+            pass
+        yield made
+
+
+@pytest.mark.spark
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_every_table_is_that_of_local_mode(
+    running: Running, settings_in: Callable[[Path], PipelineSettings], tmp_path: Path, spark: object
+) -> None:
+    local = settings_in(tmp_path / "home")
+    for step, tables in TABLES.items():
+        __import__(f"jobs.{step}", fromlist=["run"]).run(local)
+        for table in tables:
+            there, here = (Lake.of(settings).manifest(table, local.date) for settings in (running.settings, local))
+            assert there["rows"] == here["rows"], table
+            assert there["digest"] == here["digest"], table
+
+
+@pytest.mark.spark
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_a_killed_worker_costs_time_and_nothing_else(running: Running) -> None:
+    lake, date = Lake.of(running.settings), running.settings.date
+    before = lake.manifest("visual_features", date)
+    with running.steps("features.visual_features") as step:
+        victim = _worker_at_work(running.cluster, step)
+        for process in [victim, *victim.children(recursive=True)]:
+            process.kill()
+        assert step.poll() is None
+    after = lake.manifest("visual_features", date)
+    assert after["digest"] == before["digest"] and after["written_at"] > before["written_at"]
+    assert len(_workers(running.cluster)) == 1
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_secret_and_loopback(running: Running) -> None:
+    path = running.cluster.properties
+    secret = dict(line.split(" ", 1) for line in path.read_text().splitlines())["spark.authenticate.secret"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    processes = stack_processes(running.cluster.folder)
+    assert not [process for process in processes if secret in " ".join(process.cmdline())]
+    addresses = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in processes
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+    with pytest.raises(StackError, match="running already"):
+        running.cluster.start(port=0)
+    # Without the secret no job gets in: it would try for a minute, but the master has said so at once.
+    program = "from pyspark.sql import SparkSession as S; S.builder.getOrCreate()"
+    environment = os.environ | {"PYSPARK_SUBMIT_ARGS": f"--master {running.url} pyspark-shell", "SPARK_LOCAL_IP": "127.0.0.1"}
+    outsider = subprocess.Popen([sys.executable, "-c", program], env=environment | {MARKER: str(running.settings.home)})
+    try:
+        while "Expected SaslMessage" not in (running.cluster.folder / "logs" / "master.log").read_text():
+            assert outsider.poll() is None
+            time.sleep(0.2)
+    finally:
+        end_processes(running.settings.home)
+        outsider.wait()
+
+
+def _workers(cluster: SparkCluster) -> list[psutil.Process]:
+    return [
+        process for process in stack_processes(cluster.folder) if "org.apache.spark.deploy.worker.Worker" in process.cmdline()
+    ]
+
+
+def _worker_at_work(cluster: SparkCluster, step: "subprocess.Popen[str]") -> psutil.Process:
+    """The first worker below whose executor a Python process has computed for a second."""
+    while step.poll() is None:
+        for worker in _workers(cluster):
+            for process in worker.children(recursive=True):
+                try:
+                    if "pyspark.daemon" in process.cmdline() and process.cpu_times().user > 1:
+                        return worker
+                except psutil.Error:
+                    continue
+        time.sleep(0.1)
+    raise AssertionError(f"the step ended before a worker was seen at work:\n{step.communicate()[0][-6000:]}")
