@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from esans_core.evaluation import evaluate, retrieve
-from esans_core.sequences import Sequences
+from esans_core.sequences import Sequences, by_length
 from esans_core.towers import TwoTower
 
 USERS = [  # items, training events, validation events; the rest is the hold-out
@@ -50,7 +50,7 @@ def test_grouping_by_length_changes_no_user() -> None:
     users, ends = data.training_targets()
     shuffled = torch.randperm(len(users), generator=generator)
     users, ends = users[shuffled], ends[shuffled]
-    groups, place = data.histories_by_length(users, ends, max_history=20)
+    groups, place = by_length(data.histories(users, ends, 20))
     assert [group.shape[1] for group in groups] == [4, 8, 16, 20]
     padded = torch.cat([torch.nn.functional.pad(group, (20 - group.shape[1], 0), value=-1) for group in groups])
     assert torch.equal(padded[place], data.histories(users, ends, 20))
@@ -59,14 +59,6 @@ def test_grouping_by_length_changes_no_user() -> None:
     torch.manual_seed(0)
     model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=20).eval()
     torch.testing.assert_close(model.encode_users_of(data, users, ends), model.encode_users(data.histories(users, ends, 20)))
-
-
-def test_sampling_users_keeps_all_or_none_of_a_users_events() -> None:
-    users, _ = sequences().training_targets(sample_fraction=0.5, seed=1)
-    everyone, _ = sequences().training_targets()
-    assert 0 < len(users) < len(everyone)
-    for user in users.unique():
-        assert (users == user).sum() == (everyone == user).sum()
 
 
 @pytest.mark.parametrize("split", ["validation", "holdout"])
