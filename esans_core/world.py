@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
+_SMALL = 1 << 20  # gradients up to so many numbers travel together
+
 
 @dataclass(frozen=True)
 class World:
@@ -56,14 +58,21 @@ class World:
         """Replace each gradient by its sum over all processes; of a row-sparse one only its rows travel."""
         if self.size == 1:
             return
+        small: list[Tensor] = []
         for parameter in parameters:
             gradient = parameter.grad
             if gradient is None:
                 continue
             if gradient.is_sparse:
                 parameter.grad = self._sum_of_rows(gradient)
-            else:
+            elif gradient.numel() > _SMALL:
                 distributed.all_reduce(gradient)
+            else:
+                small.append(gradient)
+        if small:
+            summed = self.sum(torch.cat([gradient.flatten() for gradient in small]))
+            for gradient, part in zip(small, summed.split([gradient.numel() for gradient in small]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def _sum_of_rows(self, gradient: Tensor) -> Tensor:
         gradient = gradient.coalesce()
