@@ -25,13 +25,17 @@ class ItemInput(nn.Module):
         known_N: bool [N], whether the item's own id may be used (it has training events).
         dim: D.
         id_dropout: chance that training hides an item's id.
+        sparse_ids: the gradient of the id embedding holds only the rows that a step used, so that with an optimizer for such
+            gradients (`torch.optim.SparseAdam`) a step does not grow with the catalogue.
 
     Attributes:
         dropout_seed: which ids are hidden until it is changed, in histories and as targets alike: so does a new item come to be
             served, and so do all processes hide the same. None: every occurrence is hidden or not by itself.
     """
 
-    def __init__(self, content_NF: Tensor, known_N: Tensor, dim: int, id_dropout: float = 0.1) -> None:
+    def __init__(
+        self, content_NF: Tensor, known_N: Tensor, dim: int, id_dropout: float = 0.1, *, sparse_ids: bool = False
+    ) -> None:
         super().__init__()
         num_items, num_features = content_NF.shape
         present = ~content_NF.isnan()
@@ -42,7 +46,7 @@ class ItemInput(nn.Module):
         self.register_buffer("content_std", variance_F.sqrt().clamp_min(_MIN_STD))
         self.register_buffer("content", self._standardise(content_NF))
         self.register_buffer("known", known_N.clone())
-        self.id_embedding = nn.Embedding(num_items + 1, dim)  # the last row is the unknown id
+        self.id_embedding = nn.Embedding(num_items + 1, dim, sparse=sparse_ids)  # the last row is the unknown id
         nn.init.normal_(self.id_embedding.weight, std=dim**-0.5)
         self.content_projection = nn.Linear(num_features, dim)
         self.id_dropout = id_dropout
@@ -167,13 +171,22 @@ class TwoTower(nn.Module):
         num_heads: heads of the user tower.
         max_history: L, longest history.
         id_dropout: chance that training hides an item's id.
+        sparse_ids: see `ItemInput`.
     """
 
     def __init__(
-        self, content_NF: Tensor, known_N: Tensor, *, dim: int, num_heads: int, max_history: int, id_dropout: float = 0.1
+        self,
+        content_NF: Tensor,
+        known_N: Tensor,
+        *,
+        dim: int,
+        num_heads: int,
+        max_history: int,
+        id_dropout: float = 0.1,
+        sparse_ids: bool = False,
     ) -> None:
         super().__init__()
-        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout)
+        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids)
         self.item_tower = ItemTower(dim)
         self.user_tower = UserTower(dim, num_heads, max_history)
 

@@ -79,7 +79,8 @@ class Checkpoint:
     def save(self, progress: Progress, position: Position | None = None) -> None:
         """Keep the present state: the end of an epoch, or a position within the next one."""
         progress.step = position.step if position else 0
-        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        # The model's buffers, content above all, come from the tables again; they would be most of the file.
+        tensors: dict[str, Tensor] = {f"model.{key}": value for key, value in self.model.named_parameters()}
         tensors |= {f"objective.{key}": value for key, value in self.objective.running_state().items()}
         for number, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
@@ -107,7 +108,7 @@ class Checkpoint:
             return Progress(), None
         progress = Progress(**json.loads(pointer.read_text()))
         tensors = load_file(self.folder / _file(progress.epoch, progress.step), device=str(device))
-        self.model.load_state_dict(_below("model.", tensors))
+        self.model.load_state_dict(_below("model.", tensors), strict=False)
         self.objective.load_running_state(_below("objective.", tensors))
         for number, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, Any]] = {}
@@ -129,7 +130,7 @@ class Checkpoint:
         """Put the best epoch's weights into the model."""
         progress = json.loads((self.folder / "progress.json").read_text())
         tensors = load_file(self.folder / _file(progress["best_epoch"]), device=str(device))
-        self.model.load_state_dict(_below("model.", tensors))
+        self.model.load_state_dict(_below("model.", tensors), strict=False)
 
 
 def _file(epoch: int, step: int = 0) -> str:

@@ -179,6 +179,11 @@ class TrainingSettings(Section):
     weight_decay: float = Field(1e-4, ge=0, lt=1, description="Decoupled weight decay.")
     id_dropout: float = Field(0.1, ge=0, lt=1, description="Chance to hide an item's id, so that new items can be served.")
     sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of users whose events are trained on.")
+    table_updates: Literal["auto", "dense", "sparse"] = Field(
+        "auto",
+        description="Update every row of the id table in each step (dense: AdamW), or those that the step used (sparse: "
+        "SparseAdam, without weight decay); auto is dense up to 100,000 items.",
+    )
     window_events: int = Field(
         8_000_000, ge=1, description="Training events shuffled together; more than these are never in memory (40 bytes each)."
     )

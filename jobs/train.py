@@ -31,6 +31,7 @@ from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, l
 
 log = logging.getLogger(__name__)
 ROLES = ("baseline", "challenger")
+_DENSE_ITEMS = 100_000  # up to here updating every row costs about a batch's own work; at a million items 14 times that
 
 
 def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
@@ -89,6 +90,8 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         num_heads=training.num_heads,
         max_history=training.max_history,
         id_dropout=training.id_dropout,
+        sparse_ids=training.table_updates == "sparse"
+        or (training.table_updates == "auto" and len(data.item_ids) > _DENSE_ITEMS),
     )
 
 

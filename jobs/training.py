@@ -16,10 +16,22 @@ from jobs.checkpoint import Checkpoint
 from jobs.errors import DataError
 from jobs.event_log import some_users
 from jobs.lake import Lake
-from jobs.settings import PipelineSettings
+from jobs.settings import PipelineSettings, TrainingSettings
 from jobs.training_data import TrainingData
 
 log = logging.getLogger(__name__)
+
+
+def build_optimizers(model: TwoTower, training: TrainingSettings) -> list[torch.optim.Optimizer]:
+    """AdamW over all; where the id table's gradient is sparse, over all the rest, and an Adam of used rows over the table."""
+    table = model.item_input.id_embedding
+    rest = [parameter for parameter in model.parameters() if not (table.sparse and parameter is table.weight)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=training.learning_rate, weight_decay=training.weight_decay)
+    ]
+    if table.sparse:
+        optimizers.append(torch.optim.SparseAdam([table.weight], lr=training.learning_rate))
+    return optimizers
 
 
 class Training:
@@ -55,9 +67,7 @@ class Training:
         self._settings, self._model, self._objective = settings, model, objective
         self._device, self._world = device, world
         training = settings.training
-        self._optimizers = [
-            torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
-        ]
+        self._optimizers = build_optimizers(model, training)
         self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
         self.progress, self._position = self.checkpoint.load(device)
         try:

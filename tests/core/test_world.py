@@ -12,7 +12,10 @@ import torch
 from esans_core.world import World
 
 SCRIPT = Path(__file__).with_name("world_run.py")
-CASES = ("uniform", "in_batch_logq", "debiased_mns", "esans", "esans:shared", "cross_batch", "fairneg", "adap_tau", "mixgcf")
+CASES = (
+    *("uniform", "uniform:sparse", "in_batch_logq", "debiased_mns", "cross_batch", "mixgcf", "fairneg", "adap_tau"),
+    *("esans", "esans:shared"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -52,10 +52,12 @@ def losses(method: str, world: World) -> dict[str, list[float]]:
         item_groups=torch.arange(N) % 4,
         num_users=USERS,
     )
-    model = TwoTower(torch.randn(N, 6), torch.arange(N) < 55, dim=16, num_heads=2, max_history=8)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    sparse = method.endswith(":sparse")
+    model = TwoTower(torch.randn(N, 6), torch.arange(N) < 55, dim=16, num_heads=2, max_history=8, sparse_ids=sparse)
+    table, *rest = sorted(model.parameters(), key=lambda each: each is not model.item_input.id_embedding.weight)
+    optimizers = [torch.optim.AdamW(rest, lr=1e-2), (torch.optim.SparseAdam if sparse else torch.optim.AdamW)([table], lr=1e-2)]
     loader = Loader(log, batch_size=63, max_history=8, world=world)
-    means = [train_epoch(model, objective, loader, [optimizer], seed=seed, world=world) for seed in range(2)]
+    means = [train_epoch(model, objective, loader, optimizers, seed=seed, world=world) for seed in range(2)]
     return {"losses": means, "weights": [float(value.detach().abs().sum()) for value in model.parameters()]}
 
 

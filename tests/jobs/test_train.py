@@ -67,11 +67,14 @@ def with_method(settings: PipelineSettings, method: str) -> PipelineSettings:
     return settings.model_copy(update={"sampling": settings.sampling.model_copy(update={"method": method})})
 
 
-@pytest.mark.parametrize("method", ["esans", "adap_tau", "fairneg", "cross_batch"])
+@pytest.mark.parametrize(
+    ("method", "updates"), [("esans", "sparse"), ("adap_tau", "dense"), ("fairneg", "dense"), ("cross_batch", "dense")]
+)
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    prepared: PipelineSettings, empty_store: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    prepared: PipelineSettings, empty_store: Path, monkeypatch: pytest.MonkeyPatch, method: str, updates: str
 ) -> None:
     prepared = with_method(prepared, method)
+    prepared = prepared.model_copy(update={"training": prepared.training.model_copy(update={"table_updates": updates})})
     train.run(prepared, "challenger")
     whole = weights(prepared)
     again = prepared.model_copy(update={"home": prepared.home.parent / "second"})
@@ -145,6 +148,17 @@ def test_a_killed_process_goes_on_with_the_next_batch(prepared: PipelineSettings
 def test_every_method_trains(prepared: PipelineSettings, method: str) -> None:
     summary = train.run(with_method(prepared, method), "challenger")
     assert summary["method"] == method and summary["validation_recall_50"] > 0.4
+
+
+def test_sparse_updates_learn_and_are_chosen_for_large_catalogues(
+    prepared: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_training_data(prepared)
+    assert not train.build_model(prepared, data).item_input.id_embedding.sparse
+    monkeypatch.setattr(train, "_DENSE_ITEMS", 100)
+    model = train.build_model(prepared, data)
+    assert [type(each).__name__ for each in training.build_optimizers(model, prepared.training)] == ["AdamW", "SparseAdam"]
+    assert train.run(prepared, "challenger")["validation_recall_50"] > 0.6
 
 
 def test_the_form_offers_every_method() -> None:
