@@ -6,8 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esans_core.loader import EventLog
 from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
+
+_ENCODED_ITEMS = 1 << 16  # items encoded at once, users aside: 64 MB of activations at D = 64
+_SCORED_ITEMS = 1 << 17  # items scored at once: 256 MB for 512 users
 
 
 @dataclass(frozen=True)
@@ -15,13 +19,13 @@ class RetrievalResult:
     """What an evaluation found, user by user.
 
     Attributes:
-        users: int64 [B], users evaluated.
+        users: int64 [B], users evaluated, by their row in the log.
         num_relevant: int64 [B], relevant items of each.
         recall: K -> float64 [B].
         ndcg: K -> float64 [B], binary relevance, log2 discount, normalised by the best possible ranking.
         slice_recall: slice name -> float64 [B], recall at the smallest K over the relevant items of that slice; NaN for
             a user without any.
-        top: int64 [B, max K], retrieved items, best first.
+        retrieved: bool [N], items that some user got among the first K, for the smallest K.
     """
 
     users: Tensor
@@ -29,12 +33,26 @@ class RetrievalResult:
     recall: dict[int, Tensor]
     ndcg: dict[int, Tensor]
     slice_recall: dict[str, Tensor]
-    top: Tensor
+    retrieved: Tensor
+
+
+@torch.no_grad()
+def encode_catalogue(model: TwoTower) -> Tensor:
+    """float32 [N, D], embeddings of all items as they are served, on the model's device; made block by block."""
+    was_training, device = model.training, model.item_input.content.device
+    model.eval()
+    blocks = torch.arange(model.num_items, device=device).split(_ENCODED_ITEMS)
+    first = model.encode_items(blocks[0])
+    items_ND = first.new_empty(model.num_items, first.shape[1])
+    for block in blocks:
+        items_ND[block[0] : block[-1] + 1] = model.encode_items(block)
+    model.train(was_training)
+    return items_ND
 
 
 @torch.no_grad()
 def retrieve(users_BD: Tensor, items_ND: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
-    """Exact top-k by inner product over all items, with seen items left out.
+    """Exact top-k by inner product over all items, with seen items left out; the catalogue is scored block by block.
 
     Args:
         users_BD: float [B, D].
@@ -45,15 +63,53 @@ def retrieve(users_BD: Tensor, items_ND: Tensor, seen: tuple[Tensor, Tensor], k:
     Returns:
         int64 [B, min(k, N)] item rows, best first.
     """
-    scores_BN = users_BD @ items_ND.T
-    scores_BN[seen] = -torch.inf
-    return scores_BN.topk(min(k, len(items_ND)), dim=1).indices
+    k = min(k, len(items_ND))
+    seen_item, order = seen[1].sort()
+    seen_row = seen[0][order]
+    best_Bk, place_Bk = users_BD.new_empty(len(users_BD), 0), seen_row.new_empty(len(users_BD), 0)
+    for start in range(0, len(items_ND), _SCORED_ITEMS):
+        block_nD = items_ND[start : start + _SCORED_ITEMS]
+        scores_Bn = users_BD @ block_nD.T
+        low, high = torch.searchsorted(seen_item, seen_item.new_tensor([start, start + len(block_nD)])).tolist()
+        scores_Bn[seen_row[low:high], seen_item[low:high] - start] = -torch.inf
+        score, place = scores_Bn.topk(min(k, len(block_nD)), dim=1)
+        if best_Bk.shape[1]:
+            score, place = torch.cat([best_Bk, score], 1), torch.cat([place_Bk, place + start], 1)
+            score, kept = score.topk(min(k, score.shape[1]), dim=1)
+            place = place.gather(1, kept)
+        best_Bk, place_Bk = score, place
+    return place_Bk
 
 
-@torch.no_grad()
+class Relevant:
+    """The relevant items of B users as sorted pairs, to look retrieved ones up in.
+
+    Args:
+        row: int64 [P], user of each pair.
+        item: int64 [P]; a pair that is there twice counts once.
+        num_users: B.
+        num_items: N.
+    """
+
+    def __init__(self, row: Tensor, item: Tensor, num_users: int, num_items: int) -> None:
+        self._pairs = torch.unique(row * num_items + item)
+        self._num_users, self._num_items = num_users, num_items
+
+    def count(self, among: Tensor | None = None) -> Tensor:
+        """int64 [B], relevant items of each user; bool [N] `among` says which ones count."""
+        pairs = self._pairs if among is None else self._pairs[among[self._pairs % self._num_items]]
+        return torch.bincount(pairs // self._num_items, minlength=self._num_users)
+
+    def hits(self, top_Bk: Tensor) -> Tensor:
+        """bool [B, k], which of the retrieved items, int64 [B, k], are relevant; every user must have a relevant item."""
+        wanted = top_Bk + torch.arange(len(top_Bk), device=top_Bk.device)[:, None] * self._num_items
+        place = torch.searchsorted(self._pairs, wanted).clamp_(max=len(self._pairs) - 1)
+        return self._pairs[place] == wanted
+
+
 def evaluate(
     model: TwoTower,
-    sequences: Sequences,
+    log: EventLog,
     split: str,
     *,
     ks: Sequence[int] = (50, 200),
@@ -62,57 +118,77 @@ def evaluate(
 ) -> RetrievalResult:
     """Rank the whole catalogue for every user of a split.
 
+    Users are read block by block and items scored block by block: besides the item embeddings and the result, memory does not
+    grow with the log or the catalogue.
+
     Args:
         model: two towers; evaluated in eval mode, its mode is restored.
-        sequences: the users' events.
+        log: the users' events.
         split: "validation" (history: training events) or "holdout" (history: training and validation events).
         ks: cut-offs.
         slices: name -> bool [N], parts of the catalogue to report apart.
-        users_per_block: users scored at once; memory is about 9 bytes x users x N.
+        users_per_block: users scored at once.
 
     Raises:
         ValueError: no user has both a history and an event in the split.
     """
-    users = sequences.evaluation_users(split)
-    if len(users) == 0:
-        raise ValueError(f"no user has both a training history and an event in the {split} split")
     was_training = model.training
     model.eval()
     device = model.item_input.content.device
-    items_ND = model.encode_items(torch.arange(model.num_items, device=device))
-    cutoff = min(ks)
     slices = {name: mask.to(device) for name, mask in (slices or {}).items()}
-    recall: dict[int, list[Tensor]] = {k: [] for k in ks}
-    ndcg: dict[int, list[Tensor]] = {k: [] for k in ks}
-    slice_recall: dict[str, list[Tensor]] = {name: [] for name in slices}
-    tops, counts = [], []
-    for block in users.split(users_per_block):
-        seen_row, seen_item = sequences.seen(block, split)
-        users_BD = model.encode_users_of(sequences, block, sequences.known_ends(block, split))
-        top = retrieve(users_BD, items_ND, (seen_row.to(device), seen_item.to(device)), max(ks))
-        relevant_BN = torch.zeros(len(block), model.num_items, dtype=torch.bool, device=device)
-        row, item = sequences.relevant(block, split)
-        relevant_BN[row.to(device), item.to(device)] = True
-        hits = relevant_BN.gather(1, top).double()
-        num_relevant = relevant_BN.sum(1)
-        for k in ks:
-            recall[k].append((hits[:, :k].sum(1) / num_relevant).cpu())
-            ndcg[k].append(_ndcg(hits[:, :k], num_relevant, k).cpu())
-        for name, mask in slices.items():
-            total = (relevant_BN & mask).sum(1)
-            found = (hits[:, :cutoff] * mask[top[:, :cutoff]]).sum(1)
-            slice_recall[name].append((found / total).cpu())  # 0 / 0 is NaN: no such item
-        tops.append(top.cpu())
-        counts.append(num_relevant.cpu())
+    items_ND: Tensor | None = None
+    retrieved_N = torch.zeros(model.num_items, dtype=torch.bool, device=device)
+    found: list[dict[str, Tensor]] = []
+    for log_block in range(log.num_blocks):
+        sequences = log.read(log_block)
+        for users in sequences.evaluation_users(split).split(users_per_block):
+            if len(users) == 0:
+                continue
+            items_ND = encode_catalogue(model) if items_ND is None else items_ND
+            values, top = _evaluated(model, sequences, users, split, items_ND, ks, slices)
+            retrieved_N[top[:, : min(ks)]] = True
+            found.append({name: value.cpu() for name, value in values.items()})
+            found[-1]["users"] = users + log.users(log_block).start
     model.train(was_training)
+    if not found:
+        raise ValueError(f"no user has both a training history and an event in the {split} split")
+    whole = {name: torch.cat([part[name] for part in found]) for name in found[0]}
     return RetrievalResult(
-        users=users,
-        num_relevant=torch.cat(counts),
-        recall={k: torch.cat(values) for k, values in recall.items()},
-        ndcg={k: torch.cat(values) for k, values in ndcg.items()},
-        slice_recall={name: torch.cat(values) for name, values in slice_recall.items()},
-        top=torch.cat(tops),
+        users=whole["users"],
+        num_relevant=whole["num_relevant"],
+        recall={k: whole[f"recall_{k}"] for k in ks},
+        ndcg={k: whole[f"ndcg_{k}"] for k in ks},
+        slice_recall={name: whole[f"slice_{name}"] for name in slices},
+        retrieved=retrieved_N.cpu(),
     )
+
+
+@torch.no_grad()
+def _evaluated(
+    model: TwoTower,
+    sequences: Sequences,
+    users: Tensor,
+    split: str,
+    items_ND: Tensor,
+    ks: Sequence[int],
+    slices: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Metrics of some users of a block, by name, and what they got, int64 [b, max K]."""
+    device, cutoff = items_ND.device, min(ks)
+    seen_row, seen_item = sequences.seen(users, split)
+    users_bD = model.encode_users_of(sequences, users, sequences.known_ends(users, split))
+    top = retrieve(users_bD, items_ND, (seen_row.to(device), seen_item.to(device)), max(ks))
+    row, item = sequences.relevant(users, split)
+    relevant = Relevant(row.to(device), item.to(device), len(users), len(items_ND))
+    hits = relevant.hits(top).double()
+    values = {"num_relevant": relevant.count()}
+    for k in ks:
+        values[f"recall_{k}"] = hits[:, :k].sum(1) / values["num_relevant"]
+        values[f"ndcg_{k}"] = _ndcg(hits[:, :k], values["num_relevant"], k)
+    for name, mask in slices.items():
+        share = (hits[:, :cutoff] * mask[top[:, :cutoff]]).sum(1)
+        values[f"slice_{name}"] = share / relevant.count(mask)  # 0 / 0 is NaN: no such item
+    return values, top
 
 
 def _ndcg(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:

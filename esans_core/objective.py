@@ -4,12 +4,15 @@ Negatives shared by the batch (in-batch, pool, cache) are one matrix product; ne
 proposal, or by ESANS, WWW 2025, arXiv 2502.16077) are scored row by row. All are corrected by one expected count: how often
 an item is expected among all draws for that positive, whichever source it came from.
 
-Shape legend: B positives, S shared negatives, R drawn negatives per positive, C clusters, M items per cluster, H hard, N items,
-D dimension.
+Processes that train together (`esans_core.world`) draw the negatives of the whole batch alike, from equal generators; each
+scores its own rows, and each encodes a part of the shared negatives.
+
+Shape legend: B positives, b of them this process's rows (all, where there is one process), S shared negatives, R drawn
+negatives per positive, C clusters, M items per cluster, H hard, N items, D dimension.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +24,9 @@ from esans_core.proposals import FairProposal, ItemProposal, PopularityProposal,
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.shared_softmax import NEVER, shared_log_sum
 from esans_core.temperature import AdaptiveTemperature
+from esans_core.world import World
 
+_CACHE_ITEMS, _CACHE_VECTORS = "cache.items", "cache.vectors"
 _WORTH_MERGING = 4  # shared negatives are merged when there are at least this share, 1/4, of the catalogue's items
 
 
@@ -87,6 +92,19 @@ class RetrievalObjective(nn.Module):
         """Forget cached embeddings, so that an epoch depends on the state before it and its seed alone."""
         self._cache = None
 
+    def running_state(self) -> dict[str, Tensor]:
+        """All that a step in the midst of an epoch depends on: the `state_dict`, and the cached embeddings if there are any."""
+        state = dict(self.state_dict())
+        if self._cache is not None:
+            state[_CACHE_ITEMS], state[_CACHE_VECTORS] = self._cache
+        return state
+
+    def load_running_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `running_state` gave."""
+        rest = {name: value for name, value in state.items() if name not in (_CACHE_ITEMS, _CACHE_VECTORS)}
+        self.load_state_dict(rest)
+        self._cache = (state[_CACHE_ITEMS], state[_CACHE_VECTORS]) if len(rest) < len(state) else None
+
     def end_epoch(self) -> None:
         """Let what adapts from epoch to epoch adapt."""
         if self.adaptive is not None:
@@ -94,53 +112,60 @@ class RetrievalObjective(nn.Module):
 
     def forward(
         self,
-        users_BD: Tensor,
+        users_bD: Tensor,
         positives: Tensor,
         encode_items: Callable[[Tensor], Tensor],
         generator: torch.Generator | None = None,
         user_rows: Tensor | None = None,
+        world: World = World(),  # noqa: B008  (immutable)
+        batch_size: int | None = None,
     ) -> Tensor:
-        """Mean loss of a batch.
+        """Mean loss of a batch; of several processes each gets its share, and the shares add up to the mean.
 
         Args:
-            users_BD: float32 [B, D], unit vectors.
-            positives: int64 [B], item rows.
+            users_bD: float32 [b, D], unit vectors.
+            positives: int64 [b], item rows.
             encode_items: int64 [n] item rows -> float32 [n, D], unit vectors.
-            generator: source of randomness on the device of `positives`.
-            user_rows: int64 [B], who the users are; needed when the temperature adapts.
+            generator: source of randomness on the device of `positives`, in the same state in all processes.
+            user_rows: int64 [b], who the users are; needed when the temperature adapts.
+            world: the processes that share the batch.
+            batch_size: B; needed when there are several.
 
         Returns:
             float32 scalar.
         """
-        negatives = self.draw(positives, generator)
-        (shared_S, copies_S), drawn_BR, semantic = self._merged(negatives), negatives.drawn_BR, negatives.semantic
-        wanted = [positives, shared_S, drawn_BR, *((semantic.easy_BCM, semantic.hard_BH) if semantic else ())]
+        batch_size = batch_size or len(positives)
+        mine, everyone = world.rows(batch_size), world.gather(positives, batch_size)
+        negatives = self.draw(everyone, generator)
+        (shared_S, copies_S), drawn_bR = self._merged(negatives), negatives.drawn_BR[mine]
+        semantic = negatives.semantic.rows(mine) if negatives.semantic else None
+        part_S = shared_S[world.rows(len(shared_S))]
+        wanted = [positives, part_S, drawn_bR, *((semantic.easy_BCM, semantic.hard_BH) if semantic else ())]
         encoded = self._encoded(torch.cat([items.flatten() for items in wanted]), encode_items)
         # One split, and every part used whole: the gradient of a slice would be a zero-filled copy of what it was cut from.
         parts = encoded.split([items.numel() for items in wanted])
-        positives_BD, shared_SD, drawn_BRD, *semantic_D = (
+        positives_bD, part_SD, drawn_bRD, *semantic_D = (
             part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)
         )
+        shared_SD = world.gather(part_SD, len(shared_S))
         if self._cache is not None:
             shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
             copies_S = torch.cat([copies_S, copies_S.new_ones(len(self._cache[0]))])
 
-        users_BD = users_BD / self._temperature(user_rows)
-        positive_logits = (users_BD * positives_BD).sum(-1)
+        users_bD = users_bD / self._temperature(user_rows)
+        positive_logits = (users_bD * positives_bD).sum(-1)
+        step = _Step(everyone, mine, positives, negatives, generator)
         rows = [positive_logits[:, None]]
-        if drawn_BR.shape[1]:
-            rows.append(self._drawn_logits(users_BD, positive_logits, drawn_BRD, positives, drawn_BR, generator))
+        if drawn_bR.shape[1]:
+            rows.append(self._drawn_logits(step, users_bD, positive_logits, drawn_bRD))
         if semantic is not None:
-            easy_BCMD, hard_BHD = semantic_D
-            rows += self._semantic_logits(
-                users_BD, positive_logits, positives_BD, easy_BCMD, hard_BHD, positives, negatives, generator
-            )
-        log_sum_B = torch.cat(rows, dim=1).logsumexp(1)
+            rows += self._semantic_logits(step, semantic, users_bD, positive_logits, positives_bD, *semantic_D)
+        log_sum_b = torch.cat(rows, dim=1).logsumexp(1)
         if len(shared_S):
-            log_sum_B = torch.logaddexp(log_sum_B, self._shared_log_sum(users_BD, shared_SD, positives, shared_S, copies_S))
-        loss_B = log_sum_B - positive_logits
-        self._observe(positives, positives_BD, loss_B.detach(), user_rows)
-        return loss_B.mean()
+            log_sum_b = torch.logaddexp(log_sum_b, self._shared_log_sum(step, users_bD, shared_SD, shared_S, copies_S))
+        loss_b = log_sum_b - positive_logits
+        self._observe(everyone, positives_bD, loss_b.detach(), user_rows, world)
+        return loss_b.sum() / batch_size
 
     def draw(self, positives: Tensor, generator: torch.Generator | None = None) -> DrawnNegatives:
         """Draw the negatives of a step, without scoring them.
@@ -198,86 +223,82 @@ class RetrievalObjective(nn.Module):
             unique, place = torch.arange(len(self.item_frequency), device=items_n.device), items_n
         return torch.nn.functional.embedding(place, encode_items(unique))
 
-    def _shared_log_sum(
-        self, users_BD: Tensor, shared_SD: Tensor, positives: Tensor, shared_S: Tensor, copies_S: Tensor
-    ) -> Tensor:
-        """float32 [B]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
-        sampler, log_weight = self.sampler, _log(self.config.same_group_weight)
-        common_S, log_copies_S = self._common_counts(positives, shared_S), copies_S.log().clamp_min(NEVER)
+    def _shared_log_sum(self, step: "_Step", users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor) -> Tensor:
+        """float32 [b]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
+        sampler, log_weight, positives = self.sampler, _log(self.config.same_group_weight), step.positives
+        common_S, log_copies_S = self._common_counts(step.everyone, shared_S), copies_S.log().clamp_min(NEVER)
         may_look = _may_look(shared_S.device)
 
         def log_weights(rows: slice) -> Tensor:
             weights = log_copies_S - self._log_counts(common_S, positives[rows], shared_S)
             if log_weight and sampler is not None:
-                group_B, group_S = sampler.index.group(positives[rows]), sampler.index.group(shared_S)
-                weights = weights + ((group_B[:, None] == group_S) & (group_S >= 0)) * log_weight
+                group_b, group_S = sampler.index.group(positives[rows]), sampler.index.group(shared_S)
+                weights = weights + ((group_b[:, None] == group_S) & (group_S >= 0)) * log_weight
             return weights if may_look else weights.masked_fill(positives[rows, None] == shared_S, NEVER)
 
-        return shared_log_sum(users_BD, shared_SD, log_weights, matches(positives, shared_S) if may_look else None)
+        return shared_log_sum(users_bD, shared_SD, log_weights, matches(positives, shared_S) if may_look else None)
 
-    def _drawn_logits(
-        self,
-        users_BD: Tensor,
-        positive_logits: Tensor,
-        drawn_BRD: Tensor,
-        positives: Tensor,
-        drawn_BR: Tensor,
-        generator: torch.Generator | None,
-    ) -> Tensor:
+    def _drawn_logits(self, step: "_Step", users_bD: Tensor, positive_logits: Tensor, drawn_bRD: Tensor) -> Tensor:
         """Logits of the negatives drawn by the proposal: mixed with the positive, and only the hardest, where asked."""
-        logits = torch.einsum("bd,brd->br", users_BD, drawn_BRD)
+        drawn_BR = step.negatives.drawn_BR
+        drawn_bR = drawn_BR[step.mine]
+        logits = torch.einsum("bd,brd->br", users_bD, drawn_bRD)
         if self.config.positive_mixing:
-            share = torch.rand(logits.shape, generator=generator, device=logits.device)
+            share = torch.rand(drawn_BR.shape, generator=step.generator, device=logits.device)[step.mine]
             logits = hard_virtual_logits(positive_logits, logits, share)
-        log_counts = self._log_counts(self._common_counts(positives, drawn_BR), positives, drawn_BR)
-        logits = (logits - log_counts).masked_fill(drawn_BR == positives[:, None], NEVER)
+        log_counts = self._log_counts(self._common_counts(step.everyone, drawn_bR), step.positives, drawn_bR)
+        logits = (logits - log_counts).masked_fill(drawn_bR == step.positives[:, None], NEVER)
         keep = self.config.num_hardest
         return logits.topk(keep, dim=1, sorted=False).values if 0 < keep < logits.shape[1] else logits
 
     def _semantic_logits(
         self,
-        users_BD: Tensor,
+        step: "_Step",
+        draws: SemanticNegatives,
+        users_bD: Tensor,
         positive_logits: Tensor,
-        positives_BD: Tensor,
-        easy_BCMD: Tensor,
-        hard_BHD: Tensor,
-        positives: Tensor,
-        negatives: DrawnNegatives,
-        generator: torch.Generator | None,
+        positives_bD: Tensor,
+        easy_bCMD: Tensor,
+        hard_bHD: Tensor,
     ) -> list[Tensor]:
         """Logits of the ESANS draws (unless the batch shares them) and of their virtual negatives."""
-        config, draws = self.config, negatives.semantic
-        assert draws is not None
-        easy_BCM = torch.einsum("bd,bcmd->bcm", users_BD, easy_BCMD)
-        hard_BH, similarity_BH = torch.einsum("bqd,bhd->bqh", torch.stack([users_BD, positives_BD], 1), hard_BHD).unbind(1)
-        semantic_BR = negatives.semantic_BR
-        log_counts = self._log_counts(self._common_counts(positives, semantic_BR), positives, semantic_BR)
+        config, positives, batch_size = self.config, step.positives, len(step.everyone)
+        easy_bCM = torch.einsum("bd,bcmd->bcm", users_bD, easy_bCMD)
+        hard_bH, similarity_bH = torch.einsum("bqd,bhd->bqh", torch.stack([users_bD, positives_bD], 1), hard_bHD).unbind(1)
+        semantic_bR = step.negatives.semantic_BR[step.mine]
+        log_counts = self._log_counts(self._common_counts(step.everyone, semantic_bR), positives, semantic_bR)
         log_weight = _log(config.virtual_weight)
-        shape, num_easy = easy_BCM.shape, easy_BCM[0].numel()
+        shape, num_easy = easy_bCM.shape, easy_bCM.shape[1] * easy_bCM.shape[2]
         parts = []
         if not config.share_draws:
-            logits = torch.cat([easy_BCM.flatten(1), hard_BH], dim=1) - log_counts
-            parts.append(logits.masked_fill(semantic_BR == positives[:, None], NEVER))
+            logits = torch.cat([easy_bCM.flatten(1), hard_bH], dim=1) - log_counts
+            parts.append(logits.masked_fill(semantic_bR == positives[:, None], NEVER))
         if config.simple_interpolation and num_easy:
-            weights = simple_weights(shape[:2], shape[2], generator=generator, device=positives.device)
-            virtual = simple_virtual_logits(easy_BCM, weights, easy_BCMD if config.normalise_virtual else None)
+            weights = simple_weights((batch_size, shape[1]), shape[2], generator=step.generator, device=positives.device)[
+                step.mine
+            ]
+            virtual = simple_virtual_logits(easy_bCM, weights, easy_bCMD if config.normalise_virtual else None)
             if config.log_q:
                 virtual = virtual - (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
             parts.append((virtual.flatten(1) + log_weight).masked_fill(~draws.easy_valid_B[:, None], NEVER))
-        if config.hard_interpolation and hard_BH.shape[1]:
+        if config.hard_interpolation and hard_bH.shape[1]:
             lambdas = hard_lambdas(
-                hard_BH.shape, config.lambda_low, config.lambda_high, generator=generator, device=positives.device
-            )
+                (batch_size, hard_bH.shape[1]),
+                config.lambda_low,
+                config.lambda_high,
+                generator=step.generator,
+                device=positives.device,
+            )[step.mine]
             virtual = hard_virtual_logits(
-                positive_logits, hard_BH, lambdas, similarity_BH if config.normalise_virtual else None
+                positive_logits, hard_bH, lambdas, similarity_bH if config.normalise_virtual else None
             )
             if config.log_q:
                 virtual = virtual - (1 - lambdas) * log_counts[:, num_easy:]
             parts.append((virtual + log_weight).masked_fill(~draws.hard_valid_B[:, None], NEVER))
         return parts
 
-    def _common_counts(self, positives: Tensor, items: Tensor) -> Tensor:
-        """How often each item is expected among the draws that do not depend on which positive of the batch one looks at.
+    def _common_counts(self, everyone: Tensor, items: Tensor) -> Tensor:
+        """How often each item is expected among the draws that do not depend on which positive of the batch, [B], one looks at.
 
         Returns:
             float32 of the items' shape.
@@ -287,13 +308,13 @@ class RetrievalObjective(nn.Module):
         if not config.log_q:
             return counts
         if config.in_batch:
-            counts = counts + self.item_frequency[items] * (len(positives) - 1)
+            counts = counts + self.item_frequency[items] * (len(everyone) - 1)
         if self._cache is not None:
             counts = counts + self.item_frequency[items] * len(self._cache[0])
         if config.num_per_positive:
             counts = counts + self.proposal.probability(items) * config.num_per_positive
         if config.share_draws and self.sampler is not None:
-            counts = counts + self.sampler.batch_expected_counts(positives, items)
+            counts = counts + self.sampler.batch_expected_counts(everyone, items)
         return counts
 
     def _log_counts(self, common: Tensor, positives: Tensor, items: Tensor) -> Tensor:
@@ -315,19 +336,39 @@ class RetrievalObjective(nn.Module):
             raise ValueError("an adaptive temperature needs user_rows")
         return self.adaptive.per_user[user_rows][:, None]
 
-    def _observe(self, positives: Tensor, positives_BD: Tensor, loss_B: Tensor, user_rows: Tensor | None) -> None:
+    def _observe(self, everyone: Tensor, positives_bD: Tensor, loss_b: Tensor, user_rows: Tensor | None, world: World) -> None:
         """Let what learns from step to step learn, and keep what the next step needs. Only while training."""
         if not (self.training and torch.is_grad_enabled()):
             return
+        count = len(everyone)
         if isinstance(self.proposal, FairProposal):
-            self.proposal.observe(positives, loss_B)
+            self.proposal.observe(everyone, world.gather(loss_b, count))
         if self.adaptive is not None and user_rows is not None:
-            self.adaptive.observe(user_rows, loss_B)
+            self.adaptive.observe(world.gather(user_rows, count), world.gather(loss_b, count))
         if self.config.num_cached:
-            new = (positives, positives_BD.detach())
+            new = (everyone, world.gather(positives_bD.detach(), count))
             old = self._cache or tuple(part[:0] for part in new)
             items, vectors = (torch.cat(both)[-self.config.num_cached :] for both in zip(old, new, strict=True))
             self._cache = items, vectors
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What the parts of a step's loss have in common.
+
+    Attributes:
+        everyone: int64 [B], positives of the whole batch.
+        mine: this process's rows of it.
+        positives: int64 [b], those rows.
+        negatives: drawn for the whole batch.
+        generator: source of randomness, in the same state in all processes.
+    """
+
+    everyone: Tensor
+    mine: slice
+    positives: Tensor
+    negatives: DrawnNegatives
+    generator: torch.Generator | None
 
 
 def matches(wanted_B: Tensor, items_S: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,10 @@ class SemanticNegatives:
     easy_valid_B: Tensor
     hard_valid_B: Tensor
 
+    def rows(self, rows: slice) -> "SemanticNegatives":
+        """The draws for some of the positives."""
+        return SemanticNegatives(self.easy_BCM[rows], self.hard_BH[rows], self.easy_valid_B[rows], self.hard_valid_B[rows])
+
 
 class SemanticNegativeSampler:
     """Draws easy and hard negatives, and knows how often it draws which item.

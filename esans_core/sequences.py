@@ -1,5 +1,6 @@
 """Behaviour sequences in flat form, and the history and target batches cut from them without a Python loop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,12 +33,45 @@ class Sequences:
         """U."""
         return len(self.num_train)
 
-    def training_targets(self, sample_fraction: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Every training event that has a history.
+    @property
+    def num_blocks(self) -> int:
+        """A log in memory is one block (`esans_core.loader.EventLog`)."""
+        return 1
 
-        Args:
-            sample_fraction: share of users whose events are used.
-            seed: which users.
+    def users(self, block: int) -> range:
+        """Rows of the block's users."""
+        return range(self.num_users)
+
+    def num_train_events(self, block: int) -> Tensor:
+        """int64 [U], training events of each user."""
+        return self.num_train
+
+    def read(self, block: int) -> "Sequences":
+        """The block: all of it."""
+        return self
+
+    @classmethod
+    def cat(cls, parts: "Sequence[Sequences]") -> "Sequences":
+        """The users of several parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        lengths = torch.cat([part.offsets.diff() for part in parts])
+        return cls(
+            torch.cat([part.items for part in parts]),
+            torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
+            torch.cat([part.num_train for part in parts]),
+            torch.cat([part.num_validation for part in parts]),
+        )
+
+    def select(self, users: Tensor) -> "Sequences":
+        """Some users alone: int64 [U'], their rows, which become 0 to U' - 1."""
+        items = self._pairs(users, self.offsets[:-1], self.offsets[1:])[1]
+        lengths = self.offsets.diff()[users]
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        return Sequences(items, offsets, self.num_train[users], self.num_validation[users])
+
+    def training_targets(self) -> tuple[Tensor, Tensor]:
+        """Every training event that has a history.
 
         Returns:
             users int64 [T] and positions int64 [T] in `items`; the history of a target is the user's run before it.
@@ -46,9 +80,6 @@ class Sequences:
         first = self.offsets[:-1][users]
         rank = torch.arange(len(users)) - torch.repeat_interleave(self.num_train.cumsum(0) - self.num_train, self.num_train)
         keep = rank >= 1
-        if sample_fraction < 1:
-            chosen = torch.rand(self.num_users, generator=torch.Generator().manual_seed(seed)) < sample_fraction
-            keep &= chosen[users]
         return users[keep], (first + rank)[keep]
 
     def histories(self, users: Tensor, ends: Tensor, max_history: int) -> Tensor:
@@ -56,20 +87,6 @@ class Sequences:
         columns = ends[:, None] + torch.arange(-max_history, 0)
         inside = columns >= self.offsets[users][:, None]
         return torch.where(inside, self.items[columns.clamp_min(0)], -1)
-
-    def histories_by_length(self, users: Tensor, ends: Tensor, max_history: int) -> tuple[list[Tensor], Tensor]:
-        """The same histories in groups of like length, so that a short one is not padded to the longest one's width.
-
-        Returns:
-            Groups, shortest first, each int64 [b, L] like `histories`, where L is at most `max_history` and, above 4, less than
-            twice the length of any history in it; and place int64 [B], the row of each user in the groups put together.
-        """
-        length = (ends - self.offsets[users]).clamp(max=max_history)
-        order = length.argsort(stable=True)
-        width = torch.exp2(length[order].clamp_min(4).log2().ceil()).long().clamp(max=max_history)
-        widths, counts = torch.unique_consecutive(width, return_counts=True)
-        parts = zip(users[order].split(counts.tolist()), ends[order].split(counts.tolist()), widths.tolist(), strict=True)
-        return [self.histories(*part) for part in parts], order.argsort()
 
     def evaluation_users(self, split: str) -> Tensor:
         """int64: users with a training history and at least one event in `split` (validation or holdout)."""
@@ -102,3 +119,21 @@ class Sequences:
         row = torch.repeat_interleave(torch.arange(len(users)), count)
         within = torch.arange(len(row)) - torch.repeat_interleave(count.cumsum(0) - count, count)
         return row, self.items[start[row] + within]
+
+
+def by_length(history_BL: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Histories in groups of like length, so that a short one is not padded to the longest one's width.
+
+    Args:
+        history_BL: int64 [B, L], aligned to the right, -1 where there is none.
+
+    Returns:
+        Groups, shortest first, each int64 [b, l], where l is at most L and, above 4, less than twice the length of any
+        history in it; and place int64 [B], the row of each history in the groups put together.
+    """
+    length = (history_BL >= 0).sum(1)
+    order = length.argsort(stable=True)
+    width = torch.exp2(length[order].clamp_min(4).log2().ceil()).long().clamp(max=history_BL.shape[1])
+    widths, counts = torch.unique_consecutive(width, return_counts=True)
+    groups = history_BL[order].split(counts.tolist())
+    return [group[:, -width:] for group, width in zip(groups, widths.tolist(), strict=True)], order.argsort()

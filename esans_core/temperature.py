@@ -24,8 +24,8 @@ class AdaptiveTemperature(nn.Module):
         super().__init__()
         self.temperature, self.spread = temperature, spread
         self.register_buffer("per_user", torch.full((num_users,), temperature))
-        self.register_buffer("_loss", torch.zeros(num_users), persistent=False)
-        self.register_buffer("_count", torch.zeros(num_users), persistent=False)
+        self.register_buffer("_loss", torch.zeros(num_users))
+        self.register_buffer("_count", torch.zeros(num_users))
 
     per_user: Tensor
     _loss: Tensor

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esans_core.sequences import Sequences
+from esans_core.hashing import uniform_hash
+from esans_core.sequences import Sequences, by_length
 
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
 _MIN_STD = 1e-6
@@ -24,9 +25,17 @@ class ItemInput(nn.Module):
         known_N: bool [N], whether the item's own id may be used (it has training events).
         dim: D.
         id_dropout: chance that training hides an item's id.
+        sparse_ids: the gradient of the id embedding holds only the rows that a step used, so that with an optimizer for such
+            gradients (`torch.optim.SparseAdam`) a step does not grow with the catalogue.
+
+    Attributes:
+        dropout_seed: which ids are hidden until it is changed, in histories and as targets alike: so does a new item come to be
+            served, and so do all processes hide the same. None: every occurrence is hidden or not by itself.
     """
 
-    def __init__(self, content_NF: Tensor, known_N: Tensor, dim: int, id_dropout: float = 0.1) -> None:
+    def __init__(
+        self, content_NF: Tensor, known_N: Tensor, dim: int, id_dropout: float = 0.1, *, sparse_ids: bool = False
+    ) -> None:
         super().__init__()
         num_items, num_features = content_NF.shape
         present = ~content_NF.isnan()
@@ -37,10 +46,11 @@ class ItemInput(nn.Module):
         self.register_buffer("content_std", variance_F.sqrt().clamp_min(_MIN_STD))
         self.register_buffer("content", self._standardise(content_NF))
         self.register_buffer("known", known_N.clone())
-        self.id_embedding = nn.Embedding(num_items + 1, dim)  # the last row is the unknown id
+        self.id_embedding = nn.Embedding(num_items + 1, dim, sparse=sparse_ids)  # the last row is the unknown id
         nn.init.normal_(self.id_embedding.weight, std=dim**-0.5)
         self.content_projection = nn.Linear(num_features, dim)
         self.id_dropout = id_dropout
+        self.dropout_seed: int | None = None
 
     content: Tensor
     content_mean: Tensor
@@ -61,7 +71,9 @@ class ItemInput(nn.Module):
     def _encode(self, items: Tensor) -> Tensor:
         known = self.known[items]
         if self.training and self.id_dropout:
-            known = known & (torch.rand(items.shape, device=items.device) >= self.id_dropout)
+            seed = self.dropout_seed
+            chance = torch.rand(items.shape, device=items.device) if seed is None else uniform_hash(items, seed)
+            known = known & (chance >= self.id_dropout)
         ids = torch.where(known, items, self.num_items)
         return self.id_embedding(ids) + self.content_projection(self.content[items])
 
@@ -159,13 +171,22 @@ class TwoTower(nn.Module):
         num_heads: heads of the user tower.
         max_history: L, longest history.
         id_dropout: chance that training hides an item's id.
+        sparse_ids: see `ItemInput`.
     """
 
     def __init__(
-        self, content_NF: Tensor, known_N: Tensor, *, dim: int, num_heads: int, max_history: int, id_dropout: float = 0.1
+        self,
+        content_NF: Tensor,
+        known_N: Tensor,
+        *,
+        dim: int,
+        num_heads: int,
+        max_history: int,
+        id_dropout: float = 0.1,
+        sparse_ids: bool = False,
     ) -> None:
         super().__init__()
-        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout)
+        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids)
         self.item_tower = ItemTower(dim)
         self.user_tower = UserTower(dim, num_heads, max_history)
 
@@ -182,8 +203,18 @@ class TwoTower(nn.Module):
         """int64 [B, L] item rows, oldest first, aligned to the right, padded with -1 -> float32 [B, D], unit vectors."""
         return self.user_tower(self.item_input(history_BL.clamp_min(0)), history_BL >= 0)
 
+    def encode_histories(self, history_BL: Tensor) -> Tensor:
+        """The same, of histories on the CPU; nothing is spent on padding short ones to the longest.
+
+        Returns:
+            float32 [B, D], unit vectors on the model's device.
+        """
+        groups, place = by_length(history_BL)
+        device = self.item_input.content.device
+        return torch.cat([self.encode_users(group.to(device)) for group in groups])[place.to(device)]
+
     def encode_users_of(self, sequences: Sequences, users: Tensor, ends: Tensor) -> Tensor:
-        """User embeddings from the events before `ends`; nothing is spent on padding short histories to the longest.
+        """User embeddings from the events before `ends`.
 
         Args:
             sequences: the users' events, on the CPU.
@@ -193,9 +224,7 @@ class TwoTower(nn.Module):
         Returns:
             float32 [B, D], unit vectors on the model's device.
         """
-        groups, place = sequences.histories_by_length(users, ends, self.user_tower.max_history)
-        device = self.item_input.content.device
-        return torch.cat([self.encode_users(group.to(device)) for group in groups])[place.to(device)]
+        return self.encode_histories(sequences.histories(users, ends, self.user_tower.max_history))
 
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "TwoTower":
         """The same trained towers over another catalogue; see `ItemInput.for_catalogue`."""

@@ -1,70 +1,100 @@
 """One pass over the training events: history in, next item out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from esans_core.loader import Loader
 from esans_core.objective import RetrievalObjective
-from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
+from esans_core.world import World
+
+
+@dataclass
+class Position:
+    """Where an epoch stands: with the state of model, objective and optimizer, all that going on from there needs.
+
+    Attributes:
+        step: batches done.
+        loss_sum: float32 scalar, sum of their losses.
+        generator: source of the draws to come.
+    """
+
+    step: int
+    loss_sum: Tensor
+    generator: torch.Generator
+
+    @classmethod
+    def start(cls, seed: int, device: torch.device) -> "Position":
+        """The beginning of an epoch."""
+        return cls(0, torch.zeros((), device=device), torch.Generator(device=device).manual_seed(seed))
 
 
 def train_epoch(
     model: TwoTower,
     objective: RetrievalObjective,
-    sequences: Sequences,
-    targets: tuple[Tensor, Tensor],
-    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    optimizers: Sequence[torch.optim.Optimizer],
     *,
-    batch_size: int,
     seed: int,
+    world: World | None = None,
+    position: Position | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    after_step: Callable[[Position], None] | None = None,
 ) -> float:
-    """Train on every target once, in an order that depends on the seed alone.
+    """Train on the events of an epoch once, in an order that depends on the seed alone.
 
     Args:
         model: two towers; the epoch runs on the device they are on.
         objective: the loss.
-        sequences: the users' events.
-        targets: users int64 [T] and positions int64 [T], from `Sequences.training_targets`.
-        optimizer: over the model's parameters.
-        batch_size: positives per step; a last batch of one is dropped, since it has no in-batch negatives.
+        loader: makes the batches.
+        optimizers: over the model's parameters, each over some of them.
         seed: order, negatives and id dropout of this epoch; give each epoch another.
+        world: the processes that train together, which the loader was made for. Given, be it of one, ids are hidden for whole
+            steps (`ItemInput.dropout_seed`), so that any number of processes hides the same ones.
+        position: where to go on, as `after_step` got it; the beginning unless given.
         on_step: called with (step, steps, loss) about twenty times an epoch.
+        after_step: called after every step.
 
     Returns:
         Mean loss over the steps.
 
     Raises:
-        ValueError: fewer than two targets.
         FloatingPointError: the loss is no longer finite.
     """
-    users, positions = targets
-    if len(users) < 2:
-        raise ValueError(f"{len(users)} training targets: at least 2 events with a history before them are needed")
     device = model.item_input.content.device
+    together = world or World()
     torch.manual_seed(seed)
-    generator = torch.Generator(device=device).manual_seed(seed)
-    order = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))
-    batches = [batch for batch in order.split(batch_size) if len(batch) > 1]
-    report_every = max(1, len(batches) // 20)
+    epoch = loader.epoch(seed)
     model.train()
     objective.train()
-    objective.begin_epoch()
-    total = torch.zeros((), device=device)
-    for step, batch in enumerate(batches, start=1):
-        users_BD = model.encode_users_of(sequences, users[batch], positions[batch])
-        positives = sequences.items[positions[batch]].to(device)
-        loss = objective(users_BD, positives, model.encode_items, generator, users[batch].to(device))
-        optimizer.zero_grad(set_to_none=True)
+    if position is None:
+        position = Position.start(seed, device)
+        objective.begin_epoch()
+    report_every = max(1, epoch.num_batches // 20)
+    for batch in epoch.batches(position.step):
+        if world is not None:
+            model.item_input.dropout_seed = seed * 1_000_003 + position.step
+        users_BD = model.encode_histories(batch.history_BL)
+        positives, users = batch.positives.to(device), batch.users.to(device)
+        loss = objective(users_BD, positives, model.encode_items, position.generator, users, together, batch.size)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
-        total += loss.detach()
-        if on_step is not None and step % report_every == 0:
-            on_step(step, len(batches), float(loss.detach()))
+        together.sum_gradients(model.parameters())
+        for optimizer in optimizers:
+            optimizer.step()
+        loss = together.sum(loss.detach())
+        position.loss_sum += loss
+        position.step += 1
+        if on_step is not None and position.step % report_every == 0:
+            on_step(position.step, epoch.num_batches, float(loss))
+        if after_step is not None:
+            after_step(position)
     objective.end_epoch()
-    mean = float(total) / len(batches)
+    mean = float(position.loss_sum) / epoch.num_batches
     if not torch.isfinite(torch.tensor(mean)):
         raise FloatingPointError(f"the training loss became {mean}; lower the learning rate or raise the temperature")
     return mean

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from esans_core.retrieval_index import RetrievalIndex
-from esans_core.sequences import Sequences
+from esans_core.sequences import Sequences, by_length
 from esans_core.towers import TwoTower, UserTower
 
 SCHEMA = "user_index long, user_id string, item_id array<string>, score array<float>"
@@ -58,7 +58,7 @@ class CandidateSearch:
     def embed(self, sequences: Sequences) -> np.ndarray:
         """float32 [U, D], unit vectors: every user from the latest of all their events."""
         users, ends = torch.arange(sequences.num_users), sequences.offsets[1:]
-        groups, place = sequences.histories_by_length(users, ends, self.tower.max_history)
+        groups, place = by_length(sequences.histories(users, ends, self.tower.max_history))
         parts = [self.tower(nn.functional.embedding(group.clamp_min(0), self.item_inputs), group >= 0) for group in groups]
         return torch.cat(parts)[place].numpy()
 

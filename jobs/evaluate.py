@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from esans_core.evaluation import RetrievalResult, evaluate, retrieve
+from esans_core.evaluation import Relevant, RetrievalResult, encode_catalogue, evaluate, retrieve
+from esans_core.loader import Loader
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
 from jobs.errors import DataError
@@ -32,7 +33,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Evaluate the day's models; publish per-user metrics and `metrics.json`."""
     lake = Lake.of(settings)
     data = load_training_data(settings)
-    if len(data.sequences.evaluation_users("holdout")) == 0:
+    if data.log.num_evaluated("holdout") == 0:
         raise DataError(
             "no user has both a training history and a hold-out event.",
             file=lake.path("sequences", settings.date),
@@ -53,9 +54,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     slices = catalogue_slices(data.num_train)
     metrics: dict[str, Any] = {}
     frames = []
-    users = data.sequences.evaluation_users("holdout")
     for name, model in models.items():
-        result = evaluate(model, data.sequences, "holdout", slices=slices)
+        result = evaluate(model, data.log, "holdout", slices=slices)
         metrics[name] = summarise(result, model)
         frames.append(
             pd.DataFrame(
@@ -76,9 +76,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             pd.concat(frames, ignore_index=True).to_parquet(file, index=False)
     truth = HiddenTruth.load(settings)
     report = {
-        "users": len(users),
+        "users": data.log.num_evaluated("holdout"),
         "models": {"champion": None} | metrics,
-        "popularity": popularity_recall(data, users),
+        "popularity": popularity_recall(data),
         "incumbent_version": None if incumbent is None else str(incumbent.version),
         "incumbent_note": note,
         "false_negative_rate": None
@@ -117,7 +117,7 @@ def catalogue_slices(num_train: Tensor) -> dict[str, Tensor]:
 @torch.no_grad()
 def summarise(result: RetrievalResult, model: TwoTower) -> dict[str, Any]:
     """Means over users, coverage of the catalogue, and health of the item embeddings."""
-    embeddings = model.encode_items(torch.arange(model.num_items))
+    embeddings = encode_catalogue(model)
     slices = {
         f"{'new_item' if name == 'new' else name}_recall_50": _mean(values) for name, values in result.slice_recall.items()
     }
@@ -126,24 +126,27 @@ def summarise(result: RetrievalResult, model: TwoTower) -> dict[str, Any]:
         "recall_200": _mean(result.recall[200]),
         "ndcg_50": _mean(result.ndcg[50]),
         **slices,
-        "coverage_50": len(result.top[:, :50].unique()) / model.num_items,
+        "coverage_50": int(result.retrieved.sum()) / model.num_items,
         "embedding_norm_mean": float(embeddings.norm(dim=1).mean()),
         "embedding_std": float(embeddings.std(dim=0).mean()),
         "finite": bool(embeddings.isfinite().all()),
     }
 
 
-def popularity_recall(data: TrainingData, users: Tensor) -> dict[str, float]:
+def popularity_recall(data: TrainingData) -> dict[str, float]:
     """Recall of recommending everyone the most popular unseen items: what a model must beat to be worth anything."""
-    totals = {50: 0.0, 200: 0.0}
-    for block in users.split(512):
-        top = retrieve(torch.ones(len(block), 1), data.num_train.float()[:, None], data.sequences.seen(block, "holdout"), 200)
-        relevant = torch.zeros(len(block), len(data.num_train), dtype=torch.bool)
-        relevant[data.sequences.relevant(block, "holdout")] = True
-        hits = relevant.gather(1, top)
-        for k in totals:
-            totals[k] += float((hits[:, :k].sum(1) / relevant.sum(1)).sum())
-    return {f"recall_{k}": total / len(users) for k, total in totals.items()}
+    totals, popularity = {50: 0.0, 200: 0.0}, data.num_train.float()[:, None]
+    for log_block in range(data.log.num_blocks):
+        sequences = data.log.read(log_block)
+        for block in sequences.evaluation_users("holdout").split(512):
+            if len(block) == 0:
+                continue
+            top = retrieve(torch.ones(len(block), 1), popularity, sequences.seen(block, "holdout"), max(totals))
+            relevant = Relevant(*sequences.relevant(block, "holdout"), len(block), len(popularity))
+            hits = relevant.hits(top)
+            for k in totals:
+                totals[k] += float((hits[:, :k].sum(1) / relevant.count()).sum())
+    return {f"recall_{k}": total / data.log.num_evaluated("holdout") for k, total in totals.items()}
 
 
 def false_negative_rates(
@@ -151,9 +154,9 @@ def false_negative_rates(
 ) -> dict[str, float | None]:
     """Share of drawn negatives that the user would in truth like, by sampler, over a fixed sample of training events."""
     generator = torch.Generator().manual_seed(settings.training.seed)
-    users, positions = data.sequences.training_targets()
-    chosen = torch.randperm(len(users), generator=generator)[:_SAMPLED_POSITIVES]
-    users, positives = users[chosen], data.sequences.items[positions[chosen]]
+    loader = Loader(data.log, batch_size=_SAMPLED_POSITIVES, max_history=1)
+    sample = next(loader.epoch(settings.training.seed).batches())
+    users, positives = sample.users, sample.positives
     sampling = settings.sampling
     sampler = SemanticNegativeSampler(
         clusters.index,

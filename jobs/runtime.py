@@ -13,6 +13,7 @@ import psutil
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from jobs import workers
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
 from jobs.memory import PeakMemory
@@ -51,6 +52,7 @@ def run_job(
     *,
     choice: tuple[str, Sequence[str]] | None = None,
     recipe: Recipe | Mapping[str, Recipe] | None = None,
+    processes: Callable[[PipelineSettings], int] | None = None,
 ) -> None:
     """Run a job as a command and exit: 0 done, 65 bad data or settings, 1 anything else.
 
@@ -62,6 +64,7 @@ def run_job(
         work: called with the settings, and the choice where there is one.
         choice: name and allowed values of one positional argument before the flags.
         recipe: by which the step may be reused (`jobs.reuse`); where there is a choice, one for each.
+        processes: how many processes do the work together; with more than one, this one starts them and keeps their record.
     """
     argv = sys.argv[1:]
     chosen: list[str] = []
@@ -82,22 +85,34 @@ def run_job(
     except (ValidationError, DataError) as error:
         log.error("settings refused: %s", error)
         sys.exit(EXIT_BAD_DATA)
+    count = processes(settings) if processes and workers.rank() is None else 1
     record: dict[str, Any] = {"step": name, "state": "failed", "reused": False, "message": "", "summary": {}}
-    started, status = time.monotonic(), 1
+    started = time.monotonic()
     with PeakMemory(_process_tree()) as memory:
-        try:
-            record |= _do(work, settings, chosen, recipe[chosen[0]] if isinstance(recipe, Mapping) else recipe, name)
-            record["state"], status = "success", 0
-        except DataError as error:
-            record["message"], status = str(error), EXIT_BAD_DATA
-            log.error("%s", error)
-        except Exception as error:
-            record["message"] = f"{type(error).__name__}: {error}"
-            log.exception("%s failed", name)
-    record |= {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
-    write_json(settings.run_dir / "steps" / f"{name}.json", record)
+        if count > 1:
+            found, status = workers.run_workers(count)
+        else:
+            chosen_recipe = recipe[chosen[0]] if isinstance(recipe, Mapping) else recipe
+            found, status = _attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name))
+    record |= found | {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
+    if report := workers.report_file():
+        write_json(report, record | {"status": status})
+    elif not workers.rank():  # of the workers that torchrun started, the first
+        write_json(settings.run_dir / "steps" / f"{name}.json", record)
     log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
     sys.exit(status)
+
+
+def _attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    """What the record says of the work, and its exit status."""
+    try:
+        return work() | {"state": "success"}, 0
+    except DataError as error:
+        log.error("%s", error)
+        return {"message": str(error)}, EXIT_BAD_DATA
+    except Exception as error:
+        log.exception("%s failed", name)
+        return {"message": f"{type(error).__name__}: {error}"}, 1
 
 
 def _do(

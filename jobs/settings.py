@@ -183,6 +183,21 @@ class TrainingSettings(Section):
     weight_decay: float = Field(1e-4, ge=0, lt=1, description="Decoupled weight decay.")
     id_dropout: float = Field(0.1, ge=0, lt=1, description="Chance to hide an item's id, so that new items can be served.")
     sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of users whose events are trained on.")
+    table_updates: Literal["auto", "dense", "sparse"] = Field(
+        "auto",
+        description="Update every row of the id table in each step (dense: AdamW), or those that the step used (sparse: "
+        "SparseAdam, without weight decay); auto is dense up to 100,000 items.",
+    )
+    window_events: int = Field(
+        8_000_000, ge=1, description="Training events shuffled together; more than these are never in memory (40 bytes each)."
+    )
+    num_shards: int = Field(
+        1, ge=1, le=4096, description="Parts of a log larger than a window that are read side by side, best one per process."
+    )
+    validation_users: int = Field(20_000, ge=1, description="Most users that validation after each epoch looks at.")
+    processes: int = Field(
+        1, ge=1, le=64, description="Processes that train one model together on this machine, on CUDA one for each GPU."
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     seed: int = Field(7, ge=0, description="Seed of initialisation, shuffling and sampling.")
 
@@ -274,6 +289,9 @@ class RunSettings(Section):
     """How the steps of a run go about their work; none of this changes a result."""
 
     reuse: bool = Field(True, description="Skip a step whose inputs, settings and code are those of its last success.")
+    checkpoint_minutes: float = Field(
+        10, ge=0, description="Training also saves its state after so many minutes within an epoch; 0 after every step."
+    )
 
 
 class PipelineSettings(BaseSettings):
@@ -325,6 +343,12 @@ class PipelineSettings(BaseSettings):
             raise ValueError(
                 f"training.embedding_dim ({self.training.embedding_dim}) must be divisible by "
                 f"training.num_heads ({self.training.num_heads})"
+            )
+        training = self.training
+        if training.batch_size % training.num_shards or training.batch_size < training.processes:
+            raise ValueError(
+                f"training.batch_size ({training.batch_size}) must be divisible by training.num_shards "
+                f"({training.num_shards}) and at least training.processes ({training.processes})"
             )
         return self
 

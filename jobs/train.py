@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-import time
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from safetensors.torch import save_file
 from upath import UPath
 
 import esans_core
-from esans_core.evaluation import evaluate
+from esans_core.evaluation import encode_catalogue
 from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
-from esans_core.training import train_epoch
-from jobs.checkpoint import Checkpoint, Progress
+from jobs import workers
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import save_towers
@@ -29,43 +28,49 @@ from jobs.places import local_draft, uri_of
 from jobs.registry.tracking import start_or_resume_run
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
+from jobs.training import Training
 from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, load_training_data
 
 log = logging.getLogger(__name__)
 ROLES = ("baseline", "challenger")
+_DENSE_ITEMS = 100_000  # up to here updating every row costs about a batch's own work; at a million items 14 times that
 
 
 def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
-    """Train, resuming where an interrupted run of the same inputs stopped; publish the best epoch's towers."""
-    data = load_training_data(settings)
-    method = settings.sampling.method if role == "challenger" else "uniform"
-    temperature = settings.training.temperature if role == "challenger" else settings.training.baseline_temperature
-    # The baseline never asks for clusters, so that it can be trained beside their fit.
-    clusters = load_item_clusters(settings) if role == "challenger" else None
-    digests = data.digests | (clusters.digests if clusters else {})
-    run_key = training_key(settings, role, digests)
+    """Train, resuming where an interrupted run of the same inputs stopped; publish the best epoch's towers.
+
+    Where several processes train together all come here; the first alone writes anything.
+    """
     device = resolve_device(settings.training.device)
-    torch.manual_seed(settings.training.seed)
-    model = build_model(settings, data).to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay
-    )
-    objective = build_objective(settings, data, clusters, method, temperature, device)
-    checkpoint = Checkpoint(settings.home / "checkpoints", f"{role}-{run_key}", model, objective, optimizer)
-    progress = checkpoint.load(device)
-    lake = Lake.of(settings)
-    with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
-        if progress.epoch == 0:
-            _log_start(settings, role, method, temperature, digests)
-        _train(settings, data, model, objective, optimizer, checkpoint, progress, device)
-        run_id = tracked.info.run_id
-        checkpoint.load_best(device)
-        with lake.write(role, settings, inputs=tuple(digests)) as table:
-            about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
-            _save(table.path, settings, model, data, about)
-            write_json(table.path / "curves.json", {"epochs": progress.curves, "best_epoch": progress.best_epoch})
-            table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": progress.best_epoch}
-        mlflow.log_text((lake.path(role, settings.date) / "curves.json").read_text(), "curves.json")
+    with workers.joined(device) as world:
+        data = load_training_data(settings)
+        method = settings.sampling.method if role == "challenger" else "uniform"
+        temperature = settings.training.temperature if role == "challenger" else settings.training.baseline_temperature
+        # The baseline never asks for clusters, so that it can be trained beside their fit.
+        clusters = load_item_clusters(settings) if role == "challenger" else None
+        digests = data.digests | (clusters.digests if clusters else {})
+        run_key = training_key(settings, role, digests)
+        torch.manual_seed(settings.training.seed)
+        model = build_model(settings, data).to(device)
+        objective = build_objective(settings, data, clusters, method, temperature, device)
+        training = Training(settings, data, model, objective, f"{role}-{run_key}", device, world)
+        if world.rank:
+            training.run()
+            return {}
+        progress, lake = training.progress, Lake.of(settings)
+        with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
+            if progress.epoch == 0 and progress.step == 0:
+                _log_start(settings, role, method, temperature, digests)
+            training.run()
+            run_id = tracked.info.run_id
+            training.checkpoint.load_best(device)
+            with lake.write(role, settings, inputs=tuple(digests)) as table:
+                about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
+                _save(table.path, settings, model, data, about)
+                write_json(table.path / "curves.json", {"epochs": progress.curves, "best_epoch": progress.best_epoch})
+                best = progress.best_epoch
+                table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": best}
+            mlflow.log_text((lake.path(role, settings.date) / "curves.json").read_text(), "curves.json")
     return {
         "method": method,
         "epochs": progress.epoch,
@@ -73,6 +78,7 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
         "validation_recall_50": progress.best_recall,
         "mlflow_run_id": run_id,
         "device": str(device),
+        "processes": world.size,
     }
 
 
@@ -86,6 +92,8 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         num_heads=training.num_heads,
         max_history=training.max_history,
         id_dropout=training.id_dropout,
+        sparse_ids=training.table_updates == "sparse"
+        or (training.table_updates == "auto" and len(data.item_ids) > _DENSE_ITEMS),
     )
 
 
@@ -120,7 +128,7 @@ def build_objective(
         temperature=temperature,
         sampler=sampler,
         item_groups=groups,
-        num_users=data.sequences.num_users,
+        num_users=data.log.num_users,
     ).to(device)
 
 
@@ -134,63 +142,18 @@ def training_key(settings: PipelineSettings, role: str, digests: dict[str, str])
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; a CUDA device that is not there is refused."""
+    """`auto` is CUDA where there is one, else the CPU; workers take a GPU each; a CUDA device that is not there is refused."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and device.index is None and workers.rank() is not None:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DataError(
-            f"training.device is '{name}', but {torch.cuda.device_count()} CUDA devices are visible.",
-            remedy="set training.device to auto or cpu, or make the GPU visible.",
+            f"training on '{device}' is asked for, but {torch.cuda.device_count()} CUDA devices are visible.",
+            remedy="set training.device to auto or cpu, make the GPU visible, or lower training.processes.",
         )
     return device
-
-
-def _train(
-    settings: PipelineSettings,
-    data: TrainingData,
-    model: TwoTower,
-    objective: RetrievalObjective,
-    optimizer: torch.optim.Optimizer,
-    checkpoint: Checkpoint,
-    progress: Progress,
-    device: torch.device,
-) -> None:
-    """Epochs until the last, or until validation recall has not improved for `patience` epochs."""
-    training = settings.training
-    targets = data.sequences.training_targets(training.sample_fraction, training.seed)
-    has_validation = len(data.sequences.evaluation_users("validation")) > 0
-    while not progress.finished:
-        epoch, started = progress.epoch + 1, time.monotonic()
-        loss = train_epoch(
-            model,
-            objective,
-            data.sequences,
-            targets,
-            optimizer,
-            batch_size=training.batch_size,
-            seed=training.seed * 100_003 + epoch,
-            on_step=lambda step, steps, value, epoch=epoch: log.info(  # type: ignore[misc]
-                "epoch %d, step %d of %d, loss %.4f", epoch, step, steps, value
-            ),
-        )
-        recall = float(evaluate(model, data.sequences, "validation").recall[50].mean()) if has_validation else float(epoch)
-        progress.epoch = epoch
-        progress.curves.append({"epoch": epoch, "train_loss": loss, "validation_recall_50": recall})
-        if recall > progress.best_recall:
-            progress.best_epoch, progress.best_recall = epoch, recall
-        progress.finished = epoch >= training.epochs or epoch - progress.best_epoch >= training.patience
-        checkpoint.save(progress)
-        mlflow.log_metrics({"train_loss": loss, "validation_recall_50": recall}, step=epoch)
-        log.info(
-            "epoch %d of %d: loss %.4f, validation recall@50 %.4f, %.1f s on %s",
-            epoch,
-            training.epochs,
-            loss,
-            recall,
-            time.monotonic() - started,
-            device,
-        )
 
 
 def _save(folder: UPath, settings: PipelineSettings, model: TwoTower, data: TrainingData, meta: dict[str, Any]) -> None:
@@ -200,12 +163,7 @@ def _save(folder: UPath, settings: PipelineSettings, model: TwoTower, data: Trai
         data.item_ids,
         meta | {"date": settings.ds, "encoders": data.encoders},
     )
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        rows = torch.arange(model.num_items, device=model.item_input.content.device)
-        embeddings = model.encode_items(rows)
-    model.train(was_training)
+    embeddings = encode_catalogue(model)
     with local_draft(folder / "item_embeddings.safetensors") as file:
         save_file({"item_embeddings": embeddings.cpu().contiguous()}, file)
 
@@ -220,4 +178,4 @@ def _log_start(settings: PipelineSettings, role: str, method: str, temperature: 
 
 
 if __name__ == "__main__":
-    run_job("train", run, choice=("which model", ROLES))
+    run_job("train", run, choice=("which model", ROLES), processes=lambda settings: settings.training.processes)

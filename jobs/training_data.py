@@ -1,4 +1,4 @@
-"""The prepared tables of one date as tensors: what training and evaluation read."""
+"""The prepared tables of one date: what training and evaluation read. Items are tensors, the users' events stay on disk."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from esans_core.cluster_index import ClusterIndex
-from esans_core.sequences import Sequences
 from jobs.codebook_store import load_codebooks
 from jobs.errors import DataError
+from jobs.event_log import ParquetLog
 from jobs.lake import Lake
-from jobs.places import kept_copy
+from jobs.places import kept_copy, open_dataset
 from jobs.settings import PipelineSettings
 from jobs.views import read_views
 
@@ -29,7 +29,7 @@ class TrainingData:
         item_ids: ids by item row, length N.
         content: float32 [N, F], visual and text vectors side by side, NaN where a view is missing.
         num_train: int64 [N], training events of each item.
-        sequences: behaviour sequences of all users.
+        log: behaviour sequences of all users, on disk.
         encoders: fingerprint of the encoder behind each content view.
         digests: digest of each table read.
     """
@@ -37,7 +37,7 @@ class TrainingData:
     item_ids: list[str]
     content: Tensor
     num_train: Tensor
-    sequences: Sequences
+    log: ParquetLog
     encoders: dict[str, str]
     digests: dict[str, str]
 
@@ -66,18 +66,11 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
     lake, date = Lake.of(settings), settings.date
     items = lake.read("items", date, ["item_index", "item_id", "num_train"]).sort_by("item_index")
     content, encoders = read_content(settings, items["item_index"].to_numpy())
-    sequences = lake.read("sequences", date).sort_by("user_index")
-    item_lists = sequences["item_index"].combine_chunks()
     return TrainingData(
         item_ids=items["item_id"].to_pylist(),
         content=content,
         num_train=_tensor(items["num_train"]).long(),
-        sequences=Sequences(
-            items=torch.from_numpy(item_lists.flatten().to_numpy().astype(np.int64)),
-            offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(item_lists.value_lengths().to_numpy())])),
-            num_train=_tensor(sequences["num_train"]).long(),
-            num_validation=_tensor(sequences["num_validation"]).long(),
-        ),
+        log=ParquetLog(open_dataset(lake.path("sequences", date))),
         encoders=encoders,
         digests={table: lake.manifest(table, date)["digest"] for table in INPUTS},
     )

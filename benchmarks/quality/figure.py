@@ -15,6 +15,7 @@ from benchmarks.quality.clusters import Clusters
 from benchmarks.quality.data import QualityData
 from benchmarks.quality.trial import TRAINING, Trial, build_objective
 from esans_core.cluster_index import ClusterIndex
+from esans_core.loader import Loader
 from esans_core.towers import TwoTower
 from esans_core.training import train_epoch
 
@@ -90,9 +91,9 @@ def _trained(data: QualityData, clusters: Clusters) -> TwoTower:
     trial = Trial(data.name, data.digest(), "uniform", {"temperature": _TEMPERATURE, "num_per_positive": 16}, 0)
     objective = build_objective(trial, data, clusters)
     optimizer = torch.optim.AdamW(model.parameters(), lr=TRAINING["learning_rate"], weight_decay=TRAINING["weight_decay"])
-    targets = data.sequences.training_targets()
+    loader = Loader(data.sequences, batch_size=1024, max_history=model.user_tower.max_history)
     for epoch in range(_EPOCHS):
-        train_epoch(model, objective, data.sequences, targets, optimizer, batch_size=1024, seed=epoch)
+        train_epoch(model, objective, loader, [optimizer], seed=epoch)
     return model.eval()
 
 

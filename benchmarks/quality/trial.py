@@ -17,6 +17,7 @@ from benchmarks.quality.clusters import SIZES, VERSION, Clusters
 from benchmarks.quality.data import QualityData, slices
 from esans_core.cluster_index import ClusterIndex
 from esans_core.evaluation import RetrievalResult, evaluate
+from esans_core.loader import Loader
 from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
@@ -108,22 +109,14 @@ def run_trial(
     ).to(device)
     objective = build_objective(trial, data, clusters, device).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"])
-    targets = data.sequences.training_targets()
+    loader = Loader(data.sequences, batch_size=options["batch_size"], max_history=options["max_history"])
     watched = some_users(data.sequences, _VALIDATION_USERS)
     epochs: list[dict[str, float]] = []
     best: tuple[float, int, dict[str, Tensor]] = (-1.0, 0, {})
     seconds = 0.0
     for epoch in range(1, options["epochs"] + 1):
         started = time.perf_counter()
-        loss = train_epoch(
-            model,
-            objective,
-            data.sequences,
-            targets,
-            optimizer,
-            batch_size=options["batch_size"],
-            seed=trial.seed * 1000 + epoch,
-        )
+        loss = train_epoch(model, objective, loader, [optimizer], seed=trial.seed * 1000 + epoch)
         seconds += time.perf_counter() - started
         recall = float(evaluate(model, watched, "validation").recall[50].mean())
         epochs.append({"loss": loss, "validation_recall_50": recall, **probe(model, objective, data, trial.seed)})

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from esans_core.evaluation import evaluate, retrieve
-from esans_core.sequences import Sequences
+from esans_core import evaluation
+from esans_core.evaluation import Relevant, evaluate, retrieve
+from esans_core.sequences import Sequences, by_length
 from esans_core.towers import TwoTower
 
 USERS = [  # items, training events, validation events; the rest is the hold-out
@@ -50,7 +51,7 @@ def test_grouping_by_length_changes_no_user() -> None:
     users, ends = data.training_targets()
     shuffled = torch.randperm(len(users), generator=generator)
     users, ends = users[shuffled], ends[shuffled]
-    groups, place = data.histories_by_length(users, ends, max_history=20)
+    groups, place = by_length(data.histories(users, ends, 20))
     assert [group.shape[1] for group in groups] == [4, 8, 16, 20]
     padded = torch.cat([torch.nn.functional.pad(group, (20 - group.shape[1], 0), value=-1) for group in groups])
     assert torch.equal(padded[place], data.histories(users, ends, 20))
@@ -61,23 +62,18 @@ def test_grouping_by_length_changes_no_user() -> None:
     torch.testing.assert_close(model.encode_users_of(data, users, ends), model.encode_users(data.histories(users, ends, 20)))
 
 
-def test_sampling_users_keeps_all_or_none_of_a_users_events() -> None:
-    users, _ = sequences().training_targets(sample_fraction=0.5, seed=1)
-    everyone, _ = sequences().training_targets()
-    assert 0 < len(users) < len(everyone)
-    for user in users.unique():
-        assert (users == user).sum() == (everyone == user).sum()
-
-
+@pytest.mark.parametrize("items_at_once", [3, 4, 1000])
 @pytest.mark.parametrize("split", ["validation", "holdout"])
-def test_evaluation_matches_a_brute_force_ranking(split: str) -> None:
+def test_evaluation_matches_a_brute_force_ranking(split: str, items_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "_SCORED_ITEMS", items_at_once)
+    monkeypatch.setattr(evaluation, "_ENCODED_ITEMS", items_at_once)
     data = sequences()
     torch.manual_seed(0)
     model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=4).eval()
     odd = torch.arange(10) % 2 == 1
     result = evaluate(model, data, split, ks=(2, 4), slices={"odd": odd}, users_per_block=2)
     vectors = model.encode_items(torch.arange(10))
-    row = 0
+    row, retrieved = 0, set()
     for user, (items, train, validation) in enumerate(USERS):
         known = items[:train] if split == "validation" else items[: train + validation]
         relevant = items[train : train + validation] if split == "validation" else items[train + validation :]
@@ -87,6 +83,7 @@ def test_evaluation_matches_a_brute_force_ranking(split: str) -> None:
         scores = (model.encode_users(torch.tensor([[-1] * (4 - len(past)) + past])) @ vectors.T)[0]
         ranking = sorted((i for i in range(10) if i not in known), key=lambda i: -scores[i].item())
         assert result.users[row] == user
+        retrieved |= set(ranking[:2])
         for k in (2, 4):
             hits = [item in relevant for item in ranking[:k]]
             assert float(result.recall[k][row]) == pytest.approx(sum(hits) / len(relevant))
@@ -101,6 +98,33 @@ def test_evaluation_matches_a_brute_force_ranking(split: str) -> None:
             assert math.isnan(share)
         row += 1
     assert row == len(result.users) > 1
+    assert torch.nonzero(result.retrieved).flatten().tolist() == sorted(retrieved)
+
+
+def test_the_catalogue_in_blocks_gives_the_same_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    users, items = torch.randn(9, 6, generator=generator), torch.randn(101, 6, generator=generator)
+    seen = torch.randint(9, (70,), generator=generator), torch.randint(101, (70,), generator=generator)
+    scores = users @ items.T
+    scores[seen] = -torch.inf
+    monkeypatch.setattr(evaluation, "_SCORED_ITEMS", 20)
+    for k in (1, 20, 30, 60):
+        assert torch.equal(retrieve(users, items, seen, k), scores.topk(k, dim=1).indices)
+    everything = retrieve(users, items, seen, 500)
+    assert torch.equal(everything.sort(dim=1).values, torch.arange(101).expand(9, -1)), "seen items come last, each once"
+
+
+def test_hits_are_those_of_a_dense_table() -> None:
+    generator = torch.Generator().manual_seed(0)
+    row = torch.cat([torch.arange(6), torch.randint(6, (20,), generator=generator)])
+    item = torch.randint(30, (26,), generator=generator)
+    relevant_BN = torch.zeros(6, 30, dtype=torch.bool)
+    relevant_BN[row, item] = True
+    top = torch.stack([torch.randperm(30, generator=generator)[:12] for _ in range(6)])
+    relevant, odd = Relevant(row, item, 6, 30), torch.arange(30) % 2 == 1
+    assert torch.equal(relevant.hits(top), relevant_BN.gather(1, top))
+    assert torch.equal(relevant.count(), relevant_BN.sum(1))
+    assert torch.equal(relevant.count(odd), (relevant_BN & odd).sum(1))
 
 
 def test_seen_items_are_left_out() -> None:

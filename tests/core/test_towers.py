@@ -109,3 +109,21 @@ def test_frozen_module_returns_the_best_unseen_items_and_survives_export(tmp_pat
     with torch.no_grad():
         model.user_tower.query.weight.zero_()
     assert torch.equal(module(asked), expected)
+
+
+def test_sparse_ids_give_the_same_gradient_and_change_only_the_rows_used() -> None:
+    content, known = torch.randn(50, 4), torch.ones(50, dtype=torch.bool)
+    models = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        models.append(TwoTower(content, known, dim=8, num_heads=2, max_history=4, id_dropout=0.0, sparse_ids=sparse))
+    history = torch.tensor([[-1, 3, 4, 4], [-1, -1, -1, 9]])
+    for model in models:
+        (model.encode_users(history) * model.encode_items(torch.tensor([4, 12]))).sum().backward()
+    dense, sparse = (model.item_input.id_embedding.weight for model in models)
+    assert dense.grad is not None and sparse.grad is not None and sparse.grad.is_sparse
+    torch.testing.assert_close(sparse.grad.to_dense(), dense.grad)
+    before = sparse.detach().clone()
+    torch.optim.SparseAdam([sparse], lr=0.1).step()
+    changed = torch.nonzero((sparse.detach() != before).any(1)).flatten()
+    assert changed.tolist() == torch.nonzero(dense.grad.abs().sum(1)).flatten().tolist() == [3, 4, 9, 12]

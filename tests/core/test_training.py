@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from esans_core.evaluation import evaluate
+from esans_core.loader import Loader
 from esans_core.objective import NegativeConfig, RetrievalObjective
 from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
@@ -32,10 +33,8 @@ def fit(seed: int, epochs: int = 1) -> tuple[TwoTower, list[float]]:
         NegativeConfig.for_method("debiased_mns", num_pool=64), torch.full((40,), 1 / 40), temperature=0.1
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    targets = data.training_targets()
-    losses = [
-        train_epoch(model, objective, data, targets, optimizer, batch_size=128, seed=seed + epoch) for epoch in range(epochs)
-    ]
+    loader = Loader(data, batch_size=128, max_history=8)
+    losses = [train_epoch(model, objective, loader, [optimizer], seed=seed + epoch) for epoch in range(epochs)]
     return model, losses
 
 
@@ -61,11 +60,15 @@ def test_a_diverging_loss_and_too_few_events_stop_with_a_reason() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     data = two_tastes()
     with pytest.raises(ValueError, match="at least 2 events"):
-        train_epoch(model, objective, data, (torch.tensor([0]), torch.tensor([1])), optimizer, batch_size=8, seed=0)
+        Loader(
+            Sequences(torch.tensor([3, 4]), torch.tensor([0, 2]), torch.tensor([2]), torch.tensor([0])),
+            batch_size=8,
+            max_history=8,
+        )
     with torch.no_grad():
         model.user_tower.value.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="loss became nan"):
-        train_epoch(model, objective, data, data.training_targets(), optimizer, batch_size=128, seed=0)
+        train_epoch(model, objective, Loader(data, batch_size=128, max_history=8), [optimizer], seed=0)
 
 
 def test_sampler_and_training_step_import_and_run_without_faiss() -> None:

@@ -58,18 +58,18 @@ def test_popularity_recall_matches_a_loop(settings: PipelineSettings) -> None:
     write_training_tables(settings)
     distinct = torch.randperm(120, generator=torch.Generator().manual_seed(0))  # no ties, whose order is nobody's business
     data = replace(load_training_data(settings), num_train=distinct)
-    users = data.sequences.evaluation_users("holdout")
+    sequences = data.log.read(0)
     recalls = []
-    for user in users.tolist():
-        start, end = int(data.sequences.offsets[user]), int(data.sequences.offsets[user + 1])
-        known = int(data.sequences.num_train[user] + data.sequences.num_validation[user])
-        seen = set(data.sequences.items[start : start + known].tolist())
+    for user in sequences.evaluation_users("holdout").tolist():
+        start, end = int(sequences.offsets[user]), int(sequences.offsets[user + 1])
+        known = int(sequences.num_train[user] + sequences.num_validation[user])
+        seen = set(sequences.items[start : start + known].tolist())
         scores = data.num_train.float().clone()
         scores[list(seen)] = -torch.inf
         top = set(scores.topk(50).indices.tolist())
-        relevant = data.sequences.items[start + known : end].tolist()
+        relevant = sequences.items[start + known : end].tolist()
         recalls.append(sum(item in top for item in relevant) / len(relevant))
-    assert evaluate.popularity_recall(data, users)["recall_50"] == pytest.approx(np.mean(recalls))
+    assert evaluate.popularity_recall(data)["recall_50"] == pytest.approx(np.mean(recalls))
 
 
 def test_slices_cover_the_catalogue_without_overlap() -> None:
@@ -121,6 +121,7 @@ def test_an_empty_holdout_is_named(settings: PipelineSettings) -> None:
     lake = Lake.of(settings)
     table = lake.read_pandas("sequences", settings.date)
     table["item_index"] = [items[:11] for items in table["item_index"]]
+    table["num_holdout"] = 0
     with lake.write("sequences", settings) as pending:
         pending.path.mkdir()
         table.to_parquet(pending.path / "part-0.parquet")

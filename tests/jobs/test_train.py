@@ -1,9 +1,14 @@
 """Training as a job: it learns, it resumes where it was killed, and a rerun changes nothing."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import mlflow
 import pytest
@@ -11,7 +16,8 @@ import torch
 from training_tables import write_training_tables
 
 from esans_core.negatives import METHODS
-from jobs import train
+from esans_core.training import Position
+from jobs import train, training
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.model_store import load_towers
@@ -61,40 +67,98 @@ def with_method(settings: PipelineSettings, method: str) -> PipelineSettings:
     return settings.model_copy(update={"sampling": settings.sampling.model_copy(update={"method": method})})
 
 
-@pytest.mark.parametrize("method", ["esans", "adap_tau", "fairneg", "cross_batch"])
+@pytest.mark.parametrize(
+    ("method", "updates"), [("esans", "sparse"), ("adap_tau", "dense"), ("fairneg", "dense"), ("cross_batch", "dense")]
+)
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    prepared: PipelineSettings, empty_store: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    prepared: PipelineSettings, empty_store: Path, monkeypatch: pytest.MonkeyPatch, method: str, updates: str
 ) -> None:
     prepared = with_method(prepared, method)
+    prepared = prepared.model_copy(update={"training": prepared.training.model_copy(update={"table_updates": updates})})
     train.run(prepared, "challenger")
     whole = weights(prepared)
     again = prepared.model_copy(update={"home": prepared.home.parent / "second"})
     write_training_tables(again)
     (again.home / "mlflow").mkdir()
     shutil.copy(empty_store, again.home / "mlflow" / "mlflow.db")
-    real, calls = train.train_epoch, []
+    again = again.model_copy(update={"run": again.run.model_copy(update={"checkpoint_minutes": 0.0})})
+    real, calls = training.train_epoch, []
 
-    def dies_in_the_third_epoch(*args: object, **kwargs: object) -> float:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
+    def dies_in_the_third_epoch(*args: object, **kwargs: Any) -> float:
+        calls.append(kwargs["position"])
+
+        def after_step(position: Position) -> None:
+            save(position)
+            if len(calls) == 3 and position.step == 4:
+                raise KeyboardInterrupt
+
+        save, kwargs["after_step"] = kwargs["after_step"], after_step
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(train, "train_epoch", dies_in_the_third_epoch)
+    monkeypatch.setattr(training, "train_epoch", dies_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):
         train.run(again, "challenger")
     assert not Lake.of(again).exists("challenger", again.date)
     summary = train.run(again, "challenger")
-    assert len(calls) == 3 + (summary["epochs"] - 2)
+    assert len(calls) == 3 + (summary["epochs"] - 2) and calls[3] is not None and calls[:3] == [None] * 3
     for name, value in weights(again).items():
         assert torch.equal(value, whole[name]), name
     assert len(mlflow.MlflowClient().get_metric_history(summary["mlflow_run_id"], "train_loss")) == summary["epochs"]
+
+
+def test_a_killed_process_goes_on_with_the_next_batch(prepared: PipelineSettings, empty_store: Path) -> None:
+    """SIGKILL within an epoch of a real process, then the same run again."""
+    prepared = prepared.model_copy(
+        update={
+            "training": prepared.training.model_copy(update={"batch_size": 32}),
+            "run": prepared.run.model_copy(update={"checkpoint_minutes": 0.0}),
+        }
+    )
+    train.run(prepared, "challenger")
+    again = prepared.model_copy(update={"home": prepared.home.parent / "second"})
+    write_training_tables(again)
+    (again.home / "mlflow").mkdir()
+    shutil.copy(empty_store, again.home / "mlflow" / "mlflow.db")
+    frozen = again.home / "settings.json"
+    frozen.write_text(again.model_dump_json())
+    command = [sys.executable, "-m", "jobs.train", "challenger", "--settings", str(frozen)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as this process has: sums are in the order of their threads
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=one_thread)
+    stands: dict[str, Any] = {"epoch": 0, "step": 0}
+    while process.poll() is None and not (stands["epoch"] >= 1 and stands["step"] >= 3):
+        found = list(again.home.glob("checkpoints/*/progress.json"))
+        stands = json.loads(found[0].read_text()) if found else stands
+        time.sleep(0.005)
+    process.kill()
+    message = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, message
+    stands = json.loads(next(again.home.glob("checkpoints/*/progress.json")).read_text())
+    assert stands["step"] > 0 and not stands["finished"] and not Lake.of(again).exists("challenger", again.date)
+    files = list(again.home.glob("checkpoints/*/epoch-*.safetensors"))
+    assert len(files) <= 3, "the latest state, the best epoch, and one that may be half written"
+    train.run(again, "challenger")
+    whole = weights(prepared)
+    for name, value in weights(again).items():
+        assert torch.equal(value, whole[name]), name
+    curves = [Lake.of(each).path("challenger", each.date) / "curves.json" for each in (prepared, again)]
+    assert curves[0].read_text() == curves[1].read_text()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(prepared: PipelineSettings, method: str) -> None:
     summary = train.run(with_method(prepared, method), "challenger")
     assert summary["method"] == method and summary["validation_recall_50"] > 0.4
+
+
+def test_sparse_updates_learn_and_are_chosen_for_large_catalogues(
+    prepared: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_training_data(prepared)
+    assert not train.build_model(prepared, data).item_input.id_embedding.sparse
+    monkeypatch.setattr(train, "_DENSE_ITEMS", 100)
+    model = train.build_model(prepared, data)
+    assert [type(each).__name__ for each in training.build_optimizers(model, prepared.training)] == ["AdamW", "SparseAdam"]
+    assert train.run(prepared, "challenger")["validation_recall_50"] > 0.6
 
 
 def test_the_form_offers_every_method() -> None:
@@ -114,7 +178,7 @@ def test_the_training_key_follows_settings_and_data(prepared: PipelineSettings) 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     assert train.resolve_device("cpu") == torch.device("cpu")
     assert train.resolve_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(DataError, match=r"training\.device is 'cuda:7'"):
+    with pytest.raises(DataError, match=r"training on 'cuda:7'"):
         train.resolve_device("cuda:7")
 
 

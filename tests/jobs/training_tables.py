@@ -59,6 +59,7 @@ def write_training_tables(settings: PipelineSettings, seed: int = 0, num_items: 
             "item_index": rows,
             "num_train": np.full(NUM_USERS, num_train, np.int32),
             "num_validation": np.full(NUM_USERS, num_validation, np.int32),
+            "num_holdout": np.full(NUM_USERS, 14 - num_train - num_validation, np.int32),
         },
     )
 

@@ -1,0 +1,106 @@
+"""The processes that train one model together: who takes which rows, and how rows and gradients come together.
+
+Everything is exact: a batch is cut into one run of rows for each process, negatives that the batch shares are gathered with
+their gradient, and gradients are summed. One process is a world of its own, for which nothing here costs anything.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
+
+_SMALL = 1 << 20  # gradients up to so many numbers travel together
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all.
+
+    Attributes:
+        rank: its number.
+        size: W, how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> "World":
+        """The world of the default process group; one process alone where there is none."""
+        if not distributed.is_initialized():
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    def rows(self, count: int, rank: int | None = None) -> slice:
+        """The run of `count` rows that a process (this one unless said) takes; runs differ by at most one row."""
+        rank = self.rank if rank is None else rank
+        return slice(rank * count // self.size, (rank + 1) * count // self.size)
+
+    def gather(self, own: Tensor, count: int) -> Tensor:
+        """The rows of all processes, in order, where each gives its `rows(count)`. The gradient finds its way back.
+
+        Args:
+            own: [rows, ...], this process's rows.
+            count: rows of all.
+        """
+        return own if self.size == 1 else _Gather.apply(own, self, count)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace each gradient by its sum over all processes; of a row-sparse one only its rows travel."""
+        if self.size == 1:
+            return
+        small: list[Tensor] = []
+        for parameter in parameters:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if gradient.is_sparse:
+                parameter.grad = self._sum_of_rows(gradient)
+            elif gradient.numel() > _SMALL:
+                distributed.all_reduce(gradient)
+            else:
+                small.append(gradient)
+        if small:
+            summed = self.sum(torch.cat([gradient.flatten() for gradient in small]))
+            for gradient, part in zip(small, summed.split([gradient.numel() for gradient in small]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def _sum_of_rows(self, gradient: Tensor) -> Tensor:
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(self.size)]
+        distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        sizes = [int(count) for count in counts]
+        indices = torch.cat(_gathered(rows, sizes))[None]
+        return torch.sparse_coo_tensor(indices, torch.cat(_gathered(values, sizes)), gradient.shape).coalesce()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, world: World, count: int) -> Tensor:
+        ctx.world, ctx.count = world, count
+        runs = [world.rows(count, rank) for rank in range(world.size)]
+        return torch.cat(_gathered(own, [run.stop - run.start for run in runs]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.world.sum(grad.clone(memory_format=torch.contiguous_format))[ctx.world.rows(ctx.count)], None, None
+
+
+def _gathered(own: Tensor, sizes: list[int]) -> list[Tensor]:
+    """Each process's rows, of which there are so many; they travel padded, since collectives want equal shapes."""
+    padded = own.new_zeros(max(sizes), *own.shape[1:])
+    padded[: len(own)] = own
+    parts = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(parts, padded)
+    return [part[:size] for part, size in zip(parts, sizes, strict=True)]

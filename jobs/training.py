@@ -1,0 +1,149 @@
+"""The epochs of a training run: what is trained on, when its state is saved, when it has done enough."""
+
+import logging
+import time
+
+import mlflow
+import torch
+
+from esans_core.evaluation import evaluate
+from esans_core.loader import Loader
+from esans_core.objective import RetrievalObjective
+from esans_core.towers import TwoTower
+from esans_core.training import Position, train_epoch
+from esans_core.world import World
+from jobs.checkpoint import Checkpoint
+from jobs.errors import DataError
+from jobs.event_log import some_users
+from jobs.lake import Lake
+from jobs.settings import PipelineSettings, TrainingSettings
+from jobs.training_data import TrainingData
+
+log = logging.getLogger(__name__)
+
+
+def build_optimizers(model: TwoTower, training: TrainingSettings) -> list[torch.optim.Optimizer]:
+    """AdamW over all; where the id table's gradient is sparse, over all the rest, and an Adam of used rows over the table."""
+    table = model.item_input.id_embedding
+    rest = [parameter for parameter in model.parameters() if not (table.sparse and parameter is table.weight)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=training.learning_rate, weight_decay=training.weight_decay)
+    ]
+    if table.sparse:
+        optimizers.append(torch.optim.SparseAdam([table.weight], lr=training.learning_rate))
+    return optimizers
+
+
+class Training:
+    """A training run, restored to where its last attempt stopped.
+
+    Args:
+        settings: those of the run.
+        data: what it reads.
+        model: fresh towers on the training device.
+        objective: the loss.
+        name: of its checkpoints.
+        device: the training device.
+        world: the processes that train together; the first alone saves and reports.
+
+    Attributes:
+        progress: where it stands.
+        checkpoint: its saved states.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        data: TrainingData,
+        model: TwoTower,
+        objective: RetrievalObjective,
+        name: str,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self._settings, self._model, self._objective = settings, model, objective
+        self._device, self._world = device, world
+        training = settings.training
+        self._optimizers = build_optimizers(model, training)
+        self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
+        self.progress, self._position = self.checkpoint.load(device)
+        try:
+            self._loader = Loader(
+                data.log,
+                batch_size=training.batch_size,
+                max_history=training.max_history,
+                window_targets=training.window_events,
+                num_shards=training.num_shards,
+                sample_fraction=training.sample_fraction,
+                sample_seed=training.seed,
+                world=world,
+            )
+        except ValueError as error:
+            raise DataError(
+                str(error),
+                file=Lake.of(settings).path("sequences", settings.date),
+                remedy="bring more events, or set training.sample_fraction, batch_size, num_shards and processes to fit them.",
+            ) from error
+        log.info("%d training events, %d shards", self._loader.num_targets, self._loader.num_shards)
+        if left_out := self._loader.epoch(0).num_left_out:
+            log.warning("about %d of them are in no batch of an epoch, other ones each time", left_out)
+        self._validation = None
+        if data.log.num_evaluated("validation"):
+            users = some_users(data.log, "validation", training.validation_users)
+            self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
+
+    def run(self) -> None:
+        """Epochs until the last, or until validation recall has not improved for `patience` epochs."""
+        training, progress = self._settings.training, self.progress
+        while not progress.finished:
+            epoch, started = progress.epoch + 1, time.monotonic()
+            loss = self._epoch(epoch)
+            recall = float(epoch) if self._validation is None else self._recall()
+            progress.epoch = epoch
+            progress.curves.append({"epoch": epoch, "train_loss": loss, "validation_recall_50": recall})
+            if recall > progress.best_recall:
+                progress.best_epoch, progress.best_recall = epoch, recall
+            progress.finished = epoch >= training.epochs or epoch - progress.best_epoch >= training.patience
+            if self._world.rank:
+                continue
+            self.checkpoint.save(progress)
+            mlflow.log_metrics({"train_loss": loss, "validation_recall_50": recall}, step=epoch)
+            log.info(
+                "epoch %d of %d: loss %.4f, validation recall@50 %.4f, %.1f s on %s",
+                epoch,
+                training.epochs,
+                loss,
+                recall,
+                time.monotonic() - started,
+                self._device,
+            )
+
+    def _epoch(self, epoch: int) -> float:
+        position, self._position = self._position, None
+        return train_epoch(
+            self._model,
+            self._objective,
+            self._loader,
+            self._optimizers,
+            seed=self._settings.training.seed * 100_003 + epoch,
+            world=self._world,
+            position=position,
+            on_step=lambda step, steps, loss: log.info("epoch %d, step %d of %d, loss %.4f", epoch, step, steps, loss),
+            after_step=None if self._world.rank else self._save_when_due,
+        )
+
+    def _save_when_due(self, position: Position) -> None:
+        if self.checkpoint.due(self._settings.run.checkpoint_minutes):
+            self.checkpoint.save(self.progress, position)
+
+    def _recall(self) -> float:
+        """Mean Recall@50 over the validation users, of which each process ranks its share."""
+        found = torch.zeros(2, dtype=torch.float64, device=self._device)
+        if self._validation is not None and self._validation.num_users:
+            recall = evaluate(self._model, self._validation, "validation", ks=(50,)).recall[50]
+            found = torch.stack([recall.sum(), recall.new_tensor(len(recall))]).to(self._device)
+        total, count = self._world.sum(found).tolist()
+        return total / count
