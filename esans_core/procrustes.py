@@ -88,4 +88,4 @@ class Rotation:
 
         Summed in float64 in a fixed order, row by row: the result does not depend on how rows are batched.
         """
-        return np.einsum("nd,de->ne", vectors.astype(np.float64), self.matrix, optimize=False).astype(np.float32)
+        return np.einsum("ij,jk->ik", vectors.astype(np.float64), self.matrix, optimize=False).astype(np.float32)

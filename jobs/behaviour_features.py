@@ -38,7 +38,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         events = read_table(spark, settings, "interactions").where("split = 'train'")
         items = read_table(spark, settings, "items", ["item_index", "item_id", "num_train"])
         enough = F.col("num_train") >= features.min_behaviour_events
-        most, total = items.agg(F.max("num_train"), F.sum("num_train")).first() or (0, 0)
+        most, total = items.agg(F.max("num_train"), F.sum("num_train")).collect()[0]
         blocks = features.behaviour_blocks or -(-total // _EVENTS_PER_BLOCK) or 1
         frame = items.select("item_index", "item_id", F.lit(None).cast("array<float>").alias("vector"))
         if most >= features.min_behaviour_events:

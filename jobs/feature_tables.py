@@ -119,7 +119,7 @@ def publish_view(
             pending.stats |= _stats(rows)
             first = spark.read.parquet(f"file://{pending.path}").where("vector is not null").select(F.size("vector")).first()
             pending.stats["dim"] = first[0] if first else 0
-        _retire(spark, settings, view, known)
+        _retire(spark, settings, view, known, inputs)
         return dict(pending.stats)
     finally:
         encoded.unpersist()
@@ -289,7 +289,7 @@ def _stats(rows: DataFrame) -> dict[str, Any]:
     return stats
 
 
-def _retire(spark: SparkSession, settings: PipelineSettings, view: View, known: DataFrame) -> None:
+def _retire(spark: SparkSession, settings: PipelineSettings, view: View, known: DataFrame, inputs: Mapping[str, str]) -> None:
     """Keep the vectors of items that have none today, so that those that return are not encoded again.
 
     Made from the latest earlier date and from what it had kept itself, never from a scan of all dates; and not from an earlier
@@ -306,5 +306,5 @@ def _retire(spark: SparkSession, settings: PipelineSettings, view: View, known: 
         .withColumn("left_on", F.coalesce("left_on", F.lit(settings.date)))
         .where(F.col("left_on") > F.lit(settings.date - dt.timedelta(days=days)))
     )
-    with lake.write(view.retired, settings, inputs=[view.table]) as pending:
+    with lake.write(view.retired, settings, inputs=[view.table], extra_inputs=inputs) as pending:
         write_table(kept.select(*_RETIRED_COLUMNS), pending, by=["item_id"])

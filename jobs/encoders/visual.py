@@ -92,7 +92,8 @@ class ModelVisualEncoder:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of the model's files, the decoding, the pooling and the precision."""
-        config = {"pooling": "features", "norm": "l2", "pillow": version("pillow"), "precision": self._precision}
+        decoding = {"decoded_side": _OVERSAMPLING * self._side, "pillow": version("pillow")}
+        config = {"pooling": "features", "norm": "l2", "precision": self._precision, **decoding}
         return model_fingerprint("vision-model", self._folder, config)
 
     def prepare(self, data: bytes) -> Picture:

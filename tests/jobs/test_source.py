@@ -260,6 +260,27 @@ def test_images_by_every_way_and_in_order_of_precedence(spark, settings, tmp_pat
     assert set(marks.loc[["i05", "i07", "i08", "i09", "i10"], "status"]) == {"missing"}
 
 
+def test_no_picture_is_shuffled_before_somebody_wants_it(spark, settings, tmp_path: Path) -> None:
+    images = pd.DataFrame({"item_id": ["i00"], "image": [build.picture(1)]})
+    table = build.items().assign(image=[build.picture(2)] * build.NUM_ITEMS)
+    source = read_source(spark, build.tiny(settings, build.write_source(tmp_path, items=table, images=images)), check_log=False)
+    for columns in sent_by_exchanges(mark_images(source)):
+        assert "image" not in columns
+    assert any("image" in columns for columns in sent_by_exchanges(source.items.repartition(2, "item_id")))
+
+
+def sent_by_exchanges(frame) -> list[list[str]]:
+    """Names of the columns that each exchange (shuffle or broadcast) of a frame's plan sends."""
+    found, ahead = [], [frame._jdf.queryExecution().executedPlan().executedPlan()]  # the one inside the adaptive plan
+    while ahead:
+        node = ahead.pop()
+        ahead += [node.children().apply(number) for number in range(node.children().size())]
+        if "Exchange" in node.nodeName():
+            found.append([node.output().apply(number).name() for number in range(node.output().size())])
+    assert found
+    return found
+
+
 def test_a_stamp_changes_with_content_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"12345")
