@@ -5,12 +5,10 @@ content, a hash or a file's stamp; then the marks are compared with what earlier
 spread over the workers and encoded.
 """
 
-import datetime as dt
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,15 +17,15 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.lake import Lake, folder_digest
+from jobs.kept_vectors import known_vectors, retire_vectors
+from jobs.lake import Lake
 from jobs.settings import PipelineSettings
-from jobs.spark_tables import read_table, write_table
+from jobs.spark_tables import write_table
 
 COLUMNS = ("item_index", "item_id", "vector", "status", "content_hash", "encoder")
 CONTENT_COLUMNS = (*COLUMNS, "file_stamp", "traits")
 MARKS = ("item_index", "item_id", "status", "content_hash", "file_stamp", "traits")
 
-_RETIRED_COLUMNS = ("item_id", "vector", "status", "content_hash", "encoder", "file_stamp", "traits", "left_on")
 _ENCODED = "item_index bigint, new_hash string, new_status string, new_traits array<string>, new_vector array<float>"
 _SAME = "same"  # the worker's word for content that has the known hash after all
 _LISTED = 20  # ids named in the manifest for each kind of trouble
@@ -59,7 +57,7 @@ class View:
     """One view of the items.
 
     Attributes:
-        table: lake table to publish; vectors of items that have none today are kept in `<name>_retired`.
+        table: lake table to publish.
         encoder: gives the encoder; it is sent to the workers, and called there once a process if it caches.
         fingerprint: of that encoder.
         marks: item_index, item_id, status (`ok`: to be encoded or carried over; anything else stands as it is), content_hash
@@ -76,11 +74,6 @@ class View:
     load: Callable[[DataFrame], DataFrame]
     read: Callable[[Mapping[str, Any]], bytes | str | None]
     failed: str
-
-    @property
-    def retired(self) -> str:
-        """Table of the vectors kept of items that have none today."""
-        return self.table.replace("_features", "_retired")
 
 
 def publish_view(
@@ -102,7 +95,7 @@ def publish_view(
         that are missing or unreadable.
     """
     lake = Lake.of(settings)
-    known, inputs = _known(spark, settings, view)
+    known, inputs = known_vectors(spark, settings, view.table, view.fingerprint)
     plan = _plan(view, known, read_stamped=not settings.features.read_unchanged_files).persist(StorageLevel.MEMORY_AND_DISK)
     encoded = _encode(spark, settings, view, plan).persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -119,53 +112,11 @@ def publish_view(
             pending.stats |= _stats(rows)
             first = spark.read.parquet(f"file://{pending.path}").where("vector is not null").select(F.size("vector")).first()
             pending.stats["dim"] = first[0] if first else 0
-        _retire(spark, settings, view, known, inputs)
+        retire_vectors(spark, settings, view.table, known, inputs)
         return dict(pending.stats)
     finally:
         encoded.unpersist()
         plan.unpersist()
-
-
-def _known(spark: SparkSession, settings: PipelineSettings, view: View) -> tuple[DataFrame, dict[str, str]]:
-    """Rows of earlier tables made by the same encoder, several an item, with the lineage of those of other dates.
-
-    Returns:
-        item_id, rank (lower goes first: 0 this date, 1 the date before, 2 retired), the columns of a row, left_on, and
-        `again`: whether an earlier date failed on it, so that it is tried once more.
-    """
-    lake = Lake.of(settings)
-    before, retired = (lake.previous_date(table, settings.date) for table in (view.table, view.retired))
-    today = settings.date if _intact(lake, view.table, settings.date) else None
-    frames, inputs = [], {}
-    for rank, (table, date) in enumerate([(view.table, today), (view.table, before), (view.retired, retired)]):
-        if date is None:
-            continue
-        frame = read_table(spark, settings, table, date=date)
-        if "traits" not in frame.columns:  # written before stamps and traits were kept
-            continue
-        if rank:
-            inputs[f"{table}/date={date}"] = lake.manifest(table, date)["digest"]
-        if "left_on" not in frame.columns:
-            frame = frame.withColumn("left_on", F.lit(None).cast("date"))
-        frames.append(
-            frame.where((F.col("encoder") == view.fingerprint) & F.col("content_hash").isNotNull()).select(
-                *_RETIRED_COLUMNS, F.lit(rank).alias("rank"), (F.lit(rank > 0) & (F.col("status") != "ok")).alias("again")
-            )
-        )
-    return (reduce(DataFrame.union, frames) if frames else _nothing_known(spark)), inputs
-
-
-def _intact(lake: Lake, table: str, date: dt.date) -> bool:
-    """Whether a date of a table is there as it was published; a rerun must not carry damage over."""
-    try:
-        return lake.exists(table, date) and folder_digest(lake.path(table, date)) == lake.manifest(table, date)["digest"]
-    except (OSError, pa.ArrowException):
-        return False
-
-
-def _nothing_known(spark: SparkSession) -> DataFrame:
-    schema = "item_id string, vector array<float>, status string, content_hash string, encoder string, file_stamp string"
-    return spark.createDataFrame([], f"{schema}, traits array<string>, left_on date, rank int, again boolean")
 
 
 def _plan(view: View, known: DataFrame, *, read_stamped: bool) -> DataFrame:
@@ -173,7 +124,7 @@ def _plan(view: View, known: DataFrame, *, read_stamped: bool) -> DataFrame:
 
     Args:
         view: whose marks.
-        known: see `_known`.
+        known: see `known_vectors`.
         read_stamped: whether a file with the stamp it had when it was read counts as unchanged.
     """
     fields = ("again", "rank", "status", "content_hash", "file_stamp", "traits")
@@ -287,24 +238,3 @@ def _stats(rows: DataFrame) -> dict[str, Any]:
         first = rows.where(F.col("status") == status).orderBy("item_index").limit(_LISTED) if stats[status] else None
         stats[f"{status}_items"] = [row["item_id"] for row in first.select("item_id").collect()] if first is not None else []
     return stats
-
-
-def _retire(spark: SparkSession, settings: PipelineSettings, view: View, known: DataFrame, inputs: Mapping[str, str]) -> None:
-    """Keep the vectors of items that have none today, so that those that return are not encoded again.
-
-    Made from the latest earlier date and from what it had kept itself, never from a scan of all dates; and not from an earlier
-    run of this date, so that a rerun keeps the same.
-    """
-    days, lake = settings.features.keep_retired_days, Lake.of(settings)
-    if not days or lake.previous_date(view.table, settings.date) is None:
-        return
-    present = read_table(spark, settings, view.table).where("vector is not null").select("item_id")
-    gone = known.where("rank > 0 and vector is not null").join(present, "item_id", "left_anti")
-    first = gone.groupBy("item_id").agg(F.min("rank").alias("rank"))
-    kept = (
-        gone.join(first, ["item_id", "rank"])
-        .withColumn("left_on", F.coalesce("left_on", F.lit(settings.date)))
-        .where(F.col("left_on") > F.lit(settings.date - dt.timedelta(days=days)))
-    )
-    with lake.write(view.retired, settings, inputs=[view.table], extra_inputs=inputs) as pending:
-        write_table(kept.select(*_RETIRED_COLUMNS), pending, by=["item_id"])
