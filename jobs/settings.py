@@ -74,16 +74,36 @@ class FeatureSettings(Section):
     """The three views of an item: visual, textual, behavioural (paper section on MSAC)."""
 
     visual_encoder: str = Field(
-        EMBEDDED, description="'embedded' (classical image descriptor) or a local folder with a CLIP-class model."
+        EMBEDDED,
+        description="'embedded' (classical image descriptor), or a CLIP-class model: its folder, a URI, or package:<name>.",
     )
-    text_encoder: str = Field(EMBEDDED, description="'embedded' (TF-IDF + SVD) or a local folder with a BERT-class model.")
+    text_encoder: str = Field(
+        EMBEDDED, description="'embedded' (TF-IDF + SVD), or a BERT-class model: its folder, a URI, or package:<name>."
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="Matrix products of a model encoder; the halves pay on a GPU. Another one encodes all items anew.",
+    )
     text_dim: int = Field(128, ge=2, le=4096, description="Dimension of the embedded text vector.")
     behaviour_method: Literal["word2vec", "als"] = Field(
         "als", description="Spark MLlib method behind the behavioural view (measured choice: docs/LOG.md)."
     )
     behaviour_dim: int = Field(64, ge=2, le=512, description="Dimension of the behavioural view.")
     min_behaviour_events: int = Field(3, ge=1, description="Training events an item needs to have a behavioural view.")
+    behaviour_blocks: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Parts that the behavioural fit is split into; 0: one for each 5 million training events. One gives "
+        "the same bytes on every run, several give them up to the rounding of sums.",
+    )
     encode_batch_size: int = Field(64, ge=1, description="Items encoded at once by a model encoder.")
+    keep_retired_days: int = Field(
+        30, ge=0, le=3650, description="Days for which the vectors of items that left are kept, in case they return."
+    )
+    read_unchanged_files: bool = Field(
+        False, description="Read every picture file on every run, also where its path, size and times have not changed."
+    )
 
 
 class ClusterSettings(Section):

@@ -1,8 +1,8 @@
 """Textual view of every item: title and description, encoded on the Spark workers."""
 
-import functools
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from upath import UPath
 
-from jobs.encoders.text import HashedTextEncoder, encode_texts, load_text_encoder
-from jobs.feature_tables import View, publish_view
-from jobs.lake import Lake, folder_digest
+from jobs.encoders.model_folder import local_model, model_cache, model_digests
+from jobs.encoders.text import HashedTextEncoder, fitted_encoder, model_text_encoder
+from jobs.feature_tables import Encoder, View, publish_view
+from jobs.lake import Lake
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.settings import EMBEDDED, PipelineSettings
@@ -28,31 +29,30 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     Raises:
         DataError: the encoder cannot be read, or `items` is not published for the date.
     """
-    batch_size, fitted = settings.features.encode_batch_size, settings.features.text_encoder == EMBEDDED
     with spark_session(settings, "text_features") as spark:
-        items = (
-            read_table(spark, settings, "items")
-            .withColumn("payload", _content())
-            .select(
-                "item_index",
-                "item_id",
-                "payload",
-                F.when(F.col("payload").isNull(), "missing").otherwise("ok").alias("status"),
-                F.sha2("payload", 256).alias("content_hash"),
-            )
+        items = read_table(spark, settings, "items").withColumn("text", _content())
+        encoder, extra_inputs = _encoder(items, settings)
+        absent = F.lit(None).cast("string")
+        marks = items.select(
+            "item_index",
+            "item_id",
+            F.when(F.col("text").isNull(), "missing").otherwise("ok").alias("status"),
+            F.sha2("text", 256).alias("content_hash"),
+            absent.alias("file_stamp"),
+            F.lit(None).cast("array<string>").alias("traits"),
         )
-        extra_inputs: dict[str, str] = {}
-        folder: UPath | Path | None
-        if fitted:
-            folder, extra_inputs = _fitted_encoder(items, settings)
-        else:
-            folder = Path(settings.features.text_encoder).expanduser()
-        if folder is None:
-            view = View("text_features", _nothing_to_encode, "none", failed="missing")
-        else:
-            encode = functools.partial(encode_texts, folder, fitted, batch_size)
-            view = View("text_features", encode, load_text_encoder(folder, fitted, batch_size).fingerprint, failed="missing")
-        return publish_view(spark, settings, view, items, extra_inputs=extra_inputs)
+        view = View(
+            "text_features",
+            encoder,
+            encoder().fingerprint,
+            marks,
+            load=lambda wanted: items.select("item_index", "text").join(
+                wanted.select("item_index", "known_hash"), "item_index"
+            ),
+            read=itemgetter("text"),
+            failed="missing",
+        )
+        return publish_view(spark, settings, view, extra_inputs=extra_inputs)
 
 
 def _content() -> Column:
@@ -61,8 +61,25 @@ def _content() -> Column:
     return F.when(text.startswith(title), text).otherwise(F.nullif(F.concat_ws("\n", title, text), F.lit("")))
 
 
-def _nothing_to_encode(texts: Sequence[str]) -> list[np.ndarray | None]:
-    return [None] * len(texts)
+def _encoder(items: DataFrame, settings: PipelineSettings) -> tuple[Callable[[], Encoder], dict[str, str]]:
+    """The encoder of the settings, and the lineage of one that is kept as a table."""
+    features = settings.features
+    if features.text_encoder != EMBEDDED:
+        return partial(model_text_encoder, features.text_encoder, model_cache(settings), features.precision), {}
+    folder, lineage = _fitted_encoder(items, settings)
+    return (_NothingToEncode if folder is None else partial(fitted_encoder, folder)), lineage
+
+
+class _NothingToEncode:
+    """Stands for an encoder where no text was ever there to fit one on."""
+
+    fingerprint = "none"
+
+    def prepare(self, payload: Any) -> tuple[None, Sequence[str]]:
+        return None, ()
+
+    def encode(self, prepared: Sequence[Any]) -> np.ndarray:
+        return np.zeros((len(prepared), 0), np.float32)
 
 
 def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[UPath | None, dict[str, str]]:
@@ -74,7 +91,7 @@ def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[UPath
     for date in reversed([date for date in lake.dates(_TABLE) if date <= settings.date]):
         if HashedTextEncoder.fits(lake.path(_TABLE, date), dim):
             return lake.path(_TABLE, date), {f"{_TABLE}/date={date}": lake.manifest(_TABLE, date)["digest"]}
-    texts = [row["payload"] for row in items.select("payload").dropna().distinct().orderBy("payload").collect()]
+    texts = [row["text"] for row in items.select("text").dropna().distinct().orderBy("text").collect()]
     if not texts:
         return None, {}
     with lake.write(_TABLE, settings, inputs=["items"]) as pending:
@@ -83,17 +100,17 @@ def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[UPath
     return _fitted_encoder(items, settings)
 
 
-def _model_folder(settings: PipelineSettings) -> dict[str, str]:
+def _model(settings: PipelineSettings) -> dict[str, str]:
     name = settings.features.text_encoder
-    return {} if name == EMBEDDED else {"model": folder_digest(Path(name).expanduser())}
+    return {} if name == EMBEDDED else model_digests(local_model(name, model_cache(settings)))
 
 
 if __name__ == "__main__":
     recipe = Recipe(
         sections=("features",),
         reads=("items",),
-        before=("text_features", _TABLE),
-        writes=("text_features", _TABLE),
-        further=_model_folder,
+        before=("text_features", "text_retired", _TABLE),
+        writes=("text_features", "text_retired", _TABLE),
+        further=_model,
     )
     run_job("text_features", run, recipe=recipe)

@@ -3,14 +3,13 @@
 import functools
 from typing import Any
 
-from pyspark.sql import functions as F
-
-from jobs.encoders.visual import encode_images, visual_encoder
+from jobs.encoders.model_folder import model_cache
+from jobs.encoders.visual import visual_encoder
 from jobs.feature_tables import View, publish_view
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.source import named_read_errors, read_source
-from jobs.source_images import read_images
+from jobs.source_images import load_images, mark_images, read_image
 from jobs.spark import spark_session
 from jobs.spark_tables import read_table
 
@@ -21,25 +20,23 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     Raises:
         DataError: the source or the encoder cannot be read, or `items` is not published for the date.
     """
-    name, batch_size = settings.features.visual_encoder, settings.features.encode_batch_size
-    encode = functools.partial(encode_images, name, batch_size)
-    view = View("visual_features", encode, visual_encoder(name, batch_size).fingerprint, failed="unreadable")
+    features = settings.features
+    encoder = functools.partial(visual_encoder, features.visual_encoder, model_cache(settings), features.precision)
     with spark_session(settings, "visual_features") as spark:
         spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(64 * 2**20))  # pictures differ in size
         source = read_source(spark, settings, check_log=False)
-        items = (
-            read_table(spark, settings, "items", ["item_index", "item_id"])
-            .join(read_images(source), "item_id", "left")
-            .select(
-                "item_index",
-                "item_id",
-                F.col("image").alias("payload"),
-                F.coalesce("status", F.lit("missing")).alias("status"),
-                F.sha2("image", 256).alias("content_hash"),
-            )
+        items = read_table(spark, settings, "items", ["item_index", "item_id"])
+        view = View(
+            "visual_features",
+            encoder,
+            encoder().fingerprint,
+            marks=items.join(mark_images(source), "item_id", "left").na.fill("missing", ["status"]),
+            load=functools.partial(load_images, source),
+            read=functools.partial(read_image, source.folder),
+            failed="unreadable",
         )
         with named_read_errors(source.folder):
-            return publish_view(spark, settings, view, items)
+            return publish_view(spark, settings, view)
 
 
 if __name__ == "__main__":

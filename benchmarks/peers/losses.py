@@ -1,6 +1,7 @@
 """In-batch losses of other libraries over given embeddings, users float32 [B, D] and items float32 [B, D] -> scalar."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ def multiple_negatives_ranking(scale: float) -> Loss:
     """`MultipleNegativesRankingLoss` of sentence-transformers."""
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    loss = MultipleNegativesRankingLoss(nn.Identity(), scale=scale)
+    no_encoder: Any = nn.Identity()  # the embeddings are given, so nothing is encoded
+    loss: Any = MultipleNegativesRankingLoss(no_encoder, scale=scale)
     return lambda users, items: loss.compute_loss_from_embeddings([users, items], None)
 
 

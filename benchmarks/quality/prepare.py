@@ -23,9 +23,10 @@ from sklearn.utils.extmath import randomized_svd
 from benchmarks.quality.data import BEHAVIOUR, DATA, SPLITS, QualityData, event_users, in_split, sequences_from_events
 from benchmarks.quality.frozen import HOLDOUT_DAYS, SHOPS, VALIDATION_DAYS, Shop
 from esans_core.sequences import Sequences
+from jobs.encoders.pictures import decode_picture
 from jobs.encoders.text import HashedTextEncoder
-from jobs.encoders.visual import DescriptorEncoder, encode_images
-from jobs.settings import EMBEDDED, FeatureSettings, ShopSettings
+from jobs.encoders.visual import DescriptorEncoder
+from jobs.settings import FeatureSettings, ShopSettings
 from jobs.shop import pictures
 from jobs.shop.events import day_events
 from jobs.shop.texts import describe
@@ -35,6 +36,7 @@ FEATURES = DATA.parent / "features"
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 _BLOCK = 2_000  # items described at once; what an interrupted run loses
 _BEHAVIOUR_SEED = 7
+_DECODED_SIDE = 512  # longest side of a picture that is described; another one makes other data sets (frozen.py)
 
 
 def movielens(source: Path) -> QualityData:
@@ -48,7 +50,7 @@ def movielens(source: Path) -> QualityData:
         timestamp=log["timestamp"].to_numpy(),
     )
     views = {
-        "visual": _stacked(encode_images(EMBEDDED, 64, list(images))),
+        "visual": _stacked(_described(list(images))),
         "text": text_view(list(items["title"]), list(items["text"])),
     }
     return _with_behaviour("movielens", sequences, views, len(items))
@@ -142,9 +144,16 @@ def _describe_block(shop: ShopSettings, folder: Path, start: int, leaf: np.ndarr
     shown = np.flatnonzero(pictures.has_picture(world, items))
     drawn = [pictures.draw_item(world, int(items[row]), int(leaf[row])) for row in shown]
     vectors: list[np.ndarray | None] = [None] * len(items)
-    for row, vector in zip(shown, encode_images(EMBEDDED, 64, drawn), strict=True):
+    for row, vector in zip(shown, _described(drawn), strict=True):
         vectors[row] = vector
     _save_whole(folder / f"{start:08d}.npy", _stacked(vectors))
+
+
+def _described(images: Sequence[bytes | None]) -> list[np.ndarray | None]:
+    """Visual vectors, float32 [F]; None for what is no picture."""
+    encoder = DescriptorEncoder()
+    decoded = [decode_picture(data or b"", _DECODED_SIDE).image for data in images]
+    return [None if picture is None else encoder.encode([picture])[0] for picture in decoded]
 
 
 def shop_texts(world: World, leaf: np.ndarray, folder: Path) -> np.ndarray:

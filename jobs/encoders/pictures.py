@@ -1,11 +1,12 @@
-"""Decoding of pictures that come from anywhere: small, upright, RGB, or None."""
+"""Decoding of pictures that come from anywhere: small, upright, RGB, or none; and what was met on the way."""
 
 import io
 import logging
 import warnings
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
 
@@ -13,32 +14,57 @@ log = logging.getLogger(__name__)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 # A few kilobytes of PNG can declare gigapixels; 50 million are a 150 MB bitmap.
 MAX_PIXELS = 50_000_000
+_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
-def decode_picture(data: bytes, max_side: int = 512) -> Image.Image | None:
+class Picture(NamedTuple):
+    """A decoded picture (None where it is unreadable) and what was met: see `decode_picture`."""
+
+    image: Image.Image | None
+    traits: tuple[str, ...]
+
+
+def decode_picture(data: bytes, max_side: int) -> Picture:
     """Decode an encoded picture.
 
     An animation gives its first frame, transparency lies on white, EXIF rotation is applied, CMYK, palette, grey and
-    16-bit pictures become 8-bit RGB.
+    16-bit pictures become 8-bit RGB. Traits of a readable picture: `animated`, `transparent`, `rotated`, `cmyk`, `palette`,
+    `grey`, `sixteen_bit`. Of an unreadable one, why: `no_picture` (none of the formats), `huge` (declares more than
+    `MAX_PIXELS`), `truncated`, `damaged`.
 
     Args:
         data: JPEG, PNG, WebP, GIF or BMP.
         max_side: longest side in pixels; larger pictures are scaled down, smaller ones kept.
-
-    Returns:
-        An RGB picture, or None when the bytes are no picture, are cut off, or declare more than `MAX_PIXELS`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and of oddly tagged pictures; both are handled here
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    return None
+                    return Picture(None, ("huge",))
+                traits = _traits(image)
                 image.draft("RGB", (max_side, max_side))  # lets JPEG decode at a fraction of its size
-                return _rgb(ImageOps.exif_transpose(image), max_side)
+                return Picture(_rgb(ImageOps.exif_transpose(image), max_side), traits)
+    except UnidentifiedImageError:
+        return Picture(None, ("no_picture",))
+    except Image.DecompressionBombError:
+        return Picture(None, ("huge",))
     except Exception as error:  # on damaged files Pillow's plugins raise nearly every kind; one picture must not stop a run
         log.debug("unreadable picture: %s: %s", type(error).__name__, error)
-        return None
+        return Picture(None, ("truncated" if "truncated" in str(error).lower() else "damaged",))
+
+
+def _traits(image: Image.Image) -> tuple[str, ...]:
+    met = {
+        "animated": getattr(image, "is_animated", False),
+        "transparent": image.has_transparency_data,
+        "rotated": image.getexif().get(_ORIENTATION, 1) != 1,
+        "cmyk": image.mode == "CMYK",
+        "palette": image.mode in ("P", "PA"),
+        "grey": image.mode in ("1", "L", "LA"),
+        "sixteen_bit": image.mode.startswith("I"),
+    }
+    return tuple(name for name, here in met.items() if here)
 
 
 def _rgb(image: Image.Image, max_side: int) -> Image.Image:

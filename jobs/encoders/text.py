@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,20 +15,11 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from threadpoolctl import threadpool_limits
 from upath import UPath
 
-from jobs.encoders.model_folder import config_fingerprint, loading_model, model_fingerprint
+from jobs.encoders.inference import encoding, on_device, unit_rows
+from jobs.encoders.model_folder import config_fingerprint, loading_model, local_model, model_fingerprint
 from jobs.places import local_draft, local_file
 
 _WEIGHTS, _CONFIG = "encoder.npz", "encoder.json"
-
-
-class TextEncoder(Protocol):
-    """Turns texts into vectors of one length."""
-
-    fingerprint: str
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts to float32 [len(texts), D]; a row of zeros where the encoder knows nothing of a text."""
-        ...
 
 
 class HashedTextEncoder:
@@ -71,6 +62,10 @@ class HashedTextEncoder:
         components[: len(found)] = found
         return cls(idf, components)
 
+    def prepare(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """The text as it is."""
+        return text, ()
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Texts to float32 [len(texts), D], rows of unit length, or zero for a text without any known n-gram."""
         vectors = np.asarray(_ngrams(texts).multiply(self._idf).tocsr() @ self._components.T)
@@ -100,49 +95,63 @@ class HashedTextEncoder:
 class ModelTextEncoder:
     """A BERT-class transformers model from a local folder: mean of the last hidden states of a text's tokens, unit length.
 
+    Args:
+        folder: written by `save_pretrained`, with the tokenizer.
+        precision: `float32`, `bfloat16` or `float16`, of the matrix products.
+
     Raises:
         DataError: the folder holds no such model.
     """
 
     MAX_TOKENS = 256
 
-    def __init__(self, folder: Path, batch_size: int) -> None:
-        import torch
+    def __init__(self, folder: Path, precision: str = "float32") -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self.fingerprint = model_fingerprint("text-model", folder, {"pooling": "mean", "max_tokens": self.MAX_TOKENS})
-        self._batch_size, self._torch = batch_size, torch
+        self._folder, self._precision = folder, precision
         with loading_model(folder, "text", together_with="tokenizer"):
             # from_pretrained: the tokenizer classes built from a vocabulary file alone give [UNK] for every word.
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+            self._model = on_device(AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True))
         positions = getattr(self._model.config, "max_position_embeddings", self.MAX_TOKENS)
         self._max_tokens = min(self.MAX_TOKENS, positions, self._tokenizer.model_max_length)
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the model's files, the pooling and the precision."""
+        config = {"pooling": "mean", "max_tokens": self.MAX_TOKENS, "precision": self._precision}
+        return model_fingerprint("text-model", self._folder, config)
+
+    def prepare(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """The text as it is."""
+        return text, ()
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Texts to float32 [len(texts), D], rows of unit length."""
-        batches = [texts[start : start + self._batch_size] for start in range(0, len(texts), self._batch_size)]
-        with self._torch.no_grad():
-            return np.concatenate([self._features(batch) for batch in batches])
-
-    def _features(self, texts: Sequence[str]) -> np.ndarray:
         inputs = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt")
-        hidden_BTD = self._model(**inputs).last_hidden_state.float()
+        inputs = inputs.to(self._model.device)
+        with encoding(self._model.device, self._precision):
+            hidden_BTD = self._model(**inputs).last_hidden_state.float()
         mask_BT1 = inputs["attention_mask"].unsqueeze(-1)
-        mean_BD = (hidden_BTD * mask_BT1).sum(dim=1) / mask_BT1.sum(dim=1).clamp(min=1)
-        return self._torch.nn.functional.normalize(mean_BD, dim=-1).numpy()
+        return unit_rows((hidden_BTD * mask_BT1).sum(dim=1) / mask_BT1.sum(dim=1).clamp(min=1))
 
 
 @functools.cache
-def load_text_encoder(folder: UPath | Path, fitted: bool, batch_size: int) -> TextEncoder:
-    """A fitted `HashedTextEncoder` or a transformers model, from its folder; loaded once in each process."""
-    return HashedTextEncoder.load(folder) if fitted else ModelTextEncoder(Path(str(folder)), batch_size)
+def fitted_encoder(folder: UPath) -> HashedTextEncoder:
+    """A `HashedTextEncoder` from its folder; loaded once in each process."""
+    return HashedTextEncoder.load(folder)
 
 
-def encode_texts(folder: UPath | Path, fitted: bool, batch_size: int, texts: Sequence[str]) -> list[np.ndarray | None]:
-    """Texts to float32 vectors [D]; None where the encoder knows nothing of a text."""
-    vectors = load_text_encoder(folder, fitted, batch_size).encode(texts)
-    return [vector if vector.any() else None for vector in vectors]
+@functools.cache
+def model_text_encoder(name: str, cache: Path, precision: str) -> ModelTextEncoder:
+    """The model named in `features.text_encoder`; loaded once in each process.
+
+    Args:
+        name: where the model lies: see `local_model`.
+        cache: folder for the copies of models that lie elsewhere.
+        precision: of the model.
+    """
+    return ModelTextEncoder(local_model(name, cache), precision)
 
 
 def _ngrams(texts: Sequence[str]) -> sp.csr_matrix:

@@ -4,26 +4,22 @@ import functools
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage.color import rgb2hsv, rgb2lab
 from skimage.feature import hog, local_binary_pattern
 
-from jobs.encoders.model_folder import config_fingerprint, loading_model, model_fingerprint
-from jobs.encoders.pictures import decode_picture
+from jobs.encoders.inference import encoding, on_device, unit_rows
+from jobs.encoders.model_folder import config_fingerprint, loading_model, local_model, model_fingerprint
+from jobs.encoders.pictures import Picture, decode_picture
 from jobs.settings import EMBEDDED
 
-
-class VisualEncoder(Protocol):
-    """Turns pictures into vectors of one length."""
-
-    fingerprint: str
-
-    def encode(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """RGB pictures to float32 [len(pictures), D]."""
-        ...
+# Pictures are decoded at twice the side an encoder looks at: enough for its own resampling, a fraction of the work.
+_OVERSAMPLING = 2
+_USUAL_SIDE = 224  # of a model whose processor names no size
+_LONGEST_STRIP = 8  # times as long as wide
 
 
 class DescriptorEncoder:
@@ -35,11 +31,15 @@ class DescriptorEncoder:
     """
 
     SIDE = 64
-    VERSION = 1  # raise it with any change below: vectors of unlike versions must not meet
+    VERSION = 2  # raise it with any change below: vectors of unlike versions must not meet
 
     def __init__(self) -> None:
         libraries = {name: version(name) for name in ("pillow", "scikit-image")}
         self.fingerprint = config_fingerprint("descriptor", {"version": self.VERSION, "side": self.SIDE, **libraries})
+
+    def prepare(self, data: bytes) -> Picture:
+        """The picture at twice the descriptor's side, or None."""
+        return decode_picture(data, _OVERSAMPLING * self.SIDE)
 
     def encode(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures to float32 [len(pictures), 294]."""
@@ -71,52 +71,60 @@ class DescriptorEncoder:
 class ModelVisualEncoder:
     """A transformers model from a local folder: image features of CLIP-class models, else the pooled vision tower.
 
+    Args:
+        folder: written by `save_pretrained`, with the image processor.
+        precision: `float32`, `bfloat16` or `float16`, of the matrix products.
+
     Raises:
         DataError: the folder holds no such model.
     """
 
-    def __init__(self, folder: Path, batch_size: int) -> None:
-        import torch
+    def __init__(self, folder: Path, precision: str = "float32") -> None:
         from transformers import AutoImageProcessor, AutoModel
 
-        self.fingerprint = model_fingerprint("vision-model", folder, {"pooling": "features", "norm": "l2"})
-        self._batch_size, self._torch = batch_size, torch
+        self._folder, self._precision = folder, precision
         with loading_model(folder, "vision", together_with="image processor"):
             self._processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+            self._model = on_device(AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True))
+        size = dict(self._processor.size or {})
+        self._side = max((value for value in size.values() if value), default=_USUAL_SIDE)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the model's files, the decoding, the pooling and the precision."""
+        decoding = {"decoded_side": _OVERSAMPLING * self._side, "pillow": version("pillow")}
+        config = {"pooling": "features", "norm": "l2", "precision": self._precision, **decoding}
+        return model_fingerprint("vision-model", self._folder, config)
+
+    def prepare(self, data: bytes) -> Picture:
+        """The picture at twice the model's side, or None; of a strip, the middle."""
+        image, traits = decode_picture(data, _OVERSAMPLING * self._side)
+        if image is not None and max(image.size) > _LONGEST_STRIP * min(image.size):
+            # A processor that brings the short side of a line of pixels to the model's side would blow it up to gigabytes.
+            width, height = (min(length, _LONGEST_STRIP * min(image.size)) for length in image.size)
+            image = ImageOps.fit(image, (width, height))
+        return Picture(image, traits)
 
     def encode(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures to float32 [len(pictures), D], rows of unit length."""
-        batches = [pictures[start : start + self._batch_size] for start in range(0, len(pictures), self._batch_size)]
-        with self._torch.no_grad():
-            return np.concatenate([self._features(batch) for batch in batches])
-
-    def _features(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         inputs = self._processor(images=list(pictures), return_tensors="pt")
-        if hasattr(self._model, "get_image_features"):
-            output: Any = self._model.get_image_features(pixel_values=inputs["pixel_values"])
-        else:
-            output = self._model(pixel_values=inputs["pixel_values"])
-        pooled = output if isinstance(output, self._torch.Tensor) else output.pooler_output
+        pixels = inputs["pixel_values"].to(self._model.device)
+        with encoding(self._model.device, self._precision):
+            features = getattr(self._model, "get_image_features", self._model)
+            output: Any = features(pixel_values=pixels)
+        pooled = output.pooler_output if hasattr(output, "pooler_output") else output
         if pooled is None:
             pooled = output.last_hidden_state.mean(dim=1)
-        return self._torch.nn.functional.normalize(pooled.flatten(1).float(), dim=-1).numpy()
+        return unit_rows(pooled.flatten(1))
 
 
 @functools.cache
-def visual_encoder(name: str, batch_size: int) -> VisualEncoder:
-    """The encoder named in `features.visual_encoder`; loaded once in each process."""
-    return DescriptorEncoder() if name == EMBEDDED else ModelVisualEncoder(Path(name).expanduser(), batch_size)
+def visual_encoder(name: str, cache: Path, precision: str) -> DescriptorEncoder | ModelVisualEncoder:
+    """The encoder named in `features.visual_encoder`; loaded once in each process.
 
-
-def encode_images(name: str, batch_size: int, images: Sequence[bytes]) -> list[np.ndarray | None]:
-    """Encoded pictures to float32 vectors [D]; None for what cannot be decoded."""
-    encoder = visual_encoder(name, batch_size)
-    vectors: list[np.ndarray | None] = [None] * len(images)
-    for start in range(0, len(images), batch_size):
-        decoded = {row: decode_picture(images[row]) for row in range(start, min(start + batch_size, len(images)))}
-        readable = {row: picture for row, picture in decoded.items() if picture is not None}
-        if readable:
-            for row, vector in zip(readable, encoder.encode(list(readable.values())), strict=True):
-                vectors[row] = vector
-    return vectors
+    Args:
+        name: `embedded`, or where the model lies: see `local_model`.
+        cache: folder for the copies of models that lie elsewhere.
+        precision: of a model.
+    """
+    return DescriptorEncoder() if name == EMBEDDED else ModelVisualEncoder(local_model(name, cache), precision)

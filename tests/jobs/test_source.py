@@ -1,6 +1,9 @@
 """Reading and checking the tables a user brings."""
 
+import hashlib
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import functions as F
 
 from jobs.errors import DataError
 from jobs.places import place
 from jobs.source import first_rows, read_source
-from jobs.source_images import read_file, read_images
+from jobs.source_images import file_stamp, load_images, mark_images, read_file, read_image
 from tests.jobs import source_builder as build
 
 pytestmark = pytest.mark.spark
@@ -241,13 +245,56 @@ def test_images_by_every_way_and_in_order_of_precedence(spark, settings, tmp_pat
     images = pd.DataFrame({"item_id": ["i00", "i00", "i09"], "image": [shots[5], shots[6], None]})
     folder = build.write_source(tmp_path, items=table, images=images)
     source = read_source(spark, build.tiny(settings, folder), check_log=False)
-    rows = read_images(source).toPandas().set_index("item_id")
-    assert len(rows) == build.NUM_ITEMS
-    found = {name: bytes(row["image"]) for name, row in rows.iterrows() if row["status"] == "ok"}
-    assert found == {"i00": shots[5], "i01": shots[1], "i02": shots[2], "i03": shots[3], "i04": shots[4]}
-    assert rows.loc["i06", "status"] == "unreadable"
-    assert set(rows.loc[["i05", "i07", "i08", "i09", "i10"], "status"]) == {"missing"}
-    assert rows.loc[rows["status"] != "ok", "image"].isna().all()
+    marks = mark_images(source).toPandas().set_index("item_id")
+    assert len(marks) == build.NUM_ITEMS
+    wanted = mark_images(source).where("status = 'ok'").withColumn("known_hash", F.lit("none"))
+    wanted = wanted.withColumn("item_index", F.substring("item_id", 2, 9).cast("bigint"))
+    found = {f"i{row['item_index']:02d}": read_image(folder, row.asDict()) for row in load_images(source, wanted).collect()}
+    expected = {"i00": shots[5], "i01": shots[1], "i02": shots[2], "i03": shots[3], "i04": shots[4]}
+    assert found == expected
+    for name in ("i00", "i01"):  # pictures in tables are known by their hash, files by their stamp
+        assert marks.loc[name, "content_hash"] == hashlib.sha256(expected[name]).hexdigest()
+        assert marks.loc[name, "file_stamp"] is None
+    stamps = marks.loc[["i02", "i03", "i04"], "file_stamp"]
+    assert stamps.nunique() == 3 and marks.loc[stamps.index, "content_hash"].isna().all()
+    assert (marks.loc["i06", "status"], list(marks.loc["i06", "traits"])) == ("unreadable", ["empty"])
+    assert set(marks.loc[["i05", "i07", "i08", "i09", "i10"], "status"]) == {"missing"}
+
+
+def test_no_picture_is_shuffled_before_somebody_wants_it(spark, settings, tmp_path: Path) -> None:
+    images = pd.DataFrame({"item_id": ["i00"], "image": [build.picture(1)]})
+    table = build.items().assign(image=[build.picture(2)] * build.NUM_ITEMS)
+    source = read_source(spark, build.tiny(settings, build.write_source(tmp_path, items=table, images=images)), check_log=False)
+    for columns in sent_by_exchanges(mark_images(source)):
+        assert "image" not in columns
+    assert any("image" in columns for columns in sent_by_exchanges(source.items.repartition(2, "item_id")))
+
+
+def sent_by_exchanges(frame) -> list[list[str]]:
+    """Names of the columns that each exchange (shuffle or broadcast) of a frame's plan sends."""
+    found, ahead = [], [frame._jdf.queryExecution().executedPlan().executedPlan()]  # the one inside the adaptive plan
+    while ahead:
+        node = ahead.pop()
+        ahead += [node.children().apply(number) for number in range(node.children().size())]
+        if "Exchange" in node.nodeName():
+            found.append([node.output().apply(number).name() for number in range(node.output().size())])
+    assert found
+    return found
+
+
+def test_a_stamp_changes_with_content_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"12345")
+    first = file_stamp(tmp_path, "a.png")
+    assert first is not None and first[0] == 5
+    assert file_stamp(tmp_path, path.as_uri()) == first == file_stamp(tmp_path, "a.png")
+    times = path.stat()
+    time.sleep(0.02)
+    path.write_bytes(b"54321")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, and the time set back
+    assert file_stamp(tmp_path, "a.png") != first
+    for name in (None, "", "absent.png", ".", "x" * 5000, "null\0character", "/dev/zero", "file://host/a.png"):
+        assert file_stamp(tmp_path, name) is None
 
 
 def test_read_file_refuses_odd_names_and_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

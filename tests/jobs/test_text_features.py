@@ -63,6 +63,11 @@ def test_encoder_is_kept_and_only_changes_are_encoded(settings, tmp_path: Path) 
     digest = lake.manifest("text_features", chosen.date)["digest"]
     text_features.run(chosen)
     assert lake.manifest("text_features", chosen.date)["digest"] == digest
+    # What left yesterday's catalogue comes back with its vector.
+    third = chosen.model_copy(update={"date": build.DATE + dt.timedelta(days=1)})
+    build.publish_catalogue(third, catalogue.assign(text=build.items()["text"], title=build.items()["title"]))
+    assert counts(text_features.run(third)) == (1, 23, 0)  # i05 as it was two days ago; i06 was kept, as it had no text
+    np.testing.assert_array_equal(rows(third).set_index("item_id")["vector"]["i06"], old["i06"])
     # Another dimension is another encoder: fitted anew, and nothing is carried over.
     wider = build.tiny(settings, "", features={"text_dim": 9})
     assert counts(text_features.run(wider)) == (23, 0, 1)

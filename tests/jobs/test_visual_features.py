@@ -1,16 +1,17 @@
 """The visual view: what is encoded, what is carried over, what is missing."""
 
 import datetime as dt
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from jobs import visual_features
-from jobs.encoders.pictures import decode_picture
 from jobs.encoders.visual import DescriptorEncoder
-from jobs.feature_tables import COLUMNS
+from jobs.feature_tables import CONTENT_COLUMNS
 from jobs.lake import Lake
 from tests.jobs import source_builder as build
 
@@ -25,6 +26,12 @@ def with_pictures(folder: Path, pictures: dict[str, bytes | None]) -> pd.DataFra
     return catalogue
 
 
+def in_grey(picture: bytes) -> bytes:
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("L").save(stream, "PNG")
+    return stream.getvalue()
+
+
 def counts(summary: dict) -> tuple[int, ...]:
     return tuple(summary[name] for name in COUNTS)
 
@@ -35,6 +42,7 @@ def rows(settings) -> pd.DataFrame:
 
 def test_vectors_are_those_of_the_encoder_and_bad_pictures_are_named(settings, tmp_path: Path) -> None:
     pictures: dict[str, bytes | None] = {f"i{row:02d}": build.picture(row) for row in range(20)}
+    pictures["i07"] = in_grey(pictures["i07"] or b"")
     pictures |= {"i20": b"", "i21": b"no picture", "i22": build.picture(9)[:-50]}  # i23 has none
     chosen = build.tiny(settings, tmp_path, features={"encode_batch_size": 3})
     build.publish_catalogue(chosen, with_pictures(tmp_path, pictures))
@@ -42,18 +50,22 @@ def test_vectors_are_those_of_the_encoder_and_bad_pictures_are_named(settings, t
     assert counts(summary) == (20, 0, 1, 3)
     assert summary["unreadable_items"] == ["i20", "i21", "i22"]
     assert summary["missing_items"] == ["i23"]
+    assert summary["traits"] == {"empty": 1, "grey": 1, "no_picture": 1, "truncated": 1}
     assert summary["dim"] == 294
     table = rows(chosen)
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == CONTENT_COLUMNS
     assert table["item_index"].tolist() == list(range(build.NUM_ITEMS))
     assert table["status"].tolist() == ["ok"] * 20 + ["unreadable"] * 3 + ["missing"]
-    expected = DescriptorEncoder().encode([decode_picture(pictures[f"i{row:02d}"] or b"") for row in range(20)])
+    encoder = DescriptorEncoder()
+    expected = encoder.encode([encoder.prepare(pictures[f"i{row:02d}"] or b"").image for row in range(20)])
     np.testing.assert_array_equal(np.stack(table["vector"][:20]), expected)
     assert table["vector"][20:].isna().all()
     assert table["encoder"].unique().tolist() == [DescriptorEncoder().fingerprint]
 
 
-def test_only_new_or_changed_pictures_are_encoded_with_the_result_of_a_full_run(settings, tmp_path: Path) -> None:
+def test_only_new_or_changed_pictures_are_encoded_with_the_result_of_a_full_run(
+    settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures: dict[str, bytes | None] = {f"i{row:02d}": build.picture(row) for row in range(22)} | {"i21": b"broken"}
     chosen = build.tiny(settings, tmp_path / "source")
     yesterday = chosen.model_copy(update={"date": build.DATE - dt.timedelta(days=1)})
@@ -63,10 +75,16 @@ def test_only_new_or_changed_pictures_are_encoded_with_the_result_of_a_full_run(
     pictures |= {"i03": build.picture(99), "i22": build.picture(98), "i04": None}
     catalogue = with_pictures(tmp_path / "source", pictures)
     build.publish_catalogue(chosen, catalogue)
-    # i00 and i22 are new, i03 changed, i04 lost its picture; every item_index moved by one.
-    assert counts(visual_features.run(chosen)) == (3, 18, 2, 1)
+    # i00 and i22 are new, i03 changed, i04 lost its picture, i21 is tried once more; every item_index moved by one.
+    summary = visual_features.run(chosen)
+    assert counts(summary) == (3, 18, 2, 1) and summary["retried"] == 1
     digest = Lake.of(chosen).manifest("visual_features", chosen.date)["digest"]
-    visual_features.run(chosen)
+    (lost,) = Lake.of(chosen).read_pandas("visual_retired", chosen.date).to_dict("records")
+    assert (lost["item_id"], lost["left_on"]) == ("i04", chosen.date)
+    monkeypatch.setattr(DescriptorEncoder, "prepare", None)  # nothing is decoded in a rerun, what is broken neither
+    again = visual_features.run(chosen)
+    monkeypatch.undo()
+    assert counts(again) == (0, 21, 2, 1) and again["retried"] == 0
     assert Lake.of(chosen).manifest("visual_features", chosen.date)["digest"] == digest
 
     full = chosen.model_copy(update={"home": tmp_path / "full"})
@@ -93,3 +111,65 @@ def test_model_encoder_by_path_and_a_change_of_encoder_encodes_all(settings, tmp
     assert summary["dim"] == 12
     norms = [np.linalg.norm(vector) for vector in rows(chosen)["vector"].dropna()]
     np.testing.assert_allclose(norms, 1, atol=1e-5)
+
+
+def test_files_are_read_only_where_they_changed_and_gone_items_come_back_with_their_vectors(settings, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    catalogue = build.items(6).assign(image_path=[f"{name}.jpg" for name in build.items(6)["item_id"]])
+    build.write_source(source, items=catalogue)
+    for row, path in enumerate(catalogue["image_path"]):
+        (source / path).write_bytes(build.picture(row, "JPEG"))
+    days = [build.tiny(settings, source).model_copy(update={"date": build.DATE + dt.timedelta(days=n)}) for n in range(4)]
+
+    build.publish_catalogue(days[0], catalogue)
+    assert counts(visual_features.run(days[0])) == (6, 0, 0, 0)
+    first = rows(days[0]).set_index("item_id")
+
+    # i01 leaves; i02 is touched, i03 rewritten, i04 unreachable.
+    (source / "i02.jpg").touch()
+    (source / "i03.jpg").write_bytes(build.picture(33, "JPEG"))
+    (source / "i04.jpg").rename(source / "elsewhere.jpg")
+    build.publish_catalogue(days[1], catalogue.query("item_id != 'i01'"))
+    assert counts(visual_features.run(days[1])) == (1, 3, 1, 0)
+    second = rows(days[1]).set_index("item_id")
+    assert (first.loc["i02", "vector"] == second.loc["i02", "vector"]).all()
+    assert first.loc["i02", "file_stamp"] != second.loc["i02", "file_stamp"]
+    assert (first.loc["i03", "vector"] != second.loc["i03", "vector"]).any()
+    kept = Lake.of(settings).read_pandas("visual_retired", days[1].date)
+    assert kept["item_id"].tolist() == ["i01", "i04"]
+
+    # Nobody comes back: the vectors stay kept, with the day they left.
+    build.publish_catalogue(days[2], catalogue.query("item_id != 'i01'"))
+    assert counts(visual_features.run(days[2])) == (0, 4, 1, 0)
+    kept = Lake.of(settings).read_pandas("visual_retired", days[2].date)
+    assert kept["left_on"].tolist() == [days[1].date] * 2
+
+    (source / "elsewhere.jpg").rename(source / "i04.jpg")
+    build.publish_catalogue(days[3], catalogue)
+    assert counts(visual_features.run(days[3])) == (0, 6, 0, 0)
+    third = rows(days[3]).set_index("item_id")
+    for name in ("i01", "i04"):
+        assert (third.loc[name, "vector"] == first.loc[name, "vector"]).all()
+    assert Lake.of(settings).read("visual_retired", days[3].date).num_rows == 0
+    assert "visual_retired/date=" + days[2].ds in Lake.of(settings).manifest("visual_features", days[3].date)["inputs"]
+
+    # Kept for one day only, i01 has gone by the third day. All files are read, and none is encoded again but that one.
+    sections = {"keep_retired_days": 1, "read_unchanged_files": True}
+    short = days[2].model_copy(update={"features": days[2].features.model_copy(update=sections)})
+    visual_features.run(short)
+    assert Lake.of(settings).read("visual_retired", days[2].date).num_rows == 0
+    later = days[3].model_copy(update={"features": short.features, "home": settings.home})
+    Lake.of(settings).path("visual_features", days[3].date).parent.joinpath("CURRENT").unlink()
+    assert counts(visual_features.run(later)) == (1, 5, 0, 0)
+
+
+def test_a_damaged_table_of_the_date_is_not_carried_over(settings, tmp_path: Path) -> None:
+    chosen = build.tiny(settings, tmp_path)
+    build.publish_catalogue(chosen, with_pictures(tmp_path, {f"i{row:02d}": build.picture(row) for row in range(3)}))
+    visual_features.run(chosen)
+    lake = Lake.of(chosen)
+    digest = lake.manifest("visual_features", chosen.date)["digest"]
+    (part,) = lake.path("visual_features", chosen.date).glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:500])
+    assert counts(visual_features.run(chosen)) == (3, 0, build.NUM_ITEMS - 3, 0)
+    assert lake.manifest("visual_features", chosen.date)["digest"] == digest
