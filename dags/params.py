@@ -15,7 +15,7 @@ _DEPLOYMENT = frozenset({"spark.master", "spark.driver_host"})
 def dag_params() -> dict[str, Param]:
     """One typed `Param` per setting, named `section.name` as on the command line, with the schema's bounds and defaults.
 
-    The logical date and the home folder are left out: they come from the DAG run and the deployment.
+    The logical date, home folder and lake are left out: they come from the DAG run and the deployment.
     """
     params: dict[str, Param] = {}
     for section, field in PipelineSettings.model_fields.items():

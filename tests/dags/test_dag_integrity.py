@@ -94,7 +94,7 @@ def test_daily_run_covers_the_day_of_its_logical_date(dag: Any) -> None:
 
 def test_form_offers_every_setting_with_its_default(dag: Any) -> None:
     flat = PipelineSettings().flat()
-    assert set(dag.params) == set(flat) - {"date", "home", "spark.master", "spark.driver_host"}
+    assert set(dag.params) == set(flat) - {"date", "home", "lake", "spark.master", "spark.driver_host"}
     for name in dag.params:
         param = dag.params.get_param(name)
         assert param.value == flat[name], name
