@@ -154,7 +154,8 @@ class RetrievalIndex:
         if self._lists is None:
             scores_BF, items_BF = faiss.knn(users_BD, self.items_ND, count, metric=faiss.METRIC_INNER_PRODUCT)
         else:
-            parameters = faiss.SearchParametersIVF(nprobe=min(self.probes, self.num_lists))
+            parameters = faiss.SearchParametersIVF()
+            parameters.nprobe = min(self.probes, self.num_lists)
             scores_BF, items_BF = self._lists.search(users_BD, count, params=parameters)
         return scores_BF, items_BF.astype(np.int64)
 
