@@ -91,14 +91,16 @@ class Running:
             end_processes(home)
 
 
-@contextmanager
-def _started(folder: Path) -> Iterator[tuple[SparkCluster, str]]:
-    cluster = SparkCluster(folder, workers=2, slots=1, memory_mb=512, executor_memory_mb=512)
-    url = cluster.start(port=0, say=lambda text: None)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SparkCluster, str]]:
+    """A cluster as small as can be, and its URL."""
+    folder = tmp_path_factory.mktemp("cluster")
+    made = SparkCluster(folder, workers=2, slots=1, memory_mb=512, executor_memory_mb=512)
+    url = made.start(port=0, say=lambda text: None)
     try:
-        yield cluster, url
+        yield made, url
     finally:
-        cluster.stop()
+        made.stop()
     assert stack_processes(folder) == []
 
 
@@ -124,14 +126,16 @@ def settings_in(source: Path) -> Callable[[Path], PipelineSettings]:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, settings_in: Callable[[Path], PipelineSettings]) -> Iterator[Running]:
+def running(
+    cluster: tuple[SparkCluster, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    settings_in: Callable[[Path], PipelineSettings],
+) -> Running:
     """A cluster on which every step has run once."""
-    folder = tmp_path_factory.mktemp("cluster")
-    with _started(folder / "spark") as (cluster, url):
-        made = Running(cluster, url, settings_in(folder / "home"))
-        with made.steps(*STEPS):
-            pass
-        yield made
+    made = Running(*cluster, settings_in(tmp_path_factory.mktemp("home")))
+    with made.steps(*STEPS):
+        pass
+    return made
 
 
 @pytest.mark.spark
@@ -167,11 +171,12 @@ def test_a_killed_worker_costs_time_and_nothing_else(running: Running) -> None:
 
 @pytest.mark.spark
 @pytest.mark.slow
-def test_secret_and_loopback(running: Running) -> None:
-    path = running.cluster.properties
+def test_secret_and_loopback(cluster: tuple[SparkCluster, str], tmp_path: Path) -> None:
+    spark, url = cluster
+    path = spark.properties
     secret = dict(line.split(" ", 1) for line in path.read_text().splitlines())["spark.authenticate.secret"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    processes = stack_processes(running.cluster.folder)
+    processes = stack_processes(spark.folder)
     assert not [process for process in processes if secret in " ".join(process.cmdline())]
     addresses = {
         connection.laddr.ip.removeprefix("::ffff:")
@@ -181,17 +186,17 @@ def test_secret_and_loopback(running: Running) -> None:
     }
     assert addresses == {"127.0.0.1"}
     with pytest.raises(StackError, match="running already"):
-        running.cluster.start(port=0)
+        spark.start(port=0)
     # Without the secret no job gets in: it would try for a minute, but the master has said so at once.
     program = "from pyspark.sql import SparkSession as S; S.builder.getOrCreate()"
-    environment = os.environ | {"PYSPARK_SUBMIT_ARGS": f"--master {running.url} pyspark-shell", "SPARK_LOCAL_IP": "127.0.0.1"}
-    outsider = subprocess.Popen([sys.executable, "-c", program], env=environment | {MARKER: str(running.settings.home)})
+    environment = os.environ | {"PYSPARK_SUBMIT_ARGS": f"--master {url} pyspark-shell", "SPARK_LOCAL_IP": "127.0.0.1"}
+    outsider = subprocess.Popen([sys.executable, "-c", program], env=environment | {MARKER: str(tmp_path)})
     try:
-        while "Expected SaslMessage" not in (running.cluster.folder / "logs" / "master.log").read_text():
+        while "Expected SaslMessage" not in (spark.folder / "logs" / "master.log").read_text():
             assert outsider.poll() is None
             time.sleep(0.2)
     finally:
-        end_processes(running.settings.home)
+        end_processes(tmp_path)
         outsider.wait()
 
 

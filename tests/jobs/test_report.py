@@ -354,3 +354,10 @@ def test_the_report_runs_as_a_command(settings: PipelineSettings) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads((settings.run_dir / "steps" / "report.json").read_text())["state"] == "success"
     assert (report_folder(settings) / "index.html").exists()
+
+
+def test_candidates_say_from_which_model_and_how_they_were_found() -> None:
+    found = {"k": 100, "users": 4000, "model_version": "3", "index": "ivf", "index_recall": 0.9912}
+    line = "CANDIDATES 100 for each of 4,000 users, from version 3 (ivf search, which finds 99.1% of the exact top)"
+    assert line in " ".join(format_summary({"candidates": found}).split())
+    assert "CANDIDATES" not in format_summary({"candidates": None})
