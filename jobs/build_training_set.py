@@ -11,6 +11,7 @@ from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
 from jobs.spark_tables import read_table, write_table
 
+_ROW_GROUP_MB = 8  # what training reads at a time
 _COUNTS = ("num_train", "num_validation", "num_holdout")
 
 
@@ -33,7 +34,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             .persist()
         )
         with lake.write("sequences", settings, inputs=["interactions", "users"]) as pending:
-            write_table(sequences, pending, by=["user_index"], keys=lake.manifest("users", settings.date)["rows"])
+            num_users = lake.manifest("users", settings.date)["rows"]
+            write_table(sequences, pending, by=["user_index"], keys=num_users, row_group_mb=_ROW_GROUP_MB)
             row = sequences.agg(
                 F.count(F.lit(1)).alias("users"),
                 F.count_if((F.col("num_train") > 0) & (F.col("num_holdout") > 0)).alias("users_with_history_and_holdout"),

@@ -78,6 +78,7 @@ def joined(device: "torch.device") -> Iterator["World"]:
     Args:
         device: where the work is done: NCCL connects GPUs, gloo connects CPUs.
     """
+    import torch
     from torch import distributed
 
     from esans_core.world import World
@@ -88,6 +89,8 @@ def joined(device: "torch.device") -> Iterator["World"]:
     folder = os.environ.get(_FOLDER)
     if folder:  # a worker must not outlive a parent that was killed: a retry would train beside it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         init_method=f"file://{folder}/store" if folder else "env://",

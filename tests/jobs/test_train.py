@@ -106,6 +106,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert len(mlflow.MlflowClient().get_metric_history(summary["mlflow_run_id"], "train_loss")) == summary["epochs"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_with_the_next_batch(prepared: PipelineSettings, empty_store: Path) -> None:
     """SIGKILL within an epoch of a real process, then the same run again."""
     prepared = prepared.model_copy(
