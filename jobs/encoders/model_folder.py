@@ -13,12 +13,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from jobs.errors import DataError
 from jobs.lake import file_digest
-from jobs.local_source import local_folder
 from jobs.locks import alone_in
+from jobs.places import files_below, place
 from jobs.settings import PipelineSettings
 
 PACKAGE = "package:"
@@ -57,7 +55,7 @@ def local_model(name: str, cache: Path) -> Path:
 
     Args:
         name: a local folder or file:// URI; `package:<name>`, an installed Python package that carries a model; or the URI
-            of a folder in any store that fsspec knows (s3://, gs://, hdfs://; its driver must be installed).
+            of a folder in a store (see `jobs.places`).
         cache: where a model from a store is copied to, once a machine: a folder named by the digest of what the store says
             of the files (paths, sizes, ETags), so that a changed model gets a copy of its own.
 
@@ -66,13 +64,11 @@ def local_model(name: str, cache: Path) -> Path:
     """
     if name.startswith(PACKAGE):
         return _package_folder(name.removeprefix(PACKAGE))
-    if "://" not in name:
-        return Path(name).expanduser()
-    if name.startswith("file:"):
-        return local_folder(name)
+    root = place(name)
+    if isinstance(root, Path):
+        return root
     try:
-        store, root = fsspec.url_to_fs(name)
-        files = {path: store.ukey(path) for path in sorted(store.find(root)) if path.endswith(_PARTS)}
+        files = {path.path: path.fs.ukey(path.path) for path in files_below(root) if path.suffix in _PARTS}
         if not files:
             raise FileNotFoundError("the folder is not there, or holds no part of a model")
         known = hashlib.sha256(json.dumps([name, files]).encode()).hexdigest()[:16]
@@ -82,18 +78,18 @@ def local_model(name: str, cache: Path) -> Path:
                 staging = cache / f".staging-{uuid.uuid4().hex}"
                 try:
                     for path in files:
-                        target = staging / Path(path).relative_to(root)
+                        target = staging / Path(path).relative_to(root.path)
                         target.parent.mkdir(parents=True, exist_ok=True)
-                        store.get_file(path, str(target))
+                        root.fs.get_file(path, str(target))
                     staging.rename(folder)
                 finally:
                     shutil.rmtree(staging, ignore_errors=True)
         return folder
-    except (OSError, ImportError, ValueError) as error:  # no such place, no driver for the store, no such protocol
+    except OSError as error:
         raise DataError(
             f"the model cannot be fetched ({type(error).__name__}: {error}).",
             file=name,
-            remedy="check the URI, the credentials of this machine, and that the store's fsspec driver is installed.",
+            remedy="check the URI and the credentials of this machine.",
         ) from error
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 from jobs.errors import DataError
 from jobs.item_tables import ItemTable
@@ -17,7 +18,7 @@ def write(folder: Path, index: np.ndarray, *, file_rows: int, group_rows: int) -
         vectors = [None if item % 7 == 0 else [float(item), -1.0] for item in part]
         table = pa.table({"vector": pa.array(vectors, pa.list_(pa.float32())), "item_index": part})
         pq.write_table(table, folder / f"part-{number:05d}.parquet", row_group_size=group_rows)
-    return ItemTable.at("some_table", folder)
+    return ItemTable.at("some_table", UPath(folder))
 
 
 @pytest.mark.parametrize(("file_rows", "group_rows"), [(100, 100), (100, 7), (40, 16), (9, 4)])

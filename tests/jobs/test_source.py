@@ -249,7 +249,9 @@ def test_images_by_every_way_and_in_order_of_precedence(spark, settings, tmp_pat
     assert len(marks) == build.NUM_ITEMS
     wanted = mark_images(source).where("status = 'ok'").withColumn("known_hash", F.lit("none"))
     wanted = wanted.withColumn("item_index", F.substring("item_id", 2, 9).cast("bigint"))
-    found = {f"i{row['item_index']:02d}": read_image(folder, row.asDict()) for row in load_images(source, wanted).collect()}
+    found = {
+        f"i{row['item_index']:02d}": read_image(source.folder, row.asDict()) for row in load_images(source, wanted).collect()
+    }
     expected = {"i00": shots[5], "i01": shots[1], "i02": shots[2], "i03": shots[3], "i04": shots[4]}
     assert found == expected
     for name in ("i00", "i01"):  # pictures in tables are known by their hash, files by their stamp
@@ -285,16 +287,16 @@ def sent_by_exchanges(frame) -> list[list[str]]:
 def test_a_stamp_changes_with_content_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"12345")
-    first = file_stamp(tmp_path, "a.png")
+    first = file_stamp(place(tmp_path), "a.png")
     assert first is not None and first[0] == 5
-    assert file_stamp(tmp_path, path.as_uri()) == first == file_stamp(tmp_path, "a.png")
+    assert file_stamp(place(tmp_path), path.as_uri()) == first == file_stamp(place(tmp_path), "a.png")
     times = path.stat()
     time.sleep(0.02)
     path.write_bytes(b"54321")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, and the time set back
-    assert file_stamp(tmp_path, "a.png") != first
+    assert file_stamp(place(tmp_path), "a.png") != first
     for name in (None, "", "absent.png", ".", "x" * 5000, "null\0character", "/dev/zero", "file://host/a.png"):
-        assert file_stamp(tmp_path, name) is None
+        assert file_stamp(place(tmp_path), name) is None
 
 
 def test_read_file_refuses_odd_names_and_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

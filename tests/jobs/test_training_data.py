@@ -9,6 +9,7 @@ import torch
 from training_tables import write_training_tables
 
 from esans_core.cluster_index import ClusterIndex
+from esans_core.loader import Loader
 from esans_core.training import train_epoch
 from jobs import train
 from jobs.errors import DataError
@@ -23,8 +24,7 @@ def trained(settings: PipelineSettings, data: TrainingData, clusters: ItemCluste
     model = train.build_model(settings, data)
     objective = train.build_objective(settings, data, clusters, "esans", 0.1, torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    targets = data.sequences.training_targets(1.0, 0)
-    loss = train_epoch(model, objective, data.sequences, targets, optimizer, batch_size=64, seed=1)
+    loss = train_epoch(model, objective, Loader(data.log, batch_size=64, max_history=8), [optimizer], seed=1)
     return loss, list(model.state_dict().values())
 
 

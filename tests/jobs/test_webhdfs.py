@@ -13,7 +13,7 @@ from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.places import hadoop_uri, local_draft, place
 from jobs.source import read_source, source_digests
-from jobs.source_images import read_images
+from jobs.source_images import mark_images, read_file
 from jobs.spark_tables import reachable, read_table, write_table
 from tests.jobs import source_builder as build
 from tests.jobs.webhdfs_server import webhdfs_server
@@ -64,12 +64,14 @@ def test_a_source_is_read_with_its_pictures_as_from_a_folder(spark, settings, st
     for where in (f"{uri}/shop", str(folder / "shop")):
         chosen = build.tiny(settings, where)
         source = read_source(spark, chosen)
-        pictures = read_images(source).orderBy("item_id").toPandas()
+        pictures = mark_images(source).orderBy("item_id").toPandas()
+        pictures["image"] = [read_file(source.folder, path) for path in pictures["image_path"]]
         digests = {name: digest for name, digest in source_digests(chosen).items() if name != "source"}
         found[where] = (source.interactions.count(), source.items.count(), digests, pictures)
     (there, here) = found.values()
     assert there[:3] == here[:3] and here[0] == len(build.interactions())
-    pd.testing.assert_frame_equal(there[3], here[3])
+    names = ["item_id", "status", "image_path", "image"]  # a stamp says where a file lies
+    pd.testing.assert_frame_equal(there[3][names], here[3][names])
     assert (here[3]["status"] == "ok").sum() == 1
 
 
