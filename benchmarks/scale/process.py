@@ -1,5 +1,6 @@
 """A job run as the command that a person or a scheduler runs, with its time and the memory of each of its parts."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import psutil
 from benchmarks.record import REPOSITORY
 
 _SECONDS = 0.5  # between two samples of memory
+_THREADS = str(max(1, (os.cpu_count() or 1) // 2))  # of a step, as in a run, where two steps share the cores
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ def run_job(job: str, settings: Path, *arguments: str, log: Path) -> Measured:
 def run_command(command: Sequence[str], log: Path) -> Measured:
     """Run a command in the repository and watch it; raises `RuntimeError` when it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {"OMP_NUM_THREADS": _THREADS} | os.environ
     started = time.monotonic()
     with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=stream, stderr=subprocess.STDOUT)
         watch = _Watch(process.pid)
         try:
             status = process.wait()

@@ -17,7 +17,7 @@ TRAINER = "train baseline, one epoch"
 class Size:
     """Attributes: users of each log, ascending; items. The towers are small, so that reading the log counts."""
 
-    users: tuple[int, ...] = (50_000, 150_000, 500_000)
+    users: tuple[int, ...] = (50_000, 500_000)
     items: int = 50_000
 
 
