@@ -5,6 +5,7 @@ make bench-scale QUICK=1      # the same code on less, in minutes; into var/benc
 """
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -37,8 +38,8 @@ def main() -> None:
             rows.append(row)
             print(table.text([_plain(row)]), flush=True)
         print(f"   {time.monotonic() - started:.0f} s", flush=True)
-    whole = not arguments.quick and set(arguments.only) == set(CASES)
-    command = "make bench-scale" + (" QUICK=1" if arguments.quick else "")
+    whole = not arguments.quick and not arguments.items and set(arguments.only) == set(CASES)
+    command = "make bench-scale" if whole else f"python -m benchmarks.scale {' '.join(sys.argv[1:])}"
     folder = RESULTS if whole else _QUICK_FOLDER
     path = write_result("scale", command, rows, folder=folder, versions={name: version(name) for name in _VERSIONS})
     print(f"\n{table.text(_plain(row) for row in rows if row.peer or row.bar)}\n\nwritten: {path}")
