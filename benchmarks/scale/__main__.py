@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="only these cases, into var/bench/")
     parser.add_argument("--items", nargs="+", type=int, help="catalogue sizes of the daily case instead of its own")
     arguments = parser.parse_args()
-    rows: list[Row] = []
+    whole = not arguments.quick and not arguments.items and set(arguments.only) == set(CASES)
+    command = "make bench-scale" if whole else f"python -m benchmarks.scale {' '.join(sys.argv[1:])}"
+    folder, rows = RESULTS if whole else _QUICK_FOLDER, list[Row]()
     for name in arguments.only:
         started, case = time.monotonic(), CASES[name]
         print(f"== {name}", flush=True)
@@ -37,11 +39,8 @@ def main() -> None:
         for row in case.rows(size, _FOLDER):
             rows.append(row)
             print(table.text([_plain(row)]), flush=True)
+        path = write_result("scale", command, rows, folder=folder, versions={name: version(name) for name in _VERSIONS})
         print(f"   {time.monotonic() - started:.0f} s", flush=True)
-    whole = not arguments.quick and not arguments.items and set(arguments.only) == set(CASES)
-    command = "make bench-scale" if whole else f"python -m benchmarks.scale {' '.join(sys.argv[1:])}"
-    folder = RESULTS if whole else _QUICK_FOLDER
-    path = write_result("scale", command, rows, folder=folder, versions={name: version(name) for name in _VERSIONS})
     print(f"\n{table.text(_plain(row) for row in rows if row.peer or row.bar)}\n\nwritten: {path}")
     if "daily" in arguments.only:
         plot.steps(rows, (REPOSITORY / "docs" / "images" if whole else _QUICK_FOLDER) / "scale.png")
