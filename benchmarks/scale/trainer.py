@@ -15,14 +15,16 @@ TRAINER = "train baseline, one epoch"
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: users of each log, ascending; items. The towers are small, so that reading the log counts."""
+    """Attributes: users of each log, ascending; items; events of a window, fewer
+    than the smallest log has, or memory would grow until one is full. The towers are small, so that reading the log counts."""
 
     users: tuple[int, ...] = (50_000, 500_000)
     items: int = 50_000
+    window: int = 500_000
 
 
 FULL = Size()
-QUICK = Size(users=(2_000, 6_000), items=2_000)
+QUICK = Size(users=(2_000, 6_000), items=2_000, window=10_000)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
@@ -32,7 +34,14 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
         settings = make_settings(
             folder / f"trainer-{num_users}",
             sampling={"num_per_positive": 1},
-            training={"epochs": 1, "embedding_dim": 16, "num_heads": 1, "max_history": EVENTS_PER_USER, "batch_size": 8192},
+            training={
+                "epochs": 1,
+                "window_events": size.window,
+                "embedding_dim": 16,
+                "num_heads": 1,
+                "max_history": EVENTS_PER_USER,
+                "batch_size": 8192,
+            },
             run={"reuse": False},
         )
         with spark_session(settings, "benchmark") as spark:
