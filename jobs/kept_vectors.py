@@ -4,11 +4,10 @@ import datetime as dt
 from collections.abc import Mapping
 from functools import reduce
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.lake import Lake, folder_digest
+from jobs.lake import Lake
 from jobs.settings import PipelineSettings
 from jobs.spark_tables import read_table, write_table
 
@@ -26,7 +25,7 @@ def known_vectors(
     """
     lake = Lake.of(settings)
     before, retired = (lake.previous_date(name, settings.date) for name in (table, retired_table(table)))
-    today = settings.date if _intact(lake, table, settings.date) else None
+    today = settings.date if lake.intact(table, settings.date) else None  # a rerun carries no damage over
     frames, inputs = [], {}
     for rank, (name, date) in enumerate([(table, today), (table, before), (retired_table(table), retired)]):
         if date is None:
@@ -72,14 +71,6 @@ def retire_vectors(
 def retired_table(table: str) -> str:
     """Where the vectors of items are kept that have none today."""
     return table.replace("_features", "_retired")
-
-
-def _intact(lake: Lake, table: str, date: dt.date) -> bool:
-    """Whether a date of a table is there as it was published; a rerun must not carry damage over."""
-    try:
-        return lake.exists(table, date) and folder_digest(lake.path(table, date)) == lake.manifest(table, date)["digest"]
-    except (OSError, pa.ArrowException):
-        return False
 
 
 def _nothing_known(spark: SparkSession) -> DataFrame:

@@ -87,7 +87,9 @@ class Lake:
             if len(noise) == len(files):
                 raise RuntimeError(f"nothing was written for table '{table}' at {pending.path}")
             digest = folder_digest(pending.path)
-            version = self._same(folder, digest) or pending.path
+            before = _manifest(folder)
+            same = before and before["digest"] == digest and _holds(folder / before["version"], digest)
+            version = folder / before["version"] if before and same else pending.path
             manifest = {
                 "table": table,
                 "date": settings.ds,
@@ -128,6 +130,12 @@ class Lake:
         """Whether that date of the table is published."""
         return _manifest(self._folder(table, date)) is not None
 
+    def intact(self, table: str, date: dt.date) -> bool:
+        """Whether that date of the table is published and its files are still what was published."""
+        folder = self._folder(table, date)
+        manifest = _manifest(folder)
+        return manifest is not None and _holds(folder / manifest["version"], manifest["digest"])
+
     def dates(self, table: str) -> list[dt.date]:
         """Published dates of a table, ascending."""
         return [date for date in self._begun_dates(table) if self.exists(table, date)]
@@ -154,17 +162,6 @@ class Lake:
         """Dates with a folder, ascending, whether anything was ever published there or not."""
         names = (path.name for path in children(self.root / table))
         return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
-
-    def _same(self, folder: UPath, digest: str) -> UPath | None:
-        """The version in force, if it has this digest and its files still have it too."""
-        manifest = _manifest(folder)
-        if manifest is None or manifest["digest"] != digest:
-            return None
-        version = folder / manifest["version"]
-        try:
-            return version if folder_digest(version) == digest else None
-        except (OSError, pa.ArrowException):
-            return None
 
     def _sweep(self, table: str, date: dt.date, keep: UPath) -> None:
         """Remove what was begun and has been out of force for `KEPT_FOR` or longer, of this date and those before.
@@ -261,6 +258,13 @@ def git_sha() -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def _holds(version: UPath, digest: str) -> bool:
+    try:
+        return folder_digest(version) == digest
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _manifest(folder: UPath) -> dict[str, Any] | None:

@@ -5,8 +5,8 @@ fsspec and Hadoop find them in the environment, as they always do.
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ from upath import UPath
 from upath.registry import register_implementation
 
 from jobs.errors import DataError
+from jobs.locks import alone_in
 
 # Their clients keep listings in memory, in which another process's files never appear.
 _CACHING = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
@@ -213,24 +214,27 @@ def local_copy(path: UPath | Path, folder: Path) -> Path:
     return folder / path.name
 
 
-def kept_copy(folder: UPath | Path, copies: Path) -> Path:
-    """A folder of this machine, or a copy of one from elsewhere that stays for the next process: `copies/<its name>`.
+def kept_copy(folder: UPath | Path, copies: Path, *, name: str | None = None, files: Iterable[UPath] | None = None) -> Path:
+    """A folder of this machine itself, or a copy of one from elsewhere that stays for all processes to come.
 
-    The name must say what is in the folder, as that of a table's version does. A copy is there whole or not at all.
+    Args:
+        folder: the folder.
+        copies: where copies are kept; each is there whole or not at all.
+        name: of the copy, which must say what is in it; the folder's own by default, as that of a table's version does.
+        files: what to copy; all by default.
     """
     if isinstance(folder, Path):
         return folder
-    kept = copies / folder.name
-    if not kept.exists():
-        copies.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=copies, prefix=".copying-") as copying:
-            start = len(folder.path.rstrip("/")) + 1
-            for file in files_below(folder):
-                copy = Path(copying) / folder.name / file.path[start:]
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                file.fs.get_file(file.path, str(copy))
-            with suppress(OSError):  # another process has been faster
-                (Path(copying) / folder.name).rename(kept)
+    kept = copies / (name or folder.name)
+    with alone_in(copies):  # the processes of a machine ask at the same time
+        if not kept.exists():
+            with TemporaryDirectory(dir=copies, prefix=".staging-") as copying:
+                whole = Path(copying) / kept.name
+                for file in files_below(folder) if files is None else files:
+                    copy = whole / Path(file.path).relative_to(folder.path)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    file.fs.get_file(file.path, str(copy))
+                whole.rename(kept)
     return kept
 
 

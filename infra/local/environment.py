@@ -26,8 +26,8 @@ def load_secrets(folder: Path) -> dict[str, str]:
             "session_key": secrets.token_hex(32),
             "password": secrets.token_urlsafe(18),
         }
-        _write_private(path, values)
-        _write_private(folder / "passwords.json", {USER: values["password"]})
+        write_private(path, json.dumps(values))
+        write_private(folder / "passwords.json", json.dumps({USER: values["password"]}))
     return json.loads(path.read_text())
 
 
@@ -108,7 +108,8 @@ def stack_environment(
     }
 
 
-def _write_private(path: Path, values: Mapping[str, str]) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file anew that only its owner can read, from the first byte on."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        json.dump(values, stream)
+        stream.write(text)

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from infra.local.environment import MARKER, REPOSITORY
+from infra.local.environment import MARKER, REPOSITORY, write_private
 from infra.local.processes import StackError, end_processes, free_port, stack_processes, tail
 from infra.local.spark_archive import java_options
 
@@ -108,9 +108,7 @@ class SparkCluster:
             "spark.executor.cores": 1,
             "spark.executor.memory": f"{self.executor_memory_mb}m",
         }
-        self.properties.unlink(missing_ok=True)
-        with os.fdopen(os.open(self.properties, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.writelines(f"{name} {value}\n" for name, value in values.items())
+        write_private(self.properties, "".join(f"{name} {value}\n" for name, value in values.items()))
 
     def _environment(self, say: Callable[[str], None]) -> dict[str, str]:
         environment = os.environ | {

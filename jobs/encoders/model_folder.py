@@ -5,8 +5,6 @@ Vectors compare only under equal fingerprints.
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
@@ -15,8 +13,7 @@ from typing import Any
 
 from jobs.errors import DataError
 from jobs.lake import file_digest
-from jobs.locks import alone_in
-from jobs.places import files_below, place
+from jobs.places import files_below, kept_copy, place
 from jobs.settings import PipelineSettings
 
 PACKAGE = "package:"
@@ -68,23 +65,12 @@ def local_model(name: str, cache: Path) -> Path:
     if isinstance(root, Path):
         return root
     try:
-        files = {path.path: path.fs.ukey(path.path) for path in files_below(root) if path.suffix in _PARTS}
+        files = [path for path in files_below(root) if path.suffix in _PARTS]
         if not files:
             raise FileNotFoundError("the folder is not there, or holds no part of a model")
-        known = hashlib.sha256(json.dumps([name, files]).encode()).hexdigest()[:16]
-        folder = cache / f"model-{known}"
-        with alone_in(cache):  # the workers of a machine ask at the same time
-            if not folder.exists():
-                staging = cache / f".staging-{uuid.uuid4().hex}"
-                try:
-                    for path in files:
-                        target = staging / Path(path).relative_to(root.path)
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        root.fs.get_file(path, str(target))
-                    staging.rename(folder)
-                finally:
-                    shutil.rmtree(staging, ignore_errors=True)
-        return folder
+        stamps = {path.path: path.fs.ukey(path.path) for path in files}
+        known = hashlib.sha256(json.dumps([name, stamps]).encode()).hexdigest()[:16]
+        return kept_copy(root, cache, name=f"model-{known}", files=files)
     except OSError as error:
         raise DataError(
             f"the model cannot be fetched ({type(error).__name__}: {error}).",
