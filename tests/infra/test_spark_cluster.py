@@ -207,14 +207,14 @@ def _workers(cluster: SparkCluster) -> list[psutil.Process]:
 
 
 def _worker_at_work(cluster: SparkCluster, step: "subprocess.Popen[str]") -> psutil.Process:
-    """The first worker below whose executor a Python process has computed for a second."""
+    """The first worker below whose executor a Python process computes: it has used a fifth of a second."""
     while step.poll() is None:
         for worker in _workers(cluster):
             for process in worker.children(recursive=True):
                 try:
-                    if "pyspark.daemon" in process.cmdline() and process.cpu_times().user > 1:
+                    if "pyspark.daemon" in process.cmdline() and process.cpu_times().user > 0.2:
                         return worker
                 except psutil.Error:
                     continue
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError(f"the step ended before a worker was seen at work:\n{step.communicate()[0][-6000:]}")
