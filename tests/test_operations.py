@@ -1,0 +1,338 @@
+"""The pipeline as its people operate it: up on PostgreSQL, a run from the form in a browser, a review, MLflow's pages, a served
+bundle, rollback, an alias moved behind everybody's back, and down.
+
+Each fixture is a step of one long day and needs the one before it, so the order is the fixtures' own. With ESANS_SCREENSHOTS
+set to a folder, the pages are kept there as pictures.
+"""
+
+import datetime as dt
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from mlflow import MlflowClient
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from infra.local.client import DAG_ID, AirflowClient
+from infra.local.environment import USER, load_secrets
+from infra.local.ports import Ports
+from infra.local.processes import free_port, stack_processes
+from infra.local.up import Options, client_of, down, up
+from infra.local.status import status
+from jobs.serving.store import ServingStore
+from jobs.settings import PipelineSettings
+from tests.test_end_to_end import CONF
+
+pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.browser, pytest.mark.slow]
+
+DAY = dt.date(2026, 1, 28)
+NEXT_DAY = DAY + dt.timedelta(days=1)
+MODEL = "esans-retrieval"
+CHROMIUM = "/usr/bin/chromium"
+MINUTES = 60.0
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """An HTTP endpoint, and what it has been told."""
+
+    port: int
+    received: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Live:
+    """A home whose stack is up."""
+
+    home: Path
+    ports: Ports
+    alerts: Alerts
+    keys: dict[str, str]
+
+    @property
+    def airflow(self) -> AirflowClient:
+        return client_of(self.home)
+
+    @property
+    def registry(self) -> MlflowClient:
+        return MlflowClient(self.ports.mlflow_url, self.ports.mlflow_url)
+
+    @property
+    def store(self) -> ServingStore:
+        return ServingStore(self.home / "serving")
+
+    def champion(self) -> str | None:
+        found = self.registry.get_registered_model(MODEL).aliases.get("champion")
+        return None if found is None else str(found)
+
+    def run_dir(self, date: dt.date) -> Path:
+        return self.home / "runs" / date.isoformat()
+
+    def read(self, date: dt.date, name: str) -> Any:
+        return json.loads((self.run_dir(date) / name).read_text())
+
+    def finished(self, dag_id: str, run_id: str) -> str:
+        """How a run ended."""
+        client = self.airflow.about(dag_id)
+        _until(lambda: client.run(run_id)["state"] in ("success", "failed"), 20 * MINUTES, f"{dag_id} {run_id}")
+        return client.run(run_id)["state"]
+
+    def by_hand(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Trigger one of the DAGs that people start, and wait; how it ended."""
+        run_id = f"test__{time.time_ns()}"
+        self.airflow.about(dag_id).trigger(run_id, None, conf)
+        return self.finished(dag_id, run_id)
+
+
+def _until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := ready():
+            return found
+        time.sleep(1)
+    raise AssertionError(f"{what}: nothing after {seconds:.0f} s")
+
+
+@pytest.fixture(scope="module")
+def alerts() -> Iterator[Alerts]:
+    received: list[dict[str, Any]] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Alerts(server.server_port, received)
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, alerts: Alerts) -> Iterator[Live]:
+    home = tmp_path_factory.mktemp("live")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CONF.items():  # the deployment's own defaults, which the form shows
+            patch.setenv(f"ESANS_{name.replace('.', '__').upper()}", str(value))
+        patch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{alerts.port}/alerts")
+        ports = up(home, Options(port=0, mlflow_port=0, schedule="none"))
+        keys = load_secrets(home / "airflow")
+        patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", keys["mlflow_password"])
+        patch.setenv("ESANS_REGISTRY__TRACKING_URI", ports.mlflow_url)
+        try:
+            yield Live(home, ports, alerts, keys)
+        finally:
+            down(home)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def airflow_page(live: Live, browser: Browser) -> Page:
+    """Airflow's interface, logged in."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1100})
+    page.set_default_timeout(60_000)
+    page.goto(live.ports.airflow_url)
+    page.fill("input[name=username]", USER)
+    page.fill("input[name=password]", live.keys["password"])
+    page.click("button[type=submit]")
+    page.wait_for_url(f"{live.ports.airflow_url}/")
+    return page
+
+
+@pytest.fixture(scope="module")
+def mlflow_page(live: Live, browser: Browser) -> Page:
+    """MLflow's interface, logged in."""
+    credentials = {"username": USER, "password": live.keys["mlflow_password"]}
+    page = browser.new_context(viewport={"width": 1400, "height": 1400}, http_credentials=credentials).new_page()
+    page.set_default_timeout(60_000)
+    return page
+
+
+def _keep(page: Page, name: str) -> None:
+    if folder := os.environ.get("ESANS_SCREENSHOTS"):
+        page.wait_for_timeout(1500)
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def _open_form(live: Live, page: Page, dag_id: str) -> Any:
+    page.goto(f"{live.ports.airflow_url}/dags/{dag_id}")
+    page.get_by_role("button", name="Trigger").first.click()
+    form = page.locator("[role=dialog][data-state=open]")
+    expect(form).to_contain_text("Trigger Dag")
+    return form
+
+
+@pytest.fixture(scope="module")
+def asked(live: Live, airflow_page: Page) -> str:
+    """A run of policy `review`, started in the browser; its id once it waits for a person."""
+    form = _open_form(live, airflow_page, DAG_ID)
+    expect(form).to_contain_text("This run")
+    form.locator("input[type=datetime-local]").fill(f"{DAY}T00:00")
+    policy = form.locator("[name='element_registry.promotion']").locator("xpath=..")
+    policy.locator("input[type=text]").fill("review")
+    policy.locator("input[type=text]").press("Enter")
+    _keep(airflow_page, "form")
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    runs = _until(lambda: live.airflow.runs(date=DAY), 30, "the run that the form starts")
+    assert runs[0]["conf"]["registry.promotion"] == "review"
+    assert runs[0]["conf"]["shop.num_items"] == CONF["shop.num_items"]  # a field nobody touched holds the deployment's value
+    run_id = runs[0]["dag_run_id"]
+
+    def waits() -> bool:
+        assert live.airflow.run(run_id)["state"] in ("queued", "running"), live.airflow.task_instances(run_id)
+        return any(not approval["response_received"] for approval in live.airflow.approvals(run_id))
+
+    _until(waits, 20 * MINUTES, "the review")
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def approved(live: Live, asked: str, airflow_page: Page) -> dict[str, Any]:
+    """The verdict after the approval."""
+    assert live.registry.get_registered_model(MODEL).aliases == {}
+    airflow_page.goto(f"{live.ports.airflow_url}/dags/{DAG_ID}/runs/{asked}/tasks/registry.review/required_actions")
+    expect(airflow_page.get_by_role("button", name="Approve")).to_be_visible()
+    _keep(airflow_page, "review")
+    airflow_page.locator("[name=element_reason]").fill("Looks right to me.")
+    airflow_page.get_by_role("button", name="Approve").click()
+    assert live.finished(DAG_ID, asked) == "success"
+    return live.read(DAY, "verdict.json")
+
+
+@pytest.fixture(scope="module")
+def published(live: Live, approved: dict[str, Any]) -> str:
+    """The first bundle, which follows the promotion by itself."""
+    return str(_until(live.store.current, 5 * MINUTES, "the first bundle"))
+
+
+@pytest.fixture(scope="module")
+def second(live: Live, published: str) -> str:
+    """The bundle of the next day, whose run is triggered over REST."""
+    run_id = f"test__{NEXT_DAY}"
+    live.airflow.trigger(run_id, NEXT_DAY, {"registry.promotion": "auto"})
+    assert live.finished(DAG_ID, run_id) == "success"
+    assert live.read(NEXT_DAY, "verdict.json")["verdict"] == "promoted"
+    return str(_until(lambda: {live.store.current()} - {published, None}, 5 * MINUTES, "the second bundle").pop())
+
+
+def test_everything_is_up_on_postgresql(live: Live) -> None:
+    found = status(live.home)
+    assert found.exit_code == 0, str(found)
+    assert all(name in str(found) for name in ("postgresql", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow"))
+
+
+def test_nobody_gets_in_without_a_password(live: Live) -> None:
+    assert requests.get(f"{live.ports.airflow_url}/api/v2/dags", timeout=10).status_code == 401
+    url = f"{live.ports.mlflow_url}/api/2.0/mlflow/registered-models/search"
+    assert requests.get(url, timeout=10).status_code == 401
+
+
+def test_a_person_approves_and_the_registry_says_so(live: Live, approved: dict[str, Any]) -> None:
+    assert approved["verdict"] == "promoted"
+    review = live.read(DAY, "review.json")
+    assert (review["decision"], review["by"], review["reason"]) == ("approved", USER, "Looks right to me.")
+    assert live.champion() == approved["version"]
+    tags = live.registry.get_model_version(MODEL, approved["version"]).tags
+    assert tags["esans.reviewed_by"] == USER
+
+
+def test_mlflow_shows_the_alias(live: Live, approved: dict[str, Any], mlflow_page: Page) -> None:
+    mlflow_page.goto(f"{live.ports.mlflow_url}/#/models/{MODEL}")
+    expect(mlflow_page.get_by_text("@ champion").first).to_be_visible()
+    _keep(mlflow_page, "registry")
+    mlflow_page.goto(f"{live.ports.mlflow_url}/#/models/{MODEL}/versions/{approved['version']}")
+    expect(mlflow_page.get_by_text("Known limits")).to_be_visible()
+    _keep(mlflow_page, "version")
+
+
+def test_the_bundle_answers_over_http(live: Live, published: str) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}@champion", "-p", str(port)]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": live.ports.mlflow_url, "ESANS_LOCAL_STACK": str(live.home)}
+    server = subprocess.Popen(
+        [*command, "-h", "127.0.0.1", "--env-manager", "local"],
+        env=environment,
+        cwd=live.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _until(lambda: _answers(f"{url}/ping"), 3 * MINUTES, "the model server")
+        histories = [["item-000001", "item-000002"], ["never heard of"], []]
+        frame = {"columns": ["history"], "data": [[history] for history in histories]}
+        answer = requests.post(f"{url}/invocations", json={"dataframe_split": frame, "params": {"k": 5}}, timeout=60)
+        assert answer.ok, answer.text
+        rows = answer.json()["predictions"]
+        assert [len(row["item_id"]) for row in rows] == [5, 5, 5]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def test_the_next_day_competes_and_is_published(live: Live, published: str, second: str) -> None:
+    verdict = live.read(NEXT_DAY, "verdict.json")
+    assert verdict["incumbent_version"] == "1" and live.champion() == verdict["version"] == "2"
+    assert live.store.names() == [published, second]
+
+
+def test_an_alias_moved_to_an_unchecked_version_is_put_back(live: Live, second: str) -> None:
+    copied = live.registry.get_model_version(MODEL, "1")
+    stranger = live.registry.create_model_version(MODEL, source=copied.source, tags={"validation_status": "passed"})
+    live.registry.set_registered_model_alias(MODEL, "champion", stranger.version)
+    assert live.by_hand("esans_publish", {}) == "failed"
+    assert live.champion() == "2" and live.store.current() == second
+    alert = next(alert for alert in live.alerts.received if alert["dag"] == "esans_publish")
+    assert alert["task"] == "publish_champion" and "gate report" in alert["message"]
+
+
+def test_rollback_takes_alias_and_bundle_back(live: Live, published: str, second: str, airflow_page: Page) -> None:
+    form = _open_form(live, airflow_page, "esans_rollback")
+    form.locator("[name=element_reason]").fill("The new one is slow.")
+    _keep(airflow_page, "rollback")
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    _until(lambda: live.store.current() == published, 5 * MINUTES, "the rollback")
+    assert live.champion() == "1"
+    assert live.by_hand("esans_publish", {}) == "success"  # nothing comes back by itself
+    assert live.store.current() == published
+    assert live.store.history()[-1]["reason"] == "The new one is slow."
+
+
+def test_down_leaves_nothing_running(live: Live, second: str) -> None:
+    ports = (live.ports.airflow, live.ports.mlflow, live.ports.postgres)
+    assert down(live.home)
+    assert stack_processes(live.home) == []
+    for port in filter(None, ports):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert status(live.home).exit_code == 3
