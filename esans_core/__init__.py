@@ -8,7 +8,6 @@ from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.sequences import Sequences
-from esans_core.serving import RetrievalModule
 from esans_core.shared_softmax import shared_log_sum
 from esans_core.towers import TwoTower
 from esans_core.training import train_epoch
@@ -17,7 +16,6 @@ __all__ = [
     "METHODS",
     "ClusterIndex",
     "NegativeConfig",
-    "RetrievalModule",
     "RetrievalObjective",
     "SemanticNegativeSampler",
     "SemanticNegatives",

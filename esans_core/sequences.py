@@ -28,6 +28,12 @@ class Sequences:
         if bool((self.num_train + self.num_validation > lengths).any()):
             raise ValueError("a user's num_train + num_validation exceeds the length of the sequence")
 
+    @classmethod
+    def past(cls, items: Tensor, offsets: Tensor) -> "Sequences":
+        """Users of whom all that is known is past: what a model that serves reads."""
+        lengths = offsets.diff()
+        return cls(items, offsets, num_train=lengths, num_validation=torch.zeros_like(lengths))
+
     @property
     def num_users(self) -> int:
         """U."""

@@ -1,42 +1,145 @@
-"""The trained towers frozen into one module that answers with item rows; what is exported and registered."""
+"""What production consumes: a folder that answers histories of item ids with item ids.
 
-import copy
+It needs torch, faiss and pyarrow (`pip install "esans-core[serving]"`): nothing of the pipeline, no registry, no pickle. The
+pipeline writes such folders (`jobs.serving.bundle`).
+"""
 
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
-from esans_core.towers import TwoTower
+from esans_core.retriever import Retriever
+from esans_core.sequences import Sequences
+
+BUNDLE, POPULAR = "bundle.json", "popular.arrow"
 
 
-class RetrievalModule(nn.Module):
-    """History in, best unseen items out, by exact search over precomputed item embeddings.
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer to one history.
 
-    Args:
-        model: trained towers; copied, so later training does not change this module.
-        k: items to return; capped at N.
+    Attributes:
+        item_ids: best first, none of them in the history; fewer than k only where the catalogue has no more.
+        scores: cosine of user and item; of a fallback, the item's share of all training events.
+        fallback: the history holds no item of this catalogue, so the answer is the most popular items, as for everybody new.
     """
 
-    def __init__(self, model: TwoTower, k: int = 200) -> None:
-        super().__init__()
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            inputs = model.item_input(torch.arange(model.num_items, device=model.item_input.content.device))
-            self.register_buffer("item_inputs", inputs.clone())
-            self.register_buffer("item_embeddings", model.item_tower(inputs).clone())
-        model.train(was_training)
-        self.user_tower = copy.deepcopy(model.user_tower).eval()
-        self.k = min(k, model.num_items)
+    item_ids: list[str]
+    scores: list[float]
+    fallback: bool
 
-    item_inputs: Tensor
-    item_embeddings: Tensor
 
-    def forward(self, history: Tensor) -> Tensor:
-        """int64 [B, L] item rows, oldest first, aligned right, padded with -1 -> int64 [B, k] item rows, best first."""
-        mask = history >= 0
-        rows = history.clamp_min(0)
-        users = self.user_tower(functional.embedding(rows, self.item_inputs), mask)
-        scores = users @ self.item_embeddings.T
-        seen = torch.zeros_like(scores).scatter_add(1, rows, mask.to(scores.dtype)) > 0
-        return scores.masked_fill(seen, -torch.inf).topk(self.k, dim=1).indices
+class ServingBundle:
+    """A bundle in use. Large arrays are mapped: processes of a machine share their memory. Safe to call from many threads.
+
+    Args:
+        folder: of the bundle. It is taken as it is: `checked` tells whether it is what was built.
+
+    Attributes:
+        about: what the bundle says of itself: date, model, data, index, bounds of k.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder = Path(folder)
+        self.about: dict[str, Any] = json.loads((folder / BUNDLE).read_text())["about"]
+        self._retriever = Retriever(folder)
+        with pa.OSFile(str(folder / POPULAR)) as stream:
+            popular = pa.ipc.open_file(stream).read_all().to_pydict()
+        self._popular: tuple[list[str], list[float]] = popular["item_id"], popular["share"]
+
+    def recommend(self, histories: Sequence[Sequence[str]], k: int | None = None) -> list[Recommendation]:
+        """The k best items for each history.
+
+        Args:
+            histories: item ids of each user, oldest first. Ids that the catalogue does not have are passed over; the model
+                reads the latest of the others, and all of them are left out of the answer.
+            k: how many; by default what the bundle was built with.
+
+        Raises:
+            ValueError: k is out of bounds, or a history is no list of strings.
+        """
+        k = self._allowed(k)
+        for number, history in enumerate(histories):
+            if isinstance(history, str) or not all(isinstance(item, str) for item in history):
+                raise ValueError(f"history {number}: expected a list of item ids (strings), got {str(history)[:80]!r}")
+        rows = self._retriever.item_ids.rows([item for history in histories for item in history])
+        known_U = _known_of_each(rows, [len(history) for history in histories])
+        met = np.flatnonzero(known_U)
+        offsets = np.concatenate([[0], np.cumsum(known_U[met])])
+        found = self._found(Sequences.past(torch.from_numpy(rows[rows >= 0]), torch.from_numpy(offsets)), k)
+        new = Recommendation(self._popular[0][:k], self._popular[1][:k], fallback=True)
+        answers = [new] * len(histories)
+        for user, answer in zip(met, found, strict=True):
+            answers[user] = answer
+        return answers
+
+    def _found(self, sequences: Sequences, k: int) -> list[Recommendation]:
+        if not sequences.num_users:
+            return []
+        items_UK, scores_UK = self._retriever.search(sequences, k)
+        left_UK = items_UK >= 0
+        ids = iter(self._retriever.item_ids.take(items_UK[left_UK]).to_pylist())
+        return [
+            Recommendation(list(islice(ids, int(left.sum()))), scores[left].tolist(), fallback=False)
+            for left, scores in zip(left_UK, scores_UK, strict=True)
+        ]
+
+    def _allowed(self, k: int | None) -> int:
+        k, most = self.about["k"] if k is None else k, self.about["max_k"]
+        if not 1 <= k <= most:
+            raise ValueError(f"k must be from 1 to {most}, which this bundle was built for, got {k}")
+        return k
+
+
+def checked(folder: Path) -> dict[str, Any]:
+    """The content of bundle.json, once every file was found to be the one that was built.
+
+    Raises:
+        ValueError: a file is missing, changed or too many, or bundle.json itself was changed.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / BUNDLE).read_text())
+        expected, digest = dict(content["files"]), content["digest"]
+        said = overall_digest(content["about"], expected)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / BUNDLE} cannot be read as the description of a bundle ({error})") from error
+    if said != digest:
+        raise ValueError(f"{folder / BUNDLE} was changed: it says digest {digest}, and what it says has digest {said}")
+    present = file_digests(folder)
+    if present != expected:
+        wrong = sorted(name for name in present.keys() | expected.keys() if present.get(name) != expected.get(name))
+        raise ValueError(f"{folder} is not what was built: {', '.join(wrong[:5])} missing, changed or too many")
+    return content
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder but bundle.json, by its path there; a link counts as no file."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            digests[path.relative_to(folder).as_posix()] = "link"
+        elif path.is_file() and path != folder / BUNDLE:
+            with path.open("rb") as stream:
+                digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return digests
+
+
+def overall_digest(about: dict[str, Any], files: dict[str, str]) -> str:
+    """SHA-256 over what a bundle says of itself and the digests of its files: the name of all that is in it."""
+    return hashlib.sha256(json.dumps({"about": about, "files": files}, sort_keys=True).encode()).hexdigest()
+
+
+def _known_of_each(rows: np.ndarray, lengths: list[int]) -> np.ndarray:
+    """int64 [U], how many items of each history the catalogue has."""
+    counts = np.concatenate([[0], np.cumsum(rows >= 0)])
+    ends = np.cumsum([0, *lengths])
+    return np.diff(counts[ends])

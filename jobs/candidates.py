@@ -9,13 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from pyspark.sql import functions as F
 from upath import UPath
 
-from esans_core.retrieval_index import Kind, RetrievalIndex
-from esans_core.towers import TwoTower
-from jobs.candidate_search import SCHEMA, CandidateSearch, item_embeddings, recommender, sequences_of
+from esans_core.retriever import Retriever
+from jobs.candidate_search import SCHEMA, recommender
 from jobs.errors import DataError
 from jobs.evaluate import champion_on_catalogue
 from jobs.lake import Lake
@@ -24,7 +22,8 @@ from jobs.registry.tracking import client
 from jobs.registry.versions import download_version
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
-from jobs.settings import CandidateSettings, PipelineSettings
+from jobs.serving.index import sampled_users, tuned_index
+from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
 from jobs.spark_tables import read_table, write_table
 from jobs.training_data import read_content
@@ -32,8 +31,6 @@ from jobs.training_data import read_content
 log = logging.getLogger(__name__)
 
 _USERS_PER_BLOCK = 1024  # scored at once; a constant, as the last bits of a score depend on it
-_SAMPLED_USERS = 1000  # on which the index is compared with exact search
-_FIRST_PROBES = 8
 _MODEL_DIGEST = "esans.model_digest"
 
 
@@ -62,8 +59,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     # In the home folder, since the executors of a cluster must reach it.
     with TemporaryDirectory(prefix=".candidates-", dir=settings.home) as scratch:
         folder = Path(scratch)
-        index, compared = _index(settings, model, item_ids, folder)
-        CandidateSearch.save(folder, model, item_ids, index)
+        index, compared = tuned_index(settings.candidates, model, sampled_users(settings), settings.candidates.k)
+        Retriever.save(folder, model, item_ids, index)
         tables = ["sequences", "users", "items", "visual_features", "text_features"]
         digest = {"model": version.tags.get(_MODEL_DIGEST, "")}
         with (
@@ -102,55 +99,6 @@ def model_in_force(settings: PipelineSettings) -> str | None:
         raise DataError("the verdict was not carried out yet.", file=path, remedy="run promote for this date first.")
     number = verdict["version"] if verdict["verdict"] == "promoted" else verdict["incumbent_version"]
     return None if number is None else str(number)
-
-
-def _index(
-    settings: PipelineSettings, model: TwoTower, item_ids: list[str], folder: Path
-) -> tuple[RetrievalIndex, dict[str, Any]]:
-    """The index to use, and what is known of it: an approximate one looks into as few lists as the floor allows.
-
-    Where even a quarter of the lists misses the floor, the run goes on with exact search and a warning, since the exact
-    answer is right, and only slower.
-    """
-    wanted, floor = index_kind(settings.candidates, len(item_ids)), settings.candidates.min_index_recall
-    index = RetrievalIndex.build(item_embeddings(model), wanted)
-    index.probes = _FIRST_PROBES
-    if wanted == "exact":
-        return index, {"index": "exact"}
-    CandidateSearch.save(folder, model, item_ids, index)
-    search, recall = CandidateSearch(folder), 0.0
-    while index.probes <= max(_FIRST_PROBES, index.num_lists // 4):
-        search.index.probes = index.probes
-        recall = _recall(settings, search)
-        log.info("%d of %d lists hold %.4f of the exact top %d", index.probes, index.num_lists, recall, settings.candidates.k)
-        if recall >= floor:
-            return index, {"index": wanted, "index_recall": round(recall, 4), "probes": index.probes, "lists": index.num_lists}
-        index.probes *= 2
-    log.warning("that is less than candidates.min_index_recall (%s): searching exactly", floor)
-    return index.exact(), {"index": "exact", "index_given_up": wanted, "index_recall": round(recall, 4)}
-
-
-def index_kind(candidates: CandidateSettings, num_items: int) -> Kind:
-    """How a catalogue of this size is searched."""
-    if candidates.index == "auto":
-        return "exact" if num_items <= candidates.exact_up_to else "ivf"
-    return candidates.index
-
-
-def _recall(settings: PipelineSettings, search: CandidateSearch) -> float:
-    """Share of the exact top k that the index finds, over users spread evenly through the table."""
-    dataset = open_dataset(Lake.of(settings).path("sequences", settings.date))
-    step = max(1, dataset.count_rows() // _SAMPLED_USERS)
-    wanted = np.arange(0, dataset.count_rows(), step)
-    rows = dataset.take(wanted, columns=["item_index"])
-    sequences = sequences_of(rows["item_index"].combine_chunks())
-    seen, users_BD = (sequences.offsets.numpy(), sequences.items.numpy()), search.embed(sequences)
-    size, k = len(search.item_ids), settings.candidates.k
-    near, exact = (
-        np.where(items >= 0, np.arange(len(items))[:, None] * size + items, -1)
-        for items, _ in (index.search(users_BD, k, seen) for index in (search.index, search.index.exact()))
-    )
-    return float(np.isin(exact[exact >= 0], near).mean())
 
 
 def _shape(folder: UPath, k: int) -> dict[str, int]:

@@ -238,6 +238,13 @@ def kept_copy(folder: UPath | Path, copies: Path, *, name: str | None = None, fi
     return kept
 
 
+def copy_files(folder: UPath, target: Path) -> None:
+    """Copy the files of a folder without folders into one of this machine, which is made."""
+    target.mkdir(parents=True)
+    for file in files_below(folder):
+        file.fs.get_file(file.path, str(target / file.name))
+
+
 @contextmanager
 def local_draft(path: UPath | Path) -> Iterator[Path]:
     """A file or folder of this machine to write to, which is `path` when the block ends without an error."""

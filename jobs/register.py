@@ -1,4 +1,4 @@
-"""Register the day's challenger: exported, with signature, lineage and model card; it is not champion yet."""
+"""Register the day's challenger as what production would serve, with lineage and model card; it is not champion yet."""
 
 import json
 import logging
@@ -7,17 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-from torch import nn
-
-from jobs.errors import DataError
 from jobs.lake import Lake
-from jobs.places import files_below, local_copy
+from jobs.places import copy_files
 from jobs.registry.card import model_card
 from jobs.registry.comparison import gate_outcomes, read_metrics, recall_difference
 from jobs.registry.tracking import client, start_or_resume_run
 from jobs.registry.versions import find_version, register_version
 from jobs.runtime import run_job
+from jobs.serving.bundle import build_bundle
 from jobs.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
@@ -26,28 +23,12 @@ VALIDATION_STATUS = "validation_status"
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Register the challenger of the date, once; a rerun finds the version it made.
+    """Register the challenger of the date, once, with all that the lake and the run folder know about it.
+
+    A rerun finds the version it made.
 
     Raises:
         DataError: the challenger or its evaluation is missing, or they do not belong together.
-    """
-    from esans_core.serving import RetrievalModule
-    from jobs.model_store import load_towers
-
-    lake = Lake.of(settings)
-    folder = lake.path("challenger", settings.date)
-    towers, meta, _ = load_towers(folder)
-    example = example_histories(lake, settings, meta["max_history"])
-    return register_challenger(settings, RetrievalModule(towers), example)
-
-
-def register_challenger(settings: PipelineSettings, module: nn.Module, example: np.ndarray) -> dict[str, Any]:
-    """Register a module as the challenger of the date, with all that the lake and the run folder know about it.
-
-    Args:
-        settings: of the run.
-        module: int64 [B, L] histories -> int64 [B, k] item rows.
-        example: int64 [B, L], B of at least 2.
     """
     lake = Lake.of(settings)
     metrics, gates = read_metrics(settings), gate_outcomes(settings)
@@ -74,38 +55,21 @@ def register_challenger(settings: PipelineSettings, module: nn.Module, example: 
         VALIDATION_STATUS: "pending",
     } | {f"esans.gate.{stage}": _outcome(record) for stage, record in gates.items()}
     values = {f"holdout_{name}": value for name, value in metrics["models"]["challenger"].items() if value is not None}
-    with TemporaryDirectory() as scratch, start_or_resume_run(settings, run_key, f"challenger-{settings.ds}") as tracked:
-        page, files = Path(scratch) / "MODEL_CARD.md", _files(settings, Path(scratch))
-        page.write_text(card)
-        version, new = register_version(settings, module, example, [*files, page], run_key=run_key, tags=tags, description=card)
+    with (
+        TemporaryDirectory(prefix=".register-", dir=settings.home) as scratch,
+        start_or_resume_run(settings, run_key, f"challenger-{settings.ds}") as tracked,
+    ):
+        bundle, trained = Path(scratch) / "bundle", Path(scratch) / "model"
+        content = build_bundle(settings, bundle)
+        tags["esans.bundle_digest"] = content["digest"]
+        values |= {f"serving_{name}": value for name, value in content["measured"].items()}
+        copy_files(lake.path("challenger", settings.date), trained)
+        (trained / "MODEL_CARD.md").write_text(card)
+        version, new = register_version(settings, bundle, trained, run_key=run_key, tags=tags, description=card)
         for name, value in values.items():
             registry.log_metric(tracked.info.run_id, name, float(value))
     log.info("registered version %s of %s", version.version, version.name)
     return {"version": str(version.version), "new": new, "run_key": run_key}
-
-
-def example_histories(lake: Lake, settings: PipelineSettings, length: int) -> np.ndarray:
-    """int64 [2, length]: the latest training items of two users, aligned right, padded with -1."""
-    table = lake.read_pandas("sequences", settings.date, ["item_index", "num_train"])
-    histories = table[table["num_train"] > 0].head(2)
-    if histories.empty:
-        raise DataError(
-            "holds no training event.",
-            file=lake.path("sequences", settings.date),
-            remedy="run ingest and build_training_set again for this date.",
-        )
-    example = np.full((2, length), -1, dtype=np.int64)
-    for row, (items, count) in enumerate(zip(histories["item_index"], histories["num_train"], strict=True)):
-        latest = np.asarray(items)[:count][-length:]
-        example[row, length - len(latest) :] = latest
-    return example
-
-
-def _files(settings: PipelineSettings, scratch: Path) -> list[Path]:
-    """The files of the model and its codebooks on this machine, from a lake elsewhere as copies in `scratch`."""
-    lake = Lake.of(settings)
-    folders = [lake.path(name, settings.date) for name in ("challenger", "codebooks")]
-    return sorted(local_copy(path, scratch) for folder in folders for path in files_below(folder))
 
 
 def _outcome(record: dict[str, Any] | None) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 EMBEDDED = "embedded"
-_WHEN_AND_WHERE = frozenset({"date", "home", "lake"})  # of a run
+_WHEN_AND_WHERE = frozenset({"date", "home", "lake", "serving"})  # of a run
 _NO_RESULT = frozenset({"spark", "registry", "run"})  # sections that say how and where steps run
 
 
@@ -289,6 +289,20 @@ class CandidateSettings(Section):
     )
 
 
+class ServingSettings(Section):
+    """The serving bundle that a version carries, and how many of them are kept (index: section candidates)."""
+
+    k: int = Field(100, ge=1, le=10_000, description="Items that a bundle answers with when it is not told how many.")
+    max_k: int = Field(1000, ge=1, le=10_000, description="Most items that a bundle can be asked for.")
+    keep: int = Field(10, ge=1, le=10_000, description="Newest published bundles that are kept, besides the one in force.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ServingSettings":
+        if self.k > self.max_k:
+            raise ValueError(f"k ({self.k}) must not exceed max_k ({self.max_k})")
+        return self
+
+
 class SparkSettings(Section):
     """The Spark session of every Spark job."""
 
@@ -336,6 +350,9 @@ class PipelineSettings(BaseSettings):
     lake: str = Field(
         "", description="Folder or URI (s3, gs, abfs, webhdfs ...) of the tables; empty: `lake` in the home folder."
     )
+    serving: str = Field(
+        "", pattern=r"^[^:]*$", description="Folder of published serving bundles; empty: `serving` in the home folder."
+    )
     data: DataSettings = DataSettings()
     shop: ShopSettings = ShopSettings()
     ingest: IngestSettings = IngestSettings()
@@ -345,6 +362,7 @@ class PipelineSettings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     candidates: CandidateSettings = CandidateSettings()
+    bundle: ServingSettings = ServingSettings()
     registry: RegistrySettings = RegistrySettings()
     spark: SparkSettings = SparkSettings()
     run: RunSettings = RunSettings()
@@ -397,6 +415,11 @@ class PipelineSettings(BaseSettings):
     def tracking_uri(self) -> str:
         """The MLflow tracking URI in force."""
         return self.registry.tracking_uri or f"sqlite:///{self.home}/mlflow/mlflow.db"
+
+    @property
+    def serving_root(self) -> Path:
+        """Folder of the published serving bundles."""
+        return Path(self.serving).expanduser().resolve() if self.serving else self.home / "serving"
 
     @property
     def run_dir(self) -> Path:

@@ -3,16 +3,13 @@
 import datetime as dt
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
-import numpy as np
-import torch
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
-from torch import nn
 
 from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY, client
 from jobs.settings import PipelineSettings
@@ -22,7 +19,9 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 REPLACED = "esans.replaced_version"  # on a champion: the champion of an earlier date that it was compared with, if any
 MAX_TEXT = 5000  # characters that the registry's tables hold in a description or a tag
-_EXTRA_FILES = "extra_files"
+_TRAINED = "artifacts/model"  # where a version has its trained towers
+_SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
+_REPOSITORY = Path(__file__).resolve().parents[2]
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -74,28 +73,40 @@ def find_version(settings: PipelineSettings, run_key: str) -> ModelVersion | Non
 
 
 def download_version(version: ModelVersion, settings: PipelineSettings) -> Path:
-    """Folder with a version's extra files (towers.safetensors, model.json, item_ids.parquet, ...)."""
+    """Folder with a version's trained towers: towers.safetensors, model.json, item_ids.parquet."""
+    return download_artifact(version, settings, _TRAINED)
+
+
+def download_artifact(version: ModelVersion, settings: PipelineSettings, path: str) -> Path:
+    """A file or folder of a version, on this machine.
+
+    Args:
+        version: of the registered model.
+        settings: give the registry.
+        path: inside the version.
+    """
     uri = client(settings).get_model_version_download_uri(version.name, version.version)
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{_EXTRA_FILES}"))
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}"))
 
 
 def register_version(
     settings: PipelineSettings,
-    module: nn.Module,
-    example: np.ndarray,
-    extra_files: Sequence[Path],
+    bundle: Path,
+    trained: Path,
     *,
     run_key: str,
     tags: Mapping[str, str],
     description: str,
 ) -> tuple[ModelVersion, bool]:
-    """Log a module to the current MLflow run and register it, unless that was done before.
+    """Log a serving bundle as a pyfunc to the current MLflow run and register it, unless that was done before.
+
+    It is a model from code: what MLflow runs is `jobs/serving/pyfunc_model.py` with a copy of the library beside it, so that
+    loading it takes neither the project nor pickle.
 
     Args:
         settings: gives the registered model's name and the logical date.
-        module: exported with `torch.export` and saved as pt2, so loading it needs neither its class nor pickle.
-        example: input of the module, [B, ...] with B of at least 2 so that the batch size stays free.
-        extra_files: files stored beside the module.
+        bundle: folder named `bundle`, that `jobs.serving.bundle.build_bundle` wrote.
+        trained: folder named `model`, with what a later training or evaluation reads of this one.
         run_key: names what decides the model; with the logical date it identifies the version.
         tags: further tags of the version.
         description: the model card (Markdown, at most `MAX_TEXT` characters are kept).
@@ -107,17 +118,14 @@ def register_version(
     if found is not None:
         return found, False
     registry, name = client(settings), settings.registry.model_name
-    with torch.no_grad():
-        output = module(torch.from_numpy(example)).numpy()
-    logged = mlflow.pytorch.log_model(
-        module,
+    logged = mlflow.pyfunc.log_model(
         name=name,
-        signature=infer_signature(example, output),
-        input_example=example,
-        extra_files=[str(path) for path in extra_files],
+        python_model=str(_REPOSITORY / "jobs" / "serving" / "pyfunc_model.py"),
+        artifacts={"bundle": str(bundle), "model": str(trained)},
+        code_paths=[str(_REPOSITORY / "esans_core")],
+        input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k}),
         # Named here, as MLflow would otherwise load the model in another process to find out.
-        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
-        serialization_format="pt2",
+        pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _SERVED_WITH],
     )
     try:
         registry.create_registered_model(name, description="Two-tower retrieval trained with ESANS negatives.")

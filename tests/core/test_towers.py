@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from esans_core.serving import RetrievalModule
 from esans_core.towers import TwoTower
 
 
@@ -92,23 +91,6 @@ def test_another_catalogue_keeps_known_items_and_serves_new_ones_from_content() 
     )
     with pytest.raises(ValueError, match="features"):
         model.for_catalogue(rows, torch.zeros(4, 3))
-
-
-def test_frozen_module_returns_the_best_unseen_items_and_survives_export(tmp_path: object) -> None:
-    model = make()
-    module = RetrievalModule(model, k=10).eval()
-    asked = history([1, 2, 3], [4], [])
-    scores = model.encode_users(asked) @ model.encode_items(torch.arange(30)).T
-    for row, seen in enumerate(([1, 2, 3], [4], [])):
-        scores[row, seen] = -torch.inf
-    expected = scores.topk(10).indices
-    assert torch.equal(module(asked), expected)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    exported = torch.export.export(module, (asked,), dynamic_shapes={"history": {0: batch}})
-    assert torch.equal(exported.module()(asked[:2]), expected[:2])
-    with torch.no_grad():
-        model.user_tower.query.weight.zero_()
-    assert torch.equal(module(asked), expected)
 
 
 def test_sparse_ids_give_the_same_gradient_and_change_only_the_rows_used() -> None:

@@ -39,7 +39,7 @@ def model(settings: PipelineSettings, home: Path) -> TwoTower:
     torch.manual_seed(0)
     towers = TwoTower(data.content, data.num_train > 0, dim=16, num_heads=2, max_history=8).eval()
     folder = home / "mlflow" / "artifacts" / "model"
-    save_towers(folder / "extra_files", towers, data.item_ids, {"encoders": data.encoders})
+    save_towers(folder / "artifacts" / "model", towers, data.item_ids, {"encoders": data.encoders})
     with Lake.of(settings).write("challenger", settings) as pending:
         save_towers(pending.path, towers, data.item_ids, {"encoders": data.encoders})
     registry, name = client(settings), settings.registry.model_name
@@ -97,7 +97,7 @@ def test_every_user_gets_the_best_unseen_items_however_the_rows_come(
     # Cut into other batches and searched through lists that miss the floor: the same bytes.
     before = spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch")
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
-    monkeypatch.setattr(candidates, "_recall", lambda *_: 0.5)
+    monkeypatch.setattr("jobs.serving.index.shared", lambda *_: 0.5)
     again = candidates.run(asked(settings, index="ivf"))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", before)
     assert (again["index"], again["index_given_up"], again["index_recall"]) == ("exact", "ivf", 0.5)
@@ -124,7 +124,9 @@ def test_nothing_is_published_without_a_model_that_can_run(settings: PipelineSet
     assert "no model is in force" in candidates.run(asked(settings))["skipped"]
     write_verdict(settings, "kept_champion", "2", "1")
     data = load_training_data(settings)
-    save_towers(home / "mlflow" / "artifacts" / "model" / "extra_files", model, data.item_ids, {"encoders": {"text": "other"}})
+    save_towers(
+        home / "mlflow" / "artifacts" / "model" / "artifacts" / "model", model, data.item_ids, {"encoders": {"text": "other"}}
+    )
     assert "other encoders" in candidates.run(asked(settings))["skipped"]
     assert not Lake.of(settings).exists("candidates", settings.date)
 
@@ -143,10 +145,7 @@ def test_the_model_in_force_is_that_of_the_verdict(settings: PipelineSettings) -
         assert candidates.model_in_force(settings) == expected, (word, incumbent)
 
 
-def test_auto_searches_small_catalogues_exactly() -> None:
-    auto = CandidateSettings(exact_up_to=10)
-    assert [candidates.index_kind(auto, size) for size in (10, 11)] == ["exact", "ivf"]
-    assert candidates.index_kind(CandidateSettings(index="exact", exact_up_to=1), 99) == "exact"
+def test_the_table_has_these_columns() -> None:
     assert [part.split()[0] for part in SCHEMA.split(", ")] == ["user_index", "user_id", "item_id", "score"]
 
 

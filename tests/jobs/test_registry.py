@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from esans_core.serving import RetrievalModule
 from esans_core.towers import TwoTower
 from jobs import judge, promote, register
 from jobs.errors import DataError, GateFailed
 from jobs.gates import STAGES
 from jobs.lake import Lake, write_json
-from jobs.model_store import load_towers, save_towers
+from jobs.model_store import save_towers
 from jobs.registry.tracking import client, start_or_resume_run
 from jobs.registry.versions import MAX_TEXT, champion_version, download_version, find_version, incumbent_version
+from jobs.serving.bundle import download_bundle, verify
 from jobs.settings import PipelineSettings
 from tests.jobs.records import metrics, publish_frame
 
@@ -39,7 +39,8 @@ def prepare_day(
     """Everything a day has in lake and run folder before it registers: the challenger's recall is `recall` on average."""
     lake, rng = Lake.of(settings), np.random.default_rng(seed)
     ids = [f"i{n:03d}" for n in range(NUM_ITEMS)]
-    items = pd.DataFrame({"item_index": range(NUM_ITEMS), "item_id": ids, "day": str(settings.date)})
+    counts = np.arange(NUM_ITEMS)[::-1]
+    items = pd.DataFrame({"item_index": range(NUM_ITEMS), "item_id": ids, "num_train": counts, "day": str(settings.date)})
     publish_frame(settings, "items", items)
     publish_frame(settings, "interactions", items, split="window")
     publish_frame(settings, "sequences", pd.DataFrame({"item_index": [[3, 1, 2], [5, 6]], "num_train": [2, 2]}))
@@ -160,16 +161,14 @@ def test_registering_twice_makes_one_version_that_loads_without_pickle(
     assert len(before.description) < MAX_TEXT
 
     folder = download_version(before, settings)
-    names = {"towers.safetensors", "model.json", "item_ids.parquet", "codebooks.json", "MODEL_CARD.md"}
-    assert names <= {path.name for path in folder.iterdir()}
-    assert not [path for path in folder.parent.rglob("*") if path.suffix in (".pkl", ".pth", ".pickle")]
-    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    loaded = mlflow.pytorch.load_model(f"models:/{before.name}/{before.version}")
-    histories = torch.randint(-1, NUM_ITEMS, (5, 8))
-    expected = RetrievalModule(load_towers(folder)[0])(histories)
-    assert torch.equal(loaded(histories), expected)
-    signature = mlflow.models.get_model_info(f"models:/{before.name}/{before.version}").signature
-    assert signature.inputs.inputs[0].shape == (-1, 8)
+    assert {path.name for path in folder.iterdir()} == {"towers.safetensors", "model.json", "item_ids.parquet", "MODEL_CARD.md"}
+    assert not [path for path in folder.parents[1].rglob("*") if path.suffix in (".pkl", ".pth", ".pickle")]
+    bundle = download_bundle(before, settings)
+    assert tags["esans.bundle_digest"] == verify(bundle)["digest"]
+    assert runs[0].data.metrics["serving_recall_200"] == 1 and runs[0].data.metrics["serving_p99_ms"] > 0
+    registry.set_model_version_tag(before.name, before.version, "esans.bundle_digest", "0" * 64)
+    with pytest.raises(DataError, match="tag says 0000"):
+        download_bundle(registry.get_model_version(before.name, before.version), settings)
 
 
 def test_a_run_is_resumed_by_its_key_and_date(settings: PipelineSettings, home: Path) -> None:

@@ -1,0 +1,73 @@
+"""Trained towers as programs of their own (`torch.export`, saved as pt2): to run them takes torch alone, and no pickle.
+
+The same weights give the same bytes: what would tell where and from which lines a program came is left out.
+
+Shape legend: B users or items, L history length, F content features, D embedding dimension.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from esans_core.towers import TwoTower
+
+_TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
+
+
+class NewItemEncoder(nn.Module):
+    """The item side for an item that training never met: raw content in, what the two sides read of it out.
+
+    Args:
+        model: trained towers; copied, so later training does not change this module.
+    """
+
+    def __init__(self, model: TwoTower) -> None:
+        super().__init__()
+        known = model.item_input
+        self.register_buffer("mean", known.content_mean.clone())
+        self.register_buffer("std", known.content_std.clone())
+        self.register_buffer("unknown_id", known.id_embedding.weight.detach()[-1].clone())
+        self.projection, self.tower = copy.deepcopy(known.content_projection), copy.deepcopy(model.item_tower)
+
+    mean: Tensor
+    std: Tensor
+    unknown_id: Tensor
+
+    def forward(self, content_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 [B, F], NaN for a missing view -> item inputs and unit embeddings, float32 [B, D] each."""
+        standardised = ((content_BF - self.mean) / self.std).nan_to_num(0.0)
+        inputs_BD = self.unknown_id + self.projection(standardised)
+        return inputs_BD, self.tower(inputs_BD)
+
+
+def export_user_tower(model: TwoTower, file: Path) -> None:
+    """Write the user tower: item inputs float32 [B, L, D], oldest first, aligned right, and mask bool [B, L] -> float32 [B, D].
+
+    Any B, and any L up to the longest history that the model was trained with.
+    """
+    tower = copy.deepcopy(model.user_tower).cpu().eval()
+    length, dim = min(2, tower.max_history), tower.query.out_features
+    axes: dict[int, Any] = {0: Dim("batch", min=1)}
+    if tower.max_history > 1:
+        axes[1] = Dim("length", min=1, max=tower.max_history)
+    inputs = (torch.zeros(2, length, dim), torch.ones(2, length, dtype=torch.bool))
+    _save(tower, inputs, (axes, axes), file)
+
+
+def export_item_tower(model: TwoTower, file: Path) -> None:
+    """Write the item tower for new items; see `NewItemEncoder`. Any B."""
+    encoder = NewItemEncoder(model).cpu().eval()
+    _save(encoder, (torch.zeros(2, len(encoder.mean)),), ({0: Dim("batch", min=1)},), file)
+
+
+def _save(module: nn.Module, inputs: tuple[Tensor, ...], axes: tuple[dict[int, Any], ...], file: Path) -> None:
+    program = torch.export.export(module, inputs, dynamic_shapes=axes)
+    for node in program.graph.nodes:
+        for name in _TRACES:
+            node.meta.pop(name, None)
+    program.example_inputs = None  # which would be stored as a pickle
+    torch.export.save(program, file)

@@ -1,0 +1,105 @@
+"""A trained model made ready to answer: user tower, what it reads of the items, ids and index, in one folder.
+
+It needs torch, faiss and pyarrow (`pip install "esans-core[serving]"`), and every process of a machine maps the same files.
+
+Shape legend: N items, U users, D embedding dimension.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from esans_core.export import export_user_tower
+from esans_core.item_ids import ItemIds
+from esans_core.retrieval_index import RetrievalIndex
+from esans_core.sequences import Sequences, by_length
+from esans_core.towers import TwoTower
+
+_TOWER, _INPUTS, _IDS, _INDEX = "user_tower.pt2", "item_inputs.npy", "item_ids.arrow", "index"
+_PREPROCESSING = "preprocessing.json"
+_ITEMS_PER_BLOCK = 65_536
+
+
+class Retriever:
+    """What `save` wrote; large arrays are mapped, not loaded.
+
+    Args:
+        folder: the folder.
+
+    Attributes:
+        item_ids: ids of the catalogue.
+        index: the items' embeddings, to be searched.
+        preprocessing: how input is prepared; see `save`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.preprocessing: dict[str, Any] = json.loads((folder / _PREPROCESSING).read_text())
+        self._tower = torch.export.load(folder / _TOWER).module()
+        # Copy on write: torch wants memory it may write to, and never does.
+        self._item_inputs = torch.from_numpy(np.load(folder / _INPUTS, mmap_mode="c", allow_pickle=False))
+        self.item_ids = ItemIds(folder / _IDS)
+        self.index = RetrievalIndex.load(folder / _INDEX)
+
+    @staticmethod
+    def save(
+        folder: Path, model: TwoTower, item_ids: Sequence[str], index: RetrievalIndex, about: dict[str, Any] | None = None
+    ) -> None:
+        """Write a folder; the same values give the same bytes.
+
+        Args:
+            folder: exists.
+            model: trained towers on the CPU, in eval mode.
+            item_ids: of the model's items, by row.
+            index: over `item_embeddings(model)`.
+            about: further JSON values about how input is prepared (which encoders made the content, ...).
+        """
+        export_user_tower(model, folder / _TOWER)
+        np.save(folder / _INPUTS, _by_item(model, model.item_input), allow_pickle=False)
+        ItemIds.save(folder / _IDS, item_ids)
+        index.save(folder / _INDEX)
+        preprocessing = {
+            "max_history": model.user_tower.max_history,
+            "order": "oldest first; the latest max_history items that the catalogue has, aligned right",
+            "padding": "mask False; the item input there is not read",
+            "content_features": len(model.item_input.content_mean),
+            "embedding_dim": model.user_tower.query.out_features,
+        }
+        (folder / _PREPROCESSING).write_text(json.dumps(preprocessing | (about or {}), indent=2, sort_keys=True) + "\n")
+
+    @torch.no_grad()
+    def embed(self, sequences: Sequences) -> np.ndarray:
+        """float32 [U, D], unit vectors: every user from the latest of all their events."""
+        users, ends = torch.arange(sequences.num_users), sequences.offsets[1:]
+        groups, place = by_length(sequences.histories(users, ends, self.preprocessing["max_history"]))
+        parts = [self._tower(functional.embedding(group.clamp_min(0), self._item_inputs), group >= 0) for group in groups]
+        return torch.cat(parts)[place].numpy()
+
+    def search(self, sequences: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int64 [U, k] and scores float32 [U, k] of each user's best items without those in the user's sequence.
+
+        Best first; -1 and -inf where there is none left.
+        """
+        return self.index.search(self.embed(sequences), k, (sequences.offsets.numpy(), sequences.items.numpy()))
+
+
+@torch.no_grad()
+def item_embeddings(model: TwoTower) -> np.ndarray:
+    """float32 [N, D], unit vectors."""
+    return _by_item(model, model.encode_items)
+
+
+@torch.no_grad()
+def _by_item(model: TwoTower, encode: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """What `encode` makes of every item, float32 [N, D]: in blocks, and by one thread, whose sums are always the same."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    blocks = torch.arange(model.num_items).split(_ITEMS_PER_BLOCK)
+    made = torch.cat([encode(block) for block in blocks]).numpy()
+    torch.set_num_threads(threads)
+    return made

@@ -1,0 +1,1 @@
+"""Serving bundles: built from a trained model, registered with it, kept on disk for production."""

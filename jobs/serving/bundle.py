@@ -1,0 +1,173 @@
+"""The serving bundle of a date: built from the challenger and what it was trained on, checked, and fetched from the registry.
+
+What a bundle answers with is `esans_core.serving.ServingBundle`; docs/serving.md lists its files.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import torch
+
+from esans_core.export import export_item_tower
+from esans_core.retriever import Retriever
+from esans_core.sequences import Sequences
+from esans_core.serving import BUNDLE, POPULAR, ServingBundle, checked, file_digests, overall_digest
+from jobs.errors import DataError
+from jobs.lake import Lake, write_json
+from jobs.model_store import load_towers
+from jobs.places import copy_files
+from jobs.serving.index import sampled_users, shared, tuned_index
+from jobs.settings import PipelineSettings
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+__all__ = ["ServingBundle", "build_bundle", "download_bundle", "verify"]
+
+log = logging.getLogger(__name__)
+
+IN_MODEL = "artifacts/bundle"  # where a registered model has it
+_RECALL_AT = 200  # depth at which index and exact search are compared
+_TIMED_QUERIES, _WARM_UP = 300, 20
+
+
+def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
+    """Write the bundle of the date's challenger. The same tables, settings and code give the same digest.
+
+    Args:
+        settings: of the run.
+        folder: of this machine; made here.
+
+    Returns:
+        The content of bundle.json: `about`, `files` with their SHA-256, `digest` over these two, and, outside the digest,
+        what was `measured`.
+
+    Raises:
+        DataError: a table is missing, or they do not belong together.
+    """
+    folder.mkdir(parents=True)
+    lake, date = Lake.of(settings), settings.date
+    model, meta, item_ids = load_towers(lake.path("challenger", date))
+    users = sampled_users(settings)
+    if not len(users.items):
+        raise DataError(
+            "holds no event.",
+            file=lake.path("sequences", date),
+            remedy="run ingest and build_training_set again for this date.",
+        )
+    index, found = tuned_index(settings.candidates, model, users, _RECALL_AT)
+    Retriever.save(folder, model, item_ids, index, {"encoders": meta.get("encoders", {})})
+    export_item_tower(model, folder / "item_tower.pt2")
+    _save_popular(settings, item_ids, folder / POPULAR)
+    copy_files(lake.path("codebooks", date), folder / "codebooks")
+    about = _about(settings) | {
+        "items": model.num_items,
+        "index": {name: found[name] for name in found if name != "index_recall"},
+    }
+    files = file_digests(folder)
+    content: dict[str, Any] = {"about": about, "files": files, "digest": overall_digest(about, files)}
+    write_json(folder / BUNDLE, content)
+    content["measured"] = _measured(folder, users, item_ids)
+    write_json(folder / BUNDLE, content)
+    log.info("bundle %s: %d items, %s", content["digest"][:8], model.num_items, content["measured"])
+    return content
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The content of a bundle's bundle.json, once every file was found to be the one that was built.
+
+    Raises:
+        DataError: a file is missing, changed or too many, or bundle.json itself was changed.
+    """
+    try:
+        return checked(folder)
+    except ValueError as error:
+        raise DataError(
+            f"{error}.", file=folder, remedy="take the bundle from the registry again, or serve an earlier one."
+        ) from error
+
+
+def download_bundle(version: "ModelVersion", settings: PipelineSettings) -> Path:
+    """Folder with the bundle of a registered version, verified.
+
+    Raises:
+        DataError: the version carries none, or it is not what was registered.
+    """
+    from jobs.registry.versions import download_artifact
+
+    folder = download_artifact(version, settings, IN_MODEL)
+    content, said = verify(folder), version.tags.get("esans.bundle_digest")
+    if content["digest"] != said:
+        raise DataError(
+            f"the bundle of version {version.version} has digest {content['digest']}, the version's tag says {said}.",
+            file=folder,
+            remedy="register the date's model again, or take another version: this one was changed after it was registered.",
+        )
+    return folder
+
+
+def _about(settings: PipelineSettings) -> dict[str, Any]:
+    """What a bundle says of itself: which model, from which data, by which code and settings."""
+    lake, date = Lake.of(settings), settings.date
+    challenger, items = (lake.manifest(name, date) for name in ("challenger", "items"))
+    return {
+        "format": 1,
+        "model": settings.registry.model_name,
+        "date": settings.ds,
+        "run_key": challenger["stats"]["run_key"],
+        "git_sha": challenger["git_sha"],
+        "config_hash": challenger["config_hash"],
+        "data": items["inputs"]
+        | challenger["inputs"]
+        | {name: lake.manifest(name, date)["digest"] for name in ("challenger", "codebooks", "items")},
+        "k": settings.bundle.k,
+        "max_k": settings.bundle.max_k,
+    }
+
+
+def _save_popular(settings: PipelineSettings, item_ids: list[str], file: Path) -> None:
+    """The items with the most training events, the answer to a user of whom nothing is known."""
+    items = Lake.of(settings).read("items", settings.date, ["item_id", "num_train"])
+    events = dict(zip(items["item_id"].to_pylist(), items["num_train"].to_pylist(), strict=True))
+    counts = np.array([events.get(item, 0) for item in item_ids], np.int64)
+    top = np.argsort(-counts, kind="stable")[: settings.bundle.max_k]
+    top = top[counts[top] > 0]
+    shares = (counts[top] / max(1, counts.sum())).astype(np.float32)
+    table = pa.table({"item_id": pa.array([item_ids[row] for row in top], pa.string()), "share": shares})
+    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _measured(folder: Path, users: Sequences, item_ids: list[str]) -> dict[str, Any]:
+    """How much of the exact answer the index finds, and how long one query takes on one thread."""
+    retriever, bundle = Retriever(folder), ServingBundle(folder)
+    exact = retriever.index.exact().search(retriever.embed(users), _RECALL_AT, (users.offsets.numpy(), users.items.numpy()))
+    near = exact if retriever.index.kind == "exact" else retriever.search(users, _RECALL_AT)
+    ends = users.offsets.tolist()
+    histories = [[item_ids[row] for row in users.items[start:end].tolist()] for start, end in zip(ends, ends[1:], strict=False)]
+    return {
+        f"recall_{_RECALL_AT}": round(shared(exact[0], near[0], len(item_ids)), 4),
+        "users": users.num_users,
+    } | query_times(bundle, histories)
+
+
+def query_times(bundle: ServingBundle, histories: list[list[str]]) -> dict[str, float]:
+    """Median and 99th percentile of one query with one history, in milliseconds, on one thread."""
+    threads, taken = (torch.get_num_threads(), faiss.omp_get_max_threads()), []
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    try:
+        for number in range(_WARM_UP + _TIMED_QUERIES):
+            start = time.perf_counter()
+            bundle.recommend([histories[number % len(histories)]])
+            taken.append(1e3 * (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(threads[0])
+        faiss.omp_set_num_threads(threads[1])
+    p50, p99 = np.percentile(taken[_WARM_UP:], [50, 99])
+    return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}

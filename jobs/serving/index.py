@@ -1,0 +1,83 @@
+"""Which index answers for a catalogue: exact or approximate by its size, and if approximate, looked into deep enough."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from esans_core.retrieval_index import Kind, RetrievalIndex
+from esans_core.retriever import item_embeddings
+from esans_core.sequences import Sequences
+from esans_core.towers import TwoTower
+from jobs.candidate_search import sequences_of
+from jobs.lake import Lake
+from jobs.places import open_dataset
+from jobs.settings import CandidateSettings, PipelineSettings
+
+log = logging.getLogger(__name__)
+
+_SAMPLED_USERS = 1000  # on which the index is compared with exact search
+_FIRST_PROBES = 8
+
+
+def sampled_users(settings: PipelineSettings) -> Sequences:
+    """The events of a thousand users (or all, if there are fewer), spread evenly through the date's `sequences`."""
+    dataset = open_dataset(Lake.of(settings).path("sequences", settings.date))
+    step = max(1, dataset.count_rows() // _SAMPLED_USERS)
+    rows = dataset.take(np.arange(0, dataset.count_rows(), step), columns=["item_index"])
+    return sequences_of(rows["item_index"].combine_chunks())
+
+
+def tuned_index(
+    candidates: CandidateSettings, model: TwoTower, users: Sequences, k: int
+) -> tuple[RetrievalIndex, dict[str, Any]]:
+    """The index to use, and what is known of it: an approximate one looks into as few lists as the floor allows.
+
+    Where even a quarter of the lists misses the floor, the answer is exact search and a warning, since that is right, and
+    only slower.
+
+    Args:
+        candidates: which index, and its floor.
+        model: trained towers on the CPU.
+        users: on whom the index is compared with exact search.
+        k: how many items of the exact answer count.
+
+    Returns:
+        The index, and JSON values: its kind, and what was found on the way.
+    """
+    wanted, floor = index_kind(candidates, model.num_items), candidates.min_index_recall
+    index = RetrievalIndex.build(item_embeddings(model), wanted)
+    if wanted == "exact":
+        return index, {"index": "exact"}
+    seen, users_BD, recall = (users.offsets.numpy(), users.items.numpy()), _embedded(model, users), 0.0
+    best_BK = index.exact().search(users_BD, k, seen)[0]
+    index.probes = _FIRST_PROBES
+    while index.probes <= max(_FIRST_PROBES, index.num_lists // 4):
+        recall = shared(best_BK, index.search(users_BD, k, seen)[0], model.num_items)
+        log.info("%d of %d lists hold %.4f of the exact top %d", index.probes, index.num_lists, recall, k)
+        if recall >= floor:
+            return index, {"index": wanted, "index_recall": round(recall, 4), "probes": index.probes, "lists": index.num_lists}
+        index.probes *= 2
+    log.warning("that is less than candidates.min_index_recall (%s): searching exactly", floor)
+    return index.exact(), {"index": "exact", "index_given_up": wanted, "index_recall": round(recall, 4)}
+
+
+def index_kind(candidates: CandidateSettings, num_items: int) -> Kind:
+    """How a catalogue of this size is searched."""
+    if candidates.index == "auto":
+        return "exact" if num_items <= candidates.exact_up_to else "ivf"
+    return candidates.index
+
+
+def shared(exact_BK: np.ndarray, near_BK: np.ndarray, num_items: int) -> float:
+    """Share of the exact answers' items that the other answers hold; 1 where there are none."""
+    exact, near = (
+        np.where(items >= 0, np.arange(len(items))[:, None] * num_items + items, -1) for items in (exact_BK, near_BK)
+    )
+    return float(np.isin(exact[exact >= 0], near).mean()) if (exact >= 0).any() else 1.0
+
+
+@torch.no_grad()
+def _embedded(model: TwoTower, users: Sequences) -> np.ndarray:
+    return model.encode_users_of(users, torch.arange(users.num_users), users.offsets[1:]).numpy()

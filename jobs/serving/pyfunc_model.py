@@ -1,0 +1,45 @@
+"""The registered model, as code: MLflow runs this file when it loads a version, so nothing of it is ever pickled.
+
+Only MLflow, `esans_core` (which is stored beside it) and what that needs; the pipeline need not be installed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModel
+
+from esans_core.serving import ServingBundle, checked
+
+
+class RetrievalModel(PythonModel):
+    """Histories of item ids in, recommendations out."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the bundle, once its files were found to be those that were registered."""
+        folder = Path(context.artifacts["bundle"])
+        checked(folder)
+        self.bundle = ServingBundle(folder)
+
+    def predict(self, context: Any, model_input: list[list[str]], params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """One answer for each history.
+
+        Args:
+            context: not read.
+            model_input: item ids of each user, oldest first; unknown ones are passed over. A data frame with one column of
+                lists does as well.
+            params: `k`, how many items.
+
+        Returns:
+            For each history `item_id` (best first, none of the history), `score`, and `fallback`: True where no item of the
+            history is known, so that the answer is the most popular items.
+        """
+        try:
+            answers = self.bundle.recommend(model_input, (params or {}).get("k"))
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return [{"item_id": found.item_ids, "score": found.scores, "fallback": found.fallback} for found in answers]
+
+
+mlflow.models.set_model(RetrievalModel())

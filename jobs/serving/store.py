@@ -1,0 +1,197 @@
+"""Published serving bundles on disk: whole or not there, with one in force and a history of which was when, and why.
+
+Layout: `<root>/bundles/<date>-v<version>-<digest>/`, `<root>/CURRENT` (JSON: what is in force, by whom and why) and
+`<root>/history.jsonl` (the same, one line for every change). A bundle is copied aside, checked, and put in place by one rename;
+replacing CURRENT, another rename, puts it in force. So whoever is killed when, a reader finds the state before or after.
+"""
+
+import datetime as dt
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import DataError
+from jobs.locks import alone_in
+from jobs.serving.bundle import verify
+from jobs.settings import PipelineSettings
+
+_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-v(\d{1,18})-([0-9a-f]{8})")
+_ASIDE = ".aside-"  # begins the names of what is being copied, or removed
+
+
+class ServingStore:
+    """The bundles below one folder. Writers wait for each other; readers never wait.
+
+    Args:
+        root: made when the first bundle comes.
+        keep: newest bundles that `add` leaves, besides the one in force.
+    """
+
+    def __init__(self, root: Path, *, keep: int = 10) -> None:
+        self.root, self.keep = root, keep
+        self._bundles, self._pointer, self._history = root / "bundles", root / "CURRENT", root / "history.jsonl"
+
+    @classmethod
+    def of(cls, settings: PipelineSettings) -> "ServingStore":
+        """The store of a pipeline: where `serving` says, else in its home folder."""
+        return cls(settings.serving_root, keep=settings.bundle.keep)
+
+    def names(self) -> list[str]:
+        """The bundles that are there, oldest version first."""
+        found = [match for path in self._bundles.glob("*") if (match := _NAME.fullmatch(path.name))]
+        return [match[0] for match in sorted(found, key=lambda match: (int(match[2]), match[1], match[3]))]
+
+    def path(self, name: str) -> Path:
+        """Folder of a bundle.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        _parts(name)
+        if not (folder := self._bundles / name).is_dir():
+            known = ", ".join(self.names()[-5:]) or "none"
+            raise DataError(
+                f"there is no bundle {name} (newest: {known}).", file=self._bundles, remedy="name one that is there."
+            )
+        return folder
+
+    def current(self) -> str | None:
+        """Name of the bundle in force."""
+        entry = self._in_force()
+        return None if entry is None else entry["name"]
+
+    def add(self, source: Path, name: str) -> Path:
+        """Copy a bundle into the store, unless it is there already; it is not in force yet.
+
+        Args:
+            source: folder of the bundle.
+            name: `<date>-v<version>-<first eight digits of its digest>`.
+
+        Returns:
+            Its folder here.
+
+        Raises:
+            DataError: the name does not fit, or the source, or what is here under this name, is not what was built.
+        """
+        digest = _parts(name)[2]
+        with alone_in(self.root):
+            self._bundles.mkdir(exist_ok=True)
+            self._sweep()
+            target = self._bundles / name
+            if not target.exists():
+                aside = self._bundles / f"{_ASIDE}{uuid.uuid4().hex}"
+                try:
+                    shutil.copytree(source, aside, symlinks=True)
+                    _check(aside, name, digest)
+                    _to_disk(aside)
+                    aside.rename(target)
+                finally:
+                    shutil.rmtree(aside, ignore_errors=True)
+                _sync(self._bundles)
+                self._prune(name)
+            _check(target, name, digest)
+        return target
+
+    def activate(self, name: str, *, by: str, reason: str, version: str) -> None:
+        """Put a bundle in force, with one line in the history; nothing happens where it is in force already.
+
+        Args:
+            name: of a bundle that is here.
+            by: who did it.
+            reason: why.
+            version: of the registered model.
+
+        Raises:
+            DataError: the bundle is not here, or not what was built.
+        """
+        with alone_in(self.root):
+            _check(self.path(name), name, _parts(name)[2])
+            before = self._in_force()
+            if before is not None and before["name"] == name:
+                return
+            self._write_history()  # what is in force now, in case its writer came no further than the pointer
+            now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+            entry = {"at": now, "name": name, "version": str(version), "by": by, "reason": reason}
+            aside = self.root / f"{_ASIDE}{uuid.uuid4().hex}"
+            aside.write_text(json.dumps(entry) + "\n")
+            _sync(aside)
+            aside.replace(self._pointer)
+            _sync(self.root)
+            self._write_history()
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every change of the bundle in force, oldest first: at, name, version, by, reason."""
+        written, in_force = self._lines(), self._in_force()
+        return written if in_force is None or in_force in written else [*written, in_force]
+
+    def _in_force(self) -> dict[str, Any] | None:
+        try:
+            return json.loads(self._pointer.read_text())
+        except FileNotFoundError:
+            return None
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """What the history file holds. A last line without its end was cut off in writing, and does not count."""
+        return [json.loads(line) for line in self._whole_lines().splitlines()]
+
+    def _whole_lines(self) -> bytes:
+        content = self._history.read_bytes() if self._history.exists() else b""
+        return content[: content.rfind(b"\n") + 1]
+
+    def _write_history(self) -> None:
+        """Append what is in force, unless the history has it."""
+        in_force = self._in_force()
+        if in_force is None or in_force in self._lines():
+            return
+        with self._history.open("ab") as stream:
+            stream.truncate(len(self._whole_lines()))
+            stream.write((json.dumps(in_force) + "\n").encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _prune(self, added: str) -> None:
+        """Remove the oldest, but neither the bundle in force nor the one just added."""
+        spared = {self.current(), added}
+        for name in self.names()[: -self.keep]:
+            if name not in spared:
+                (self._bundles / name).rename(self._bundles / f"{_ASIDE}{uuid.uuid4().hex}")  # at once, not file by file
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left; nobody else is writing now."""
+        for folder in (self.root, self._bundles):
+            for path in folder.glob(f"{_ASIDE}*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise DataError(
+            f"expected a bundle named like 2026-01-28-v3-0123abcd, got {name!r}.",
+            remedy="take a name from the store's folder `bundles`.",
+        )
+    return match[1], match[2], match[3]
+
+
+def _check(folder: Path, name: str, digest: str) -> None:
+    found = verify(folder)["digest"]
+    if not found.startswith(digest):
+        raise DataError(f"bundle {name} has digest {found[:8]}.", file=folder, remedy="name a bundle by its own digest.")
+
+
+def _to_disk(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,56 @@
+"""Exported towers against the towers they came from: any batch, any length, the same bytes, nothing pickled."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from esans_core.export import export_item_tower, export_user_tower
+from esans_core.towers import TwoTower
+
+
+def towers(max_history: int = 9) -> TwoTower:
+    torch.manual_seed(0)
+    content = torch.randn(30, 12)
+    content[4, :6] = torch.nan
+    return TwoTower(content, torch.arange(30) < 25, dim=8, num_heads=2, max_history=max_history).eval()
+
+
+@pytest.mark.parametrize("max_history", [1, 2, 9])
+def test_the_user_tower_takes_any_number_of_users_and_events(tmp_path: Path, max_history: int) -> None:
+    model = towers(max_history)
+    export_user_tower(model, tmp_path / "user.pt2")
+    program = torch.export.load(tmp_path / "user.pt2").module()
+    for users, length in ((1, 1), (1, max_history), (5, max_history), (700, 1)):
+        inputs, mask = torch.randn(users, length, 8), torch.rand(users, length) > 0.4
+        torch.testing.assert_close(program(inputs, mask), model.user_tower(inputs, mask))
+
+
+def test_the_item_tower_serves_an_item_that_training_never_met(tmp_path: Path) -> None:
+    model = towers()
+    export_item_tower(model, tmp_path / "item.pt2")
+    raw = torch.randn(3, 12)
+    raw[1, 6:] = torch.nan
+    moved = model.for_catalogue(torch.full((3,), -1), raw)
+    inputs, vectors = torch.export.load(tmp_path / "item.pt2").module()(raw)
+    torch.testing.assert_close(inputs, moved.item_input(torch.arange(3)))
+    torch.testing.assert_close(vectors, moved.encode_items(torch.arange(3)))
+
+
+def test_the_same_weights_give_the_same_bytes_and_hold_no_pickle(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    code = (
+        "from pathlib import Path\nfrom tests.core.test_export import towers\n"
+        "from esans_core.export import export_user_tower\n"
+        f"export_user_tower(towers(), Path({str(tmp_path / 'other')!r}) / 'user.pt2')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+    export_user_tower(towers(), tmp_path / "user.pt2")
+    assert (tmp_path / "user.pt2").read_bytes() == (tmp_path / "other" / "user.pt2").read_bytes()
+    with zipfile.ZipFile(tmp_path / "user.pt2") as archive:
+        assert not any(b"\x80\x02" in archive.read(name)[:2] for name in archive.namelist())
+        assert archive.read("user/data/sample_inputs/model.pt") == b""
+        assert str(Path(__file__).parents[2]).encode() not in archive.read("user/models/model.json")

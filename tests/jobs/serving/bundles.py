@@ -1,0 +1,39 @@
+"""A date with a challenger of random weights, and its bundle, for the tests of all that serves."""
+
+from pathlib import Path
+
+import torch
+from training_tables import write_training_tables
+
+from esans_core.towers import TwoTower
+from jobs.lake import Lake
+from jobs.model_store import load_towers, save_towers
+from jobs.serving.bundle import build_bundle
+from jobs.settings import PipelineSettings
+from jobs.training_data import load_training_data
+
+
+def write_challenger(settings: PipelineSettings, seed: int = 0) -> TwoTower:
+    """The tables of the date and a challenger; the towers as a reload gives them."""
+    write_training_tables(settings)
+    data = load_training_data(settings)
+    torch.manual_seed(seed)
+    towers = TwoTower(data.content, data.num_train > 0, dim=16, num_heads=2, max_history=8).eval()
+    with Lake.of(settings).write("challenger", settings, inputs=("items", "sequences")) as pending:
+        save_towers(pending.path, towers, data.item_ids, {"encoders": data.encoders})
+        pending.stats = {"run_key": f"key-{settings.ds}-{seed}", "mlflow_run_id": "none", "method": "esans"}
+    return load_towers(Lake.of(settings).path("challenger", settings.date))[0]
+
+
+def published_name(folder: Path, version: int = 1, date: str = "2026-01-28") -> str:
+    """The name under which a store keeps a bundle."""
+    from jobs.serving.bundle import verify
+
+    return f"{date}-v{version}-{verify(folder)['digest'][:8]}"
+
+
+def build(settings: PipelineSettings, folder: Path, seed: int = 0) -> Path:
+    """A date's bundle in a new folder."""
+    write_challenger(settings, seed)
+    build_bundle(settings, folder)
+    return folder

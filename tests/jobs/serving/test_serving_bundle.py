@@ -1,0 +1,179 @@
+"""A bundle against brute force over the towers it was built from; its digest; what is refused."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bundles import build, write_challenger
+
+from esans_core.serving import ServingBundle
+from esans_core.towers import TwoTower
+from jobs.errors import DataError
+from jobs.lake import Lake
+from jobs.serving import bundle as module
+from jobs.serving.bundle import build_bundle, verify
+from jobs.serving.index import index_kind, shared
+from jobs.settings import CandidateSettings, PipelineSettings, ServingSettings
+
+pytest.importorskip("faiss")
+NUM_ITEMS = 120
+
+
+@pytest.fixture(autouse=True)
+def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TIMED_QUERIES", 5)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineSettings, TwoTower, Path]:
+    home = tmp_path_factory.mktemp("home")
+    settings = PipelineSettings(home=home, bundle=ServingSettings(k=10, max_k=NUM_ITEMS))
+    model = write_challenger(settings)
+    build_bundle(settings, home / "bundle")
+    return settings, model, home / "bundle"
+
+
+def ids(*rows: int) -> list[str]:
+    return [f"i{row:04d}" for row in rows]
+
+
+@torch.no_grad()
+def brute_force(model: TwoTower, rows: list[int], k: int) -> tuple[list[str], np.ndarray]:
+    score = (model.encode_items(torch.arange(NUM_ITEMS)) @ model.encode_users(torch.tensor([rows[-8:]]))[0]).numpy()
+    score[rows] = -np.inf
+    best = np.argsort(-score, kind="stable")[:k]
+    best = best[np.isfinite(score[best])]
+    return ids(*best), score[best]
+
+
+def test_answers_are_those_of_a_loop_over_the_towers(made: tuple[PipelineSettings, TwoTower, Path]) -> None:
+    _, model, folder = made
+    bundle, generator = ServingBundle(folder), np.random.default_rng(0)
+    histories = [generator.integers(0, NUM_ITEMS, length).tolist() for length in (1, 3, 8, 30, 5)]
+    histories.append(list(range(NUM_ITEMS - 4)))  # nearly all: four are left
+    for k in (1, 10, NUM_ITEMS):
+        answers = bundle.recommend([ids(*rows) for rows in histories], k)
+        for rows, answer in zip(histories, answers, strict=True):
+            expected, scores = brute_force(model, rows, k)
+            assert answer.item_ids == expected and not answer.fallback
+            np.testing.assert_allclose(answer.scores, scores, atol=1e-5)
+    assert len(bundle.recommend([ids(3)])[0].item_ids) == 10, "the bundle's own k"
+    assert len(answers[-1].item_ids) == 4
+
+
+def test_unknown_items_are_passed_over_and_new_users_get_what_is_popular(made: tuple[PipelineSettings, TwoTower, Path]) -> None:
+    settings, _, folder = made
+    bundle = ServingBundle(folder)
+    plain, mixed, unknown, empty, later = bundle.recommend(
+        [ids(5, 6), ["x", "i0005", "", "i0006", "i9999"], ["nobody", "knows"], [], ids(9)], 7
+    )
+    assert mixed.item_ids == plain.item_ids and not mixed.fallback
+    assert unknown == empty and empty.fallback and not later.fallback
+    items = Lake.of(settings).read_pandas("items", settings.date).sort_values("num_train", ascending=False, kind="stable")
+    assert empty.item_ids == items["item_id"].head(7).tolist()
+    np.testing.assert_allclose(empty.scores, items["num_train"].head(7) / items["num_train"].sum(), rtol=1e-6)
+    assert bundle.recommend([]) == []
+    everything = bundle.recommend([ids(*range(NUM_ITEMS))])[0]
+    assert (everything.item_ids, everything.fallback) == ([], False)
+
+
+def test_one_answer_does_not_depend_on_the_others_or_on_threads(made: tuple[PipelineSettings, TwoTower, Path]) -> None:
+    bundle = ServingBundle(made[2])
+    histories = [ids(*range(start, start + 1 + start % 7)) for start in range(40)]
+    together = bundle.recommend(histories)
+    with ThreadPoolExecutor(4) as threads:
+        alone = list(threads.map(lambda history: bundle.recommend([history])[0], histories))
+    assert [answer.item_ids for answer in alone] == [answer.item_ids for answer in together]
+
+
+@pytest.mark.parametrize(
+    ("histories", "k", "message"),
+    [([[]], 0, "from 1 to 120"), ([[]], 121, "from 1 to 120"), (["i0001"], 5, "history 0"), ([["a"], [3]], 5, "history 1")],
+)
+def test_what_cannot_be_answered_is_refused(
+    made: tuple[PipelineSettings, TwoTower, Path], histories: Any, k: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ServingBundle(made[2]).recommend(histories, k)
+
+
+def test_a_bundle_says_what_it_is_and_the_same_inputs_give_the_same_digest(
+    made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path
+) -> None:
+    settings, _, folder = made
+    content = verify(folder)
+    lake = Lake.of(settings)
+    assert content["about"]["data"]["codebooks"] == lake.manifest("codebooks", settings.date)["digest"]
+    assert content["about"]["index"] == {"index": "exact"} and content["about"]["items"] == NUM_ITEMS
+    assert content["measured"]["recall_200"] == 1 and content["measured"]["p99_ms"] > 0
+    assert {"user_tower.pt2", "item_tower.pt2", "item_ids.arrow", "codebooks/codebooks.safetensors"} <= content["files"].keys()
+    preprocessing = json.loads((folder / "preprocessing.json").read_text())
+    assert preprocessing["encoders"] == {"visual": "visual:1", "text": "text:1"} and preprocessing["max_history"] == 8
+    assert build_bundle(settings, tmp_path / "again")["digest"] == content["digest"]
+    other = settings.model_copy(update={"bundle": ServingSettings(k=9, max_k=NUM_ITEMS)})
+    assert build_bundle(other, tmp_path / "other")["digest"] != content["digest"]
+
+
+def test_lists_are_measured_or_given_up(made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path) -> None:
+    settings, model, _ = made
+    ivf = settings.model_copy(update={"candidates": CandidateSettings(index="ivf", min_index_recall=0)})
+    content = build_bundle(ivf, tmp_path / "ivf")
+    assert content["about"]["index"]["index"] == "ivf" and content["about"]["index"]["probes"] == 8
+    assert 0 < content["measured"]["recall_200"] <= 1
+    assert len(ServingBundle(tmp_path / "ivf").recommend([ids(1, 2)], 20)[0].item_ids) == 20
+    strict = CandidateSettings(index="ivf", min_index_recall=1)
+    monkeyed = pytest.MonkeyPatch()
+    with monkeyed.context() as patch:
+        patch.setattr("jobs.serving.index.shared", lambda *_: 0.5)
+        given_up = build_bundle(settings.model_copy(update={"candidates": strict}), tmp_path / "exact")["about"]["index"]
+    assert given_up == {"index": "exact", "index_given_up": "ivf"}
+
+
+def test_shared_counts_the_exact_answers_alone() -> None:
+    exact, near = np.array([[1, 2, 3], [4, -1, -1]]), np.array([[3, 1, 9], [5, 2, -1]])
+    assert shared(exact, near, 10) == 0.5
+    assert shared(exact, exact, 10) == 1 and shared(np.full((1, 2), -1), exact[:1, :2], 10) == 1
+
+
+def test_auto_searches_small_catalogues_exactly() -> None:
+    auto = CandidateSettings(exact_up_to=10)
+    assert [index_kind(auto, size) for size in (10, 11)] == ["exact", "ivf"]
+    assert index_kind(CandidateSettings(index="exact", exact_up_to=1), 99) == "exact"
+
+
+def test_a_bundle_that_was_changed_is_refused(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = build(settings, tmp_path / "bundle")
+    file, text = folder / "index" / "index.json", (folder / "bundle.json").read_text()
+    before = file.read_text()
+    file.write_text(before.replace("8", "9"))
+    with pytest.raises(DataError, match=r"index/index\.json missing, changed or too many.*Remedy"):
+        verify(folder)
+    file.unlink()
+    with pytest.raises(DataError, match=r"index/index\.json"):
+        verify(folder)
+    file.write_text(before)
+    verify(folder)
+    (folder / "more").symlink_to("/etc/hostname")
+    with pytest.raises(DataError, match="more missing, changed"):
+        verify(folder)
+    (folder / "more").unlink()
+    for changed in (text.replace('"k": 100', '"k": 99'), text.replace("user_tower.pt2", "../user_tower.pt2"), "{", "[1]"):
+        (folder / "bundle.json").write_text(changed)
+        with pytest.raises(DataError, match="was changed|cannot be read"):
+            verify(folder)
+
+
+def test_a_date_without_events_is_named(settings: PipelineSettings, tmp_path: Path) -> None:
+    write_challenger(settings)
+    lake = Lake.of(settings)
+    table = lake.read_pandas("sequences", settings.date)
+    table["item_index"] = [items[:0] for items in table["item_index"]]
+    with lake.write("sequences", settings) as pending:
+        pending.path.mkdir()
+        table.to_parquet(pending.path / "part-0.parquet")
+    with pytest.raises(DataError, match=r"no event.*Remedy"):
+        build_bundle(settings, tmp_path / "bundle")
