@@ -19,12 +19,16 @@ _WRITTEN_ON_DOWNLOAD = "registered_model_meta"  # by MLflow's client, beside the
 
 
 def version_files(settings: PipelineSettings, version: ModelVersion) -> dict[str, str]:
-    """SHA-256 of every file of a version, by its path below the version's folder."""
+    """SHA-256 of every file of a version, by its path below the version's folder.
+
+    Bytecode does not count: Python writes it beside the code of a model that is loaded from a store of this machine.
+    """
     uri = client(settings).get_model_version_download_uri(version.name, version.version)
     with TemporaryDirectory() as scratch:
         root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
-        paths = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != _WRITTEN_ON_DOWNLOAD]
-        return {path.relative_to(root).as_posix(): file_digest(path) for path in paths}
+        files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != _WRITTEN_ON_DOWNLOAD)
+        kept = (path for path in files if not (path.suffix == ".pyc" and path.parent.name == "__pycache__"))
+        return {path.relative_to(root).as_posix(): file_digest(path) for path in kept}
 
 
 def read_record(settings: PipelineSettings, version: ModelVersion, name: str) -> bytes | None:

@@ -130,7 +130,7 @@ def test_a_version_that_is_not_the_challenger_is_not_judged(settings: PipelineSe
     towers.write_bytes(trained)
     judge.run(settings)
     (towers.parent / "late.py").write_text("import os")
-    with pytest.raises(DataError, match=r"not those that were judged \(extra_files/late.py\)"):
+    with pytest.raises(DataError, match=r"not those that were judged \(artifacts/model/late.py\)"):
         judge.run(settings)
     assert not settings.run_dir.joinpath("gates", "late").exists()
 

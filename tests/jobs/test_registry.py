@@ -98,7 +98,7 @@ def enter(settings: PipelineSettings) -> str:
     if not registry.search_registered_models(f"name = '{name}'"):
         registry.create_registered_model(name)
     with start_or_resume_run(settings, key, "test") as run:
-        mlflow.log_artifacts(str(lake.path("challenger", settings.date)), "model/extra_files")
+        mlflow.log_artifacts(str(lake.path("challenger", settings.date)), "model/artifacts/model")
     source = f"{run.info.artifact_uri}/model"
     tags = {"esans.run_key": key, "esans.date": settings.ds}
     version = registry.create_model_version(name, source, run_id=run.info.run_id, tags=tags)
