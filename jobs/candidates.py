@@ -89,12 +89,14 @@ def model_in_force(settings: PipelineSettings) -> str | None:
     Not what the alias says now: a rerun of an old date must give that date's table again.
 
     Raises:
-        DataError: there is no verdict.
+        DataError: there is no verdict, or `promote` has yet to carry it out.
     """
     path = settings.run_dir / "verdict.json"
     if not path.exists():
         raise DataError("there is no verdict for this date.", file=path, remedy="run promote for this date first.")
     verdict = json.loads(path.read_text())
+    if verdict["verdict"].startswith("awaiting_"):
+        raise DataError("the verdict was not carried out yet.", file=path, remedy="run promote for this date first.")
     number = verdict["version"] if verdict["verdict"] == "promoted" else verdict["incumbent_version"]
     return None if number is None else str(number)
 

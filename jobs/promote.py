@@ -1,163 +1,111 @@
-"""Compare challenger and champion on the same hold-out, and move the alias `champion` only on a pass."""
+"""Carry out the verdict of the date: move the alias `champion` where it says so, and where asked for, after a review."""
 
-import datetime as dt
+import json
 import logging
 from typing import Any
 
-from mlflow.entities.model_registry import ModelVersion
+from pydantic import ValidationError
 
-from jobs.errors import DataError, GateFailed
-from jobs.lake import Lake, write_json
-from jobs.register import VALIDATION_STATUS
-from jobs.registry.comparison import gate_blockers, read_metrics, recall_difference
-from jobs.registry.promotion import Difference, Verdict, judge
-from jobs.registry.tracking import client
-from jobs.registry.versions import (
-    CHAMPION,
-    MAX_TEXT,
-    REPLACED,
-    champion_version,
-    find_version,
-    incumbent_version,
-    version_date,
+from jobs.errors import DataError
+from jobs.lake import write_json
+from jobs.registry.champion import (
+    AWAITING_PROMOTION,
+    AWAITING_REVIEW,
+    PROMOTED_AT,
+    PROMOTED_BY,
+    PROMOTION_REASON,
+    REJECTED_IN_REVIEW,
+    REVIEW_DECISION,
+    REVIEW_REASON,
+    REVIEWED_AT,
+    REVIEWED_BY,
+    challenger_version,
+    exclusive,
+    put_in_force,
+    record_decision,
+    tag_version,
+    verdict_word,
 )
+from jobs.registry.decisions import Review
+from jobs.registry.gate_report import check_gate_report, passing_report
+from jobs.registry.versions import champion_version, incumbent_version
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
 
-_PROMOTED_AT = "esans.promoted_at"
+_WHO = (PROMOTED_BY, PROMOTED_AT, PROMOTION_REASON, REVIEW_DECISION, REVIEWED_BY, REVIEWED_AT, REVIEW_REASON)
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Write `<run_dir>/verdict.json`, tag the version, and move the alias where the verdict allows it.
+    """Move the alias if the verdict in `<run_dir>/verdict.json` still allows it, and write there what came of it.
 
-    The word in `verdict`: promoted; kept_champion (it did not pass); no_champion (it did not pass and there is none);
-    champion_is_newer (it passed, but the alias is at a later date); not_promoted_by_policy; blocked_by_gate.
+    Under the policy `review` the decision is read from `<run_dir>/review.json`; without one nothing is approved. Who
+    decided, when and why are tags of the version, and the decision is signed. A repeat changes nothing.
 
     Raises:
-        GateFailed: a gate was not run, found a critical failure, or judged other data; the alias stays where it is.
-        DataError: the version, the metrics or the evaluation is missing or does not belong to the challenger.
+        DataError: there is no verdict about this challenger and this champion, the decision cannot be read, or the version
+            is not what was judged.
     """
-    metrics = read_metrics(settings)
-    run_key = Lake.of(settings).manifest("challenger", settings.date)["stats"]["run_key"]
-    version = find_version(settings, run_key)
-    if version is None:
-        raise DataError(
-            f"no version of {settings.registry.model_name} is registered for the challenger of {settings.ds}.",
-            file=settings.tracking_uri,
-            remedy="run register for this date first.",
-        )
-    incumbent = incumbent_version(settings)
-    _check_opponent(settings, metrics, incumbent)
-    blockers = gate_blockers(settings)
-    difference, opponent = _difference(settings, metrics, incumbent)
-    verdict = judge(
-        metrics["models"]["challenger"],
-        settings.gate,
-        embedding_dim=settings.training.embedding_dim,
-        difference=difference,
-        opponent=opponent,
-        blockers=blockers,
-    )
-    word, notes = _decide(settings, verdict, version, champion_version(settings), bool(blockers))
-    reasons = [*verdict.reasons, *notes]
-    if word == "promoted" and not notes:
-        _promote(settings, version, incumbent)
-    _tag(
-        settings,
-        version,
-        {
-            VALIDATION_STATUS: "passed" if verdict.passed else "failed",
-            "esans.verdict": word,
-            "esans.verdict_reasons": "; ".join(reasons)[:MAX_TEXT],
-        },
-    )
-    champion = champion_version(settings)
-    record = verdict.as_json() | {
-        "verdict": word,
-        "reasons": reasons,
-        "version": str(version.version),
-        "champion_version": None if champion is None else str(champion.version),
-        "incumbent_version": None if incumbent is None else str(incumbent.version),
-        "alias": CHAMPION,
-    }
-    write_json(settings.run_dir / "verdict.json", record)
-    log.info("version %s: %s (%s)", version.version, word, "; ".join(reasons))
-    if blockers:
-        raise GateFailed(
-            f"{'; '.join(blockers)}. The champion stays {record['champion_version'] or 'unset'}.",
-            remedy="run the steps from that gate on again for this date.",
-            file=settings.run_dir / "gates",
-        )
-    return {name: record[name] for name in ("verdict", "version", "champion_version", "incumbent_version", "reasons")}
+    with exclusive(settings):
+        return _promote(settings)
 
 
-def _check_opponent(settings: PipelineSettings, metrics: dict[str, Any], incumbent: ModelVersion | None) -> None:
+def _promote(settings: PipelineSettings) -> dict[str, Any]:
+    path = settings.run_dir / "verdict.json"
+    if not path.exists():
+        raise DataError("there is no verdict for this date.", file=path, remedy="run judge for this date first.")
+    record, version, incumbent = json.loads(path.read_text()), challenger_version(settings), incumbent_version(settings)
     number = None if incumbent is None else str(incumbent.version)
-    evaluated = metrics.get("incumbent_version")
-    if number != (None if evaluated is None else str(evaluated)):
+    if (record["version"], record["incumbent_version"]) != (str(version.version), number):
         raise DataError(
-            f"the evaluation compared with champion version {evaluated}, but the champion before {settings.ds} is {number}.",
-            file=settings.run_dir / "metrics.json",
-            remedy="run evaluate and gate model again for this date.",
+            f"the verdict is about version {record['version']} against champion version {record['incumbent_version']}, "
+            f"now it would be version {version.version} against {number}.",
+            file=path,
+            remedy="run the steps from evaluate on again for this date.",
         )
+    blocked = record["verdict"] == "blocked_by_gate"
+    word, notes = verdict_word(settings, version, passed=record["passed"], blocked=blocked)
+    review = None
+    if word == AWAITING_REVIEW:
+        report, review = passing_report(settings, version), _read_review(settings)
+        if review is not None:
+            record_decision(settings, version, report, review)
+        word = AWAITING_PROMOTION if review is not None and review.decision == "approved" else REJECTED_IN_REVIEW
+        if word == REJECTED_IN_REVIEW:
+            notes = ["nobody has decided on the review" if review is None else str(review)]
+    if word == AWAITING_PROMOTION:
+        report = check_gate_report(settings, version)
+        by, reason = ("pipeline", record["findings"][0]) if review is None else (review.by, review.reason)
+        put_in_force(settings, version, incumbent=report.incumbent_version, by=by, reason=reason)
+        word = "promoted"
+    champion, tags = champion_version(settings), challenger_version(settings).tags
+    if word == "promoted" and tags.get(REVIEW_DECISION) == "approved":
+        notes = [*notes, f"approved by {tags.get(REVIEWED_BY)} ({tags.get(REVIEW_REASON)})"]
+    reasons = [*record["findings"], *notes]
+    record |= {
+        "verdict": word,
+        "needs_review": word == REJECTED_IN_REVIEW,
+        "reasons": reasons,
+        "champion_version": None if champion is None else str(champion.version),
+    } | {tag.removeprefix("esans."): tags.get(tag) for tag in _WHO}
+    tag_version(settings, version, {"esans.verdict": word, "esans.verdict_reasons": "; ".join(reasons)})
+    write_json(path, record)
+    log.info("version %s: %s (%s)", version.version, word, "; ".join(reasons))
+    names = ("verdict", "version", "champion_version", "incumbent_version", "reasons", "promoted_by")
+    return {name: record[name] for name in names}
 
 
-def _difference(
-    settings: PipelineSettings, metrics: dict[str, Any], incumbent: ModelVersion | None
-) -> tuple[Difference | None, str]:
-    """What the challenger has to stand against.
-
-    A champion that cannot run on today's features (another encoder) gives no numbers of its own; then the challenger
-    must not lose to the uniform-negatives baseline, as waiting for a comparable champion would be waiting for ever.
-    """
-    if incumbent is None:
-        return None, "none"
-    if (against_champion := recall_difference(settings, CHAMPION)) is not None:
-        return against_champion, f"champion version {incumbent.version}"
-    note = metrics.get("incumbent_note") or "it has no rows in the evaluation"
-    opponent = f"the baseline (champion version {incumbent.version} cannot be compared: {note})"
-    return recall_difference(settings, "baseline"), opponent
-
-
-def _decide(
-    settings: PipelineSettings, verdict: Verdict, version: ModelVersion, champion: ModelVersion | None, blocked: bool
-) -> tuple[str, list[str]]:
-    """The word of the verdict, and what keeps the alias where it is although the model passed."""
-    if blocked:
-        return "blocked_by_gate", []
-    if not verdict.passed:
-        return ("no_champion" if champion is None else "kept_champion"), []
-    if champion is not None and version_date(champion) > settings.date:
-        newer = f"champion version {champion.version} is newer ({version_date(champion)})"
-        if _PROMOTED_AT in version.tags:
-            return "promoted", [f"{newer} and has taken its place since"]
-        return "champion_is_newer", [newer]
-    if settings.registry.promotion == "never" and (champion is None or champion.version != version.version):
-        return "not_promoted_by_policy", ["registry.promotion is 'never'"]
-    return "promoted", []
-
-
-def _promote(settings: PipelineSettings, version: ModelVersion, incumbent: ModelVersion | None) -> None:
-    """Move the alias; nothing changes where it is already there."""
-    registry, name = client(settings), settings.registry.model_name
-    champion = champion_version(settings)
-    # Before the alias: a champion must always be able to say whom it replaced. Only champions of earlier dates count,
-    # so that the line of champions runs back in time and ends, however often a date is run with other settings.
-    _tag(settings, version, {REPLACED: "" if incumbent is None else str(incumbent.version)})
-    if champion is None or champion.version != version.version:
-        registry.set_registered_model_alias(name, CHAMPION, version.version)
-    if _PROMOTED_AT not in version.tags:
-        _tag(settings, version, {_PROMOTED_AT: dt.datetime.now(dt.UTC).isoformat(timespec="seconds")})
-
-
-def _tag(settings: PipelineSettings, version: ModelVersion, tags: dict[str, str]) -> None:
-    registry, name = client(settings), settings.registry.model_name
-    present = registry.get_model_version(name, version.version).tags
-    for key, value in tags.items():
-        if present.get(key) != value:
-            registry.set_model_version_tag(name, version.version, key, value)
+def _read_review(settings: PipelineSettings) -> Review | None:
+    path = settings.run_dir / "review.json"
+    try:
+        return Review.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot be read as a decision ({error}).", file=path, remedy="clear the review step of this date and decide again."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -75,11 +75,7 @@ def run_job(
             name = f"{name}_{chosen[0]}"
         elif "--help" not in argv and "-h" not in argv:
             sys.exit(f"usage: {sys.argv[0]} {{{','.join(allowed)}}} [flags]\nfirst argument: {label}; --help lists the flags")
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
-    )
-    for chatty in ("py4j", "great_expectations", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    start_log()
     try:
         settings = load_settings(argv)
     except (ValidationError, DataError) as error:
@@ -93,7 +89,7 @@ def run_job(
             found, status = workers.run_workers(count)
         else:
             chosen_recipe = recipe[chosen[0]] if isinstance(recipe, Mapping) else recipe
-            found, status = _attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name))
+            found, status = attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name))
     record |= found | {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
     if report := workers.report_file():
         write_json(report, record | {"status": status})
@@ -103,7 +99,16 @@ def run_job(
     sys.exit(status)
 
 
-def _attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
+def start_log() -> None:
+    """The log of a command, on standard error."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    for chatty in ("py4j", "great_expectations", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
     """What the record says of the work, and its exit status."""
     try:
         return work() | {"state": "success"}, 0

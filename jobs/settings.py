@@ -263,8 +263,12 @@ class RegistrySettings(Section):
     tracking_uri: str = Field("", description="MLflow tracking URI; empty: SQLite inside the home folder.")
     experiment: str = Field("esans-daily-retraining", description="MLflow experiment.")
     model_name: str = Field("esans-retrieval", pattern=r"^[A-Za-z0-9_.-]+$", description="Registered model.")
-    promotion: Literal["auto", "never"] = Field(
-        "auto", description="auto: a pass moves the champion alias; never: register only."
+    promotion: Literal["auto", "review", "never"] = Field(
+        "auto",
+        description="auto: a pass moves the champion alias; review: a person approves it first; never: register only.",
+    )
+    review_hours: float = Field(
+        24, gt=0, le=168, description="Hours that a review waits for an answer; no answer is a rejection."
     )
 
 

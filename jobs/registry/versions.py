@@ -2,12 +2,12 @@
 
 import datetime as dt
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -17,11 +17,12 @@ from jobs.settings import PipelineSettings
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
-REPLACED = "esans.replaced_version"  # on a champion: the champion it was compared with and took the place of, if any
+REPLACED = "esans.replaced_version"  # on a champion: the champion of an earlier date that it was compared with, if any
 MAX_TEXT = 5000  # characters that the registry's tables hold in a description or a tag
 _TRAINED = "artifacts/model"  # where a version has its trained towers
 _SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def champion_version(settings: PipelineSettings) -> ModelVersion | None:
@@ -42,10 +43,19 @@ def incumbent_version(settings: PipelineSettings) -> ModelVersion | None:
     It is the latest champion of an earlier date: from the champion of today, back along the versions each replaced. So a
     rerun of a date meets the same opponent as its first run, even when that run's model is champion by now.
     """
-    version = champion_version(settings)
-    while version is not None and version_date(version) >= settings.date:
-        version = _version(client(settings), settings, version.tags.get(REPLACED, ""))
-    return version
+    line = champion_line(settings, champion_version(settings))
+    return next((version for version in line if version_date(version) < settings.date), None)
+
+
+def champion_line(settings: PipelineSettings, version: ModelVersion | None) -> Iterator[ModelVersion]:
+    """A champion, the one that it was compared with, and so on, each of an earlier date than the one before."""
+    while version is not None:
+        yield version
+        before = numbered_version(settings, version.tags.get(REPLACED, ""))
+        if before is not None and version_date(before) >= version_date(version):
+            log.warning("version %s names a later one as its forerunner; the line of champions ends there", version.version)
+            return
+        version = before
 
 
 def version_date(version: ModelVersion) -> dt.date:
@@ -133,13 +143,14 @@ def register_version(
     return version, True
 
 
-def _version(registry: MlflowClient, settings: PipelineSettings, number: str) -> ModelVersion | None:
-    if not number:
+def numbered_version(settings: PipelineSettings, number: str) -> ModelVersion | None:
+    """The version of this number, or None where the registry has none."""
+    if not _NUMBER.fullmatch(number):
         return None
     try:
-        return registry.get_model_version(settings.registry.model_name, number)
+        return client(settings).get_model_version(settings.registry.model_name, number)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        log.warning("version %s of %s was deleted; the line of champions ends there", number, settings.registry.model_name)
+        log.warning("there is no version %s of %s", number, settings.registry.model_name)
         return None

@@ -22,7 +22,7 @@ from jobs.settings import PipelineSettings
 STEPS = (
     "prepare", "gate_raw", "ingest", "visual_features", "text_features", "behaviour_features", "gate_features",
     "fit_codebooks", "assign_clusters", "gate_clusters", "build_training_set", "gate_training_set", "train_baseline",
-    "train_challenger", "evaluate", "gate_model", "register", "promote", "candidates", "report",
+    "train_challenger", "evaluate", "gate_model", "register", "judge", "promote", "candidates", "report",
 )  # fmt: skip
 VIEWS = ("visual", "text", "behaviour")
 STAGES = ("raw", "features", "clusters", "training_set", "model")

@@ -22,6 +22,9 @@ _HELD_BACK = {
     "champion_is_newer": "NOT PROMOTED, the champion is of a later date",
     "not_promoted_by_policy": "NOT PROMOTED, by policy",
     "blocked_by_gate": "BLOCKED by a gate",
+    "awaiting_review": "NOT PROMOTED YET, waiting for a review",
+    "awaiting_promotion": "NOT PROMOTED YET, the run stopped before",
+    "rejected_in_review": "NOT PROMOTED, rejected in review",
 }
 _MAX_FINDINGS = 6
 

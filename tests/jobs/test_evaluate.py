@@ -9,7 +9,7 @@ import pytest
 import torch
 from training_tables import NUM_TASTES, NUM_USERS, write_training_tables
 
-from jobs import evaluate, promote, register, train
+from jobs import evaluate, judge, promote, register, train
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers, save_towers
@@ -87,6 +87,7 @@ def test_the_champion_of_the_day_before_is_evaluated_on_todays_catalogue(setting
         passed = {"stage": stage, "success": True, "worst": None, "checked": 1, "failures": [], "digests": {}}
         write_json(first.run_dir / "gates" / f"{stage}.json", passed)
     register.run(first)
+    judge.run(first)
     assert promote.run(first)["verdict"] == "promoted"
     second = day(settings, 1, num_items=126)
     evaluate.run(second)

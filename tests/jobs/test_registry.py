@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from esans_core.towers import TwoTower
-from jobs import promote, register
+from jobs import judge, promote, register
 from jobs.errors import DataError, GateFailed
 from jobs.gates import STAGES
 from jobs.lake import Lake, write_json
@@ -91,14 +91,24 @@ def write_gate(settings: PipelineSettings, stage: str, **changes: object) -> Non
 
 
 def enter(settings: PipelineSettings) -> str:
-    """Register the day's challenger without exporting a model, as promotion looks at tags alone."""
-    registry, name = client(settings), settings.registry.model_name
-    key = Lake.of(settings).manifest("challenger", settings.date)["stats"]["run_key"]
+    """Register the day's challenger without exporting a model: a version with the trained files alone."""
+    lake, name = Lake.of(settings), settings.registry.model_name
+    key = lake.manifest("challenger", settings.date)["stats"]["run_key"]
+    registry = client(settings)
     if not registry.search_registered_models(f"name = '{name}'"):
         registry.create_registered_model(name)
-    source = (settings.home / "mlflow" / "artifacts").as_uri()
-    version = registry.create_model_version(name, source, tags={"esans.run_key": key, "esans.date": settings.ds})
+    with start_or_resume_run(settings, key, "test") as run:
+        mlflow.log_artifacts(str(lake.path("challenger", settings.date)), "model/artifacts/model")
+    source = f"{run.info.artifact_uri}/model"
+    tags = {"esans.run_key": key, "esans.date": settings.ds}
+    version = registry.create_model_version(name, source, run_id=run.info.run_id, tags=tags)
     return str(version.version)
+
+
+def settle(settings: PipelineSettings) -> dict:
+    """Judge the day's challenger and carry the verdict out."""
+    judge.run(settings)
+    return promote.run(settings)
 
 
 def verdict(settings: PipelineSettings) -> dict:
@@ -179,10 +189,10 @@ def test_the_line_of_champions(settings: PipelineSettings, home: Path) -> None:
     prepare_day(monday)
     one = enter(monday)
     assert incumbent_version(monday) is None
-    assert promote.run(monday)["verdict"] == "promoted"
+    assert settle(monday)["verdict"] == "promoted"
     assert alias(monday) == one
     said, stored = verdict(monday), find_version(monday, f"key-{monday.ds}-0")
-    promote.run(monday)
+    settle(monday)
     assert verdict(monday) == said
     assert find_version(monday, f"key-{monday.ds}-0") == stored
     assert stored.tags["esans.replaced_version"] == ""
@@ -190,7 +200,7 @@ def test_the_line_of_champions(settings: PipelineSettings, home: Path) -> None:
 
     prepare_day(tuesday, recall=0.15, champion=0.2)
     two = enter(tuesday)
-    assert promote.run(tuesday)["verdict"] == "kept_champion"
+    assert settle(tuesday)["verdict"] == "kept_champion"
     assert alias(tuesday) == one
     assert verdict(tuesday)["incumbent_version"] == one
     assert verdict(tuesday)["difference"]["mean"] == pytest.approx(-0.05)
@@ -198,34 +208,34 @@ def test_the_line_of_champions(settings: PipelineSettings, home: Path) -> None:
 
     prepare_day(wednesday, recall=0.22, champion=0.2)
     three = enter(wednesday)
-    assert promote.run(wednesday)["verdict"] == "promoted"
+    assert settle(wednesday)["verdict"] == "promoted"
     assert alias(wednesday) == three
     assert str(incumbent_version(wednesday).version) == one
     said = verdict(wednesday)
-    promote.run(wednesday)
+    settle(wednesday)
     assert verdict(wednesday) == said
     tags = find_version(wednesday, f"key-{wednesday.ds}-0").tags
     assert tags["esans.replaced_version"] == one
     assert tags["esans.verdict"] == "promoted"
 
-    promote.run(monday)
+    settle(monday)
     assert alias(monday) == three
     assert verdict(monday)["verdict"] == "promoted"
     assert "has taken its place since" in verdict(monday)["reasons"][-1]
 
     prepare_day(tuesday, recall=0.3, champion=0.2, seed=1)
     enter(tuesday)
-    assert promote.run(tuesday)["verdict"] == "champion_is_newer"
+    assert settle(tuesday)["verdict"] == "champion_is_newer"
     assert verdict(tuesday)["passed"] is True
     assert alias(tuesday) == three
 
     # Other settings on the champion's own date: the same opponent, the alias moves, and moves back without a circle.
     prepare_day(wednesday, recall=0.25, champion=0.2, seed=2)
     five = enter(wednesday)
-    assert promote.run(wednesday)["verdict"] == "promoted"
+    assert settle(wednesday)["verdict"] == "promoted"
     assert (alias(wednesday), verdict(wednesday)["incumbent_version"]) == (five, one)
     prepare_day(wednesday, recall=0.22, champion=0.2)
-    promote.run(wednesday)
+    settle(wednesday)
     assert (alias(wednesday), str(incumbent_version(wednesday).version)) == (three, one)
     assert two not in (one, three)
 
@@ -234,20 +244,20 @@ def test_policy_and_floors(settings: PipelineSettings, home: Path) -> None:
     never = on_day(settings, 0, promotion="never")
     prepare_day(never)
     enter(never)
-    assert promote.run(never)["verdict"] == "not_promoted_by_policy"
+    assert settle(never)["verdict"] == "not_promoted_by_policy"
     assert verdict(never)["passed"] is True
     assert alias(never) is None
 
     prepare_day(settings, recall=0.001, seed=1)
     enter(settings)
-    assert promote.run(settings)["verdict"] == "no_champion"
+    assert settle(settings)["verdict"] == "no_champion"
     assert alias(settings) is None
 
 
 def test_a_failed_missing_or_outdated_gate_leaves_the_champion(settings: PipelineSettings, home: Path) -> None:
     prepare_day(settings)
     one = enter(settings)
-    promote.run(settings)
+    settle(settings)
     tomorrow = on_day(settings, 1)
     prepare_day(tomorrow, recall=0.4, champion=0.2)
     enter(tomorrow)
@@ -263,48 +273,48 @@ def test_a_failed_missing_or_outdated_gate_leaves_the_champion(settings: Pipelin
         if record is None:
             (tomorrow.run_dir / "gates" / "model.json").unlink()
         with pytest.raises(GateFailed, match=reason):
-            promote.run(tomorrow)
+            settle(tomorrow)
         assert alias(tomorrow) == one
         assert verdict(tomorrow)["verdict"] == "blocked_by_gate"
         assert verdict(tomorrow)["passed"] is False
     write_gate(tomorrow, **good)
-    assert promote.run(tomorrow)["verdict"] == "promoted"
+    assert settle(tomorrow)["verdict"] == "promoted"
 
 
 def test_a_champion_that_cannot_be_compared_leaves_the_baseline_to_beat(settings: PipelineSettings, home: Path) -> None:
     prepare_day(settings)
     enter(settings)
-    promote.run(settings)
+    settle(settings)
     tomorrow = on_day(settings, 1)
     prepare_day(tomorrow, recall=0.1)
     enter(tomorrow)
-    assert promote.run(tomorrow)["verdict"] == "kept_champion"
+    assert settle(tomorrow)["verdict"] == "kept_champion"
     assert "cannot be compared" in verdict(tomorrow)["reasons"][0]
     prepare_day(tomorrow, recall=0.2, seed=1)
     enter(tomorrow)
-    assert promote.run(tomorrow)["verdict"] == "promoted"
+    assert settle(tomorrow)["verdict"] == "promoted"
 
 
 def test_what_does_not_belong_together_is_refused(settings: PipelineSettings, home: Path) -> None:
     with pytest.raises(DataError, match="run evaluate"):
-        promote.run(settings)
+        settle(settings)
     prepare_day(settings)
     with pytest.raises(DataError, match="run register"):
-        promote.run(settings)
+        settle(settings)
     enter(settings)
-    promote.run(settings)
+    settle(settings)
     tomorrow = on_day(settings, 1)
     prepare_day(tomorrow, champion=0.2)
     enter(tomorrow)
     path = tomorrow.run_dir / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"incumbent_version": "7"}))
     with pytest.raises(DataError, match="compared with champion version 7"):
-        promote.run(tomorrow)
+        settle(tomorrow)
     with Lake.of(tomorrow).write("challenger", tomorrow) as pending:
         write_json(pending.path / "model.json", {"other": 1})
         pending.stats = {"run_key": f"key-{tomorrow.ds}-0"}
     with pytest.raises(DataError, match="another challenger"):
-        promote.run(tomorrow)
+        settle(tomorrow)
     assert verdict(settings)["verdict"] == "promoted"
     assert not (tomorrow.run_dir / "verdict.json").exists()
 

@@ -1,0 +1,158 @@
+"""The champion: which word a verdict comes to, and how the alias moves, with who moved it, when and why.
+
+Everything that moves the alias or publishes what it names goes through here, one at a time (`exclusive`).
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from itertools import takewhile
+
+from mlflow.entities.model_registry import ModelVersion
+
+from jobs.errors import DataError
+from jobs.lake import Lake
+from jobs.locks import alone_in
+from jobs.registry.decisions import Review, sign_decision
+from jobs.registry.gate_report import GateReport
+from jobs.registry.tracking import client
+from jobs.registry.versions import CHAMPION, MAX_TEXT, REPLACED, champion_line, champion_version, find_version, version_date
+from jobs.settings import PipelineSettings
+
+PROMOTED_BY, PROMOTED_AT = "esans.promoted_by", "esans.promoted_at"
+PROMOTION_REASON = "esans.promotion_reason"
+WITHDRAWN_BY, WITHDRAWN_AT = "esans.withdrawn_by", "esans.withdrawn_at"  # taken back by a person
+WITHDRAWAL_REASON = "esans.withdrawal_reason"
+REVIEW_DECISION, REVIEW_REASON = "esans.review_decision", "esans.review_reason"
+REVIEWED_BY, REVIEWED_AT = "esans.reviewed_by", "esans.reviewed_at"
+_RECORDED = "esans.recorded_champion"  # on the model: where this pipeline last put the alias
+# Words of a verdict that `promote` has yet to carry out.
+AWAITING_PROMOTION, AWAITING_REVIEW = "awaiting_promotion", "awaiting_review"
+REJECTED_IN_REVIEW = "rejected_in_review"
+
+
+def exclusive(settings: PipelineSettings) -> AbstractContextManager[None]:
+    """Keep others of this home from moving the alias or publishing meanwhile."""
+    return alone_in(settings.home / "actions")
+
+
+def challenger_version(settings: PipelineSettings) -> ModelVersion:
+    """The version that the date's challenger is registered as.
+
+    Raises:
+        DataError: there is none.
+    """
+    run_key = Lake.of(settings).manifest("challenger", settings.date)["stats"]["run_key"]
+    version = find_version(settings, run_key)
+    if version is None:
+        raise DataError(
+            f"no version of {settings.registry.model_name} is registered for the challenger of {settings.ds}.",
+            file=settings.tracking_uri,
+            remedy="run register for this date first.",
+        )
+    return version
+
+
+def verdict_word(settings: PipelineSettings, version: ModelVersion, *, passed: bool, blocked: bool) -> tuple[str, list[str]]:
+    """The word of a verdict as things stand now, and what keeps the alias where it is although the model passed.
+
+    Returns:
+        blocked_by_gate; kept_champion or no_champion (it did not pass, or a person took it back); champion_is_newer (it
+        passed, but the alias is at a later date); promoted (it is champion, or was until a later one came);
+        not_promoted_by_policy; awaiting_review or awaiting_promotion (it is for `promote` to go on).
+    """
+    champion = champion_version(settings)
+    if blocked:
+        return "blocked_by_gate", []
+    stays = "no_champion" if champion is None else "kept_champion"
+    if not passed:
+        return stays, []
+    if champion is not None and champion.version == version.version:
+        return "promoted", []
+    if WITHDRAWN_AT in version.tags:
+        by, at, why = (version.tags.get(name, "") for name in (WITHDRAWN_BY, WITHDRAWN_AT, WITHDRAWAL_REASON))
+        return stays, [f"it was taken back by {by} at {at} ({why}); only a promotion by hand puts it in force again"]
+    if champion is not None and version_date(champion) > settings.date:
+        newer = f"champion version {champion.version} is newer ({version_date(champion)})"
+        if PROMOTED_AT in version.tags:
+            return "promoted", [f"{newer} and has taken its place since"]
+        return "champion_is_newer", [newer]
+    policy = settings.registry.promotion
+    if policy == "never":
+        return "not_promoted_by_policy", ["registry.promotion is 'never'"]
+    return (AWAITING_REVIEW if policy == "review" else AWAITING_PROMOTION), []
+
+
+def record_decision(settings: PipelineSettings, version: ModelVersion, report: GateReport, review: Review) -> None:
+    """Sign what a person decided about a version, and say so on it."""
+    sign_decision(settings, version, report.subject, review)
+    said = {REVIEW_DECISION: review.decision, REVIEW_REASON: review.reason, REVIEWED_BY: review.by}
+    tag_version(settings, version, said | {REVIEWED_AT: review.at.isoformat(timespec="seconds")})
+
+
+def put_in_force(
+    settings: PipelineSettings,
+    version: ModelVersion,
+    *,
+    incumbent: str,
+    by: str,
+    reason: str,
+    previous: ModelVersion | None = None,
+) -> None:
+    """Make a version the champion and say so on it; the alias moves last, and a repeat ends in the same state.
+
+    Args:
+        settings: of the run or the action.
+        version: one whose gate report was checked.
+        incumbent: number of the champion it was compared with, "" for none (`GateReport.incumbent_version`).
+        by: who decided.
+        reason: why.
+        previous: for a decision by hand, the champion until now: it and its forerunners back to the version's date are
+            marked as taken back where they are not older, so that a rerun of their dates leaves the decision alone.
+    """
+    registry, name = client(settings), settings.registry.model_name
+    since = version_date(version)
+    line = champion_line(settings, previous) if previous is not None else ()
+    for withdrawn in takewhile(lambda one: version_date(one) >= since, line):
+        if withdrawn.version != version.version:
+            stated = {WITHDRAWN_BY: by, WITHDRAWN_AT: now(), WITHDRAWAL_REASON: reason}
+            tag_version(settings, withdrawn, stated)
+    # Before the alias: a champion must always be able to say whom it competed with. Only champions of earlier dates count,
+    # so that the line of champions runs back in time and ends, however often a date is run with other settings.
+    tag_version(settings, version, {REPLACED: incumbent, PROMOTED_BY: by, PROMOTED_AT: now(), PROMOTION_REASON: reason})
+    for key in {WITHDRAWN_BY, WITHDRAWN_AT, WITHDRAWAL_REASON} & version.tags.keys():
+        registry.delete_model_version_tag(name, version.version, key)
+    registry.set_registered_model_tag(name, _RECORDED, str(version.version))
+    champion = champion_version(settings)
+    if champion is None or champion.version != version.version:
+        registry.set_registered_model_alias(name, CHAMPION, version.version)
+
+
+def moved_in_registry(settings: PipelineSettings, champion: ModelVersion) -> bool:
+    """Whether somebody else than this pipeline put the alias where it is."""
+    tags = client(settings).get_registered_model(settings.registry.model_name).tags
+    return tags.get(_RECORDED) != str(champion.version)
+
+
+def put_back(settings: PipelineSettings, version: ModelVersion | None) -> None:
+    """Undo a move of the alias: to the version that it is to name, or away with it."""
+    registry, name = client(settings), settings.registry.model_name
+    if version is None:
+        registry.delete_registered_model_alias(name, CHAMPION)
+    else:
+        registry.set_registered_model_tag(name, _RECORDED, str(version.version))
+        registry.set_registered_model_alias(name, CHAMPION, version.version)
+
+
+def tag_version(settings: PipelineSettings, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Set the tags that are not so already, cut to what the registry can hold."""
+    registry, name = client(settings), settings.registry.model_name
+    present = registry.get_model_version(name, version.version).tags
+    for key, value in tags.items():
+        if present.get(key) != value[:MAX_TEXT]:
+            registry.set_model_version_tag(name, version.version, key, value[:MAX_TEXT])
+
+
+def now() -> str:
+    """The present time as records give it."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,210 @@
+"""The gate report of a version: what was judged, how, and with which outcome, signed, as an artefact of the version's run.
+
+Everybody who reaches MLflow can move an alias, change a tag or replace a file there. What may reach production is therefore
+decided by this report alone, and by the files that it names.
+"""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs.errors import DataError
+from jobs.lake import Lake, file_digest
+from jobs.places import files_below
+from jobs.registry.comparison import gate_outcomes
+from jobs.registry.decisions import read_decision
+from jobs.registry.promotion import Verdict
+from jobs.registry.signing import seal, unseal
+from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY
+from jobs.registry.version_records import read_record, said, version_files, write_record
+from jobs.settings import PipelineSettings
+
+BUNDLE_DIGEST = "esans.bundle_digest"
+MODEL_DIGEST = "esans.model_digest"
+_KIND = "gate report"
+_AGAIN = "judge the version again: run the date again from the step judge."
+
+
+class GateReport(BaseModel):
+    """What the gate found about one version.
+
+    Attributes:
+        model: name of the registered model.
+        version: number of the version.
+        date: logical date of its data, YYYY-MM-DD.
+        run_key: what decided the model.
+        model_digest: of the table `challenger` it was registered from.
+        bundle_digest: of its serving bundle, "" where it has none.
+        incumbent_version: the champion it was compared with, "" for none.
+        policy: `registry.promotion` when it was judged; under `review` a signed approval is needed too.
+        verdict: of the comparison; blocked: a data-quality gate ruled it out.
+        reasons: why.
+        checks: each condition with value and bound.
+        difference: of Recall@50 to the opponent, with its interval.
+        gates: outcome, failures and judged digests of each data-quality gate; None where it was not run.
+        files: SHA-256 of each file of the version, by path.
+        config_hash: of the settings.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    version: str
+    date: str
+    run_key: str
+    model_digest: str
+    bundle_digest: str
+    incumbent_version: str
+    policy: Literal["auto", "review", "never"]
+    verdict: Literal["passed", "failed", "blocked"]
+    reasons: tuple[str, ...]
+    checks: tuple[dict[str, Any], ...]
+    difference: dict[str, float] | None
+    gates: dict[str, dict[str, Any] | None]
+    files: dict[str, str]
+    config_hash: str
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """What a person decides about: this model and no other, however often it is judged."""
+        names = {"model", "version", "date", "run_key", "model_digest", "bundle_digest", "files"}
+        return self.model_dump(mode="json", include=names)
+
+
+def write_gate_report(
+    settings: PipelineSettings, version: ModelVersion, verdict: Verdict, *, incumbent: str, blockers: Sequence[str]
+) -> GateReport:
+    """Sign what was found about the date's challenger and put it beside the version; the same findings give the same bytes.
+
+    Raises:
+        DataError: the version's files are not those of the date's challenger, or not those judged before.
+    """
+    files = version_files(settings, version)
+    digest = _checked_source(settings, version, files)
+    found = verdict.as_json()
+    report = GateReport(
+        model=version.name,
+        version=str(version.version),
+        date=settings.ds,
+        run_key=version.tags[RUN_KEY],
+        model_digest=digest,
+        bundle_digest=version.tags.get(BUNDLE_DIGEST, ""),
+        incumbent_version=incumbent,
+        policy=settings.registry.promotion,
+        verdict="blocked" if blockers else "passed" if verdict.passed else "failed",
+        reasons=found["reasons"],
+        checks=found["checks"],
+        difference=found["difference"],
+        gates={stage: _gate(record) for stage, record in gate_outcomes(settings).items()},
+        files=files,
+        config_hash=settings.config_hash(),
+    )
+    before = _genuine(settings, version)
+    if before is not None:
+        _same_files(version, before.files, files)
+    if report != before:
+        write_record(settings, version, "report", seal(settings, _KIND, report.model_dump(mode="json")))
+    return report
+
+
+def read_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateReport:
+    """The genuine report of a version.
+
+    Raises:
+        DataError: there is none, it was changed, or it is about another version or date.
+    """
+    text = read_record(settings, version, "report")
+    if text is None:
+        raise DataError("has no gate report.", file=said(version), remedy=_AGAIN)
+    content = unseal(settings, _KIND, text, where=said(version), remedy=_AGAIN)
+    try:
+        report = GateReport.model_validate(content)
+    except ValidationError as error:
+        raise DataError(f"its gate report is of another release ({error}).", file=said(version), remedy=_AGAIN) from error
+    wanted = (version.name, str(version.version), version.tags.get(LOGICAL_DATE), version.tags.get(RUN_KEY))
+    if (report.model, report.version, report.date, report.run_key) != wanted:
+        raise DataError(
+            f"its gate report is about {report.model} version {report.version} of {report.date} ({report.run_key}), "
+            f"and this is version {wanted[1]} of {wanted[2]} ({wanted[3]}).",
+            file=said(version),
+            remedy=_AGAIN,
+        )
+    return report
+
+
+def check_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateReport:
+    """The report of a version that may serve: genuine, passing, approved where its policy asks for that, files untouched.
+
+    Raises:
+        DataError: says which of these does not hold.
+    """
+    report = passing_report(settings, version)
+    if report.policy == "review":
+        decision = read_decision(settings, version, report.subject)
+        if decision is None or decision.decision != "approved":
+            raise DataError(
+                f"passed the gate, but policy 'review' asks for an approval too: {decision or 'nobody has decided yet'}.",
+                file=said(version),
+                remedy=f"approve it in the review step of {report.date}, or promote it by hand with a reason.",
+            )
+    _same_files(version, report.files, version_files(settings, version))
+    return report
+
+
+def passing_report(settings: PipelineSettings, version: ModelVersion) -> GateReport:
+    """The genuine report of a version that passed; raises `DataError` where it did not."""
+    report = read_gate_report(settings, version)
+    if report.verdict != "passed":
+        raise DataError(
+            f"did not pass the gate: {'; '.join(report.reasons)}.",
+            file=said(version),
+            remedy="promote a version that passed; the reasons say what this one lacks.",
+        )
+    return report
+
+
+def _checked_source(settings: PipelineSettings, version: ModelVersion, files: dict[str, str]) -> str:
+    """Digest of the date's challenger, once it is sure that the version holds that challenger's files."""
+    lake = Lake.of(settings)
+    digest = lake.manifest("challenger", settings.date)["digest"]
+    by_name: dict[str, set[str]] = {}
+    for path, value in files.items():
+        by_name.setdefault(PurePosixPath(path).name, set()).add(value)
+    trained = {path.name: path for path in files_below(lake.path("challenger", settings.date))}
+    held = [name for name in sorted(trained) if name in by_name]
+    other = [name for name in held if file_digest(trained[name]) not in by_name[name]]
+    if "towers.safetensors" not in held or other or version.tags.get(MODEL_DIGEST, digest) != digest:
+        raise DataError(
+            f"does not hold the challenger of {settings.ds} ({', '.join(other) or 'another model'}).",
+            file=said(version),
+            remedy="delete this version in the registry, and run register again for this date.",
+        )
+    return digest
+
+
+def _genuine(settings: PipelineSettings, version: ModelVersion) -> GateReport | None:
+    """The report of an earlier judgement, if there is one to be trusted."""
+    try:
+        return read_gate_report(settings, version)
+    except DataError:
+        return None
+
+
+def _same_files(version: ModelVersion, judged: dict[str, str], now: dict[str, str]) -> None:
+    changed = sorted(path for path in judged.keys() | now.keys() if judged.get(path) != now.get(path))
+    if changed:
+        raise DataError(
+            f"its files are not those that were judged ({', '.join(changed[:5])}{', ...' if changed[5:] else ''}).",
+            file=said(version),
+            remedy="delete this version in the registry, and run its date again from the step register.",
+        )
+
+
+def _gate(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    failures = [{key: failure.get(key) for key in ("severity", "message")} for failure in record["failures"]]
+    return {key: record[key] for key in ("success", "worst", "checked", "digests")} | {"failures": failures}

@@ -1,0 +1,75 @@
+"""What is kept with a version in MLflow: its files, and signed records beside them among the artefacts of its run."""
+
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from jobs.errors import DataError
+from jobs.lake import file_digest
+from jobs.registry.tracking import RUN_KEY, client
+from jobs.settings import PipelineSettings
+
+_FOLDER = "gate_report"
+_RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_WRITTEN_ON_DOWNLOAD = "registered_model_meta"  # by MLflow's client, beside the files of the version
+
+
+def version_files(settings: PipelineSettings, version: ModelVersion) -> dict[str, str]:
+    """SHA-256 of every file of a version, by its path below the version's folder.
+
+    Bytecode does not count: Python writes it beside the code of a model that is loaded from a store of this machine.
+    """
+    uri = client(settings).get_model_version_download_uri(version.name, version.version)
+    with TemporaryDirectory() as scratch:
+        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
+        files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != _WRITTEN_ON_DOWNLOAD)
+        kept = (path for path in files if not (path.suffix == ".pyc" and path.parent.name == "__pycache__"))
+        return {path.relative_to(root).as_posix(): file_digest(path) for path in kept}
+
+
+def read_record(settings: PipelineSettings, version: ModelVersion, name: str) -> bytes | None:
+    """A record kept beside a version, or None where there is none; that a server cannot be reached is another error."""
+    registry, path = client(settings), _path(version, name)
+    if not version.run_id:
+        return None
+    try:
+        present = [entry.path for entry in registry.list_artifacts(version.run_id, _FOLDER)]
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None  # the run is gone
+    if path not in present:
+        return None
+    with TemporaryDirectory() as scratch:
+        return Path(registry.download_artifacts(version.run_id, path, scratch)).read_bytes()
+
+
+def write_record(settings: PipelineSettings, version: ModelVersion, name: str, text: str) -> None:
+    """Keep a record beside a version.
+
+    Raises:
+        DataError: the version belongs to no run.
+    """
+    if not version.run_id:
+        raise DataError("belongs to no run that could keep its records.", file=said(version), remedy="register it again.")
+    client(settings).log_text(version.run_id, text, _path(version, name))
+
+
+def said(version: ModelVersion) -> str:
+    """How messages call a version."""
+    return f"version {version.version} of {version.name}"
+
+
+def _path(version: ModelVersion, name: str) -> str:
+    run_key = version.tags.get(RUN_KEY, "")
+    if not _RUN_KEY.fullmatch(run_key):
+        raise DataError(
+            f"its tag {RUN_KEY} is {run_key!r}, and was not written by this pipeline.",
+            file=said(version),
+            remedy="promote a version that the pipeline registered.",
+        )
+    return f"{_FOLDER}/{run_key}.json" if name == "report" else f"{_FOLDER}/{run_key}.{name}.json"
