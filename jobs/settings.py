@@ -263,8 +263,12 @@ class RegistrySettings(Section):
     tracking_uri: str = Field("", description="MLflow tracking URI; empty: SQLite inside the home folder.")
     experiment: str = Field("esans-daily-retraining", description="MLflow experiment.")
     model_name: str = Field("esans-retrieval", pattern=r"^[A-Za-z0-9_.-]+$", description="Registered model.")
-    promotion: Literal["auto", "never"] = Field(
-        "auto", description="auto: a pass moves the champion alias; never: register only."
+    promotion: Literal["auto", "review", "never"] = Field(
+        "auto",
+        description="auto: a pass moves the champion alias; review: a person approves it first; never: register only.",
+    )
+    review_hours: float = Field(
+        24, gt=0, le=168, description="Hours that a review waits for an answer; no answer is a rejection."
     )
 
 
@@ -311,6 +315,11 @@ class RunSettings(Section):
     reuse: bool = Field(True, description="Skip a step whose inputs, settings and code are those of its last success.")
     checkpoint_minutes: float = Field(
         10, ge=0, description="Training also saves its state after so many minutes within an epoch; 0 after every step."
+    )
+    records: Literal["runs", "feature_runs"] = Field(
+        "runs",
+        description="Folder of the home for settings, records and verdicts; a backfill of features keeps its own, so that it "
+        "never replaces what a date's retraining left.",
     )
 
 
@@ -397,7 +406,7 @@ class PipelineSettings(BaseSettings):
     @property
     def run_dir(self) -> Path:
         """Folder of this date's settings, step records, verdicts and report."""
-        return self.home / "runs" / self.ds
+        return self.home / self.run.records / self.ds
 
     def config_hash(self) -> str:
         """Hash of all that can change a result: everything but the date, where tables are kept, and how and where steps run."""
