@@ -11,8 +11,8 @@ DOC = """
 ### Back to an earlier bundle
 
 Puts an earlier serving bundle, and the alias `champion` with it, back in force, and records who asked for it and why. Without
-a name it is the bundle before the current one. Name the bundle if the run may be repeated: with a name repeating it changes
-nothing, without one it goes back one more.
+a name it is the bundle before the current one. Clearing the run goes where it went at first; triggering it anew without a
+name goes back one more.
 """
 
 with DAG(
@@ -47,5 +47,4 @@ with DAG(
         "Checks the bundle, then puts it and its version back in force.",
         ["{{ '--to=' ~ params.bundle if params.bundle else '' }}", "--reason={{ params.reason }}"],
         outlets=[SERVING],
-        retries=0,  # without a name, a second try after half a success would go back one more
     )
