@@ -1,30 +1,38 @@
 """The daily retraining of the retrieval model: one DAG run per logical date, wired here and done in `jobs/`."""
 
-import functools
 import os
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, TaskGroup, chain
+from airflow.sdk import DAG, CronDataIntervalTimetable, TaskGroup, TriggerRule, chain
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from dags import assets as a
-from dags.operators import HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator, step
+from dags import links
+from dags.alerts import AlertNotifier
 from dags.params import dag_params
+from dags.steps import DEFAULTS, GPU_POOL, Steps
 
 DOC = """
 ### Daily retraining with semantic-aware negatives (ESANS, WWW 2025)
 
-One run takes the catalogue and the log up to its **logical date**, rebuilds features and clusters, trains a challenger
-and a uniform-negatives baseline, and moves the registry alias `champion` only when the challenger passes the gate.
+One run takes the catalogue and the log up to its **logical date** (a day in UTC), rebuilds features and clusters, trains a
+challenger and a uniform-negatives baseline, and moves the registry alias `champion` only when the challenger passes the gate.
 
 * A **gate** that finds a critical failure stops the run there; the champion stays. Warnings go on the report.
-* Bad data is never retried; any other failure is, twice, with back-off.
+* **Promotion** `auto` makes a version that passed champion, `review` lets the run wait at *review* until somebody approves or
+  rejects it (no answer rejects), `never` only registers it.
+* Bad data is never retried; any other failure is, twice, with back-off. What fails for good is told by an **alert**.
 * Running a date again writes the same bytes again: tables are named by their digest.
 * The form's settings are those of `jobs/settings.py`; all of them also work as flags of each job by hand.
+* *MLflow run*, *Model version*, *Gate report* and *Data Docs* are links on the tasks from training to promotion.
 """
 
+LATE = "The run was queued a day ago and has not ended. Remedy: see which task it is at; a review may be waiting for an answer."
+STOPPED = "The run was stopped. Remedy: see its last task's log, then clear that task to go on from there."
+
 schedule = os.environ.get("ESANS_SCHEDULE", "@daily")
-spark = functools.partial(step, SparkJobOperator)
-python = functools.partial(step, PythonJobOperator)
+steps = Steps()
 
 with DAG(
     dag_id="esans_daily_retraining",
@@ -34,75 +42,76 @@ with DAG(
     schedule=CronDataIntervalTimetable(schedule, "UTC") if schedule else None,
     start_date=datetime(1990, 1, 1, tzinfo=UTC),  # a run of any earlier date would never start; public logs begin in 1995
     catchup=False,
-    max_active_runs=1,
-    dagrun_timeout=timedelta(hours=24),
+    max_active_runs=1,  # a date builds upon the one before it
+    dagrun_timeout=timedelta(days=8),  # a day of work, and the week that a review may wait
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=24),
+        callback=SyncCallback(AlertNotifier, kwargs={"state": "late", "message": LATE}),
+    ),
+    on_failure_callback=AlertNotifier("stopped", STOPPED),
     params=dag_params(),
-    default_args={"owner": "retrieval", "execution_timeout": timedelta(minutes=30)} | RETRY_DEFAULTS,
+    default_args=DEFAULTS,
     tags=["esans", "retrieval", "training"],
 ) as dag:
-    with TaskGroup("prepare", tooltip="Settings frozen, source found and checked"):
-        prepare = PrepareOperator(
-            task_id="prepare",
-            job="prepare",
-            arguments=["--date={{ ds }}", f"--home={HOME}"],
-            outlets=[a.SOURCE],
-            doc_md="Checks and freezes the run's settings; draws the embedded shop's snapshot where that is the source.",
-        )
-        gate_raw = spark("gate_raw", "Gate: the source keeps the data contract.", job="gate", choice="raw", reads=[a.SOURCE])
-
-    with TaskGroup("ingest", tooltip="Clean tables of this date"):
-        made = [a.ITEMS, a.USERS, a.INTERACTIONS, a.QUARANTINE]
-        doc = "Cleans the log, splits it by time, counts popularity, and lists every row it sets aside."
-        ingest = spark("ingest", doc, reads=[a.SOURCE], writes=made, hours=2)
-
-    with TaskGroup("features", tooltip="Three views of each item"):
-        visual = spark("visual_features", "Vectors of new or changed images.", reads=[a.ITEMS], writes=[a.VISUAL], hours=3)
-        text = spark("text_features", "Vectors of new or changed texts.", reads=[a.ITEMS], writes=[a.TEXT], hours=3)
-        doc = "Item vectors learnt from the users' sequences."
-        behaviour = spark("behaviour_features", doc, reads=[a.INTERACTIONS], writes=[a.BEHAVIOUR], hours=3)
-        doc = "Gate: one finite vector per item and view, and enough items with each view."
-        gate_features = spark("gate_features", doc, job="gate", choice="features", reads=a.FEATURES)
+    prepare, gate_raw = steps.prepare_group()
+    ingest = steps.ingest_group()
+    views, gate_features = steps.features_group()
 
     with TaskGroup("clusters", tooltip="Multimodal semantic-aware clustering"):
         doc = "Aligns the views and fits the cascaded codebooks, warm from the previous date."
-        fit_codebooks = python("fit_codebooks", doc, reads=[a.ITEMS, *a.FEATURES], writes=[a.CODEBOOKS], hours=2)
+        fit_codebooks = steps.python("fit_codebooks", doc, reads=[a.ITEMS, *a.FEATURES], writes=[a.CODEBOOKS], hours=2)
         doc = "Gives each item its primary and secondary cluster, against broadcast codebooks."
         made = [a.CLUSTERS, a.CLUSTER_INDEX]
-        assign_clusters = spark("assign_clusters", doc, reads=[*a.FEATURES, a.CODEBOOKS], writes=made, hours=2)
+        assign_clusters = steps.spark("assign_clusters", doc, reads=[*a.FEATURES, a.CODEBOOKS], writes=made, hours=2)
         doc = "Gate: sizes, balance and distortion of the clusters, churn of their labels."
-        gate_clusters = spark("gate_clusters", doc, job="gate", choice="clusters", reads=[a.CODEBOOKS, a.CLUSTERS])
+        gate_clusters = steps.spark("gate_clusters", doc, job="gate", choice="clusters", reads=[a.CODEBOOKS, a.CLUSTERS])
 
     with TaskGroup("training", tooltip="Challenger and baseline, judged on the same hold-out"):
         doc = "One chronological sequence per user, with the bounds of its splits."
-        build_training_set = spark("build_training_set", doc, reads=[a.INTERACTIONS], writes=[a.SEQUENCES], hours=2)
+        build_training_set = steps.spark("build_training_set", doc, reads=[a.INTERACTIONS], writes=[a.SEQUENCES], hours=2)
         doc = "Gate: sequences in order, nothing of the hold-out in training, enough of each split."
-        gate_training_set = spark("gate_training_set", doc, job="gate", choice="training_set", reads=[a.SEQUENCES])
-        read = [a.ITEMS, *a.FEATURES, a.SEQUENCES]
+        gate_training_set = steps.spark("gate_training_set", doc, job="gate", choice="training_set", reads=[a.SEQUENCES])
         doc = "The same towers with uniform negatives, to compare with; it needs no clusters."
-        baseline = python("train_baseline", doc, job="train", choice="baseline", reads=read, writes=[a.BASELINE], hours=8)
+        read = [a.ITEMS, *a.FEATURES, a.SEQUENCES]
+        baseline = steps.python(
+            "train_baseline", doc, job="train", choice="baseline", reads=read, writes=[a.BASELINE], hours=8, pool=GPU_POOL
+        )
         doc = "The model that may become champion."
         read = [*read, a.CODEBOOKS, a.CLUSTER_INDEX]
-        challenger = python(
-            "train_challenger", doc, job="train", choice="challenger", reads=read, writes=[a.CHALLENGER], hours=8
+        challenger = steps.python(
+            "train_challenger", doc, job="train", choice="challenger", reads=read, writes=[a.CHALLENGER], hours=8, pool=GPU_POOL
         )
         doc = "Recall and NDCG of challenger, champion and baseline over the full catalogue, for the same users."
-        evaluate = python("evaluate", doc, reads=[a.SEQUENCES, a.BASELINE, a.CHALLENGER], writes=[a.EVALUATION], hours=2)
+        read = [a.SEQUENCES, a.BASELINE, a.CHALLENGER]
+        evaluate = steps.python("evaluate", doc, reads=read, writes=[a.EVALUATION], hours=2)
         doc = "Gate: metrics present, finite and above their absolute floors."
-        gate_model = python("gate_model", doc, job="gate", choice="model", reads=[a.EVALUATION])
+        gate_model = steps.python("gate_model", doc, job="gate", choice="model", reads=[a.EVALUATION])
 
-    with TaskGroup("registry", tooltip="Version, verdict, candidates, report"):
-        doc = "Registers the challenger with signature, lineage and model card; it is not champion yet."
-        register = python("register", doc, reads=[a.CHALLENGER, a.EVALUATION], writes=[a.MODEL_VERSION])
-        doc = "Compares challenger and champion on the same hold-out and moves the alias `champion` on a pass."
-        promote = python("promote", doc, reads=[a.MODEL_VERSION, a.EVALUATION], writes=[a.CHAMPION])
+    with TaskGroup("registry", tooltip="Version, verdict, review, promotion, candidates, report"):
+        doc = "Registers the challenger with its serving bundle, lineage and model card; it is not champion yet."
+        register = steps.python("register", doc, reads=[a.CHALLENGER, a.EVALUATION], writes=[a.MODEL_VERSION])
+        doc = "Compares challenger and champion on the same hold-out, and signs the gate report; no alias moves."
+        judge = steps.python("judge", doc, reads=[a.MODEL_VERSION, a.EVALUATION])
+        review = steps.review("Waits for a person to approve or reject the version; skipped where the verdict needs no review.")
+        doc = "Moves the alias `champion` where the verdict, and the review if there was one, allow it."
+        promote = steps.python(
+            "promote", doc, reads=[a.MODEL_VERSION], writes=[a.CHAMPION], trigger_rule=TriggerRule.NONE_FAILED
+        )
         doc = "The best unseen items of every user, from the champion of the date; nothing where there is none."
         read = [a.SEQUENCES, a.USERS, a.ITEMS, a.VISUAL, a.TEXT, a.CHAMPION]
-        candidates = spark("candidates", doc, reads=read, writes=[a.CANDIDATES], hours=8)
-        report = python("report", "Writes the page and the summary of the run.", reads=[a.EVALUATION], writes=[a.REPORT])
+        candidates = steps.spark("candidates", doc, reads=read, writes=[a.CANDIDATES], hours=8)
+        report = steps.python("report", "Writes the page and the summary of the run.", reads=[a.EVALUATION], writes=[a.REPORT])
 
     # What does not need each other runs side by side: the training set beside the features, the baseline beside the clusters.
-    chain(prepare, gate_raw, ingest, [visual, text, behaviour], gate_features, fit_codebooks, assign_clusters, gate_clusters)
+    chain(gate_raw, ingest, views)
+    chain(gate_features, fit_codebooks, assign_clusters, gate_clusters)
     chain(ingest, build_training_set, gate_training_set, [baseline, challenger])
     chain(gate_features, baseline)
     chain(gate_clusters, challenger)
-    chain([baseline, challenger], evaluate, gate_model, register, promote, candidates, report)
+    chain([baseline, challenger], evaluate, gate_model, register, judge, review, promote, candidates, report)
+
+    baseline.operator_extra_links = (links.BASELINE_RUN,)
+    challenger.operator_extra_links = evaluate.operator_extra_links = (links.RUN,)
+    for task in (register, judge, review, promote, report):
+        task.operator_extra_links = (links.RUN, links.VERSION, links.GATE_REPORT, links.DATA_DOCS)

@@ -12,16 +12,15 @@ from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
-from airflow.sdk import Asset, BaseHook, BaseOperator, Context
+from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from dags.params import settings_flags
 from jobs.errors import EXIT_BAD_DATA
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("ESANS_HOME") or REPOSITORY / "var" / "embedded").resolve()
-SETTINGS_FILE = f"{HOME}/runs/{{{{ ds }}}}/settings.json"
 
 _SPARK_STATUS = re.compile(r"Error code is: (\d+)\.")
 
@@ -51,43 +50,53 @@ class PythonJobOperator(BaseOperator):
 
     Args:
         job: module name of the job in `jobs/`.
-        arguments: its whole command line (templated).
+        arguments: its whole command line (templated); one that a template leaves empty is left out.
+        record: the JSON file in which the job says how it ended (templated).
     """
 
-    template_fields: Sequence[str] = ("arguments",)
+    template_fields: Sequence[str] = ("arguments", "record")
     ui_color = "#e3f1e3"
 
-    def __init__(self, *, job: str, arguments: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *, job: str, arguments: Sequence[str], record: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.job, self.arguments = job, list(arguments)
-        self._hook: SubprocessHook | None = None
+        self.job, self.arguments, self.record = job, list(arguments), record
+        self._process = JobProcess()
 
     def execute(self, context: Context) -> None:
         """Run the job; raises `BadInputError` or `StepFailedError` when it does not end well."""
-        started = time.time()
-        self._hook = SubprocessHook()
-        command = [sys.executable, "-m", f"jobs.{self.job}", *self.command_arguments(context)]
-        result = self._hook.run_command(command, env=job_environment(os.environ), cwd=str(REPOSITORY))
-        if result.exit_code:
-            raise _failure(self.task_id, context, result.exit_code, started)
+        self._process.run(self.job, self.command_arguments(context), self.record)
 
     def command_arguments(self, context: Context) -> list[str]:
         """The arguments of this run; raises `BadInputError` when the run cannot be turned into any."""
-        return self.arguments
+        return [argument for argument in self.arguments if argument]
 
     def on_kill(self) -> None:
         """Stop the job with the task."""
-        if self._hook is not None:
-            self._hook.send_sigterm()
+        self._process.stop()
 
 
 class PrepareOperator(PythonJobOperator):
-    """The first step: adds the settings that this run was triggered with as flags."""
+    """The first step: adds the settings that this run was triggered with as flags.
+
+    Args:
+        scheduled: False skips a run that the schedule started: Airflow backfills only what has a schedule, also where no run
+            is wanted but those that somebody asks for.
+    """
+
+    def __init__(self, *, scheduled: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scheduled = scheduled
+
+    def execute(self, context: Context) -> None:
+        """Run the job; raises `AirflowSkipException` for a run that nobody asked for."""
+        if not self.scheduled and context["dag_run"].run_type == "scheduled":
+            raise AirflowSkipException("this DAG works when it is triggered or backfilled, not by its schedule")
+        super().execute(context)
 
     def command_arguments(self, context: Context) -> list[str]:
         """The arguments given, then one flag per setting in the run's conf."""
         try:
-            return [*self.arguments, *settings_flags(context["dag_run"].conf)]
+            return [*super().command_arguments(context), *settings_flags(context["dag_run"].conf)]
         except ValueError as error:
             raise BadInputError(f"settings refused: {error}") from error
 
@@ -98,11 +107,13 @@ class SparkJobOperator(SparkSubmitOperator):
     Args:
         job: file name of the job without `.py`.
         arguments: its whole command line (templated).
+        record: the JSON file in which the job says how it ended (templated).
     """
 
+    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "record")
     ui_color = "#fdebd8"
 
-    def __init__(self, *, job: str, arguments: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *, job: str, arguments: Sequence[str], record: str, **kwargs: Any) -> None:
         super().__init__(
             application=str(REPOSITORY / "jobs" / f"{job}.py"),
             application_args=list(arguments),
@@ -110,6 +121,7 @@ class SparkJobOperator(SparkSubmitOperator):
             conf={"spark.driver.memory": "{{ params['spark.driver_memory'] }}"},
             **({"name": f"esans-{kwargs['task_id']}"} | kwargs),
         )
+        self.record = record
 
     def execute(self, context: Context) -> None:
         """Submit and wait; raises `BadInputError` or `StepFailedError` when the job does not end well."""
@@ -119,53 +131,39 @@ class SparkJobOperator(SparkSubmitOperator):
             super().execute(context)
         except AirflowException as error:
             status = _SPARK_STATUS.search(str(error))
-            raise _failure(self.task_id, context, int(status[1]) if status else 1, started) from error
+            raise _failure(self.record, int(status[1]) if status else 1, started) from error
 
 
-def step(
-    kind: type[PythonJobOperator] | type[SparkJobOperator],
-    name: str,
-    doc: str,
-    *,
-    job: str | None = None,
-    choice: str | None = None,
-    reads: Sequence[Asset] = (),
-    writes: Sequence[Asset] = (),
-    hours: float = 0.5,
-) -> PythonJobOperator | SparkJobOperator:
-    """One step of the pipeline, run with the settings that `prepare` froze for the date.
+class JobProcess:
+    """One Python job at a time, as a process that ends with the task."""
 
-    Args:
-        kind: how it runs.
-        name: task id, and name of the step's record.
-        doc: what the step does, shown beside the task.
-        job: the job in `jobs/`; the name of the step unless given.
-        choice: positional argument of the job.
-        reads: assets it reads.
-        writes: assets it writes.
-        hours: when it is stopped.
-    """
-    return kind(
-        task_id=name,
-        job=job or name,
-        arguments=[*([choice] if choice else []), "--settings", SETTINGS_FILE],
-        doc_md=doc,
-        inlets=list(reads),
-        outlets=list(writes),
-        execution_timeout=timedelta(hours=hours),
-    )
+    def __init__(self) -> None:
+        self._hook: SubprocessHook | None = None
+
+    def run(self, job: str, arguments: Sequence[str], record: str) -> None:
+        """Run `python -m jobs.<job>`; raises `BadInputError` or `StepFailedError` with the message of its record."""
+        started = time.time()
+        self._hook = SubprocessHook()
+        command = [sys.executable, "-m", f"jobs.{job}", *arguments]
+        result = self._hook.run_command(command, env=job_environment(os.environ), cwd=str(REPOSITORY))
+        if result.exit_code:
+            raise _failure(record, result.exit_code, started)
+
+    def stop(self) -> None:
+        """Tell the process to end."""
+        if self._hook is not None:
+            self._hook.send_sigterm()
 
 
 def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a job: the task's own without Airflow's configuration, which holds its secrets."""
-    return {name: value for name, value in environment.items() if not name.startswith("AIRFLOW__")}
+    """The environment of a job: the task's own without Airflow's configuration and connections, which hold secrets."""
+    return {name: value for name, value in environment.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))}
 
 
-def _failure(task_id: str, context: Context, status: int, started: float) -> AirflowException:
-    step = task_id.rsplit(".", 1)[-1]
-    record = HOME / "runs" / context["ds"] / "steps" / f"{step}.json"
+def _failure(record: str, status: int, started: float) -> AirflowException:
+    path = Path(record)
     message = "no message was recorded; see the lines above"
-    if record.exists() and record.stat().st_mtime >= started:
-        message = json.loads(record.read_text())["message"]
+    if path.exists() and path.stat().st_mtime >= started:
+        message = json.loads(path.read_text())["message"]
     kind = BadInputError if status == EXIT_BAD_DATA else StepFailedError
-    return kind(f"{step} ended with exit status {status}: {message}")
+    return kind(f"{path.stem} ended with exit status {status}: {message}")

@@ -1,6 +1,7 @@
-"""The trigger form of the DAG, made from the settings schema, and the way back from a run's conf to settings."""
+"""The trigger form of the DAGs, made from the settings schema, and the way back from a run's conf to settings."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from airflow.sdk import Param
@@ -8,23 +9,39 @@ from pydantic import ValidationError
 
 from jobs.settings import PipelineSettings, Section, explain, flatten, nest
 
-# Where Spark runs is the connection `spark_default` and `ESANS_SPARK__DRIVER_HOST`, not a property of one run.
-_DEPLOYMENT = frozenset({"spark.master", "spark.driver_host"})
+# Of the deployment, not of one run: where Spark and MLflow are (an address in a form would be sent the passwords that the
+# environment holds for the real one), and which of the DAGs it is.
+_DEPLOYMENT = frozenset({"spark.master", "spark.driver_host", "registry.tracking_uri", "run.records"})
+
+# What a person who triggers a run most often wants to change; the form asks for it first.
+COMMON = (
+    "data.source",
+    "sampling.method",
+    "training.epochs",
+    "training.sample_fraction",
+    "clusters.force_refit",
+    "registry.promotion",
+)
+_FIRST_SECTION = "This run"
 
 
-def dag_params() -> dict[str, Param]:
-    """One typed `Param` per setting, named `section.name` as on the command line, with the schema's bounds and defaults.
+def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
+    """One typed `Param` per setting, named `section.name` as on the command line, with the schema's bounds.
 
-    The logical date, home folder and lake are left out: they come from the DAG run and the deployment.
+    The logical date, home folder and lake are left out: they come from the DAG run and the deployment. Airflow's form sends
+    every field, changed or not, so the values it starts with are those in force here, `ESANS_...` of the environment
+    included: a form that is sent as it came changes nothing.
+
+    Args:
+        sections: only these sections of the settings; all of them unless given.
+
+    Raises:
+        ValidationError: the environment holds a value that the schema refuses.
     """
-    params: dict[str, Param] = {}
-    for section, field in PipelineSettings.model_fields.items():
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
-            continue
-        for name, schema in field.annotation.model_json_schema()["properties"].items():
-            if (key := f"{section}.{name}") not in _DEPLOYMENT:
-                params[key] = _param(key, section, dict(schema))
-    return params
+    defaults = PipelineSettings().flat()
+    fields = {key: (section, schema) for key, section, schema in _fields() if sections is None or section in sections}
+    order = [*(key for key in COMMON if key in fields), *(key for key in fields if key not in COMMON)]
+    return {key: _param(key, *fields[key], default=defaults[key]) for key in order}
 
 
 def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
@@ -40,7 +57,7 @@ def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
         ValueError: a name is unknown or a value is refused by the schema; the message says which and why.
     """
     given = {name: value for name, value in flatten(dict(conf or {})).items() if value is not None}
-    if unknown := sorted(given.keys() - dag_params().keys()):
+    if unknown := sorted(given.keys() - {key for key, _, _ in _fields()}):
         raise ValueError(f"a run has no setting named {', '.join(unknown)}")
     try:
         PipelineSettings(**nest(given))
@@ -49,11 +66,26 @@ def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
     return [_flag(name, value) for name, value in sorted(given.items())]
 
 
-def _param(key: str, section: str, schema: dict[str, Any]) -> Param:
-    default, description = schema.pop("default"), schema.pop("description")
-    if default == "":  # the form refuses to submit an empty text unless null is allowed
-        schema["type"] = ["null", "string"]
-    return Param(default, description=description, section=section.capitalize(), **(schema | {"title": key}))
+def _fields() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each setting of a run: name, section and JSON schema."""
+    for section, field in PipelineSettings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            for name, schema in _properties(field.annotation).items():
+                if (key := f"{section}.{name}") not in _DEPLOYMENT:
+                    yield key, section, schema
+
+
+@functools.cache
+def _properties(section: type[Section]) -> dict[str, dict[str, Any]]:
+    return section.model_json_schema()["properties"]
+
+
+def _param(key: str, section: str, schema: Mapping[str, Any], *, default: Any) -> Param:
+    about = {name: value for name, value in schema.items() if name not in ("default", "description")}
+    if schema["default"] == "":  # the form refuses to submit an empty text unless null is allowed
+        about["type"] = ["null", "string"]
+    title = _FIRST_SECTION if key in COMMON else section.capitalize()
+    return Param(default, description=schema["description"], section=title, **(about | {"title": key}))
 
 
 def _flag(name: str, value: Any) -> str:

@@ -15,7 +15,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
     `settings.json` is what every later step of the run is started with; `source.json` holds `uri` (the folder with the
     input tables) and `kind` (`embedded` or `folder`). Records of an earlier run of the date (steps, gates, metrics,
-    verdict, summary) go first, so that a run which stops half-way is never reported with the numbers of another.
+    verdict, review, summary) go first, so that a run which stops half-way is never reported with the numbers of another.
 
     Raises:
         DataError: the source is no folder that can be read, the lake has no client, or the shop has no such date.
@@ -38,7 +38,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 def _forget_earlier_run(folder: Path) -> None:
     for record in (*folder.glob("steps/*.json"), *folder.glob("gates/*.json")):
         record.unlink()
-    for name in ("metrics.json", "verdict.json", "summary.json"):
+    for name in ("metrics.json", "verdict.json", "review.md", "review.json", "summary.json"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -330,6 +330,11 @@ class RunSettings(Section):
     checkpoint_minutes: float = Field(
         10, ge=0, description="Training also saves its state after so many minutes within an epoch; 0 after every step."
     )
+    records: Literal["runs", "feature_runs"] = Field(
+        "runs",
+        description="Folder of the home for settings, records and verdicts; a backfill of features keeps its own, so that it "
+        "never replaces what a date's retraining left.",
+    )
 
 
 class PipelineSettings(BaseSettings):
@@ -424,7 +429,7 @@ class PipelineSettings(BaseSettings):
     @property
     def run_dir(self) -> Path:
         """Folder of this date's settings, step records, verdicts and report."""
-        return self.home / "runs" / self.ds
+        return self.home / self.run.records / self.ds
 
     def config_hash(self) -> str:
         """Hash of all that can change a result: everything but the date, where tables are kept, and how and where steps run."""

@@ -62,7 +62,7 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
             if progress.epoch == 0 and progress.step == 0:
                 _log_start(settings, role, method, temperature, digests)
             training.run()
-            run_id = tracked.info.run_id
+            run_id, experiment_id = tracked.info.run_id, tracked.info.experiment_id
             training.checkpoint.load_best(device)
             with lake.write(role, settings, inputs=tuple(digests)) as table:
                 about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
@@ -77,6 +77,7 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
         "best_epoch": progress.best_epoch,
         "validation_recall_50": progress.best_recall,
         "mlflow_run_id": run_id,
+        "mlflow_experiment_id": experiment_id,
         "device": str(device),
         "processes": world.size,
     }

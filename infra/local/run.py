@@ -75,6 +75,13 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
         ) from error
     if "lake" in given:
         raise DataError("lake is no setting of one run.", remedy="set ESANS_LAKE in the environment: it goes with the home.")
+    if "registry.tracking_uri" in given:
+        raise DataError("registry.tracking_uri is no setting of one run.", remedy="set ESANS_REGISTRY__TRACKING_URI instead.")
+    if settings.registry.promotion == "review":
+        raise DataError(
+            "registry.promotion=review waits for a person, and nobody is at this command's Airflow.",
+            remedy="start Airflow with `make up` and trigger the run in its form, or choose auto or never.",
+        )
     source = settings.data.source
     if source != EMBEDDED:
         folder = existing_folder(source)

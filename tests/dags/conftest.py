@@ -4,6 +4,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 _HOME = tempfile.mkdtemp(prefix="esans-airflow-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -13,3 +17,13 @@ os.environ |= {
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
+
+
+@pytest.fixture(scope="session")
+def dags() -> dict[str, Any]:
+    """Every DAG of the project, as Airflow reads it."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(Path(__file__).resolve().parents[2] / "dags"))
+    assert bag.import_errors == {}
+    return dict(bag.dags)

@@ -1,4 +1,4 @@
-"""The DAG as Airflow reads it: imports, graph, gates in the way, docs, time-outs, retries, and the form."""
+"""The daily DAG as Airflow reads it: graph, gates in the way, docs, time-outs, retries, and the form."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dags import assets as a
 from jobs.runtime import load_settings
 from jobs.settings import PipelineSettings
 
@@ -25,14 +26,9 @@ GATES = (
 pytestmark = pytest.mark.airflow
 
 
-@pytest.fixture(scope="module")
-def dag() -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(dag_folder=str(ROOT / "dags"))
-    assert bag.import_errors == {}
-    assert list(bag.dags) == ["esans_daily_retraining"]
-    return bag.dags["esans_daily_retraining"]
+@pytest.fixture
+def dag(dags: dict[str, Any]) -> Any:
+    return dags["esans_daily_retraining"]
 
 
 def test_graph_is_the_one_agreed_on(dag: Any) -> None:
@@ -54,7 +50,13 @@ def test_every_gate_stands_before_the_registry(dag: Any) -> None:
     # With the trigger rule all_success, held below, a task waits for everything upstream of it.
     before = {task.task_id for task in dag.get_task("registry.register").get_flat_relatives(upstream=True)}
     assert set(GATES) <= before
-    assert "registry.register" in dag.get_task("registry.promote").upstream_task_ids
+
+
+def test_no_alias_moves_before_the_verdict_and_the_review(dag: Any) -> None:
+    assert dag.get_task("registry.promote").upstream_task_ids == {"registry.review"}
+    assert dag.get_task("registry.review").upstream_task_ids == {"registry.judge"}
+    assert dag.get_task("registry.judge").upstream_task_ids == {"registry.register"}
+    assert [task.task_id for task in dag.tasks if a.CHAMPION in task.outlets] == ["registry.promote"]
 
 
 def test_the_training_set_and_the_baseline_wait_for_no_clusters(dag: Any) -> None:
@@ -70,12 +72,28 @@ def test_every_asset_read_is_written_by_an_earlier_task(dag: Any) -> None:
 
 
 def test_every_task_has_docs_a_time_out_an_owner_and_retries_that_spare_bad_data(dag: Any) -> None:
-    assert dag.doc_md and dag.tags and not dag.catchup and dag.max_active_runs == 1
     for task in dag.tasks:
         assert task.doc_md and task.owner != "airflow", task.task_id
         assert task.execution_timeout is not None and task.execution_timeout.total_seconds() >= 600, task.task_id
         assert task.retries == 2 and task.retry_exponential_backoff and task.has_retry_policy, task.task_id
-        assert task.trigger_rule == "all_success", task.task_id
+        assert task.has_on_failure_callback, task.task_id
+        # A review that is skipped must not keep a version that needs none from its promotion; a failed one must.
+        assert task.trigger_rule == ("none_failed" if task.task_id == "registry.promote" else "all_success"), task.task_id
+
+
+def test_training_alone_takes_a_slot_of_the_gpu(dag: Any) -> None:
+    pooled = {task.task_id for task in dag.tasks if task.pool == "gpu"}
+    assert pooled == {"training.train_baseline", "training.train_challenger"}
+
+
+def test_a_run_outlives_the_longest_review_and_is_told_of_after_a_day(dag: Any) -> None:
+    longest = PipelineSettings.model_fields["registry"].annotation.model_fields["review_hours"].metadata
+    hours = next(bound.le for bound in longest if hasattr(bound, "le"))
+    assert dag.dagrun_timeout.total_seconds() >= (hours + 24) * 3600
+    (deadline,) = dag.deadline
+    assert deadline.interval.total_seconds() == 24 * 3600
+    assert deadline.callback.path == "dags.alerts.AlertNotifier"
+    assert dag.has_on_failure_callback
 
 
 def test_tasks_are_named_after_the_steps_they_record(dag: Any) -> None:
@@ -84,6 +102,7 @@ def test_tasks_are_named_after_the_steps_they_record(dag: Any) -> None:
     for task in dag.tasks:
         if task.task_id != "prepare.prepare":
             assert "/runs/{{ ds }}/settings.json" in " ".join(getattr(task, "application_args", None) or task.arguments)
+        assert task.record.endswith(f"/runs/{{{{ ds }}}}/steps/{task.task_id.rsplit('.', 1)[-1]}.json")
 
 
 def test_daily_run_covers_the_day_of_its_logical_date(dag: Any) -> None:
@@ -94,11 +113,39 @@ def test_daily_run_covers_the_day_of_its_logical_date(dag: Any) -> None:
 
 def test_form_offers_every_setting_with_its_default(dag: Any) -> None:
     flat = PipelineSettings().flat()
-    assert set(dag.params) == set(flat) - {"date", "home", "lake", "spark.master", "spark.driver_host"}
+    deployment = {"spark.master", "spark.driver_host", "registry.tracking_uri", "run.records"}
+    assert set(dag.params) == set(flat) - {"date", "home", "lake"} - deployment
     for name in dag.params:
         param = dag.params.get_param(name)
         assert param.value == flat[name], name
         assert param.description and param.schema["section"] and param.schema["type"], name
+
+
+def test_form_begins_with_what_is_changed_most(dag: Any) -> None:
+    from dags.params import COMMON
+
+    sections = [dag.params.get_param(name).schema["section"] for name in dag.params]
+    assert list(dag.params)[: len(COMMON)] == list(COMMON)
+    assert set(sections[: len(COMMON)]) == {"This run"} and "This run" not in sections[len(COMMON) :]
+    assert dag.params.get_param("registry.promotion").schema["enum"] == ["auto", "review", "never"]
+
+
+def test_a_form_that_is_sent_as_it_came_changes_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.params import dag_params, settings_flags
+
+    monkeypatch.setenv("ESANS_DATA__SOURCE", "/data/shop")
+    monkeypatch.setenv("ESANS_TRAINING__EPOCHS", "3")
+    monkeypatch.setenv("ESANS_REGISTRY__TRACKING_URI", "http://127.0.0.1:5000")
+    sent = {name: param.value for name, param in dag_params().items()}
+    assert sent["data.source"] == "/data/shop" and sent["training.epochs"] == 3
+    assert load_settings(settings_flags(sent)) == load_settings([])
+
+
+def test_a_form_never_decides_where_passwords_are_sent() -> None:
+    from dags.params import settings_flags
+
+    with pytest.raises(ValueError, match=r"no setting named registry\.tracking_uri"):
+        settings_flags({"registry.tracking_uri": "http://elsewhere"})
 
 
 @pytest.mark.parametrize(
@@ -113,6 +160,8 @@ def test_form_offers_every_setting_with_its_default(dag: Any) -> None:
         ("registry.model_name", "a b"),
         ("clusters.alignment", "yes"),
         ("data.max_rejected_fraction", 1.01),
+        ("registry.promotion", "sometimes"),
+        ("registry.review_hours", 0),
     ],
 )
 def test_form_refuses_what_the_schema_refuses(name: str, value: object) -> None:
@@ -128,7 +177,7 @@ def test_form_accepts_bounds_that_are_inclusive() -> None:
     from dags.params import dag_params
 
     assert dag_params()["training.epochs"].resolve(1) == 1
-    assert dag_params()["registry.tracking_uri"].resolve(None) is None
+    assert dag_params()["spark.executor_memory"].resolve(None) is None
 
 
 def test_flags_bring_a_conf_back_as_the_same_settings(tmp_path: Path) -> None:
@@ -141,7 +190,7 @@ def test_flags_bring_a_conf_back_as_the_same_settings(tmp_path: Path) -> None:
         "clusters.force_refit": True,
         "sampling.lambda_low": -0.5,
         "data.source": "/data/with space; rm -rf $HOME",
-        "registry.tracking_uri": None,
+        "spark.executor_memory": None,
     }
     flat = load_settings([f"--home={tmp_path}", *settings_flags(conf)]).flat()
     expected = {name: value for name, value in conf.items() if value is not None}

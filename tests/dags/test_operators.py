@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +25,9 @@ from dags.operators import RETRY_DEFAULTS, PrepareOperator, PythonJobOperator
 
 once_more = RETRY_DEFAULTS | {"retries": 1, "retry_delay": timedelta(seconds=1), "retry_exponential_backoff": False}
 with DAG("probe", schedule=None, start_date=datetime(2020, 1, 1, tzinfo=UTC), default_args=once_more) as dag:
-    PythonJobOperator(task_id="bad_data", job="prepare", arguments=["--training.epochs=0"])
-    PythonJobOperator(task_id="broken", job="there_is_no_such_job", arguments=[])
-    PrepareOperator(task_id="bad_conf", job="there_is_no_such_job", arguments=[])
+    PythonJobOperator(task_id="bad_data", job="prepare", arguments=["--training.epochs=0"], record="/none")
+    PythonJobOperator(task_id="broken", job="there_is_no_such_job", arguments=[], record="/none")
+    PrepareOperator(task_id="bad_conf", job="there_is_no_such_job", arguments=[], record="/none")
 
 if __name__ == "__main__":
     run = dag.test(logical_date=datetime(2026, 1, 28, tzinfo=UTC), run_conf={"training.epochs": 0})
@@ -53,48 +54,64 @@ def test_airflow_retries_a_crash_and_never_bad_data(tmp_path: Path) -> None:
     assert json.loads(result.splitlines()[0]) == {"bad_data": ["failed", 1], "broken": ["failed", 2], "bad_conf": ["failed", 1]}
 
 
-def _context(conf: dict[str, Any] | None = None) -> Any:
-    class Run:
-        pass
-
-    run = Run()
-    run.conf = conf or {}  # type: ignore[attr-defined]
-    return {"ds": "2026-01-28", "dag_run": run}
+def _context(run_type: str = "manual") -> Any:
+    return {"ds": "2026-01-28", "dag_run": SimpleNamespace(conf={}, run_type=run_type)}
 
 
-def test_message_of_the_step_record_becomes_the_task_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job that leaves its arguments as a message and ends with the status in its first one; returns its record."""
     from dags import operators
 
-    monkeypatch.setattr(operators, "HOME", tmp_path)
-    job = tmp_path / "jobs" / "refusing.py"
-    job.parent.mkdir()
-    (job.parent / "__init__.py").touch()
-    record = tmp_path / "runs" / "2026-01-28" / "steps" / "refusing.json"
-    job.write_text(
+    monkeypatch.setattr(operators, "REPOSITORY", tmp_path)
+    record = tmp_path / "records" / "refusing.json"
+    record.parent.mkdir()
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "__init__.py").touch()
+    (tmp_path / "jobs" / "refusing.py").write_text(
         "import json, pathlib, sys\n"
-        f"record = pathlib.Path({str(record)!r})\n"
-        "record.parent.mkdir(parents=True, exist_ok=True)\n"
-        "record.write_text(json.dumps({'message': 'the table is empty'}))\n"
+        f"pathlib.Path({str(record)!r}).write_text(json.dumps({{'message': ' | '.join(sys.argv[1:])}}))\n"
         "sys.exit(int(sys.argv[1]))\n"
     )
-    monkeypatch.setattr(operators, "REPOSITORY", tmp_path)
-    for status, kind in ((65, operators.BadInputError), (1, operators.StepFailedError)):
-        task = operators.PythonJobOperator(task_id="refusing", job="refusing", arguments=[str(status)])
-        with pytest.raises(kind, match=f"refusing ended with exit status {status}: the table is empty"):
-            task.execute(_context())
+    return record
 
 
-def test_stale_record_of_an_earlier_try_is_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_of_the_step_record_becomes_the_task_error(refusing: Path) -> None:
     from dags import operators
 
-    record = tmp_path / "runs" / "2026-01-28" / "steps" / "gone.json"
-    record.parent.mkdir(parents=True)
+    for status, kind in ((65, operators.BadInputError), (1, operators.StepFailedError)):
+        arguments = [str(status), "", "the table; is $(empty)"]
+        task = operators.PythonJobOperator(task_id="any", job="refusing", arguments=arguments, record=str(refusing))
+        with pytest.raises(kind) as failure:
+            task.execute(_context())
+        assert str(failure.value) == f"refusing ended with exit status {status}: {status} | the table; is $(empty)"
+
+
+def test_stale_record_of_an_earlier_try_is_not_quoted(tmp_path: Path) -> None:
+    from dags import operators
+
+    record = tmp_path / "gone.json"
     record.write_text(json.dumps({"message": "yesterday's trouble"}))
-    monkeypatch.setattr(operators, "HOME", tmp_path)
-    task = operators.PythonJobOperator(task_id="gone", job="there_is_no_such_job", arguments=[])
+    task = operators.PythonJobOperator(task_id="gone", job="there_is_no_such_job", arguments=[], record=str(record))
     with pytest.raises(operators.StepFailedError) as failure:
         task.execute(_context())
     assert "yesterday" not in str(failure.value)
+
+
+def test_a_dag_that_is_only_triggered_skips_the_runs_of_its_schedule(refusing: Path) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from dags import operators
+
+    about = {"task_id": "prepare", "job": "refusing", "arguments": ["0"], "record": str(refusing)}
+    with pytest.raises(AirflowSkipException):
+        operators.PrepareOperator(scheduled=False, **about).execute(_context("scheduled"))
+    assert not refusing.exists()
+    operators.PrepareOperator(scheduled=False, **about).execute(_context("backfill"))
+    assert refusing.exists()
+    refusing.unlink()
+    operators.PrepareOperator(**about).execute(_context("scheduled"))
+    assert refusing.exists()
 
 
 @pytest.mark.spark
@@ -109,9 +126,8 @@ def test_spark_submit_hands_the_exit_status_through(tmp_path: Path, monkeypatch:
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "ending.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
     monkeypatch.setattr(operators, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(operators, "HOME", tmp_path)
     for status, kind in ((65, operators.BadInputError), (3, operators.StepFailedError)):
-        task = operators.SparkJobOperator(task_id="ending", job="ending", arguments=[str(status)])
+        task = operators.SparkJobOperator(task_id="ending", job="ending", arguments=[str(status)], record="/none")
         task.conf = {}  # the template of the driver's memory is rendered by Airflow only inside a run
         with pytest.raises(kind, match=f"ending ended with exit status {status}"):
             task.execute(_context())
@@ -120,7 +136,8 @@ def test_spark_submit_hands_the_exit_status_through(tmp_path: Path, monkeypatch:
 def test_jobs_see_no_airflow_secrets() -> None:
     from dags.operators import job_environment
 
-    seen = job_environment({"AIRFLOW__CORE__FERNET_KEY": "key", "AIRFLOW_HOME": "/a", "ESANS_HOME": "/b"})
+    secret = {"AIRFLOW__CORE__FERNET_KEY": "key", "AIRFLOW_CONN_ESANS_ALERTS": "https://hooks.example.org/token"}
+    seen = job_environment(secret | {"AIRFLOW_HOME": "/a", "ESANS_HOME": "/b"})
     assert seen == {"AIRFLOW_HOME": "/a", "ESANS_HOME": "/b"}
 
 

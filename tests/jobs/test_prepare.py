@@ -68,7 +68,7 @@ def test_a_date_the_shop_does_not_have_is_refused_with_its_range(settings: Pipel
 
 
 def test_records_of_an_earlier_run_are_not_taken_for_this_one(settings: PipelineSettings, tmp_path: Path) -> None:
-    stale = ["steps/evaluate.json", "gates/raw.json", "metrics.json", "verdict.json", "summary.json"]
+    stale = ["steps/evaluate.json", "gates/raw.json", "metrics.json", "verdict.json", "review.json", "summary.json"]
     for name in stale:
         path = settings.run_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,3 +76,16 @@ def test_records_of_an_earlier_run_are_not_taken_for_this_one(settings: Pipeline
     with pytest.raises(DataError):
         prepare.run(with_source(settings, str(tmp_path / "nowhere")))
     assert not [name for name in stale if (settings.run_dir / name).exists()]
+
+
+def test_a_backfill_of_features_leaves_the_records_of_the_retraining(settings: PipelineSettings) -> None:
+    retraining = [settings.run_dir / name for name in ("settings.json", "verdict.json", "steps/evaluate.json")]
+    for path in retraining:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    features = PipelineSettings(**(settings.model_dump() | {"run": {"records": "feature_runs"}}))
+    prepare.run(features)
+    assert {path.read_text() for path in retraining} == {"{}"}
+    frozen = load_settings(["--settings", str(settings.home / "feature_runs" / settings.ds / "settings.json")])
+    assert frozen.run_dir == features.run_dir != settings.run_dir
+    assert frozen.config_hash() == settings.config_hash()

@@ -1,0 +1,131 @@
+"""Alerts: what went wrong, told in the log and, where the connection `esans_alerts` exists, to whoever it names.
+
+The connection's type decides how: `http` and `webhook` get the alert as JSON, `slackwebhook` its text, `smtp` a mail to the
+address in `to` of its extra. A web address goes into the host (or, where it is itself a secret, into the password), or in
+parts into host, port, `schema` (http or https) and `endpoint` of the extra; login and password are sent as basic
+authentication, `headers` of the extra as they are.
+"""
+
+import html
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from airflow.sdk import BaseHook, BaseNotifier, Connection, Context
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+CONNECTION = "esans_alerts"
+_SECONDS = 10
+_MAX_MESSAGE = 4000
+
+
+class AlertNotifier(BaseNotifier):
+    """Tells that a task or a run needs a person. It never raises: an alert that cannot be sent must not change a run.
+
+    Works as a failure callback of a task or a DAG, as the callback of a deadline, and as the notifier of a review. Of a run
+    that failed because of a task nothing is said, as the task has said it.
+
+    Args:
+        state: what has happened, where the context does not know.
+        message: what to do about it, where there is no exception that says so.
+        context: given by Airflow to the callback of a deadline.
+    """
+
+    def __init__(self, state: str = "failed", message: str = "", context: Context | None = None) -> None:
+        super().__init__(context)
+        self.state, self.message = state, message
+
+    def notify(self, context: Context) -> None:
+        """Log the alert and send it on."""
+        if context.get("reason") == "task_failure":
+            return
+        try:
+            self._send(describe(context, self.state, self.message))
+        except Exception as error:
+            # Neither its address nor its text: both may hold the secret part of a webhook's address.
+            self.log.error("the alert could not be sent by connection %s: %s", CONNECTION, type(error).__name__)
+
+    def _send(self, alert: Mapping[str, Any]) -> None:
+        self.log.error("alert: %s", json.dumps(alert))
+        try:
+            connection = BaseHook.get_connection(CONNECTION)
+        except AirflowNotFoundException:
+            return
+        if connection.conn_type in ("http", "webhook"):
+            _post(connection, alert)
+        elif connection.conn_type == "slackwebhook":
+            _post(connection, {"text": _text(alert)})
+        elif connection.conn_type == "smtp":
+            _mail(connection, alert)
+        else:
+            self.log.error(
+                "the alert was not sent: connection %s is of type '%s'. Remedy: make it http, slackwebhook or smtp.",
+                CONNECTION,
+                connection.conn_type,
+            )
+
+
+def describe(context: Context | Mapping[str, Any], state: str, message: str) -> dict[str, Any]:
+    """What an alert says, as JSON values: `dag`, `run`, `task`, `logical_date`, `state`, `message` and `url`.
+
+    Args:
+        context: of a task, of a DAG's callback, or the little that the callback of a deadline gets.
+        state: used unless the context has a reason.
+        message: used unless the context has an exception; with neither the message points to the log.
+    """
+    run, task = context.get("dag_run"), context.get("task_instance") or context.get("ti")
+    run_of = run.get if isinstance(run, Mapping) else lambda name: getattr(run, name, None)
+    dag = run_of("dag_id") or getattr(task, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
+    name = run_of("run_id") or getattr(task, "run_id", None) or context.get("run_id")
+    date, error = run_of("logical_date"), context.get("exception")
+    reason = context.get("reason")
+    about_run = reason is not None or isinstance(run, Mapping)  # the task that a timed-out run hands over is only its last
+    url = f"{conf.get('api', 'base_url', fallback='http://localhost:8080').rstrip('/')}/dags/{dag}/runs/{quote(str(name))}"
+    return {
+        "dag": dag,
+        "run": name,
+        "task": None if about_run else getattr(task, "task_id", None),
+        "logical_date": date.isoformat() if isinstance(date, datetime) else date,
+        "state": reason or state,
+        "message": (str(error) if error else message or "see the log")[:_MAX_MESSAGE],
+        "url": url if about_run or task is None else getattr(task, "log_url", url),
+    }
+
+
+def _post(connection: Connection, body: Mapping[str, Any]) -> None:
+    extra = connection.extra_dejson
+    login = (connection.login, connection.password or "") if connection.login else None
+    answer = requests.post(_address(connection), json=body, auth=login, headers=extra.get("headers"), timeout=_SECONDS)
+    answer.raise_for_status()
+
+
+def _address(connection: Connection) -> str:
+    """The web address of a connection, in the ways that Airflow's own connections write one."""
+    for whole in (connection.password, connection.host):
+        if whole and whole.startswith(("http://", "https://")):
+            return whole
+    scheme = "https" if connection.schema == "https" else "http"
+    # Airflow reads the path of a connection that is given as a URI into its schema.
+    path = connection.extra_dejson.get("endpoint") or ("" if connection.schema in ("http", "https") else connection.schema)
+    port = f":{connection.port}" if connection.port else ""
+    return f"{scheme}://{connection.host}{port}/{(path or '').lstrip('/')}"
+
+
+def _mail(connection: Connection, alert: Mapping[str, Any]) -> None:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook  # most runs send no mail
+
+    with SmtpHook(smtp_conn_id=CONNECTION) as hook:
+        hook.send_email_smtp(
+            to=connection.extra_dejson["to"],
+            subject=f"{alert['dag']} {alert['logical_date'] or alert['run']}: {alert['state']}",
+            html_content=f"<pre>{html.escape(_text(alert))}</pre>",
+        )
+
+
+def _text(alert: Mapping[str, Any]) -> str:
+    where = " / ".join(str(alert[name]) for name in ("dag", "run", "task") if alert[name])
+    return f"{where}: {alert['state']}\n{alert['message']}\n{alert['url']}"

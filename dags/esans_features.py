@@ -1,0 +1,44 @@
+"""Features of one logical date, or by Airflow's backfill of a range of dates, without training."""
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, chain
+
+from dags.params import dag_params
+from dags.steps import DEFAULTS, Steps
+
+DOC = """
+### Features without training
+
+Ingests a logical date and makes its three feature tables, for instance after an encoder was changed. To do so for many dates
+choose *Backfill* when you trigger this DAG, or type
+
+    airflow backfill create --dag-id esans_features --from-date 2026-01-20 --to-date 2026-01-28
+
+* Dates are worked off in order, as each takes over the vectors of the one before. A date that fails holds up those after it:
+  cure it and clear its failed task.
+* Settings and records go to `feature_runs/<date>` of the home. What the date's retraining left (verdict, metrics, report)
+  stays; its clusters and models still belong to the features they were made from until the date is retrained.
+* The schedule only tells Airflow which dates there are: runs that it starts are skipped.
+* Repeating a date is safe: what has not changed is not done again, and the same input gives the same bytes.
+"""
+
+steps = Steps(records="feature_runs")
+
+with DAG(
+    dag_id="esans_features",
+    description="Ingest one logical date and make its feature tables; made to be backfilled.",
+    doc_md=DOC,
+    schedule=CronDataIntervalTimetable("@daily", "UTC"),
+    start_date=datetime(1990, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(days=2),
+    params=dag_params({"data", "shop", "ingest", "features", "gate", "spark", "run"}),
+    default_args=DEFAULTS | {"depends_on_past": True},
+    tags=["esans", "features"],
+) as dag:
+    prepare, gate_raw = steps.prepare_group(scheduled=False)
+    ingest = steps.ingest_group()
+    views, gate_features = steps.features_group()
+    chain(gate_raw, ingest, views)

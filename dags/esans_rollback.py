@@ -1,0 +1,50 @@
+"""Rollback by hand: production goes back to an earlier serving bundle in one step."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from dags.assets import SERVING
+from dags.steps import DEFAULTS, action
+
+DOC = """
+### Back to an earlier bundle
+
+Puts an earlier serving bundle, and the alias `champion` with it, back in force, and records who asked for it and why. Without
+a name it is the bundle before the current one. Clearing the run goes where it went at first; triggering it anew without a
+name goes back one more.
+"""
+
+with DAG(
+    dag_id="esans_rollback",
+    description="Put an earlier serving bundle and its version back in force.",
+    doc_md=DOC,
+    schedule=None,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=2),
+    params={
+        "bundle": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^\d{4}-\d{2}-\d{2}-v[1-9]\d*-[0-9a-f]{8}$",
+            title="Bundle",
+            description="Name of a published bundle, such as 2026-01-28-v3-0a1b2c3d; empty: the one before the current one.",
+        ),
+        "reason": Param(
+            type="string",
+            minLength=3,
+            maxLength=1000,
+            pattern=r"\S",
+            title="Reason",
+            description="Why? It is kept with the version and in the history of bundles.",
+        ),
+    },
+    default_args=DEFAULTS,
+    tags=["esans", "serving", "by hand"],
+) as dag:
+    rollback = action(
+        "rollback",
+        "Checks the bundle, then puts it and its version back in force.",
+        ["{{ '--to=' ~ params.bundle if params.bundle else '' }}", "--reason={{ params.reason }}"],
+        outlets=[SERVING],
+    )

@@ -1,0 +1,45 @@
+"""Buttons on a task's page that lead to MLflow: its run, the model's version, the gate report, the Data Docs.
+
+Airflow works a link out where the task ran, at its end, and keeps it; so a link is a look into the run folder. Reports and Data
+Docs are files of the home, which a page served over HTTP may not open; MLflow keeps a copy with the run, and links go there.
+"""
+
+from pathlib import Path
+
+import attrs
+from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk.types import TaskInstanceKey
+
+from jobs import mlflow_pages as pages
+
+
+@attrs.define
+class MlflowLink(BaseOperatorLink):
+    """A page of MLflow; its button is off until there is one, and where `ESANS_MLFLOW_UI` is not set.
+
+    Attributes:
+        name: on the button.
+        pattern: of the address, from `jobs.mlflow_pages`.
+        trained_by: step whose MLflow run it is.
+    """
+
+    name: str
+    pattern: str
+    trained_by: str = "train_challenger"
+
+    @property
+    def xcom_key(self) -> str:
+        """Where Airflow keeps the link of a task."""
+        return f"_link_{self.name.lower().replace(' ', '_')}"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """The address; empty where a part of it is not known."""
+        run_dir = Path(operator.record).parent.parent  # type: ignore[attr-defined]
+        return pages.mlflow_page(run_dir, self.pattern, trained_by=self.trained_by)
+
+
+RUN = MlflowLink(name="MLflow run", pattern=pages.RUN)
+BASELINE_RUN = MlflowLink(name="MLflow run", pattern=pages.RUN, trained_by="train_baseline")
+VERSION = MlflowLink(name="Model version", pattern=pages.VERSION)
+GATE_REPORT = MlflowLink(name="Gate report", pattern=pages.GATE_REPORT)
+DATA_DOCS = MlflowLink(name="Data Docs", pattern=pages.REVIEW)

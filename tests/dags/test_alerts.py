@@ -1,0 +1,177 @@
+"""Alerts, received by a real HTTP endpoint and a mail server; whatever happens to one, the run goes on."""
+
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email import message_from_string
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import structlog
+
+pytestmark = pytest.mark.airflow
+
+LOG_URL = "http://127.0.0.1:8080/dags/d/runs/r/tasks/t?try_number=1"
+
+
+class Received(list[tuple[str, dict[str, str], Any]]):
+    """Path, headers and body of each request to the endpoint at `port`, which answers with `status`."""
+
+    port = 0
+    status = 200
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Received]:
+    received = Received()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, dict(self.headers), json.loads(body)))
+            self.send_response(received.status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        received.port = server.server_port
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield received
+        server.shutdown()
+
+
+def _context(**changes: Any) -> Any:
+    date = datetime(2026, 1, 28, tzinfo=UTC)
+    return {
+        "dag_run": SimpleNamespace(dag_id="d", run_id="r", logical_date=date),
+        "task_instance": SimpleNamespace(dag_id="d", run_id="r", task_id="t", log_url=LOG_URL),
+        "exception": ValueError("the table is empty. Remedy: fill it."),
+    } | changes
+
+
+def _connect(monkeypatch: pytest.MonkeyPatch, **about: Any) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", json.dumps(about))
+
+
+def test_a_failed_task_is_told_with_its_message_and_where_to_look(endpoint: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.alerts import AlertNotifier
+
+    extra = {"endpoint": "/alerts", "headers": {"X-Team": "retrieval"}}
+    about = {"host": "127.0.0.1", "port": endpoint.port, "login": "bot", "password": "secret", "extra": extra}
+    _connect(monkeypatch, conn_type="http", **about)
+    AlertNotifier()(_context())
+    ((path, headers, body),) = endpoint
+    assert path == "/alerts" and headers["X-Team"] == "retrieval" and headers["Authorization"].startswith("Basic ")
+    assert body == {
+        "dag": "d",
+        "run": "r",
+        "task": "t",
+        "logical_date": "2026-01-28T00:00:00+00:00",
+        "state": "failed",
+        "message": "the table is empty. Remedy: fill it.",
+        "url": LOG_URL,
+    }
+
+
+def test_a_connection_may_be_one_address(endpoint: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.alerts import AlertNotifier
+
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/hook")
+    AlertNotifier()(_context())
+    _connect(monkeypatch, conn_type="webhook", host=f"http://127.0.0.1:{endpoint.port}/whole")
+    AlertNotifier()(_context())
+    _connect(monkeypatch, conn_type="slackwebhook", password=f"http://127.0.0.1:{endpoint.port}/token")
+    AlertNotifier()(_context())
+    assert [path for path, _, _ in endpoint] == ["/hook", "/whole", "/token"]
+    assert endpoint[2][2] == {"text": f"d / r / t: failed\nthe table is empty. Remedy: fill it.\n{LOG_URL}"}
+
+
+def test_a_run_that_was_stopped_is_told_and_one_whose_task_has_told_is_not(
+    endpoint: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dags.alerts import AlertNotifier
+
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/hook")
+    notifier = AlertNotifier("stopped", "clear its last task")
+    notifier(_context(reason="task_failure"))
+    assert endpoint == []
+    notifier(_context(reason="timed_out", exception=None))
+    ((_, _, body),) = endpoint
+    assert body["state"] == "timed_out" and body["task"] is None and body["message"] == "clear its last task"
+    assert body["url"].endswith("/dags/d/runs/r")
+
+
+def test_a_deadline_that_was_missed_is_told_from_the_little_that_its_callback_gets(
+    endpoint: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.execution_time.callback_supervisor import execute_callback
+
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/hook")
+    run = {"dag_id": "d", "dag_run_id": "r+1", "run_id": "r+1", "logical_date": "2026-01-28T00:00:00Z"}
+    arguments = {"state": "late", "message": "see where it is", "context": {"dag_run": run, "deadline": {"id": "1"}}}
+    done, error = execute_callback("dags.alerts.AlertNotifier", arguments, "", None, structlog.get_logger())
+    assert done, error
+    ((_, _, body),) = endpoint
+    assert body["dag"] == "d" and body["run"] == "r+1" and body["state"] == "late" and body["message"] == "see where it is"
+    assert body["logical_date"] == "2026-01-28T00:00:00Z" and body["url"].endswith("/dags/d/runs/r%2B1")
+
+
+class MailServer(socketserver.StreamRequestHandler):
+    """As much of SMTP as it takes to be handed one mail."""
+
+    mails: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 ready\r\n")
+        while line := self.rfile.readline():
+            if line.upper().startswith(b"DATA"):
+                self.wfile.write(b"354 go on\r\n")
+                self.mails.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+            self.wfile.write(b"250 done\r\n")
+
+
+def test_an_alert_is_mailed_to_the_address_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.alerts import AlertNotifier
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), MailServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        extra = {"to": "team@example.org", "from_email": "esans@example.org", "disable_ssl": True, "disable_tls": True}
+        _connect(monkeypatch, conn_type="smtp", host="127.0.0.1", port=server.server_address[1], extra=extra)
+        AlertNotifier()(_context(exception=ValueError("<b>no items</b>")))
+        server.shutdown()
+    (mail,) = MailServer.mails
+    assert "To: team@example.org" in mail and "Subject: d 2026-01-28T00:00:00+00:00: failed" in mail
+    body = message_from_string(mail).get_payload(0).get_payload(decode=True).decode()
+    assert "&lt;b&gt;no items&lt;/b&gt;" in body and LOG_URL in body
+
+
+@pytest.mark.parametrize(
+    "about", [{"conn_type": "http", "host": "127.0.0.1", "port": 9}, {"conn_type": "ftp", "host": "h"}, None]
+)
+def test_an_alert_that_cannot_be_sent_changes_nothing(about: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.alerts import AlertNotifier
+
+    if about is None:
+        monkeypatch.delenv("AIRFLOW_CONN_ESANS_ALERTS", raising=False)
+    else:
+        _connect(monkeypatch, **about)
+    AlertNotifier()(_context())
+
+
+def test_a_refusing_endpoint_does_not_bring_its_address_into_the_log(
+    endpoint: Received, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dags.alerts import AlertNotifier
+
+    endpoint.status = 500
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/token-of-a-webhook")
+    AlertNotifier()(_context())
+    assert len(endpoint) == 1
+    printed = capsys.readouterr()
+    assert "token-of-a-webhook" not in caplog.text + printed.out + printed.err

@@ -1,0 +1,102 @@
+"""The DAGs beside the daily one: what starts them, what their forms refuse, and what they tell their jobs."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dags import assets as a
+from dags.operators import HOME
+
+pytestmark = pytest.mark.airflow
+
+RUN = SimpleNamespace(triggering_user_name="ada", conf={})
+
+
+def _arguments(task: Any, params: dict[str, Any], run: Any = RUN) -> list[str]:
+    """The command line that Airflow would make of a task's templates."""
+    rendered = task.render_template(task.arguments, {"params": params, "run_id": "manual__2026", "dag_run": run})
+    task.arguments, kept = rendered, task.arguments
+    try:
+        return task.command_arguments({})
+    finally:
+        task.arguments = kept
+
+
+def test_there_are_these_dags_and_each_is_described(dags: dict[str, Any]) -> None:
+    names = {"esans_daily_retraining", "esans_features", "esans_promote", "esans_publish", "esans_rollback"}
+    assert set(dags) == names
+    for dag in dags.values():
+        assert dag.doc_md and dag.description and "esans" in dag.tags and not dag.catchup, dag.dag_id
+        assert dag.max_active_runs == 1 and dag.dagrun_timeout, dag.dag_id
+        for task in dag.tasks:
+            assert task.doc_md and task.execution_timeout and task.has_on_failure_callback, task.task_id
+
+
+def test_promotion_by_hand_names_version_reason_and_person(dags: dict[str, Any]) -> None:
+    (task,) = dags["esans_promote"].tasks
+    found = _arguments(task, {"version": 3, "reason": "better; rm -rf / {{ run_id }}"})
+    assert task.job == "promote_version"
+    assert found == [
+        f"--home={HOME}",
+        "--action=manual__2026",
+        "--by=ada",
+        "--version=3",
+        "--reason=better; rm -rf / {{ run_id }}",
+    ]
+
+
+def test_rollback_goes_to_the_bundle_named_or_leaves_the_choice_to_the_job(dags: dict[str, Any]) -> None:
+    (task,) = dags["esans_rollback"].tasks
+    named = _arguments(task, {"bundle": "2026-01-28-v3-0a1b2c3d", "reason": "worse"})
+    assert named[3:] == ["--to=2026-01-28-v3-0a1b2c3d", "--reason=worse"]
+    assert _arguments(task, {"bundle": None, "reason": "worse"})[3:] == ["--reason=worse"]
+
+
+def test_publishing_follows_the_champion_and_the_clock(dags: dict[str, Any]) -> None:
+    dag = dags["esans_publish"]
+    (task,) = dag.tasks
+    assert a.CHAMPION in task.inlets
+    assert dag.timetable.asset_condition == a.CHAMPION
+    assert dag.timetable.timetable.expression == "0 * * * *"
+    nobody = SimpleNamespace(triggering_user_name=None, conf={})
+    assert _arguments(task, {}, nobody) == [f"--home={HOME}", "--action=manual__2026", "--by=scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("dag", "name", "value"),
+    [
+        ("esans_promote", "version", 0),
+        ("esans_promote", "version", "3"),
+        ("esans_promote", "version", None),
+        ("esans_promote", "reason", ""),
+        ("esans_promote", "reason", "    "),
+        ("esans_rollback", "reason", None),
+        ("esans_rollback", "bundle", "../../etc"),
+        ("esans_rollback", "bundle", "2026-01-28-v0-0a1b2c3d"),
+    ],
+)
+def test_forms_refuse(dags: dict[str, Any], dag: str, name: str, value: object) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        dags[dag].params.get_param(name).resolve(value)
+
+
+def test_a_backfill_of_features_has_a_run_folder_of_its_own_and_works_in_order(dags: dict[str, Any]) -> None:
+    dag = dags["esans_features"]
+    prepare = dag.get_task("prepare.prepare")
+    assert "--run.records=feature_runs" in prepare.arguments and not prepare.scheduled
+    for task in dag.tasks:
+        assert f"{HOME}/feature_runs/{{{{ ds }}}}/" in task.record, task.task_id
+        assert task.depends_on_past, task.task_id
+    assert dag.timetable.can_be_scheduled  # which Airflow asks of what it backfills
+    assert not [name for name in dag.params if name.startswith(("training.", "registry."))]
+
+
+def test_features_are_made_as_in_the_daily_run(dags: dict[str, Any]) -> None:
+    daily = dags["esans_daily_retraining"]
+    for task in dags["esans_features"].tasks:
+        same = daily.get_task(task.task_id)
+        assert type(task) is type(same) and task.upstream_task_ids == same.upstream_task_ids
+        assert task.inlets == same.inlets and task.outlets == same.outlets
