@@ -21,8 +21,11 @@ _HELD_BACK = {
     "no_champion": "NOT GOOD ENOUGH",
     "champion_is_newer": "NOT PROMOTED, the champion is of a later date",
     "not_promoted_by_policy": "NOT PROMOTED, by policy",
+    "awaiting_review": "AWAITING REVIEW",
+    "rejected_in_review": "REJECTED in review",
     "blocked_by_gate": "BLOCKED by a gate",
 }
+VERDICTS = ("promoted", *_HELD_BACK)  # the words that verdict.json may hold
 _MAX_FINDINGS = 6
 
 
