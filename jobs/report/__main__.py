@@ -1,12 +1,13 @@
 """The report of a run: `python -m jobs.report`. Reads what the other steps left; needs none of them to have succeeded."""
 
+import shutil
 from typing import Any
 
 from jobs.lake import write_json
 from jobs.publish import published_folder
 from jobs.report.facts import RunFacts
+from jobs.report.gallery import gallery
 from jobs.report.page import render_page
-from jobs.report.pictures import draw_pictures
 from jobs.report.summary import build_summary, report_folder
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -16,8 +17,10 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `<home>/reports/D/` (index.html and its pictures) and write `<run_dir>/summary.json`."""
     facts = RunFacts.collect(settings)
     summary = build_summary(settings, facts)
+    drawn, pictures = gallery(facts)
     with published_folder(report_folder(settings)) as folder:
-        pictures = draw_pictures(facts, folder)
+        for picture in pictures:
+            shutil.copyfile(drawn / picture.file, folder / picture.file)
         (folder / "index.html").write_text(render_page(facts, summary, pictures), encoding="utf-8")
     write_json(settings.run_dir / "summary.json", summary)
     return {"pictures": [picture.file for picture in pictures], "report": summary["where"]["report"]}
