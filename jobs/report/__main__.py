@@ -23,7 +23,21 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             shutil.copyfile(drawn / picture.file, folder / picture.file)
         (folder / "index.html").write_text(render_page(facts, summary, pictures), encoding="utf-8")
     write_json(settings.run_dir / "summary.json", summary)
+    _renew_review(settings, facts)
     return {"pictures": [picture.file for picture in pictures], "report": summary["where"]["report"]}
+
+
+def _renew_review(settings: PipelineSettings, facts: RunFacts) -> None:
+    """What a reviewer of the date's version sees, now with the verdict; nothing where the run did not come to one."""
+    run_key = facts.stats("challenger").get("run_key")
+    if not run_key or not facts.verdict:
+        return
+    from jobs.registry.review import log_review  # with MLflow, which a run that stopped early never needs
+    from jobs.registry.versions import find_version
+
+    version = find_version(settings, run_key)
+    if version is not None and version.run_id and str(version.version) == facts.verdict.get("version"):
+        log_review(settings, version.run_id, version)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
         loss.set(title="Training loss (not comparable between models)", xlabel="epoch")
         recall.set(title="Validation Recall@50", xlabel="epoch")
         for axes in (loss, recall):
-            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+            _epochs(axes, curves)
         recall.legend(loc="lower right")
         _save(figure, path)
 
@@ -65,7 +65,7 @@ def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_
         what = "that the user truly likes" if false_means == "truth" else "that the user has later"
         false.set(title=f"Negatives {what}", xlabel="epoch", ylabel="% of them", ylim=(0, None))
         for axes in (hardness, false):
-            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+            _epochs(axes, curves)
         hardness.legend(loc="best")
         false.legend(loc="best", fontsize=7.5)
         _save(figure, path)
@@ -186,6 +186,12 @@ def item_map(vectors: NDArray[np.float32], primary: NDArray[np.int64], path: Pat
         axes.grid(visible=False)
         axes.set(xticks=[], yticks=[])
         _save(figure, path)
+
+
+def _epochs(axes: Axes, curves: Mapping[str, Sequence[Any]]) -> None:
+    """Whole numbers below, also where there is but one."""
+    axes.set_xlim(0.5, max(len(epochs) for epochs in curves.values()) + 0.5)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:

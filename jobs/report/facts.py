@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from upath import UPath
 
 from jobs.lake import Lake
-from jobs.places import local_file
+from jobs.places import local_file, open_dataset
 from jobs.settings import PipelineSettings
 
 # In the order in which the pipeline runs them.
@@ -77,10 +77,13 @@ class RunFacts:
         return self.manifests.get(table, {}).get("stats") or {}
 
     def frame(self, table: str, columns: list[str]) -> pd.DataFrame | None:
-        """Columns of a lake table of the date, or None where it is not published."""
+        """Columns of a lake table of the date, or None where it is not published, or by a release that had other columns."""
         if table not in self.manifests:
             return None
-        return Lake.of(self.settings).read_pandas(table, self.settings.date, columns)
+        dataset = open_dataset(Lake.of(self.settings).path(table, self.settings.date))
+        if not set(columns) <= set(dataset.schema.names):
+            return None
+        return dataset.to_table(columns=columns).to_pandas()
 
     def curves(self, role: str) -> list[dict[str, Any]]:
         """The epochs of a trained model: dicts of epoch, train_loss, validation_recall_50, and what the probe measured."""

@@ -21,9 +21,10 @@ _HELD_BACK = {
     "no_champion": "NOT GOOD ENOUGH",
     "champion_is_newer": "NOT PROMOTED, the champion is of a later date",
     "not_promoted_by_policy": "NOT PROMOTED, by policy",
-    "awaiting_review": "AWAITING REVIEW",
-    "rejected_in_review": "REJECTED in review",
     "blocked_by_gate": "BLOCKED by a gate",
+    "awaiting_review": "NOT PROMOTED YET, waiting for a review",
+    "awaiting_promotion": "NOT PROMOTED YET, the run stopped before",
+    "rejected_in_review": "NOT PROMOTED, rejected in review",
 }
 VERDICTS = ("promoted", *_HELD_BACK)  # the words that verdict.json may hold
 _MAX_FINDINGS = 6
