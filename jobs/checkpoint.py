@@ -32,7 +32,7 @@ class Progress:
         best_epoch: epoch of the best validation recall.
         best_recall: that recall.
         finished: whether nothing is left to do.
-        curves: loss and validation recall of each epoch.
+        curves: loss, validation recall and what the drawn negatives are like, of each epoch.
     """
 
     epoch: int = 0

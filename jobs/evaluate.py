@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from mlflow.entities.model_registry import ModelVersion
 from torch import Tensor
 from upath import UPath
 
@@ -18,7 +19,7 @@ from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers
 from jobs.places import local_draft
-from jobs.registry.versions import download_version, incumbent_version
+from jobs.registry.versions import download_version, incumbent_version, version_date
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, load_training_data
@@ -26,6 +27,7 @@ from jobs.truth import HiddenTruth
 
 log = logging.getLogger(__name__)
 _HEAD_SHARE = 0.2  # the most popular fifth of the catalogue is the head, the rest with any event the tail
+SLICES = {"head": "head", "tail": "tail", "new": "new_item"}  # of the catalogue, and how metrics call them
 _SAMPLED_POSITIVES = 4096  # training events over which the samplers' false negatives are counted
 
 
@@ -67,6 +69,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
                     "recall_200": result.recall[200].numpy(),
                     "ndcg_50": result.ndcg[50].numpy(),
                 }
+                | {f"{SLICES[part]}_recall_50": values.numpy() for part, values in result.slice_recall.items()}
             )
         )
         log.info("%s: recall@50 %.4f, recall@200 %.4f", name, metrics[name]["recall_50"], metrics[name]["recall_200"])
@@ -81,6 +84,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "popularity": popularity_recall(data),
         "incumbent_version": None if incumbent is None else str(incumbent.version),
         "incumbent_note": note,
+        "incumbent_table": None if incumbent is None else _made_from(incumbent),
         "false_negative_rate": None
         if truth is None
         else false_negative_rates(settings, data, load_item_clusters(settings), truth),
@@ -90,6 +94,11 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     }
     write_json(settings.run_dir / "metrics.json", report)
     return {name: round(values["recall_50"], 4) for name, values in metrics.items()}
+
+
+def _made_from(version: ModelVersion) -> dict[str, str | None]:
+    """Date and digest of the table `challenger` that a version was registered from."""
+    return {"date": version_date(version).isoformat(), "digest": version.tags.get("esans.model_digest")}
 
 
 def champion_on_catalogue(
@@ -118,9 +127,7 @@ def catalogue_slices(num_train: Tensor) -> dict[str, Tensor]:
 def summarise(result: RetrievalResult, model: TwoTower) -> dict[str, Any]:
     """Means over users, coverage of the catalogue, and health of the item embeddings."""
     embeddings = encode_catalogue(model)
-    slices = {
-        f"{'new_item' if name == 'new' else name}_recall_50": _mean(values) for name, values in result.slice_recall.items()
-    }
+    slices = {f"{SLICES[name]}_recall_50": _mean(values) for name, values in result.slice_recall.items()}
     return {
         "recall_50": _mean(result.recall[50]),
         "recall_200": _mean(result.recall[200]),

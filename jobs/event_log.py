@@ -92,12 +92,19 @@ class ParquetLog:
 
 def some_users(log: ParquetLog, split: str, most: int) -> Sequences:
     """Sequences of at most so many users with an event in a split, spread evenly over all of them; there must be one."""
-    total, parts, seen = log.num_evaluated(split), [], 0
+    return some_users_by_row(log, split, most)[0]
+
+
+def some_users_by_row(log: ParquetLog, split: str, most: int) -> tuple[Sequences, Tensor]:
+    """The same, and the row of each of these users in the log, int64."""
+    total, parts, rows, seen = log.num_evaluated(split), [], [], 0
     wanted = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64).long()
     for block, count in enumerate(log.evaluated[split]):
         here = wanted[(wanted >= seen) & (wanted < seen + count)] - seen
         seen += count
         if len(here):
             sequences = log.read(block)
-            parts.append(sequences.select(sequences.evaluation_users(split)[here]))
-    return Sequences.cat(parts)
+            users = sequences.evaluation_users(split)[here]
+            parts.append(sequences.select(users))
+            rows.append(users + log.users(block).start)
+    return Sequences.cat(parts), torch.cat(rows)

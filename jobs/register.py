@@ -7,11 +7,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import mlflow
+
 from jobs.lake import Lake
 from jobs.places import copy_files
 from jobs.registry.card import model_card
-from jobs.registry.comparison import gate_outcomes, read_metrics, recall_difference
-from jobs.registry.tracking import client, start_or_resume_run
+from jobs.registry.comparison import gate_outcomes, read_metrics
+from jobs.registry.intervals import metric_intervals
+from jobs.registry.review import log_review
+from jobs.registry.tracking import start_or_resume_run
 from jobs.registry.versions import find_version, register_version
 from jobs.runtime import run_job
 from jobs.serving.bundle import BUNDLE_DIGEST, build_bundle
@@ -35,17 +39,13 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     manifests = {name: lake.manifest(name, settings.date) for name in ("items", "interactions", "challenger")}
     challenger = manifests["challenger"]
     run_key = challenger["stats"]["run_key"]
-    registry = client(settings)
     found = find_version(settings, run_key)
     if found is not None:
         log.info("run %s is version %s already", run_key, found.version)
+        if found.run_id:  # an earlier attempt may not have come to it
+            log_review(settings, found.run_id, found)
         return {"version": str(found.version), "new": False, "run_key": run_key}
-    differences = {
-        name: gap
-        for name in ("champion", "baseline")
-        if metrics["models"].get(name) is not None and (gap := recall_difference(settings, name)) is not None
-    }
-    card = model_card(settings, metrics, differences, manifests, gates)
+    card = model_card(settings, metrics, metric_intervals(settings), manifests, gates)
     tags = {
         "esans.git_sha": challenger["git_sha"],
         "esans.config_hash": challenger["config_hash"],
@@ -54,7 +54,6 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "esans.dag_run_id": os.environ.get("AIRFLOW_CTX_DAG_RUN_ID", ""),
         VALIDATION_STATUS: "pending",
     } | {f"esans.gate.{stage}": _outcome(record) for stage, record in gates.items()}
-    values = {f"holdout_{name}": value for name, value in metrics["models"]["challenger"].items() if value is not None}
     with (
         TemporaryDirectory(prefix=".register-", dir=settings.home) as scratch,
         start_or_resume_run(settings, run_key, f"challenger-{settings.ds}") as tracked,
@@ -62,12 +61,12 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         bundle, trained = Path(scratch) / "bundle", Path(scratch) / "model"
         content = build_bundle(settings, bundle)
         tags[BUNDLE_DIGEST] = content["digest"]
-        values |= {f"serving_{name}": value for name, value in content["measured"].items()}
         copy_files(lake.path("challenger", settings.date), trained)
         (trained / "MODEL_CARD.md").write_text(card)
         version, new = register_version(settings, bundle, trained, run_key=run_key, tags=tags, description=card)
-        for name, value in values.items():
-            registry.log_metric(tracked.info.run_id, name, float(value))
+        measured = {f"serving_{name}": float(value) for name, value in content["measured"].items()}
+        mlflow.log_metrics(measured, model_id=version.model_id)
+    log_review(settings, tracked.info.run_id, version)
     log.info("registered version %s of %s", version.version, version.name)
     return {"version": str(version.version), "new": new, "run_key": run_key}
 

@@ -17,6 +17,7 @@ from jobs import workers
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
 from jobs.memory import PeakMemory
+from jobs.metrics_file import update_metrics
 from jobs.reuse import Recipe
 from jobs.settings import PipelineSettings
 
@@ -95,6 +96,7 @@ def run_job(
         write_json(report, record | {"status": status})
     elif not workers.rank():  # of the workers that torchrun started, the first
         write_json(settings.run_dir / "steps" / f"{name}.json", record)
+        update_metrics(settings)
     log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
     sys.exit(status)
 

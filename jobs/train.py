@@ -67,8 +67,9 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
             with lake.write(role, settings, inputs=tuple(digests)) as table:
                 about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
                 _save(table.path, settings, model, data, about)
-                write_json(table.path / "curves.json", {"epochs": progress.curves, "best_epoch": progress.best_epoch})
                 best = progress.best_epoch
+                curves = {"epochs": progress.curves, "best_epoch": best, "false_means": training.false_means}
+                write_json(table.path / "curves.json", curves)
                 table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": best}
             mlflow.log_text((lake.path(role, settings.date) / "curves.json").read_text(), "curves.json")
     return {

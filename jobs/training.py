@@ -18,6 +18,7 @@ from jobs.event_log import some_users
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings, TrainingSettings
 from jobs.training_data import TrainingData
+from jobs.training_probe import NegativeProbe
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +91,16 @@ class Training:
         log.info("%d training events, %d shards", self._loader.num_targets, self._loader.num_shards)
         if left_out := self._loader.epoch(0).num_left_out:
             log.warning("about %d of them are in no batch of an epoch, other ones each time", left_out)
-        self._validation = None
+        self._validation, self._probe = None, None
         if data.log.num_evaluated("validation"):
+            self._probe = None if world.rank else NegativeProbe(settings, data, objective)
             users = some_users(data.log, "validation", training.validation_users)
             self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
+
+    @property
+    def false_means(self) -> str | None:
+        """What the curves count as a false negative (`NegativeProbe`); None where they count none."""
+        return self._probe.false_means if self._probe else None
 
     def run(self) -> None:
         """Epochs until the last, or until validation recall has not improved for `patience` epochs."""
@@ -103,14 +110,16 @@ class Training:
             loss = self._epoch(epoch)
             recall = float(epoch) if self._validation is None else self._recall()
             progress.epoch = epoch
-            progress.curves.append({"epoch": epoch, "train_loss": loss, "validation_recall_50": recall})
+            measured = {"train_loss": loss, "validation_recall_50": recall}
+            measured |= self._probe.measure(self._model) if self._probe else {}
+            progress.curves.append({"epoch": epoch} | measured)
             if recall > progress.best_recall:
                 progress.best_epoch, progress.best_recall = epoch, recall
             progress.finished = epoch >= training.epochs or epoch - progress.best_epoch >= training.patience
             if self._world.rank:
                 continue
             self.checkpoint.save(progress)
-            mlflow.log_metrics({"train_loss": loss, "validation_recall_50": recall}, step=epoch)
+            mlflow.log_metrics(measured, step=epoch)
             log.info(
                 "epoch %d of %d: loss %.4f, validation recall@50 %.4f, %.1f s on %s",
                 epoch,

@@ -21,17 +21,16 @@ from typing import Any
 
 import pytest
 import requests
+from infra.local.ports import Ports
+from infra.local.status import status
+from infra.local.up import Options, client_of, down, up
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from infra.local.client import DAG_ID, AirflowClient
 from infra.local.environment import USER, load_secrets
-from infra.local.ports import Ports
 from infra.local.processes import free_port, stack_processes
-from infra.local.up import Options, client_of, down, up
-from infra.local.status import status
 from jobs.serving.store import ServingStore
-from jobs.settings import PipelineSettings
 from tests.test_end_to_end import CONF
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.browser, pytest.mark.slow]

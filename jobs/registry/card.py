@@ -6,8 +6,16 @@ from typing import Any
 from jobs.registry.promotion import Difference
 from jobs.settings import PipelineSettings
 
-_METRICS = ("recall_50", "recall_200", "ndcg_50", "coverage_50")
-_SLICES = ("head_recall_50", "tail_recall_50", "new_item_recall_50")
+_METRICS = {
+    "recall_50": "Recall@50",
+    "recall_200": "Recall@200",
+    "ndcg_50": "NDCG@50",
+    "head_recall_50": "Recall@50, head items",
+    "tail_recall_50": "Recall@50, tail items",
+    "new_item_recall_50": "Recall@50, new items",
+    "coverage_50": "Coverage@50",
+}
+_SHORT = 110  # characters of a gate's finding: the registry holds 5,000 of the whole card
 _SETTINGS = (
     "sampling.method",
     "sampling.num_easy_clusters",
@@ -29,18 +37,21 @@ _SETTINGS = (
 def model_card(
     settings: PipelineSettings,
     metrics: Mapping[str, Any],
-    differences: Mapping[str, Difference],
+    intervals: Mapping[str, Mapping[str, Difference]],
     manifests: Mapping[str, Mapping[str, Any]],
     gates: Mapping[str, Mapping[str, Any] | None],
+    *,
+    more: str = "",
 ) -> str:
     """The card of the day's challenger.
 
     Args:
         settings: of the run.
         metrics: content of metrics.json.
-        differences: of Recall@50, challenger minus each opponent, by its name in metrics.json.
+        intervals: challenger minus each opponent, by its name in metrics.json and the metric's (`metric_intervals`).
         manifests: lake manifests of `items`, `interactions` and `challenger`.
         gates: record of each stage's gate, None where it was not run.
+        more: Markdown that comes before the limits, such as pictures.
 
     Returns:
         Markdown.
@@ -49,21 +60,22 @@ def model_card(
     sections = [
         f"# {settings.registry.model_name}, trained for {settings.ds}",
         "Retrieves items for a user from the user's latest items: a two-tower model trained with semantic-aware negatives "
-        "and interpolation (ESANS, WWW 2025, arXiv 2502.16077). Input: item rows of a history, padded with -1 on the left; "
-        "output: rows of the best unseen items. `item_ids.parquet` maps rows to ids.",
+        "and interpolation (ESANS, WWW 2025, arXiv 2502.16077). Input: the item ids of each history, oldest first; "
+        "output: ids and scores of the best items that are not in it.",
         "## Data",
         _data(settings, manifests),
         "## Method",
         _method(settings, challenger["stats"]),
         "## Quality on the hold-out",
-        _quality(metrics, differences),
+        _quality(metrics, intervals),
         "## Gates",
         "\n".join(f"- {stage}: {_gate(record)}" for stage, record in gates.items()),
+        *([more] if more else []),
         "## Known limits",
         "- Judged offline, on items that users found by themselves or through earlier recommendations.\n"
         "- Answers only with items of its own catalogue; items that came later need the next version.\n"
         "- A user without any known item gets the same answer as every other such user.\n"
-        "- Compared on Recall@50 alone; the slices above have floors, not intervals.",
+        "- Promotion asks for Recall@50 and for floors; the other intervals above are for the eye.",
         "## Lineage",
         _lineage(challenger),
     ]
@@ -86,26 +98,36 @@ def _method(settings: PipelineSettings, stats: Mapping[str, Any]) -> str:
     return f"Negatives: {stats.get('method', settings.sampling.method)}{epoch}. {chosen}."
 
 
-def _quality(metrics: Mapping[str, Any], differences: Mapping[str, Difference]) -> str:
-    order = ("challenger", "champion", "baseline")
-    models = {name: metrics["models"][name] for name in order if metrics["models"].get(name) is not None}
-    if metrics.get("popularity"):
-        models["popularity"] = metrics["popularity"]
-    lines = [f"| {metrics['users']:,} users | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"]
-    for name in (*_METRICS, *_SLICES):
-        lines.append(f"| {name} | {' | '.join(_number(values.get(name)) for values in models.values())} |")
-    lines.append("")
+def _quality(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Difference]]) -> str:
     incumbent = metrics.get("incumbent_version")
-    for name, gap in differences.items():
-        opponent = f"champion (version {incumbent})" if name == "champion" else name
-        lines.append(
-            f"- Recall@50 against {opponent}: {gap.mean:+.4f}, {gap.confidence:.0%} interval [{gap.low:+.4f}, {gap.high:+.4f}]."
-        )
+    columns: list[tuple[str, Any]] = [("challenger", metrics["models"]["challenger"])]
+    for name in ("champion", "baseline"):
+        if metrics["models"].get(name) is not None:
+            columns += [(name, metrics["models"][name]), ("difference", intervals.get(name, {}))]
+    if metrics.get("popularity"):
+        columns.append(("most popular", metrics["popularity"]))
+    lines = [f"| {metrics['users']:,} users | {' | '.join(title for title, _ in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for key, label in _METRICS.items():
+        lines.append(f"| {label} | {' | '.join(_cell(values.get(key)) for _, values in columns)} |")
+    lines.append("")
+    for name, found in intervals.items():
+        gap, opponent = found["recall_50"], f"champion (version {incumbent})" if name == "champion" else name
+        lines.append(f"- Recall@50 against {opponent}: {gap.mean:+.4f}, {gap.confidence:.0%} interval {_interval(gap)}.")
     if incumbent is None:
         lines.append("- There was no champion to compare with.")
-    elif "champion" not in differences:
+    elif "champion" not in intervals:
         lines.append(f"- Champion version {incumbent} could not be compared: {metrics.get('incumbent_note') or 'no rows'}.")
     return "\n".join(lines)
+
+
+def _cell(value: float | Difference | None) -> str:
+    if isinstance(value, Difference):
+        return f"{value.mean:+.4f} {_interval(value)}"
+    return "" if value is None else f"{value:.4f}"
+
+
+def _interval(gap: Difference) -> str:
+    return f"[{gap.low:+.4f}, {gap.high:+.4f}]"
 
 
 def _gate(record: Mapping[str, Any] | None) -> str:
@@ -113,8 +135,9 @@ def _gate(record: Mapping[str, Any] | None) -> str:
         return "not run"
     if not record["failures"]:
         return f"{record['checked']} checks passed"
-    messages = [f"{failure['severity']}: {failure['message'][:160]}" for failure in record["failures"][:2]]
-    return f"{record['checked']} checks, {len(record['failures'])} not met ({'; '.join(messages)})"
+    first, others = record["failures"][0], len(record["failures"]) - 1
+    finding = f"{first['severity']}: {first['message'][:_SHORT]}" + (f", and {others} more" if others else "")
+    return f"{record['checked']} checks, {others + 1} not met ({finding})"
 
 
 def _lineage(challenger: Mapping[str, Any]) -> str:
@@ -124,7 +147,3 @@ def _lineage(challenger: Mapping[str, Any]) -> str:
     ]
     inputs = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(challenger["inputs"].items()))
     return "\n".join([*rows, f"- tables: {inputs or 'none recorded'}"])
-
-
-def _number(value: Any) -> str:
-    return "" if value is None else f"{value:.4f}"

@@ -1,12 +1,13 @@
 """The report of a run: `python -m jobs.report`. Reads what the other steps left; needs none of them to have succeeded."""
 
+import shutil
 from typing import Any
 
 from jobs.lake import write_json
 from jobs.publish import published_folder
 from jobs.report.facts import RunFacts
+from jobs.report.gallery import gallery
 from jobs.report.page import render_page
-from jobs.report.pictures import draw_pictures
 from jobs.report.summary import build_summary, report_folder
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -16,11 +17,27 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `<home>/reports/D/` (index.html and its pictures) and write `<run_dir>/summary.json`."""
     facts = RunFacts.collect(settings)
     summary = build_summary(settings, facts)
+    drawn, pictures = gallery(facts)
     with published_folder(report_folder(settings)) as folder:
-        pictures = draw_pictures(facts, folder)
+        for picture in pictures:
+            shutil.copyfile(drawn / picture.file, folder / picture.file)
         (folder / "index.html").write_text(render_page(facts, summary, pictures), encoding="utf-8")
     write_json(settings.run_dir / "summary.json", summary)
+    _renew_review(settings, facts)
     return {"pictures": [picture.file for picture in pictures], "report": summary["where"]["report"]}
+
+
+def _renew_review(settings: PipelineSettings, facts: RunFacts) -> None:
+    """What a reviewer of the date's version sees, now with the verdict; nothing where the run did not come to one."""
+    run_key = facts.stats("challenger").get("run_key")
+    if not run_key or not facts.verdict:
+        return
+    from jobs.registry.review import log_review  # with MLflow, which a run that stopped early never needs
+    from jobs.registry.versions import find_version
+
+    version = find_version(settings, run_key)
+    if version is not None and version.run_id and str(version.version) == facts.verdict.get("version"):
+        log_review(settings, version.run_id, version)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,29 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
         loss.set(title="Training loss (not comparable between models)", xlabel="epoch")
         recall.set(title="Validation Recall@50", xlabel="epoch")
         for axes in (loss, recall):
-            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+            _epochs(axes, curves)
         recall.legend(loc="lower right")
+        _save(figure, path)
+
+
+def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_means: str, path: Path) -> None:
+    """How hard the drawn negatives are for the model by epoch, and how much of them is false; one colour for each model."""
+    with mpl.rc_context(STYLE):
+        figure, (hardness, false) = _figure(9.6, 3.4, 2)
+        for role, epochs in curves.items():
+            numbers, colour, label = [epoch["epoch"] for epoch in epochs], _COLOURS.get(role), _LABELS.get(role, role)
+            style: Any = {"color": colour, "marker": "o", "markersize": 3.5}
+            hardness.plot(numbers, [_value(epoch.get("hardness")) for epoch in epochs], label=label, **style)
+            for key, line, words in (("weight", "-", "by weight"), ("rate", ":", "as drawn")):
+                shares = [100 * _value(epoch.get(f"false_negative_{key}")) for epoch in epochs]
+                false.plot(numbers, shares, line, label=f"{label}, {words}", **style)
+        hardness.set(title="Hardness: softmax weight of the drawn negatives", xlabel="epoch", ylim=(0, None))
+        what = "that the user truly likes" if false_means == "truth" else "that the user has later"
+        false.set(title=f"Negatives {what}", xlabel="epoch", ylabel="% of them", ylim=(0, None))
+        for axes in (hardness, false):
+            _epochs(axes, curves)
+        hardness.legend(loc="best")
+        false.legend(loc="best", fontsize=7.5)
         _save(figure, path)
 
 
@@ -165,6 +186,12 @@ def item_map(vectors: NDArray[np.float32], primary: NDArray[np.int64], path: Pat
         axes.grid(visible=False)
         axes.set(xticks=[], yticks=[])
         _save(figure, path)
+
+
+def _epochs(axes: Axes, curves: Mapping[str, Sequence[Any]]) -> None:
+    """Whole numbers below, also where there is but one."""
+    axes.set_xlim(0.5, max(len(epochs) for epochs in curves.values()) + 0.5)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:

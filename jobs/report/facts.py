@@ -3,6 +3,7 @@
 Everything may be missing, since a gate may have stopped the run at any point: what was not reached is empty or None.
 """
 
+import datetime as dt
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 from upath import UPath
 
 from jobs.lake import Lake
-from jobs.places import local_file
+from jobs.places import local_file, open_dataset
 from jobs.settings import PipelineSettings
 
 # In the order in which the pipeline runs them.
@@ -76,16 +77,41 @@ class RunFacts:
         return self.manifests.get(table, {}).get("stats") or {}
 
     def frame(self, table: str, columns: list[str]) -> pd.DataFrame | None:
-        """Columns of a lake table of the date, or None where it is not published."""
+        """Columns of a lake table of the date, or None where it is not published, or by a release that had other columns."""
         if table not in self.manifests:
             return None
-        return Lake.of(self.settings).read_pandas(table, self.settings.date, columns)
+        dataset = open_dataset(Lake.of(self.settings).path(table, self.settings.date))
+        if not set(columns) <= set(dataset.schema.names):
+            return None
+        return dataset.to_table(columns=columns).to_pandas()
 
     def curves(self, role: str) -> list[dict[str, Any]]:
-        """The epochs of a trained model: dicts of epoch, train_loss and validation_recall_50."""
+        """The epochs of a trained model: dicts of epoch, train_loss, validation_recall_50, and what the probe measured."""
+        return list(self._curves(role).get("epochs") or [])
+
+    def false_means(self, role: str) -> str | None:
+        """What the curves of a model count as a false negative (`jobs.training_probe`)."""
+        return self._curves(role).get("false_means")
+
+    def _curves(self, role: str) -> dict[str, Any]:
         if role not in self.manifests:
-            return []
-        return list(_read(Lake.of(self.settings).path(role, self.settings.date) / "curves.json").get("epochs") or [])
+            return {}
+        return _read(Lake.of(self.settings).path(role, self.settings.date) / "curves.json")
+
+    def champion_embeddings(self, item_ids: list[str]) -> NDArray[np.float32] | None:
+        """What the champion that was compared with makes of these items, float32 [N, D], zero for those it does not know.
+
+        Taken from the table that it was registered from; None where there is no champion, or that table has gone.
+        """
+        table, lake = self.metrics.get("incumbent_table"), Lake.of(self.settings)
+        if not table:
+            return None
+        date = dt.date.fromisoformat(table["date"])
+        if not lake.exists("challenger", date) or lake.manifest("challenger", date)["digest"] != table["digest"]:
+            return None
+        embeddings, ids = model_embeddings(lake, date)
+        rows = pd.Index(ids).get_indexer(pd.Index(item_ids))
+        return np.where(rows[:, None] >= 0, embeddings[rows], np.float32(0))
 
     def item_embeddings(self) -> NDArray[np.float32] | None:
         """Item tower outputs of the challenger, float32 [N, D], row i is item_index i."""
@@ -96,6 +122,15 @@ class RunFacts:
             return None
         with local_file(path) as file:
             return load_file(file)["item_embeddings"]
+
+
+def model_embeddings(lake: Lake, date: dt.date) -> tuple[NDArray[np.float32], list[str]]:
+    """Item tower outputs of a date's challenger, float32 [N, D], and the item of each row."""
+    folder = lake.path("challenger", date)
+    with local_file(folder / "item_embeddings.safetensors") as file:
+        embeddings = load_file(file)["item_embeddings"]
+    with local_file(folder / "item_ids.parquet") as file:
+        return embeddings, pd.read_parquet(file)["item_id"].tolist()
 
 
 def _read(path: UPath | Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _HELD_BACK = {
     "awaiting_promotion": "NOT PROMOTED YET, the run stopped before",
     "rejected_in_review": "NOT PROMOTED, rejected in review",
 }
+VERDICTS = ("promoted", *_HELD_BACK)  # the words that verdict.json may hold
 _MAX_FINDINGS = 6
 
 

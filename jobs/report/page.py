@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from jobs.report.facts import STAGES, RunFacts
+from jobs.report.gallery import embedded
 from jobs.report.layout import seconds_text, verdict_text
 from jobs.report.pictures import Picture
 
@@ -28,14 +29,8 @@ _METRICS = {
 }
 
 
-def render_page(facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
-    """The HTML of a report.
-
-    Args:
-        facts: records of the run.
-        summary: as `build_summary` makes it.
-        pictures: PNGs that lie beside the page.
-    """
+def template(name: str) -> jinja2.Template:
+    """A page of this folder, with the filters that all of them use; values are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -44,8 +39,22 @@ def render_page(facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[
         lstrip_blocks=True,
     )
     environment.filters |= {"count": _count, "number": _number, "percent": _percent, "duration": seconds_text}
+    return environment.get_template(name)
+
+
+def render_page(
+    facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[Picture], *, embed_from: Path | None = None
+) -> str:
+    """The HTML of a report.
+
+    Args:
+        facts: records of the run.
+        summary: as `build_summary` makes it.
+        pictures: PNGs that lie beside the page.
+        embed_from: folder of the PNGs where the page must hold them itself.
+    """
     verdict = summary.get("verdict") or {}
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         summary=summary,
         verdict=verdict,
         verdict_text=verdict_text(verdict),
@@ -54,6 +63,7 @@ def render_page(facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[
         stages=STAGES,
         metrics=_METRICS,
         pictures={picture.file: picture for picture in pictures},
+        sources={picture.file: embedded(embed_from / picture.file) if embed_from else picture.file for picture in pictures},
         quarantine=_quarantine(facts),
         manifests=facts.manifests,
         settings=facts.settings.flat(),

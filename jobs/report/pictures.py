@@ -34,6 +34,16 @@ def _model_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
     if curves:
         charts.learning_curves(curves, folder / "learning_curves.png")
         drawn.append(Picture("learning_curves.png", "Learning curves", "Challenger and uniform-negatives baseline, by epoch."))
+    measured = {role: epochs for role, epochs in curves.items() if epochs[-1].get("hardness") is not None}
+    if measured:
+        charts.negatives_by_epoch(measured, facts.false_means("challenger") or "later_event", folder / "negatives.png")
+        drawn.append(
+            Picture(
+                "negatives.png",
+                "Negatives over training",
+                "How much of the softmax drawn negatives hold, and how much of them is false: as drawn, and by their weight.",
+            )
+        )
     models = facts.metrics.get("models") or {}
     if any(models.values()):
         ordered = {name: models.get(name) for name in ("challenger", "champion", "baseline")}
@@ -82,9 +92,12 @@ def _cluster_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
 
 def _poster_pages(facts: RunFacts, catalogue: pd.DataFrame, embeddings: np.ndarray | None, folder: Path) -> list[Picture]:
     rows = posters.choose_clusters(catalogue)
-    neighbours = posters.choose_neighbours(catalogue, embeddings) if embeddings is not None else []
+    neighbours = []
+    if embeddings is not None:
+        before = facts.champion_embeddings(catalogue["item_id"].tolist())
+        neighbours = posters.choose_neighbours(catalogue, embeddings, before)
     wanted = {item for row in rows for _, items in row.groups for item in items}
-    wanted |= {item for row in neighbours for item in (row.query, *row.neighbours)}
+    wanted |= {item for row in neighbours for item in (row.query, *row.neighbours, *row.before)}
     chosen = catalogue[catalogue["item_id"].isin(wanted)]
     paths = dict(zip(chosen["item_id"], chosen["image_path"].where(chosen["image_path"].notna(), None), strict=True))
     images = load_images(facts.settings, paths)
@@ -107,7 +120,8 @@ def _poster_pages(facts: RunFacts, catalogue: pd.DataFrame, embeddings: np.ndarr
             Picture(
                 "neighbours.png",
                 "What the challenger finds alike",
-                "Nearest items in the challenger's embedding space; below each item, its primary / secondary cluster.",
+                "Nearest items in the challenger's embedding space, and above them those in the champion's where there is one; "
+                "below each item, its primary / secondary cluster of today.",
             )
         )
     return drawn

@@ -27,10 +27,11 @@ class ClusterRow:
 
 @dataclass(frozen=True)
 class NeighbourRow:
-    """A query item and its nearest items, nearest first."""
+    """A query item and its nearest items, nearest first: to the challenger, and to the champion where it knows the item."""
 
     query: str
     neighbours: tuple[str, ...]
+    before: tuple[str, ...] = ()
 
 
 def choose_clusters(catalogue: pd.DataFrame) -> list[ClusterRow]:
@@ -51,23 +52,32 @@ def choose_clusters(catalogue: pd.DataFrame) -> list[ClusterRow]:
     return rows
 
 
-def choose_neighbours(catalogue: pd.DataFrame, embeddings: NDArray[np.float32]) -> list[NeighbourRow]:
+def choose_neighbours(
+    catalogue: pd.DataFrame, embeddings: NDArray[np.float32], before: NDArray[np.float32] | None = None
+) -> list[NeighbourRow]:
     """Query items of different clusters over the whole range of popularity, and their nearest items by inner product.
 
     Args:
         catalogue: item_index, item_id, num_train, primary, has_visual; sorted by item_index.
         embeddings: float32 [N, D], L2-normalised item vectors.
+        before: float32 [N, D'], those of the champion, zero for an item that it does not know.
     """
     shown = catalogue[catalogue["has_visual"] & (catalogue["primary"] >= 0)]
     ranked = shown.sort_values(["num_train", "item_id"], ascending=[False, True]).drop_duplicates("primary")
     ids = catalogue["item_id"].to_numpy()
     rows = []
     for index in ranked["item_index"].to_numpy()[_spread(len(ranked), QUERIES)]:
-        scores = embeddings @ embeddings[index]
-        scores[index] = -np.inf
-        nearest = np.argsort(-scores, kind="stable")[:NEIGHBOURS]
-        rows.append(NeighbourRow(str(ids[index]), tuple(str(ids[place]) for place in nearest if place != index)))
+        found = [_nearest(vectors, index) for vectors in (embeddings, before) if vectors is not None]
+        rows.append(NeighbourRow(str(ids[index]), *(tuple(str(ids[place]) for place in places) for places in found)))
     return rows
+
+
+def _nearest(vectors: NDArray[np.float32], index: int) -> NDArray[np.int64]:
+    """Items nearest to one of them, itself aside; those without a vector are near nothing."""
+    scores = np.where(vectors.any(axis=1), vectors @ vectors[index], -np.inf)
+    scores[index] = -np.inf
+    nearest = np.argsort(-scores, kind="stable")[:NEIGHBOURS]
+    return nearest[np.isfinite(scores[nearest])] if vectors[index].any() else nearest[:0]
 
 
 def cluster_page(rows: Sequence[ClusterRow], images: Mapping[str, Image.Image], path: Path) -> None:
@@ -93,6 +103,8 @@ def neighbour_page(
 ) -> None:
     """One line for each query: its picture, then its neighbours, marked by whether they share its clusters.
 
+    Where there is a champion, its neighbours of the query come in a line above the challenger's.
+
     Args:
         rows: what to show.
         images: pictures by item id; an item without one gets an empty tile.
@@ -100,35 +112,52 @@ def neighbour_page(
         path: PNG to write.
     """
     tile = _tile_size(images)
+    compared = any(row.before for row in rows)
     step_x, step_y = tile[0] + _GAP + 3, tile[1] + _CAPTION + 12
-    width = 2 * _MARGIN + step_x + 26 + NEIGHBOURS * step_x
-    page = _Page(width, 2 * _MARGIN + 20 + len(rows) * step_y, tile, images)
+    first = _MARGIN + step_x + (_LABEL if compared else 26)
+    lines = [1 + bool(row.before) for row in rows]
+    height = 2 * _MARGIN + 20 + sum(lines) * step_y + (compared * _GROUP_GAP) * (len(rows) - 1)
+    page = _Page(first + NEIGHBOURS * step_x + _MARGIN, height, tile, images)
     page.text((_MARGIN, _MARGIN - 6), "query", 12)
-    left = _MARGIN + step_x + 26
+    left = first
     for text, colour in (
         ("nearest items:", _INK), ("same secondary cluster", _SAME_PAIR), ("same primary cluster", _SAME_PRIMARY),
         ("another cluster", _OTHER),
     ):  # fmt: skip
         left += page.text((left, _MARGIN - 6), text, 12, colour) + 16
-    for line, row in enumerate(rows):
-        top = _MARGIN + 20 + line * step_y
-        own = labels[row.query]
+    top = _MARGIN + 20
+    for row in rows:
         page.tile((_MARGIN, top), row.query, _INK)
-        page.text((_MARGIN, top + tile[1] + 4), f"{own[0]} / {own[1]}", 11, _INK)
-        for number, item in enumerate(row.neighbours):
-            its = labels[item]
-            colour = _SAME_PAIR if its == own else _SAME_PRIMARY if its[0] == own[0] else _OTHER
-            left = _MARGIN + (number + 1) * step_x + 26
-            page.tile((left, top), item, colour)
-            page.text((left, top + tile[1] + 4), f"{its[0]} / {its[1]}", 11, colour)
+        page.text((_MARGIN, top + tile[1] + 4), "{} / {}".format(*labels[row.query]), 11, _INK)
+        for model, items in (("champion", row.before), ("challenger", row.neighbours)):
+            if not items and model == "champion":
+                continue
+            if compared:
+                page.text((_MARGIN + step_x + 12, top + tile[1] // 2 - 6), model, 12, _FAINT)
+            _neighbour_line(page, (first, top), items, labels[row.query], labels)
+            top += step_y
+        top += compared * _GROUP_GAP
     page.save(path)
+
+
+def _neighbour_line(
+    page: "_Page", place: tuple[int, int], items: Sequence[str], own: tuple[int, int], labels: Mapping[str, tuple[int, int]]
+) -> None:
+    """Pictures side by side, each with its clusters, in the colour of what it shares with the query's."""
+    (left, top), (width, height) = place, page.tile_size
+    for item in items:
+        its = labels[item]
+        colour = _SAME_PAIR if its == own else _SAME_PRIMARY if its[0] == own[0] else _OTHER
+        page.tile((left, top), item, colour)
+        page.text((left, top + height + 4), f"{its[0]} / {its[1]}", 11, colour)
+        left += width + _GAP + 3
 
 
 class _Page:
     def __init__(self, width: int, height: int, tile: tuple[int, int], images: Mapping[str, Image.Image]) -> None:
         self._sheet = Image.new("RGB", (width, height), _PAPER)
         self._draw = ImageDraw.Draw(self._sheet)
-        self._tile, self._images = tile, images
+        self.tile_size, self._images = tile, images
 
     def text(self, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int] = _INK) -> int:
         """Write and return the width in pixels."""
@@ -137,7 +166,7 @@ class _Page:
         return round(font.getlength(text))
 
     def tile(self, place: tuple[int, int], item: str, frame: tuple[int, int, int] | None = None) -> None:
-        (left, top), (width, height) = place, self._tile
+        (left, top), (width, height) = place, self.tile_size
         self._draw.rectangle((left, top, left + width - 1, top + height - 1), fill=_EMPTY)
         picture = self._images.get(item)
         if picture is None:

@@ -1,0 +1,81 @@
+"""How sure the differences between the challenger and its opponents are: an interval for every metric that users have."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.errors import DataError
+from jobs.lake import Lake
+from jobs.registry.promotion import Difference
+from jobs.settings import PipelineSettings
+
+OPPONENTS = ("champion", "baseline")
+COMPARED = ("recall_50", "recall_200", "ndcg_50", "head_recall_50", "tail_recall_50", "new_item_recall_50")
+_DRAWN = 8_000_000  # users drawn at once, over all resamples of a block: about 200 MB
+
+
+def metric_intervals(settings: PipelineSettings) -> dict[str, dict[str, Difference]]:
+    """Challenger minus champion and minus baseline, by metric, over the users of the date's `evaluation`.
+
+    Returns:
+        Opponent -> metric -> difference; without an opponent that has no rows, and without a metric that no user has.
+
+    Raises:
+        DataError: the models were not evaluated on the same users.
+    """
+    lake = Lake.of(settings)
+    table = lake.read_pandas("evaluation", settings.date)
+    metrics = [name for name in COMPARED if name in table]
+    models = {str(name): rows.set_index("user_index")[metrics].sort_index() for name, rows in table.groupby("model")}
+    found = {}
+    for name in OPPONENTS:
+        if name not in models or models[name]["recall_50"].isna().all():
+            continue
+        gaps = models["challenger"] - models[name]
+        if not models["challenger"].index.equals(models[name].index) or gaps["recall_50"].isna().any():
+            raise DataError(
+                f"challenger and {name} were not evaluated on the same users.",
+                file=lake.path("evaluation", settings.date),
+                column="user_index",
+                remedy="run evaluate again for this date.",
+            )
+        gate = settings.gate
+        differences = paired_intervals(
+            gaps.to_numpy(np.float64), samples=gate.bootstrap_samples, confidence=gate.confidence, seed=settings.training.seed
+        )
+        pairs = zip(metrics, differences, strict=True)
+        found[name] = {metric: difference for metric, difference in pairs if difference is not None}
+    return found
+
+
+def paired_intervals(gaps_UM: NDArray[np.float64], *, samples: int, confidence: float, seed: int) -> list[Difference | None]:
+    """Percentile intervals of mean differences, users resampled in pairs, the same resamples for every metric.
+
+    For a metric that all users have the interval is that of `jobs.registry.promotion.paired_bootstrap` with this seed.
+
+    Args:
+        gaps_UM: float64 [U, M], difference of each metric for each user, NaN where the user has none.
+        samples: resamples of U users.
+        confidence: level of the two-sided intervals.
+        seed: of the resampling.
+
+    Returns:
+        One for each metric, None where no user has it.
+    """
+    has_UM = np.isfinite(gaps_UM)
+    both_U2M = np.concatenate([np.where(has_UM, gaps_UM, 0.0), has_UM], axis=1)
+    generator, (users, metrics) = np.random.default_rng(seed), gaps_UM.shape
+    sums, block = np.empty((samples, 2 * metrics)), max(1, min(64, _DRAWN // users))
+    for start in range(0, samples, block):
+        drawn = generator.integers(0, users, size=(min(block, samples - start), users))
+        sums[start : start + len(drawn)] = np.stack([np.bincount(row, minlength=users) @ both_U2M for row in drawn])
+    with np.errstate(invalid="ignore"):
+        means = sums[:, :metrics] / sums[:, metrics:]
+    found: list[Difference | None] = []
+    for column in range(metrics):
+        if not has_UM[:, column].any():
+            found.append(None)
+            continue
+        low, high = np.nanquantile(means[:, column], [(1 - confidence) / 2, (1 + confidence) / 2])
+        mean = gaps_UM[has_UM[:, column], column].mean()
+        found.append(Difference(float(mean), float(low), float(high), confidence))
+    return found
