@@ -2,10 +2,13 @@
 
 import fcntl
 import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -67,6 +70,12 @@ def end_processes(home: Path) -> int:
     return len(first)
 
 
+def exit_on_signals() -> None:
+    """Leave on SIGTERM and SIGHUP like on Ctrl-C: through the exits of every block, with status 128+n."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
 def free_port(wanted: int = 0) -> int:
     """A loopback port to listen on: the wanted one, or any for 0.
 
@@ -85,6 +94,11 @@ def free_port(wanted: int = 0) -> int:
 def tail(path: Path, lines: int = 15) -> str:
     """The last lines of a log."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _send(process: psutil.Process, *, kill: bool) -> None:

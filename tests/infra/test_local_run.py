@@ -19,9 +19,10 @@ import pytest
 
 from infra.local import processes
 from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
+from infra.local.home import claim_home
 from infra.local.processes import StackError, end_processes, exclusive, stack_processes
 from infra.local.progress import last_error, last_event, last_job_line
-from infra.local.run import claim_home, main, make_plan
+from infra.local.run import main, make_plan
 from infra.local.source import last_event_date
 from jobs.errors import EXIT_BAD_DATA, DataError
 
