@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +63,15 @@ def end_processes(home: Path) -> int:
     first = alive = stack_processes(home)
     for process in alive:
         _send(process, kill=False)
-    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < deadline and (alive := stack_processes(home)):
+        # Not for all of the grace at once: one that has ended stays in the table until its parent has taken note.
+        psutil.wait_procs(alive, timeout=0.2)
     while alive := stack_processes(home):  # a process may have been forked while its parent was told to end
         for process in alive:
             _send(process, kill=True)
         psutil.wait_procs(alive, timeout=1)
+    psutil.wait_procs(first, timeout=0)  # takes note of our own children
     return len(first)
 
 
