@@ -1,18 +1,14 @@
 """`make up`, `down` and `status`: what they refuse at once, and a real stack on PostgreSQL that is killed at and stopped."""
 
 import gzip
-import json
-import os
 import shutil
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,12 +20,11 @@ import requests
 from infra.local import databases
 from infra.local import status as status_module
 from infra.local import up as up_module
-from infra.local.daemons import daemons_of, remember_daemons
-from infra.local.environment import MARKER, load_secrets, stack_environment
-from infra.local.home import claim_home
+from infra.local.daemons import daemons_of
+from infra.local.environment import load_secrets
 from infra.local.processes import StackError, stack_processes
 from infra.local.stack import LocalStack
-from infra.local.status import Component, Status, status
+from infra.local.status import status
 from infra.local.up import Options, client_of, down, main, up
 from jobs.errors import EXIT_BAD_DATA, DataError
 
@@ -67,81 +62,8 @@ def test_a_taken_port_is_an_error_that_names_the_way_out_and_starts_nothing(tmp_
     assert stack_processes(tmp_path) == []
 
 
-def test_a_home_stays_with_its_source(tmp_path: Path) -> None:
-    assert claim_home(tmp_path, None) == "embedded"
-    with pytest.raises(DataError, match="belongs to the source embedded, not /a/shop"):
-        claim_home(tmp_path, "/a/shop")
-    assert claim_home(tmp_path / "other", "/a/shop") == claim_home(tmp_path / "other", None) == "/a/shop"
-
-
 def _anywhere(taken: socket.socket) -> Options:
     return Options(port=0, mlflow_port=taken.getsockname()[1])
-
-
-# Environment and secrets
-
-
-def test_metrics_are_the_callers_say_and_the_rest_of_airflow_is_not(tmp_path: Path) -> None:
-    given = {"AIRFLOW__METRICS__STATSD_ON": "True", "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor", "AIRFLOW_CONN_X": "http://x"}
-    made = stack_environment(tmp_path, 1, inherited=given)
-    assert made["AIRFLOW__METRICS__STATSD_ON"] == "True"
-    assert made["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
-    assert made["AIRFLOW_CONN_X"] == "http://x"
-
-
-def test_secrets_of_an_older_home_are_kept_and_completed(tmp_path: Path) -> None:
-    (tmp_path / "secrets.json").write_text(json.dumps({"password": "old", "fernet_key": "f"}))
-    made = load_secrets(tmp_path)
-    assert (made["password"], made["fernet_key"]) == ("old", "f")
-    assert len(made["postgres_password"]) > 20 and load_secrets(tmp_path) == made
-    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
-    assert json.loads((tmp_path / "passwords.json").read_text()) == {"admin": "old"}
-
-
-# What is up
-
-
-@pytest.mark.parametrize(
-    ("states", "code"), [(("up", "up"), 0), (("up", "down"), 1), (("up", "not well"), 1), (("down", "down"), 3), ((), 3)]
-)
-def test_exit_status_tells_all_some_and_none(states: tuple[str, ...], code: int) -> None:
-    assert Status(tuple(Component("x", "", state) for state in states)).exit_code == code
-
-
-def test_a_home_that_has_never_been_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", "--home", str(tmp_path)]) == 3
-    assert "nothing is up" in capsys.readouterr().out
-    assert down(tmp_path / "nowhere") is False
-    assert not (tmp_path / "nowhere").exists()
-    with pytest.raises(StackError, match="has never been up"):
-        client_of(tmp_path)
-
-
-def test_a_number_that_another_process_has_now_is_no_daemon(tmp_path: Path) -> None:
-    (tmp_path / "airflow").mkdir()
-    with _sleeper() as sleeper:
-        remember_daemons(tmp_path, {"scheduler": sleeper.pid})
-        assert [process.pid for process in daemons_of(tmp_path).values()] == [sleeper.pid]
-        path = tmp_path / "airflow" / "daemons.json"
-        path.write_text(json.dumps({"scheduler": [sleeper.pid, 1.0]}))
-        assert daemons_of(tmp_path) == {}
-
-
-def test_a_run_of_its_own_leaves_a_home_alone_that_is_up(tmp_path: Path) -> None:
-    (tmp_path / "airflow").mkdir()
-    with _sleeper({MARKER: str(tmp_path)}) as sleeper:
-        remember_daemons(tmp_path, {"scheduler": sleeper.pid})
-        with pytest.raises(StackError, match="make down"), LocalStack(tmp_path, say=lambda _: None):
-            pass
-        assert sleeper.poll() is None
-
-
-@contextmanager
-def _sleeper(environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with subprocess.Popen(command, env=os.environ | (environment or {})) as process:
-        yield process
-        process.kill()
 
 
 # The real thing
