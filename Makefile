@@ -10,9 +10,10 @@ STAMP := $(VENV)/.installed-$(LOCK_HASH)
 PEERS := .venv-peers
 PEERS_NEEDS := benchmarks/peers/requirements.txt benchmarks/peers/requirements-alone.txt
 PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) | sha256sum | cut -c1-16)
+AT_HOME = $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)")
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run spark-cluster spark-cluster-down test test-fast lint lock bench bench-speed bench-quality bench-scale clean
+.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint lock bench bench-speed bench-quality bench-scale clean
 
 help: ## Lists what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -35,6 +36,15 @@ $(STAMP): requirements.txt
 
 run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=, SPARK_MASTER=
 	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET)$(SPARK_MASTER),--set $(SET) $(if $(SPARK_MASTER),spark.master=$(SPARK_MASTER)))
+
+up: setup ## Starts Airflow and MLflow on PostgreSQL, until `make down`: HOME_FOLDER=, DATA=, PORT=, MLFLOW_PORT=, SCHEDULE=, OTEL=
+	@$(BIN)/python -m infra.local.up up $(AT_HOME) $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT)) $(if $(SCHEDULE),--schedule "$(SCHEDULE)") $(if $(OTEL),--otel "$(OTEL)") $(if $(SPARK_MASTER),--spark-master "$(SPARK_MASTER)")
+
+down: ## Stops them; data stay: HOME_FOLDER=
+	@$(BIN)/python -m infra.local.up down $(AT_HOME)
+
+status: ## Says what is up, where, since when, and how large: HOME_FOLDER=
+	@$(BIN)/python -m infra.local.up status $(AT_HOME)
 
 spark-cluster: setup ## Starts a Spark master and workers on this machine: PORT=, WORKERS=
 	@$(BIN)/python -m infra.local.spark_cluster up $(if $(PORT),--port $(PORT)) $(if $(WORKERS),--workers $(WORKERS))

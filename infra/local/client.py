@@ -1,5 +1,6 @@
-"""The few calls of Airflow's public REST API that a local run needs."""
+"""The few calls of Airflow's public REST API that a local stack needs."""
 
+import copy
 import datetime as dt
 import time
 from typing import Any
@@ -14,7 +15,11 @@ _ATTEMPTS = 4
 
 
 class ApiError(RuntimeError):
-    """The api-server refused a call; the message is its own."""
+    """The api-server refused a call; the message is its own, `status` its HTTP status (0: no answer)."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class AirflowClient:
@@ -23,12 +28,19 @@ class AirflowClient:
     Args:
         url: address of the api-server, without a path.
         password: of the user `admin`.
+        dag_id: the DAG that is meant; `about` gives a client for another one.
     """
 
-    def __init__(self, url: str, password: str) -> None:
-        self._url, self._password = url, password
+    def __init__(self, url: str, password: str, dag_id: str = DAG_ID) -> None:
+        self._url, self._password, self._dag_id = url, password, dag_id
         self._session = requests.Session()
         self._session.trust_env = False  # loopback never goes through a proxy
+
+    def about(self, dag_id: str) -> "AirflowClient":
+        """The same login for another DAG."""
+        other = copy.copy(self)
+        other._dag_id = dag_id
+        return other
 
     def health(self) -> dict[str, str | None]:
         """State of each component ('healthy' or not); empty while the api-server does not answer."""
@@ -67,9 +79,16 @@ class AirflowClient:
         """One DAG run."""
         return self._call("GET", f"/dagRuns/{run_id}")
 
-    def trigger(self, run_id: str, date: dt.date, conf: dict[str, Any]) -> None:
-        """Start a new run; raises `ApiError` with the reason when Airflow refuses the conf."""
-        self._call("POST", "/dagRuns", json={"dag_run_id": run_id, "logical_date": _midnight(date), "conf": conf})
+    def trigger(self, run_id: str, date: dt.date | None, conf: dict[str, Any]) -> None:
+        """Start a new run; raises `ApiError` with the reason when Airflow refuses the conf.
+
+        Args:
+            run_id: its name.
+            date: logical date; None for a DAG that works on no date.
+            conf: its parameters.
+        """
+        body = {"dag_run_id": run_id, "logical_date": date and _midnight(date), "conf": conf}
+        self._call("POST", "/dagRuns", json=body)
 
     def clear(self, run_id: str) -> None:
         """Run every task of an existing run again."""
@@ -88,8 +107,26 @@ class AirflowClient:
         """The tasks of a run with their states."""
         return self._call("GET", f"/dagRuns/{run_id}/taskInstances", params={"limit": 100})["task_instances"]
 
+    def approvals(self, run_id: str) -> list[dict[str, Any]]:
+        """What a run asks, or has asked, of people: subject, options, who answered, and the task instance that waits."""
+        return self._call("GET", f"/dagRuns/{run_id}/hitlDetails")["hitl_details"]
+
+    def answer(self, run_id: str, task_id: str, options: list[str], params: dict[str, Any] | None = None) -> None:
+        """Choose for the task that waits for a person; raises `ApiError` when it does not wait, or has no such option."""
+        body = {"chosen_options": options, "params_input": params or {}}
+        self._call("PATCH", f"/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails", json=body)
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        """Make a pool unless there is one of that name: what its owner has changed stays."""
+        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        try:
+            self._call("POST", "/api/v2/pools", json=body)
+        except ApiError as error:
+            if error.status != requests.codes.conflict:
+                raise
+
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
-        url = self._url + (path if path.startswith("/api/") else f"/api/v2/dags/{DAG_ID}{path}")
+        url = self._url + (path if path.startswith("/api/") else f"/api/v2/dags/{self._dag_id}{path}")
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 answer = self._session.request(method, url, timeout=_TIMEOUT, **arguments)
@@ -103,7 +140,7 @@ class AirflowClient:
             elif answer.status_code >= 500 and method == "GET" and attempt < _ATTEMPTS:
                 time.sleep(attempt)  # SQLite was locked for longer than its time-out
             elif not answer.ok:
-                raise ApiError(f"{method} {url}: {answer.status_code} {_detail(answer)}")
+                raise ApiError(f"{method} {url}: {answer.status_code} {_detail(answer)}", answer.status_code)
             else:
                 return answer.json() if answer.content else None
         raise ApiError(f"{method} {url}: no answer after {_ATTEMPTS} attempts")
@@ -112,7 +149,7 @@ class AirflowClient:
         body = {"username": USER, "password": self._password}
         answer = self._session.post(f"{self._url}/auth/token", json=body, timeout=_TIMEOUT)
         if not answer.ok:
-            raise ApiError(f"the api-server refused the login: {answer.status_code} {_detail(answer)}")
+            raise ApiError(f"the api-server refused the login: {answer.status_code} {_detail(answer)}", answer.status_code)
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
 

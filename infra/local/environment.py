@@ -16,19 +16,26 @@ _PARALLEL_STEPS = 2
 
 
 def load_secrets(folder: Path) -> dict[str, str]:
-    """The keys and the password of one home: made once, kept in `<folder>/secrets.json`, readable by the owner alone."""
+    """The keys and the passwords of one home: made once, kept in `<folder>/secrets.json`, readable by the owner alone.
+
+    `password` is that of the user `admin` in Airflow, `mlflow_password` in MLflow; the jobs know only the second.
+    """
     path = folder / "secrets.json"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        values = {
-            "fernet_key": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            "jwt_secret": secrets.token_hex(64),
-            "session_key": secrets.token_hex(32),
-            "password": secrets.token_urlsafe(18),
-        }
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    values = {
+        "fernet_key": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "jwt_secret": secrets.token_hex(64),
+        "session_key": secrets.token_hex(32),
+        "password": secrets.token_urlsafe(18),
+        "mlflow_password": secrets.token_urlsafe(18),
+        "mlflow_session_key": secrets.token_hex(32),
+        "postgres_password": secrets.token_urlsafe(18),
+    } | kept
+    if values != kept:
         write_private(path, json.dumps(values))
         write_private(folder / "passwords.json", json.dumps({USER: values["password"]}))
-    return json.loads(path.read_text())
+    return values
 
 
 def stack_environment(
@@ -52,8 +59,12 @@ def stack_environment(
     folder, url = home / "airflow", f"http://127.0.0.1:{port}"
     keys = load_secrets(folder)
     start = dict(os.environ if inherited is None else inherited)
-    # Another Airflow's configuration in the caller's shell must not reach this one.
-    kept = {name: value for name, value in start.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_CONFIG"))}
+    # Another Airflow's configuration in the caller's shell must not reach this one; where to send metrics is the caller's say.
+    kept = {
+        name: value
+        for name, value in start.items()
+        if not name.startswith(("AIRFLOW__", "AIRFLOW_CONFIG")) or name.startswith("AIRFLOW__METRICS__")
+    }
     extra = {"properties-file": str(spark_properties)} if spark_properties else {}
     spark = json.dumps({"conn_type": "spark", "host": spark_master or "local[*]", "extra": extra})
     if spark_master is None:
@@ -109,7 +120,9 @@ def stack_environment(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file anew that only its owner can read, from the first byte on."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+    """Write a file anew that only its owner can read, from the first byte on; it is there whole or not at all."""
+    unfinished = path.with_name(f".{path.name}-new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         stream.write(text)
+    unfinished.replace(path)

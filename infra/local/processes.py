@@ -2,10 +2,14 @@
 
 import fcntl
 import os
+import signal
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -59,12 +63,22 @@ def end_processes(home: Path) -> int:
     first = alive = stack_processes(home)
     for process in alive:
         _send(process, kill=False)
-    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < deadline and (alive := stack_processes(home)):
+        # Not for all of the grace at once: one that has ended stays in the table until its parent has taken note.
+        psutil.wait_procs(alive, timeout=0.2)
     while alive := stack_processes(home):  # a process may have been forked while its parent was told to end
         for process in alive:
             _send(process, kill=True)
         psutil.wait_procs(alive, timeout=1)
+    psutil.wait_procs(first, timeout=0)  # takes note of our own children
     return len(first)
+
+
+def exit_on_signals() -> None:
+    """Leave on SIGTERM and SIGHUP like on Ctrl-C: through the exits of every block, with status 128+n."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
 
 
 def free_port(wanted: int = 0) -> int:
@@ -85,6 +99,11 @@ def free_port(wanted: int = 0) -> int:
 def tail(path: Path, lines: int = 15) -> str:
     """The last lines of a log."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _send(process: psutil.Process, *, kill: bool) -> None:

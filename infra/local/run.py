@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pydantic import ValidationError
 
 from infra.local.client import ApiError
 from infra.local.environment import REPOSITORY
-from infra.local.processes import StackError
+from infra.local.home import claim_home
+from infra.local.processes import StackError, exit_on_signals
 from infra.local.progress import RunResult
 from infra.local.source import last_event_date
 from infra.local.stack import LocalStack
@@ -24,8 +24,6 @@ from jobs.lake import write_json
 from jobs.memory import PeakMemory
 from jobs.places import existing_folder
 from jobs.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
-
-_MARK = "home.json"
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ class Plan:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one date; returns the exit status: 0 done, 65 bad data or settings, 1 anything else, 128+n on signal n."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    exit_on_signals()
     try:
         plan = make_plan(_arguments(argv), today=dt.datetime.now(dt.UTC).date())
         return _run(plan)
@@ -98,21 +95,6 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
     return Plan(home.expanduser().resolve(), date, conf, settings.spark.master if "spark.master" in given else None)
 
 
-def claim_home(home: Path, source: str) -> None:
-    """Tie a home to its source, so that the champions and features of two catalogues never mix.
-
-    Raises:
-        DataError: the home belongs to another source.
-    """
-    mark = home / _MARK
-    owner = json.loads(mark.read_text())["source"] if mark.exists() else source
-    if owner != source:
-        raise DataError(
-            f"belongs to the source {owner}, not {source}.", file=home, remedy="give each source a home of its own (--home)."
-        )
-    write_json(mark, {"source": source})
-
-
 def _run(plan: Plan) -> int:
     claim_home(plan.home, plan.conf.get("data.source", EMBEDDED))
     _say(f"esans_daily_retraining for {plan.date}, home {plan.home}")
@@ -162,11 +144,6 @@ def _assignment(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise DataError(f"cannot read the setting '{text}'.", remedy="write it as NAME=VALUE, such as training.epochs=3.")
     return name, value
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
 
 
 def _say(text: str) -> None:

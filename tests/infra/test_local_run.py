@@ -19,9 +19,10 @@ import pytest
 
 from infra.local import processes
 from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
+from infra.local.home import claim_home
 from infra.local.processes import StackError, end_processes, exclusive, stack_processes
 from infra.local.progress import last_error, last_event, last_job_line
-from infra.local.run import claim_home, main, make_plan
+from infra.local.run import main, make_plan
 from infra.local.source import last_event_date
 from jobs.errors import EXIT_BAD_DATA, DataError
 
@@ -142,6 +143,13 @@ def test_refusal_ends_with_the_status_of_bad_data(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "home").exists()
 
 
+def test_a_home_stays_with_its_source(tmp_path: Path) -> None:
+    assert claim_home(tmp_path, None) == "embedded"
+    with pytest.raises(DataError, match="belongs to the source embedded, not /a/shop"):
+        claim_home(tmp_path, "/a/shop")
+    assert claim_home(tmp_path / "other", "/a/shop") == claim_home(tmp_path / "other", None) == "/a/shop"
+
+
 def test_home_belongs_to_one_source(tmp_path: Path) -> None:
     claim_home(tmp_path, "/a/shop")
     claim_home(tmp_path, "/a/shop")
@@ -182,6 +190,23 @@ def test_spark_connection_is_one_setting_away(tmp_path: Path) -> None:
     assert host() == "local[*]"
     assert host(AIRFLOW_CONN_SPARK_DEFAULT=cluster) == "spark://cluster:7077"
     assert host(AIRFLOW_CONN_SPARK_DEFAULT=cluster, master="local[1]") == "local[1]"
+
+
+def test_metrics_are_the_callers_say_and_the_rest_of_airflow_is_not(tmp_path: Path) -> None:
+    given = {"AIRFLOW__METRICS__STATSD_ON": "True", "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor", "AIRFLOW_CONN_X": "http://x"}
+    made = stack_environment(tmp_path, 1, inherited=given)
+    assert made["AIRFLOW__METRICS__STATSD_ON"] == "True"
+    assert made["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert made["AIRFLOW_CONN_X"] == "http://x"
+
+
+def test_secrets_of_an_older_home_are_kept_and_completed(tmp_path: Path) -> None:
+    (tmp_path / "secrets.json").write_text(json.dumps({"password": "old", "fernet_key": "f"}))
+    made = load_secrets(tmp_path)
+    assert (made["password"], made["fernet_key"]) == ("old", "f")
+    assert len(made["postgres_password"]) > 20 and load_secrets(tmp_path) == made
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+    assert json.loads((tmp_path / "passwords.json").read_text()) == {"admin": "old"}
 
 
 # Lock and processes

@@ -1,0 +1,139 @@
+"""The processes of a stack: started with a log each, watched while one waits for them, and Airflow's own among them."""
+
+import datetime as dt
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from infra.local.client import AirflowClient
+from infra.local.environment import REPOSITORY
+from infra.local.processes import StackError, tail
+
+GPU_POOL = "gpu"
+_START_SECONDS = 180.0  # 12 s on two idle cores; far more only where the machine is busy
+# A runner that is killed outright tells its components to end; the scheduler first waits for its running tasks and may
+# outlive that by minutes, so the next run of the home still ends what it finds.
+_END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+
+
+class Components:
+    """Processes of one home, each with its log in `<home>/airflow/logs/components`.
+
+    Args:
+        folder: `<home>/airflow`.
+        environment: of every one of them, unless told otherwise.
+        detached: whether they stay when this process ends.
+        started: called after each start.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        detached: bool,
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._environment, self._detached, self._started = dict(environment), detached, started
+        self.logs = folder / "logs" / "components"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, *command: str) -> None:
+        """Run a Python module to its end; raises `StackError` with the end of its log when it fails."""
+        log = self.log(command[1] if len(command) > 1 else command[0])
+        with log.open("wb") as stream:
+            done = subprocess.run(
+                [sys.executable, "-m", *command],
+                env=self._environment,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            raise StackError(f"`{' '.join(command)}` failed; see {log}\n{tail(log)}")
+
+    def spawn(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start a Python module and leave it running under a name."""
+        with self.log(name).open("wb") as stream:
+            self.running[name] = subprocess.Popen(
+                [*(() if self._detached else _END_WITH_PARENT), sys.executable, "-m", *command],
+                env=self._environment if environment is None else dict(environment),
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches only the runner, which then stops everything in order
+            )
+        self._started()
+
+    def check(self) -> None:
+        """Raise `StackError`, with the end of its log, if one of them has ended."""
+        for name, process in self.running.items():
+            if process.poll() is not None:
+                log = self.log(name)
+                raise StackError(f"the {name} ended with status {process.returncode}; see {log}\n{tail(log)}")
+
+    def wait(self, what: str, ready: Callable[[], bool]) -> None:
+        """Wait until `ready`; raises `StackError` when a component ends or it takes too long."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise StackError(f"{what} was not ready after {_START_SECONDS:.0f} s; see the logs in {self.logs}")
+            time.sleep(0.3)
+
+    def log(self, name: str) -> Path:
+        """Where a component of that name writes."""
+        return self.logs / f"{name}.log"
+
+
+def start_airflow(
+    components: Components,
+    client: AirflowClient,
+    *,
+    sqlite: Path | None,
+    triggerer: bool,
+    before_scheduling: Callable[[], None] = lambda: None,
+) -> None:
+    """Start Airflow's components and wait until the DAG is parsed anew and all of them are healthy.
+
+    Args:
+        components: what they are started with.
+        client: of the api-server that is going to answer.
+        sqlite: file of Airflow's database where that is SQLite.
+        triggerer: whether deferred tasks are served.
+        before_scheduling: called when the api-server answers and no scheduler works yet.
+    """
+    components.run("airflow", "db", "migrate")
+    if sqlite:
+        with sqlite3.connect(sqlite) as database:
+            database.execute("PRAGMA journal_mode=WAL")  # readers do not wait for writers; kept in the file
+    since = dt.datetime.now(dt.UTC)
+    for name in ("api-server", "dag-processor"):
+        components.spawn(name, "airflow", name)
+    components.wait("the api-server", lambda: "metadatabase" in client.health())
+    client.ensure_pool(GPU_POOL, 1, "Tasks that take a whole accelerator: one at a time")
+    before_scheduling()
+    components.spawn("scheduler", "airflow", "scheduler", "--skip-serve-logs")
+    if triggerer:
+        components.spawn("triggerer", "airflow", "triggerer", "--skip-serve-logs")
+    components.wait("the DAG", lambda: _parsed_since(client, since))
+    wanted = {"metadatabase", "scheduler", "dag_processor"} | ({"triggerer"} if triggerer else set())
+    components.wait("Airflow", lambda: wanted <= {name for name, state in client.health().items() if state == "healthy"})
+
+
+def _parsed_since(client: AirflowClient, since: dt.datetime) -> bool:
+    dag = client.dag()
+    if dag is None or dag.get("has_import_errors"):
+        if errors := client.import_errors():
+            raise StackError(f"the DAG cannot be imported:\n{errors[0]}")
+        return False
+    parsed = dag.get("last_parsed_time")
+    return parsed is not None and dt.datetime.fromisoformat(parsed) >= since

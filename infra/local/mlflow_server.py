@@ -1,0 +1,57 @@
+"""The MLflow server of a stack: asks for a password, keeps its tables in a database and hands out artefacts itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import requests
+
+from infra.local.environment import USER, write_private
+
+_CONFIGURATION = """\
+[mlflow]
+default_permission = READ
+database_uri = {users}
+admin_username = {user}
+"""
+
+
+def mlflow_command(home: Path, port: int) -> tuple[str, ...]:
+    """Python module and arguments of the server; what is secret goes through its environment."""
+    artifacts = home / "mlflow" / "artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    given = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--app-name", "basic-auth"]
+    return ("mlflow", "server", *given, "--artifacts-destination", artifacts.as_uri())
+
+
+def mlflow_environment(
+    environment: Mapping[str, str], folder: Path, keys: Mapping[str, str], database: str, users: str
+) -> dict[str, str]:
+    """The environment of the server.
+
+    Args:
+        environment: of the stack; Airflow's configuration, with its secrets, is left out of it.
+        folder: where a file that only its owner can read goes: it holds the database's password.
+        keys: secrets of the home.
+        database: SQLAlchemy's address of the database for runs and models.
+        users: the same for the users and their rights.
+    """
+    configuration = folder / "mlflow-auth.ini"
+    write_private(configuration, _CONFIGURATION.format(users=users, user=USER))
+    kept = {name: value for name, value in environment.items() if not name.startswith(("AIRFLOW_", "MLFLOW_TRACKING_"))}
+    return kept | {
+        "MLFLOW_BACKEND_STORE_URI": database,
+        "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": keys["mlflow_password"],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": keys["mlflow_session_key"],
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight helper processes for what nobody uses here
+    }
+
+
+def mlflow_answers(port: int) -> bool:
+    """Whether the server on this port is well."""
+    with requests.Session() as session:
+        session.trust_env = False  # loopback never goes through a proxy
+        try:
+            return session.get(f"http://127.0.0.1:{port}/health", timeout=5).ok
+        except requests.RequestException:
+            return False

@@ -1,0 +1,203 @@
+"""A PostgreSQL cluster of one home folder, on loopback and with a password; from the machine's own PostgreSQL."""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+from psycopg2 import sql
+
+from infra.local.environment import write_private
+from infra.local.processes import StackError, free_port, tail
+
+ROLE = "esans"
+_ACCOUNT = "postgres"  # PostgreSQL refuses to run as root; this is the account that its packages make
+_DEBIAN = Path("/usr/lib/postgresql")
+_SECONDS = "60"  # to start or to stop: a second on an idle machine
+_CONFIGURATION = """
+# Reached over loopback alone, by whoever knows the password.
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+"""
+
+
+class Postgres:
+    """The cluster in one folder: made once, started and stopped as often as one likes.
+
+    Its processes do not carry the stack's marker: a signal from outside is not how a database should end.
+
+    Args:
+        folder: where its data lie; must be reachable for the account `postgres` where we are root.
+        password: of the role `esans`, which owns everything in it.
+        log: file that its messages are written to.
+
+    Raises:
+        StackError: no PostgreSQL that fits the cluster is installed, or it cannot run here.
+    """
+
+    def __init__(self, folder: Path, password: str, log: Path) -> None:
+        self._folder, self._password, self._log = folder, password, log
+        self._bin = _binaries_for(folder)
+        self._account = _account()
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """The running server, or None. A file left by a killed one does not count, whoever has its number now."""
+        try:
+            lines = (self._folder / "postmaster.pid").read_text().splitlines()
+            found = psutil.Process(int(lines[0]))
+            return found if str(self._folder) in found.cmdline() and found.name() == "postgres" else None
+        except (OSError, ValueError, IndexError, psutil.Error):
+            return None
+
+    def start(self, wanted: int | None) -> int:
+        """Start the server unless it runs, and return its port.
+
+        Args:
+            wanted: port that it had before; another is taken where this one is not free.
+        """
+        if not self._folder.exists():
+            self._create()
+        if self.process:
+            return int((self._folder / "postmaster.pid").read_text().splitlines()[3])
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        port = _free_port(wanted)
+        self._run("pg_ctl", "start", "-D", str(self._folder), "-w", "-t", _SECONDS, "-o", f"-p {port}")
+        return port
+
+    def stop(self) -> bool:
+        """Stop the server: open transactions are rolled back, everything else is on disk. False if it did not run."""
+        if not self.process:
+            return False
+        self._run("pg_ctl", "stop", "-D", str(self._folder), "-m", "fast", "-w", "-t", _SECONDS)
+        return True
+
+    def answers(self, port: int) -> bool:
+        """Whether it takes connections."""
+        command = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        return subprocess.run(command, env=_environment(), check=False).returncode == 0
+
+    def ensure_databases(self, port: int, names: Sequence[str]) -> None:
+        """Make the databases that are not there yet."""
+        try:
+            connection = psycopg2.connect(host="127.0.0.1", port=port, user=ROLE, password=self._password, dbname="postgres")
+        except psycopg2.OperationalError as error:
+            raise StackError(
+                f"PostgreSQL in {self._folder} does not let us in ({str(error).strip()}). Its password is the one that "
+                "airflow/secrets.json of this home had when the cluster was made: put that file back."
+            ) from error
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT datname FROM pg_database")
+            there = {row[0] for row in cursor.fetchall()}
+            for name in names:
+                if name not in there:
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        connection.close()
+
+    def uri(self, port: int, database: str) -> str:
+        """Address of a database for SQLAlchemy, with the password."""
+        return f"postgresql+psycopg2://{ROLE}:{self._password}@127.0.0.1:{port}/{database}"
+
+    def _create(self) -> None:
+        """Make the cluster beside its place, so that one that was cut short is never taken for whole."""
+        workshop = self._folder.with_name(f".{self._folder.name}-new")
+        shutil.rmtree(workshop, ignore_errors=True)
+        workshop.mkdir(mode=0o700, parents=True)
+        write_private(workshop / "password", self._password)
+        if self._account:
+            for path in (workshop, workshop / "password"):
+                shutil.chown(path, self._account, self._account)
+            self._check_reachable(workshop)
+        data = workshop / "data"
+        given = ["--username", ROLE, "--pwfile", str(workshop / "password"), "--auth", "scram-sha-256"]
+        self._run("initdb", "-D", str(data), *given, "--encoding", "UTF8", "--locale", "C", "--no-instructions")
+        with (data / "postgresql.conf").open("a") as stream:
+            stream.write(_CONFIGURATION)
+        data.rename(self._folder)
+        shutil.rmtree(workshop)
+
+    def _check_reachable(self, folder: Path) -> None:
+        if subprocess.run(["test", "-x", str(folder)], check=False, **self._identity()).returncode:
+            closed = [str(parent) for parent in folder.parents if not parent.stat().st_mode & 0o001]
+            raise StackError(
+                f"PostgreSQL does not run as root, and its account '{self._account}' cannot reach {folder.parent}: closed are "
+                f"{', '.join(closed)}. Use another home (HOME_FOLDER=), or open the way with `chmod o+x` on these."
+            )
+
+    def _run(self, tool: str, *arguments: str) -> None:
+        with self._log.open("ab") as log:  # the server keeps it
+            done = subprocess.run(
+                [str(self._bin / tool), *arguments],
+                env=_environment(),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C at the prompt is not meant for the server
+                check=False,
+                **self._identity(),
+            )
+        if done.returncode:
+            raise StackError(f"{tool} of PostgreSQL failed; see {self._log}\n{tail(self._log)}")
+
+    def _identity(self) -> dict[str, Any]:
+        return {"user": self._account, "group": self._account, "extra_groups": []} if self._account else {}
+
+
+def installed() -> bool:
+    """Whether this machine has PostgreSQL."""
+    return bool(_candidates())
+
+
+def _candidates() -> dict[str, Path]:
+    """Folders of binaries by major version, the newest last; the one on PATH wins among equals."""
+    found = [path.parent for path in _DEBIAN.glob("*/bin/pg_ctl")]
+    if on_path := shutil.which("pg_ctl"):
+        found.append(Path(on_path).resolve().parent)
+    versions = {}
+    for folder in found:
+        said = subprocess.run([str(folder / "pg_ctl"), "--version"], capture_output=True, text=True, check=False).stdout
+        if (match := re.search(r"\) (\d+)", said)) and (folder / "initdb").exists():
+            versions[match[1]] = folder
+    return dict(sorted(versions.items(), key=lambda pair: int(pair[0])))
+
+
+def _binaries_for(folder: Path) -> Path:
+    found, mark = _candidates(), folder / "PG_VERSION"
+    wanted = mark.read_text().strip() if mark.exists() else next(reversed(found), None)
+    if wanted in found:
+        return found[wanted]
+    raise StackError(
+        f"the data in {folder} are of PostgreSQL {wanted or '(any version)'}, and this machine has "
+        f"{', '.join(found) or 'none'}. Type:  sudo apt-get install -y postgresql{f'-{wanted}' if wanted else ''}"
+    )
+
+
+def _account() -> str | None:
+    """The account to run under, or None for our own."""
+    if os.geteuid():
+        return None
+    try:
+        return pwd.getpwnam(_ACCOUNT).pw_name
+    except KeyError:
+        raise StackError(
+            f"PostgreSQL does not run as root, and there is no account '{_ACCOUNT}'. Type:  sudo useradd --system {_ACCOUNT}"
+        ) from None
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+
+
+def _free_port(wanted: int | None) -> int:
+    try:
+        return free_port(wanted or 0)
+    except StackError:
+        return free_port()

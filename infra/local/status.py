@@ -1,0 +1,96 @@
+"""What of a home's stack is up: processes, and whether they answer."""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.local.client import AirflowClient
+from infra.local.daemons import daemons_of, database_of
+from infra.local.environment import load_secrets
+from infra.local.mlflow_server import mlflow_answers
+from infra.local.ports import Ports
+
+# Name of a component, and its name in Airflow's own report of health.
+AIRFLOW_COMPONENTS = {
+    "api-server": "metadatabase",
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a stack.
+
+    Attributes:
+        name: what it is.
+        address: where it answers, '' if nobody asks it.
+        state: `up`, `not well` (its process lives and does not answer as it should) or `down`.
+        since: when its process started.
+        memory_mb: of its process and all below it, shared pages counted once.
+    """
+
+    name: str
+    address: str
+    state: str
+    since: dt.datetime | None = None
+    memory_mb: int = 0
+
+
+@dataclass(frozen=True)
+class Status:
+    """All parts of a stack; none for a home that has never been up."""
+
+    components: tuple[Component, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: all up, 3: nothing runs, 1: something does and something does not."""
+        states = {component.state for component in self.components}
+        if states <= {"down"}:
+            return 3
+        return 0 if states == {"up"} else 1
+
+    def __str__(self) -> str:
+        lines = []
+        for part in self.components:
+            since = f"since {part.since:%Y-%m-%d %H:%M:%S}, {part.memory_mb} MB" if part.since else ""
+            lines.append(f"{part.name:<22} {part.state:<9} {part.address:<24} {since}".rstrip())
+        return "\n".join(lines)
+
+
+def status(home: Path) -> Status:
+    """Look at every part of the stack of a home."""
+    home = home.expanduser().resolve()
+    ports = Ports.of(home)
+    if ports is None:
+        return Status(())
+    daemons, parts = daemons_of(home), []
+    database = database_of(home) if ports.postgres else None
+    if database and ports.postgres:
+        process, address = database.process, f"127.0.0.1:{ports.postgres}"
+        parts.append(_component("PostgreSQL", address, process, process is not None and database.answers(ports.postgres)))
+    process = daemons.get("mlflow")
+    parts.append(_component("MLflow", ports.mlflow_url, process, process is not None and mlflow_answers(ports.mlflow)))
+    client = AirflowClient(ports.airflow_url, load_secrets(home / "airflow")["password"])
+    health = client.health() if "api-server" in daemons else {}
+    for name, reported in AIRFLOW_COMPONENTS.items():
+        address = ports.airflow_url if name == "api-server" else ""
+        parts.append(_component(f"Airflow {name}", address, daemons.get(name), health.get(reported) == "healthy"))
+    return Status(tuple(parts))
+
+
+def _component(name: str, address: str, process: psutil.Process | None, healthy: bool) -> Component:
+    if process is None:
+        return Component(name, address, "down")
+    memory = 0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            memory += each.memory_full_info().pss
+        except psutil.Error:  # gone meanwhile
+            continue
+    since = dt.datetime.fromtimestamp(process.create_time()).astimezone()
+    return Component(name, address, "up" if healthy else "not well", since, memory // 2**20)

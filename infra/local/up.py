@@ -1,0 +1,238 @@
+"""`make up`, `make down`, `make status`: Airflow and MLflow on PostgreSQL, on this machine's loopback, until told to stop."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from croniter import croniter
+
+from infra.local.client import AirflowClient, ApiError
+from infra.local.components import Components, start_airflow
+from infra.local.daemons import daemons_of, remember_daemons, stop_daemons
+from infra.local.databases import start_databases
+from infra.local.environment import REPOSITORY, USER, load_secrets, stack_environment
+from infra.local.home import claim_home
+from infra.local.mlflow_server import mlflow_answers, mlflow_command, mlflow_environment
+from infra.local.ports import Ports
+from infra.local.processes import StackError, exclusive, exit_on_signals, free_port
+from infra.local.spark_archive import java_options
+from infra.local.spark_cluster import cluster_properties
+from infra.local.status import status
+from jobs.errors import EXIT_BAD_DATA, DataError
+from jobs.places import existing_folder
+from jobs.settings import EMBEDDED
+
+HOME = REPOSITORY / "var" / "live"
+NO_SCHEDULE = "none"
+_AIRFLOW_PORT, _MLFLOW_PORT = 8080, 5000
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a stack is started.
+
+    Attributes:
+        data: folder or URI with the tables of the data contract; None: what the home has, at first the embedded shop.
+        port: loopback port of Airflow, 0 for any; None: the one it had, at first 8080.
+        mlflow_port: the same for MLflow, at first 5000.
+        schedule: when the daily retraining starts, as cron or a preset; `none`: only when triggered.
+        otel: address of the OpenTelemetry collector (OTLP over HTTP) that Airflow's metrics go to; None: no metrics.
+        spark_master: Spark master of the connection `spark_default`; None leaves it to the environment.
+    """
+
+    data: str | None = None
+    port: int | None = None
+    mlflow_port: int | None = None
+    schedule: str = "@daily"
+    otel: str | None = None
+    spark_master: str | None = None
+
+
+def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str], None] = print) -> Ports:
+    """Start the stack of a home, wait until every part is well, and leave it running; returns where it is.
+
+    A stack that is up already stays as it is. One of which a part has died is stopped and started again.
+
+    Raises:
+        DataError: the source, the schedule or the collector's address cannot be used.
+        StackError: another run works in the home, a port is taken, or a component does not come up.
+    """
+    home, options = home.expanduser().resolve(), options or Options()
+    source = _checked_source(options)
+    with exclusive(home):
+        kept = Ports.of(home)
+        if kept and status(home).exit_code == 0:
+            say(f"{home} is up already; for other settings, `make down` first")
+            _tell(home, kept, say)
+            return kept
+        running = ", ".join(daemons_of(home))
+        if stop_daemons(home):
+            say(f"ended what was left of an earlier stack ({running or 'nothing whole'})")
+        source = claim_home(home, source)
+        began = time.monotonic()
+        try:
+            ports = _start(home, source, options, kept, say)
+        except BaseException:
+            stop_daemons(home)
+            raise
+    say(f"up after {time.monotonic() - began:.0f} s")
+    _tell(home, ports, say)
+    return ports
+
+
+def down(home: Path = HOME, *, say: Callable[[str], None] = print) -> bool:
+    """Stop everything that `up` has started for a home, and nothing else; False if nothing was running.
+
+    Tasks at work are told to end and are tried again after the next `up`; those that have not ended within a minute are killed.
+
+    Raises:
+        StackError: a run works in the home, or the database does not stop.
+    """
+    home = home.expanduser().resolve()
+    stopped = False
+    if home.exists():
+        with exclusive(home):
+            stopped = stop_daemons(home)
+    say(f"{home} is down; its data stay" if stopped else f"nothing is up for {home}")
+    return stopped
+
+
+def client_of(home: Path) -> AirflowClient:
+    """Airflow's REST interface of a home that is, or has been, up."""
+    home = home.expanduser().resolve()
+    ports = Ports.of(home)
+    if ports is None:
+        raise StackError(f"{home} has never been up: type `make up HOME_FOLDER={home}`.")
+    return AirflowClient(ports.airflow_url, load_secrets(home / "airflow")["password"])
+
+
+def _start(home: Path, source: str, options: Options, kept: Ports | None, say: Callable[[str], None]) -> Ports:
+    folder = home / "airflow"
+    keys = load_secrets(folder)
+    airflow_port = _port(options.port, kept.airflow if kept else _AIRFLOW_PORT, "PORT")
+    mlflow_port = _port(options.mlflow_port, kept.mlflow if kept else _MLFLOW_PORT, "MLFLOW_PORT")
+    databases = start_databases(home, keys["postgres_password"], kept, say)
+    ports = Ports(airflow_port, mlflow_port, databases.port)
+    ports.keep(home)
+    environment = _environment(home, source, options, ports, keys["mlflow_password"])
+    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = databases.airflow
+    if "JDK_JAVA_OPTIONS" not in environment:  # what the caller says about Java wins
+        environment["JDK_JAVA_OPTIONS"] = java_options(environment, say)
+
+    def remember() -> None:
+        remember_daemons(home, {name: process.pid for name, process in components.running.items()})
+
+    components = Components(folder, environment, detached=True, started=remember)
+    say(f"starting MLflow and Airflow; logs in {components.logs}")
+    server = mlflow_environment(environment, folder, keys, databases.mlflow, databases.users)
+    components.spawn("mlflow", *mlflow_command(home, ports.mlflow), environment=server)
+    client = AirflowClient(ports.airflow_url, keys["password"])
+    start_airflow(components, client, sqlite=None if databases.port else folder / "airflow.db", triggerer=True)
+    components.wait("MLflow", lambda: mlflow_answers(ports.mlflow))
+    return ports
+
+
+def _environment(home: Path, source: str, options: Options, ports: Ports, mlflow_password: str) -> dict[str, str]:
+    properties = cluster_properties(options.spark_master) if options.spark_master else None
+    made = stack_environment(home, ports.airflow, spark_master=options.spark_master, spark_properties=properties)
+    made |= {
+        # Scheduled retraining is what this stack is for, so DAGs start unpaused; what a person pauses stays paused.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "ESANS_SCHEDULE": "" if options.schedule == NO_SCHEDULE else options.schedule,
+        "ESANS_REGISTRY__TRACKING_URI": ports.mlflow_url,
+        "ESANS_MLFLOW_UI": ports.mlflow_url,
+        "MLFLOW_TRACKING_USERNAME": USER,
+        "MLFLOW_TRACKING_PASSWORD": mlflow_password,
+    }
+    if source != EMBEDDED:
+        made["ESANS_DATA__SOURCE"] = source
+    if options.otel:
+        made["AIRFLOW__METRICS__OTEL_ON"] = "True"
+        made["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] = f"{options.otel.rstrip('/')}/v1/metrics"
+    return made
+
+
+def _checked_source(options: Options) -> str | None:
+    if options.schedule != NO_SCHEDULE and not croniter.is_valid(options.schedule):
+        raise DataError(
+            f"the schedule '{options.schedule}' is neither cron nor a preset.",
+            remedy=f"write it like '0 3 * * *' or '@daily', or '{NO_SCHEDULE}' for runs by hand only (SCHEDULE=).",
+        )
+    if options.otel and (urlsplit(options.otel).scheme not in ("http", "https") or not urlsplit(options.otel).hostname):
+        raise DataError(
+            f"the collector's address '{options.otel}' is no http address.", remedy="write it like OTEL=http://127.0.0.1:4318."
+        )
+    if options.data in (None, EMBEDDED):
+        return options.data
+    folder = existing_folder(options.data)
+    return str(folder) if isinstance(folder, Path) else options.data
+
+
+def _port(given: int | None, kept: int, name: str) -> int:
+    try:
+        return free_port(kept if given is None else given)
+    except StackError as error:
+        raise StackError(f"{error} Type it behind `make up`:  {name}=<a free port>") from error
+
+
+def _tell(home: Path, ports: Ports, say: Callable[[str], None]) -> None:
+    secrets = home / "airflow" / "secrets.json"
+    say(f"  Airflow  {ports.airflow_url}  user {USER}, password: 'password' in {secrets}")
+    say(f"  MLflow   {ports.mlflow_url}  user {USER}, password: 'mlflow_password' in the same file")
+    where = "" if home == HOME else f" HOME_FOLDER={home}"
+    say(f"  what is up: make status{where}    stop it: make down{where}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """One of the three; returns the exit status.
+
+    0: done, or all is up; 65: an option cannot be used; 1: it failed, or only a part is up; 3: nothing is up; 128+n: signal n.
+    """
+    exit_on_signals()
+    given = _arguments(argv)
+    try:
+        if given.action == "status":
+            found = status(given.home)
+            _say(str(found) if found.exit_code != 3 else f"nothing is up for {given.home}")
+            return found.exit_code
+        if given.action == "down":
+            down(given.home, say=_say)
+            return 0
+        options = {name: value for name, value in vars(given).items() if name not in ("action", "home")}
+        up(given.home, Options(**options), say=_say)
+        return 0
+    except DataError as error:
+        _say(f"cannot start: {error}")
+        return EXIT_BAD_DATA
+    except (StackError, ApiError) as error:
+        _say(f"failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted: what had been started is stopped")
+        return 128 + signal.SIGINT
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infra.local.up", description=__doc__)
+    parser.add_argument("action", choices=("up", "down", "status"))
+    parser.add_argument("--home", type=Path, default=HOME, metavar="FOLDER", help="where everything is kept")
+    parser.add_argument("--data", metavar="FOLDER", help="folder with your tables; default: what the home has, or 'embedded'")
+    parser.add_argument("--port", type=int, help=f"loopback port of Airflow (0: any); default: as before, or {_AIRFLOW_PORT}")
+    parser.add_argument("--mlflow-port", type=int, help=f"the same for MLflow; default: as before, or {_MLFLOW_PORT}")
+    parser.add_argument("--schedule", default="@daily", help=f"of the daily retraining, or '{NO_SCHEDULE}'")
+    parser.add_argument("--otel", metavar="URL", help="OpenTelemetry collector for Airflow's metrics: http://127.0.0.1:4318")
+    parser.add_argument("--spark-master", metavar="URL", help="Spark master; default: local[*]")
+    return parser.parse_args(argv)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""`make up`, `down` and `status`: what they refuse at once, and a real stack on PostgreSQL that is killed at and stopped."""
+
+import gzip
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from infra.local import databases
+from infra.local import status as status_module
+from infra.local import up as up_module
+from infra.local.daemons import daemons_of
+from infra.local.environment import load_secrets
+from infra.local.processes import StackError, stack_processes
+from infra.local.stack import LocalStack
+from infra.local.status import status
+from infra.local.up import Options, client_of, down, main, up
+from jobs.errors import EXIT_BAD_DATA, DataError
+
+# Refused before anything starts
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (Options(schedule="every day"), "neither cron nor a preset"),
+        (Options(otel="127.0.0.1:4318"), "no http address"),
+        (Options(data="/nowhere/at/all"), "the source folder does not exist"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_with_the_remedy(tmp_path: Path, options: Options, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        up(tmp_path / "home", options)
+    assert not (tmp_path / "home").exists()
+
+
+def test_command_line_says_why_and_ends_with_the_status_of_bad_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", "--home", str(tmp_path / "home"), "--schedule", "often"]) == EXIT_BAD_DATA
+    assert "'0 3 * * *'" in capsys.readouterr().out
+
+
+def test_a_taken_port_is_an_error_that_names_the_way_out_and_starts_nothing(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for options, name in ((Options(port=taken.getsockname()[1]), "PORT"), (_anywhere(taken), "MLFLOW_PORT")):
+            with pytest.raises(StackError, match=f"make up`:  {name}=<a free port>"):
+                up(tmp_path, options)
+    assert stack_processes(tmp_path) == []
+
+
+def _anywhere(taken: socket.socket) -> Options:
+    return Options(port=0, mlflow_port=taken.getsockname()[1])
+
+
+# The real thing
+
+
+@pytest.fixture(scope="module")
+def reachable() -> Iterator[Path]:
+    """A folder that PostgreSQL's account can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="esans-up-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@dataclass
+class Collector:
+    """An OpenTelemetry collector that only keeps the names of the metrics it is sent."""
+
+    server: HTTPServer
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = ExportMetricsServiceRequest()
+            request.ParseFromString(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            if self.path == "/v1/metrics":
+                scopes = (scope for resource in request.resource_metrics for scope in resource.scope_metrics)
+                found.names.update(metric.name for scope in scopes for metric in scope.metrics)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        found = Collector(server)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield found
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def home(reachable: Path, collector: Collector) -> Iterator[Path]:
+    """A home that is up."""
+    home = reachable / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1000")
+        up(home, Options(port=0, mlflow_port=0, schedule="none", otel=collector.url))
+    try:
+        yield home
+    finally:
+        down(home)
+    shutil.rmtree(home)
+
+
+class TestStack:
+    """One stack, in order: up, looked at, killed at, up again, down."""
+
+    pytestmark = [pytest.mark.airflow, pytest.mark.mlflow, pytest.mark.slow]
+
+    def test_all_is_up_on_loopback_alone(self, home: Path) -> None:
+        found = status(home)
+        assert found.exit_code == 0
+        assert [part.name.split()[-1] for part in found.components] == [
+            "PostgreSQL",
+            "MLflow",
+            "api-server",
+            "scheduler",
+            "dag-processor",
+            "triggerer",
+        ]
+        assert all(part.memory_mb > 10 and part.since for part in found.components)
+        assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[1:3]}
+
+    def test_nobody_gets_in_without_the_password_and_it_is_on_no_command_line(self, home: Path) -> None:
+        ports, keys = up_module.Ports.of(home), load_secrets(home / "airflow")
+        assert ports is not None
+        search = f"{ports.mlflow_url}/api/2.0/mlflow/registered-models/search"
+        codes = [requests.get(search, auth=who, timeout=30).status_code for who in (None, ("admin", "no"), _admin(keys))]
+        assert codes == [401, 401, 200]
+        assert requests.get(f"{ports.airflow_url}/api/v2/dags", timeout=30).status_code == 401
+        lines = " ".join(" ".join(process.cmdline()) for process in stack_processes(home))
+        assert not [name for name, value in keys.items() if value in lines]
+        logs = " ".join(path.read_text(errors="replace") for path in (home / "airflow" / "logs" / "components").iterdir())
+        assert not [name for name, value in keys.items() if value in logs]
+
+    def test_the_jobs_registry_is_the_server_and_keeps_its_artifacts(self, home: Path) -> None:
+        assert _mlflow(home, "log").strip() == "logged"
+        assert list((home / "mlflow" / "artifacts").rglob("note.txt"))
+
+    def test_dags_are_unpaused_without_a_schedule_and_the_pool_stays_as_its_owner_wants_it(self, home: Path) -> None:
+        client = client_of(home)
+        dag = client.dag()
+        assert (
+            dag is not None
+            and not dag["is_paused"]
+            and dag["timetable_summary"] in (None, "None", "Never, external triggers only")
+        )
+        assert client.runs() == []
+        client.ensure_pool("gpu", 7, "another")
+        pool = requests.get(f"{_url(home)}/api/v2/pools/gpu", headers={"Authorization": _token(home)}, timeout=30).json()
+        assert pool["slots"] == 1
+
+    def test_up_again_starts_nothing(self, home: Path) -> None:
+        before, lines = daemons_of(home), []
+        up(home, say=lines.append)
+        assert daemons_of(home) == before
+        assert "is up already" in lines[0]
+        with pytest.raises(StackError, match="make down"), LocalStack(home, say=lines.append):
+            pass
+        assert daemons_of(home) == before
+
+    def test_airflows_metrics_reach_the_collector(self, collector: Collector, home: Path) -> None:
+        _until(lambda: "airflow.scheduler_heartbeat" in collector.names)
+
+    def test_what_was_killed_shows_and_up_brings_it_back_with_its_data(self, home: Path) -> None:
+        daemons, before = daemons_of(home), up_module.Ports.of(home)
+        daemons["scheduler"].kill()
+        _until(lambda: "scheduler" not in daemons_of(home))
+        found = {part.name: part.state for part in status(home).components}
+        assert (found["Airflow scheduler"], found["MLflow"]) == ("down", "up")
+        assert status(home).exit_code == 1
+        database = status_module.database_of(home)
+        assert database is not None and database.process is not None
+        database.process.kill()
+        assert up(home, Options(schedule="none")) == before
+        assert status(home).exit_code == 0
+        assert _mlflow(home, "read").strip() == "kept"
+
+    def test_down_leaves_no_process_and_no_port(self, home: Path) -> None:
+        ports = up_module.Ports.of(home)
+        assert ports is not None
+        assert down(home) is True
+        assert stack_processes(home) == [] and status(home).exit_code == 3
+        database = status_module.database_of(home)
+        assert database is not None and database.process is None
+        for port in (ports.airflow, ports.mlflow, ports.postgres):
+            with socket.socket() as knock:
+                assert knock.connect_ex(("127.0.0.1", int(port or 0))) != 0
+        assert down(home) is False
+
+
+@pytest.mark.airflow
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_a_component_that_dies_at_the_start_is_shown_and_the_rest_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases.postgres, "installed", lambda: False)
+    monkeypatch.setattr(up_module, "mlflow_command", lambda home, port: ("mlflow", "server", "--no-such-option"))
+    lines: list[str] = []
+    with pytest.raises(StackError, match=r"the mlflow ended with status 2; see .*mlflow\.log\n[\s\S]*No such option"):
+        up(tmp_path, Options(port=0, mlflow_port=0, schedule="none"), say=lines.append)
+    assert any("SQLite" in line for line in lines)
+    assert stack_processes(tmp_path) == [] and status(tmp_path).exit_code == 3
+
+
+def _listening(home: Path) -> set[str]:
+    """Ports that the stack listens on; all of them on loopback."""
+    listening = [
+        connection.laddr
+        for process in stack_processes(home)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    return {str(address.port) for address in listening}
+
+
+def _mlflow(home: Path, action: str) -> str:
+    """Log to, or read from, the server with the environment that a job has."""
+    program = (
+        "import sys, mlflow\nmlflow.set_experiment('kept')\n"
+        "if sys.argv[1] == 'log':\n"
+        "    with mlflow.start_run(run_name='kept'):\n        mlflow.log_text('hello', 'note.txt')\n    print('logged')\n"
+        "else:\n    run = mlflow.search_runs(output_format='list')[0]\n"
+        "    print('kept' if mlflow.artifacts.load_text(run.info.artifact_uri + '/note.txt') == 'hello' else 'lost')\n"
+    )
+    scheduler = daemons_of(home)["scheduler"].environ()
+    uri = scheduler["ESANS_REGISTRY__TRACKING_URI"]
+    environment = {name: value for name, value in scheduler.items() if not name.startswith("AIRFLOW__")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, action],
+        env=environment | {"MLFLOW_TRACKING_URI": uri},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1] if action == "read" else done.stdout.splitlines()[0]
+
+
+def _admin(keys: dict[str, str]) -> tuple[str, str]:
+    return "admin", keys["mlflow_password"]
+
+
+def _url(home: Path) -> str:
+    ports = up_module.Ports.of(home)
+    assert ports is not None
+    return ports.airflow_url
+
+
+def _token(home: Path) -> str:
+    body = {"username": "admin", "password": load_secrets(home / "airflow")["password"]}
+    return f"Bearer {requests.post(f'{_url(home)}/auth/token', json=body, timeout=30).json()['access_token']}"
+
+
+def _until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < deadline, "not within the time allowed"
+        time.sleep(0.2)
