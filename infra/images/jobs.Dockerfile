@@ -27,9 +27,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 50000 --gid 0 --create-home --home-dir /home/esans esans \
-    && mkdir -p /opt/airflow/logs /data/esans \
-    && chown -R 50000:0 /opt/airflow /data/esans /home/esans \
-    && chmod -R g=u /opt/airflow /data/esans /home/esans
+    && mkdir -p /opt/airflow/logs /data/esans /scratch \
+    && chown -R 50000:0 /opt/airflow /data/esans /home/esans /scratch \
+    && chmod -R g=u /opt/airflow /data/esans /home/esans /scratch
 COPY --from=environment /opt/esans/.venv /opt/esans/.venv
 ENV PATH=/opt/esans/.venv/bin:$PATH \
     PYTHONPATH=/opt/esans \
