@@ -14,7 +14,7 @@ from jobs.registry.comparison import gate_outcomes, read_metrics, recall_differe
 from jobs.registry.tracking import client, start_or_resume_run
 from jobs.registry.versions import find_version, register_version
 from jobs.runtime import run_job
-from jobs.serving.bundle import build_bundle
+from jobs.serving.bundle import BUNDLE_DIGEST, build_bundle
 from jobs.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     ):
         bundle, trained = Path(scratch) / "bundle", Path(scratch) / "model"
         content = build_bundle(settings, bundle)
-        tags["esans.bundle_digest"] = content["digest"]
+        tags[BUNDLE_DIGEST] = content["digest"]
         values |= {f"serving_{name}": value for name, value in content["measured"].items()}
         copy_files(lake.path("challenger", settings.date), trained)
         (trained / "MODEL_CARD.md").write_text(card)

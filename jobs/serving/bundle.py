@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
-import pyarrow as pa
 import torch
 
-from esans_core.export import export_item_tower
+from esans_core.bundle_writer import write_bundle
 from esans_core.retriever import Retriever
 from esans_core.sequences import Sequences
-from esans_core.serving import BUNDLE, POPULAR, ServingBundle, checked, file_digests, overall_digest
+from esans_core.serving import BUNDLE, ServingBundle, checked
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers
@@ -31,6 +30,7 @@ __all__ = ["ServingBundle", "build_bundle", "download_bundle", "verify"]
 
 log = logging.getLogger(__name__)
 
+BUNDLE_DIGEST = "esans.bundle_digest"  # tag of a version
 IN_MODEL = "artifacts/bundle"  # where a registered model has it
 _RECALL_AT = 200  # depth at which index and exact search are compared
 _TIMED_QUERIES, _WARM_UP = 300, 20
@@ -50,7 +50,6 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
     Raises:
         DataError: a table is missing, or they do not belong together.
     """
-    folder.mkdir(parents=True)
     lake, date = Lake.of(settings), settings.date
     model, meta, item_ids = load_towers(lake.path("challenger", date))
     users = sampled_users(settings)
@@ -61,17 +60,20 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
             remedy="run ingest and build_training_set again for this date.",
         )
     index, found = tuned_index(settings.candidates, model, users, _RECALL_AT)
-    Retriever.save(folder, model, item_ids, index, {"encoders": meta.get("encoders", {})})
-    export_item_tower(model, folder / "item_tower.pt2")
-    _save_popular(settings, item_ids, folder / POPULAR)
+    found.pop("index_recall", None)  # measured below
+    folder.mkdir(parents=True)
     copy_files(lake.path("codebooks", date), folder / "codebooks")
-    about = _about(settings) | {
-        "items": model.num_items,
-        "index": {name: found[name] for name in found if name != "index_recall"},
-    }
-    files = file_digests(folder)
-    content: dict[str, Any] = {"about": about, "files": files, "digest": overall_digest(about, files)}
-    write_json(folder / BUNDLE, content)
+    content = write_bundle(
+        folder,
+        model,
+        item_ids,
+        index,
+        events=_events(settings, item_ids),
+        k=settings.bundle.k,
+        max_k=settings.bundle.max_k,
+        about=_about(settings) | {"index": found},
+        preprocessing={"encoders": meta.get("encoders", {})},
+    )
     content["measured"] = _measured(folder, users, item_ids)
     write_json(folder / BUNDLE, content)
     log.info("bundle %s: %d items, %s", content["digest"][:8], model.num_items, content["measured"])
@@ -100,8 +102,16 @@ def download_bundle(version: "ModelVersion", settings: PipelineSettings) -> Path
     """
     from jobs.registry.versions import download_artifact
 
+    said = version.tags.get(BUNDLE_DIGEST)
+    if said is None:
+        raise DataError(
+            f"version {version.version} of {version.name} carries no serving bundle.",
+            file=settings.tracking_uri,
+            column=BUNDLE_DIGEST,
+            remedy="take another version, or register the date's model again.",
+        )
     folder = download_artifact(version, settings, IN_MODEL)
-    content, said = verify(folder), version.tags.get("esans.bundle_digest")
+    content = verify(folder)
     if content["digest"] != said:
         raise DataError(
             f"the bundle of version {version.version} has digest {content['digest']}, the version's tag says {said}.",
@@ -116,7 +126,6 @@ def _about(settings: PipelineSettings) -> dict[str, Any]:
     lake, date = Lake.of(settings), settings.date
     challenger, items = (lake.manifest(name, date) for name in ("challenger", "items"))
     return {
-        "format": 1,
         "model": settings.registry.model_name,
         "date": settings.ds,
         "run_key": challenger["stats"]["run_key"],
@@ -125,22 +134,14 @@ def _about(settings: PipelineSettings) -> dict[str, Any]:
         "data": items["inputs"]
         | challenger["inputs"]
         | {name: lake.manifest(name, date)["digest"] for name in ("challenger", "codebooks", "items")},
-        "k": settings.bundle.k,
-        "max_k": settings.bundle.max_k,
     }
 
 
-def _save_popular(settings: PipelineSettings, item_ids: list[str], file: Path) -> None:
-    """The items with the most training events, the answer to a user of whom nothing is known."""
+def _events(settings: PipelineSettings, item_ids: list[str]) -> np.ndarray:
+    """int64 [N], training events of each item."""
     items = Lake.of(settings).read("items", settings.date, ["item_id", "num_train"])
     events = dict(zip(items["item_id"].to_pylist(), items["num_train"].to_pylist(), strict=True))
-    counts = np.array([events.get(item, 0) for item in item_ids], np.int64)
-    top = np.argsort(-counts, kind="stable")[: settings.bundle.max_k]
-    top = top[counts[top] > 0]
-    shares = (counts[top] / max(1, counts.sum())).astype(np.float32)
-    table = pa.table({"item_id": pa.array([item_ids[row] for row in top], pa.string()), "share": shares})
-    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
-        writer.write_table(table)
+    return np.array([events.get(item, 0) for item in item_ids], np.int64)
 
 
 def _measured(folder: Path, users: Sequences, item_ids: list[str]) -> dict[str, Any]:
@@ -153,16 +154,16 @@ def _measured(folder: Path, users: Sequences, item_ids: list[str]) -> dict[str, 
     return {
         f"recall_{_RECALL_AT}": round(shared(exact[0], near[0], len(item_ids)), 4),
         "users": users.num_users,
-    } | query_times(bundle, histories)
+    } | query_times(bundle, histories, _TIMED_QUERIES)
 
 
-def query_times(bundle: ServingBundle, histories: list[list[str]]) -> dict[str, float]:
+def query_times(bundle: ServingBundle, histories: list[list[str]], queries: int) -> dict[str, float]:
     """Median and 99th percentile of one query with one history, in milliseconds, on one thread."""
     threads, taken = (torch.get_num_threads(), faiss.omp_get_max_threads()), []
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     try:
-        for number in range(_WARM_UP + _TIMED_QUERIES):
+        for number in range(_WARM_UP + queries):
             start = time.perf_counter()
             bundle.recommend([histories[number % len(histories)]])
             taken.append(1e3 * (time.perf_counter() - start))

@@ -9,8 +9,17 @@ from typing import Any
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
+from pydantic import BaseModel
 
 from esans_core.serving import ServingBundle, checked
+
+
+class Answer(BaseModel):
+    """The answer to one history; see `esans_core.serving.Recommendation`."""
+
+    item_id: list[str]
+    score: list[float]
+    fallback: bool
 
 
 class RetrievalModel(PythonModel):
@@ -22,7 +31,7 @@ class RetrievalModel(PythonModel):
         checked(folder)
         self.bundle = ServingBundle(folder)
 
-    def predict(self, context: Any, model_input: list[list[str]], params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    def predict(self, context: Any, model_input: list[list[str]], params: dict[str, Any] | None = None) -> list[Answer]:
         """One answer for each history.
 
         Args:
@@ -30,16 +39,12 @@ class RetrievalModel(PythonModel):
             model_input: item ids of each user, oldest first; unknown ones are passed over. A data frame with one column of
                 lists does as well.
             params: `k`, how many items.
-
-        Returns:
-            For each history `item_id` (best first, none of the history), `score`, and `fallback`: True where no item of the
-            history is known, so that the answer is the most popular items.
         """
         try:
             answers = self.bundle.recommend(model_input, (params or {}).get("k"))
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return [{"item_id": found.item_ids, "score": found.scores, "fallback": found.fallback} for found in answers]
+        return [Answer(item_id=found.item_ids, score=found.scores, fallback=found.fallback) for found in answers]
 
 
 mlflow.models.set_model(RetrievalModel())

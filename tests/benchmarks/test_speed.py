@@ -12,7 +12,7 @@ import torch
 from benchmarks import table
 from benchmarks.measure import beside, judged, peak_bytes, seconds
 from benchmarks.record import Row
-from benchmarks.speed import assignment, codebooks, edis, gpu, loss, plot, sampler, step, syncs
+from benchmarks.speed import assignment, codebooks, edis, gpu, loss, plot, sampler, serving, step, syncs
 from benchmarks.speed.world import World, WorldSize
 
 WORLD = WorldSize(num_items=300, num_primary=6, batch=16, num_features=8, history=5, dim=8)
@@ -23,6 +23,7 @@ TINY: dict[ModuleType, Any] = {
     loss: loss.Size(batches=(16,), dim=8, repeats=2),
     codebooks: codebooks.Size(400, 8, 6, 4, dim=8, iterations=3, repeats=2),
     assignment: assignment.Size(((500, 16, 8),), square=64, repeats=2),
+    serving: serving.Size(num_items=400, num_tastes=8, num_features=8, dim=8, history=5, users=20, queries=3),
 }
 COMPARE = {">=": operator.ge, "<=": operator.le}
 
@@ -60,6 +61,8 @@ def check(rows: list[Row], family: str) -> None:
         ("step", step.PAPER, "step", "ratio <= 1.10"),
         ("codebooks", codebooks.ESANS, "primary smallest cluster", "value >= 5"),
         ("assignment", assignment.ESANS, "throughput", "ratio >= 0.5"),
+        ("serving", serving.ESANS, serving.P99, "value <= 20"),
+        ("serving", serving.ESANS, "recall@200 of exact search", "value >= 0.98"),
     ],
 )
 def test_bars_are_set(rows_of: dict[str, list[Row]], case: str, subject: str, metric: str, bar: str) -> None:

@@ -25,13 +25,6 @@ def write_challenger(settings: PipelineSettings, seed: int = 0) -> TwoTower:
     return load_towers(Lake.of(settings).path("challenger", settings.date))[0]
 
 
-def published_name(folder: Path, version: int = 1, date: str = "2026-01-28") -> str:
-    """The name under which a store keeps a bundle."""
-    from jobs.serving.bundle import verify
-
-    return f"{date}-v{version}-{verify(folder)['digest'][:8]}"
-
-
 def build(settings: PipelineSettings, folder: Path, seed: int = 0) -> Path:
     """A date's bundle in a new folder."""
     write_challenger(settings, seed)

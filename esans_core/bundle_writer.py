@@ -1,0 +1,65 @@
+"""Writing what `esans_core.serving` reads: from trained towers and an index to a folder that names itself by its digest.
+
+It needs what the reader needs: torch, faiss and pyarrow (`pip install "esans-core[serving]"`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from esans_core.export import export_item_tower
+from esans_core.retrieval_index import RetrievalIndex
+from esans_core.retriever import Retriever
+from esans_core.serving import BUNDLE, POPULAR, file_digests, overall_digest
+from esans_core.towers import TwoTower
+
+
+def write_bundle(
+    folder: Path,
+    model: TwoTower,
+    item_ids: Sequence[str],
+    index: RetrievalIndex,
+    *,
+    events: np.ndarray,
+    k: int,
+    max_k: int,
+    about: Mapping[str, Any] | None = None,
+    preprocessing: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make a folder a bundle. The same values give the same bytes, and so the same digest.
+
+    Args:
+        folder: exists; what lies in it already becomes part of the bundle.
+        model: trained towers on the CPU, in eval mode.
+        item_ids: of the model's items, by row.
+        index: over `esans_core.retriever.item_embeddings(model)`.
+        events: int64 [N], training events of each item: the most popular are the answer to a user of whom nothing is known.
+        k: how many items an answer has when nobody says.
+        max_k: most items that can be asked for.
+        about: further JSON values that the bundle says of itself.
+        preprocessing: further JSON values about how input was prepared.
+
+    Returns:
+        The content of bundle.json: `about`, `files` with their SHA-256, and `digest` over these two.
+    """
+    Retriever.save(folder, model, item_ids, index, preprocessing)
+    export_item_tower(model, folder / "item_tower.pt2")
+    _save_popular(folder / POPULAR, item_ids, events, max_k)
+    said = dict(about or {}) | {"format": 1, "items": model.num_items, "k": k, "max_k": max_k}
+    files = file_digests(folder)
+    content = {"about": said, "files": files, "digest": overall_digest(said, files)}
+    (folder / BUNDLE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return content
+
+
+def _save_popular(file: Path, item_ids: Sequence[str], events: np.ndarray, count: int) -> None:
+    top = np.argsort(-events, kind="stable")[:count]
+    top = top[events[top] > 0]
+    shares = (events[top] / max(1, events.sum())).astype(np.float32)
+    table = pa.table({"item_id": pa.array([item_ids[row] for row in top], pa.string()), "share": shares})
+    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)

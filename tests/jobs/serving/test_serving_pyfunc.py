@@ -1,0 +1,145 @@
+"""A registered version where the project is not installed: loaded by name, and answering over HTTP."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+import requests
+from bundles import write_challenger
+
+from jobs.lake import Lake
+from jobs.model_store import load_towers
+from jobs.places import copy_files
+from jobs.registry.tracking import start_or_resume_run
+from jobs.registry.versions import download_version, register_version
+from jobs.serving import bundle as module
+from jobs.serving.bundle import ServingBundle, build_bundle, download_bundle
+from jobs.settings import PipelineSettings
+
+pytestmark = pytest.mark.mlflow
+
+USER = """
+import json, sys
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model("models:/esans-retrieval@champion")
+histories = [["i0003", "unknown", "i0004"], [], ["nobody"]]
+lists = model.predict(histories, params={"k": 5})
+frame = model.predict(pd.DataFrame({"history": histories}), params={"k": 5})
+assert lists == frame
+try:
+    model.predict(histories, params={"k": 100000})
+except mlflow.exceptions.MlflowException as error:
+    assert error.error_code == "INVALID_PARAMETER_VALUE" and "from 1 to 1000" in str(error)
+else:
+    raise AssertionError
+signature = model.metadata.signature.to_dict()
+print(json.dumps({
+    "answers": [answer.model_dump() for answer in lists],
+    "default": len(model.predict([["i0001"]])[0].item_id),
+    "signature": signature,
+    "strangers": sorted({"airflow", "jobs"} & set(sys.modules)),
+    "library": sys.modules["esans_core"].__file__,
+}))
+"""
+
+
+@pytest.fixture
+def registered(settings: PipelineSettings, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A champion; returns the environment of a user who has the store's address and nothing of the project."""
+    monkeypatch.setattr(module, "_TIMED_QUERIES", 5)
+    write_challenger(settings)
+    digest = build_bundle(settings, home / "scratch" / "bundle")["digest"]
+    copy_files(Lake.of(settings).path("challenger", settings.date), home / "scratch" / "model")
+    with start_or_resume_run(settings, "key", "challenger"):
+        version, new = register_version(
+            settings,
+            home / "scratch" / "bundle",
+            home / "scratch" / "model",
+            run_key="key",
+            tags={"esans.bundle_digest": digest},
+            description="card",
+        )
+    shutil.rmtree(home / "scratch")
+    assert new
+    mlflow.MlflowClient().set_registered_model_alias(version.name, "champion", version.version)
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept | {
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def expected(settings: PipelineSettings, histories: list[list[str]], k: int) -> list[dict]:
+    version = mlflow.MlflowClient().get_model_version_by_alias(settings.registry.model_name, "champion")
+    assert load_towers(download_version(version, settings))[2][0] == "i0000"
+    bundle = ServingBundle(download_bundle(version, settings))
+    return [
+        {"item_id": found.item_ids, "score": pytest.approx(found.scores, abs=1e-6), "fallback": found.fallback}
+        for found in bundle.recommend(histories, k)
+    ]
+
+
+@pytest.mark.slow
+def test_the_champion_is_loaded_and_served_where_the_project_is_not(
+    settings: PipelineSettings, registered: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run([sys.executable, "-c", USER], cwd=tmp_path, env=registered, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["answers"] == expected(settings, [["i0003", "unknown", "i0004"], [], ["nobody"]], 5)
+    assert [answer["fallback"] for answer in said["answers"]] == [False, True, True]
+    assert said["default"] == 100 and said["strangers"] == []
+    assert "/artifacts/" in said["library"], "the library comes with the version"
+    assert "Array(string)" in str(mlflow.types.Schema.from_json(said["signature"]["inputs"]))
+    assert json.loads(said["signature"]["params"])[0]["name"] == "k"
+    assert {"item_id", "score", "fallback"} <= json.loads(said["signature"]["outputs"])[0]["properties"].keys()
+    _served_over_http(settings, registered, tmp_path)
+
+
+def _served_over_http(settings: PipelineSettings, environment: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["serve", "-m", "models:/esans-retrieval@champion", "--env-manager", "local", "--host", "127.0.0.1"]
+    log = tmp_path / "server.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "models", *command, "--port", str(port)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        base, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                if requests.get(f"{base}/health", timeout=5).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(0.3)
+        asked = {"inputs": [["i0003", "unknown", "i0004"], []], "params": {"k": 5}}
+        answer = requests.post(f"{base}/invocations", json=asked, timeout=30)
+        assert answer.ok, log.read_text()
+        assert answer.json()["predictions"] == expected(settings, asked["inputs"], 5)
+        for wrong, word in (
+            ({"inputs": [["i0003"]], "params": {"k": 0}}, "from 1 to 1000"),
+            ({"inputs": ["i0003"]}, "Expected list"),
+            ({"dataframe_split": {"columns": ["history"], "data": [[["i0003"]]]}}, "'inputs' key"),
+        ):
+            refused = requests.post(f"{base}/invocations", json=wrong, timeout=30)
+            assert refused.status_code == 400 and word in refused.text
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
