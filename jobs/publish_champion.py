@@ -13,6 +13,7 @@ from jobs.errors import DataError
 from jobs.registry.champion import PROMOTED_BY, PROMOTION_REASON, moved_in_registry, now, put_back, put_in_force, tag_version
 from jobs.registry.gate_report import GateReport, check_gate_report
 from jobs.registry.signing import require_key
+from jobs.registry.version_records import said
 from jobs.registry.versions import champion_version, numbered_version
 from jobs.serving.bundle import download_bundle, verify
 from jobs.serving.store import ServingStore
@@ -102,8 +103,8 @@ def _refused(
     alias = "the alias was removed" if served is None else f"the alias is at version {served.version} again"
     stays = f"bundle {current} stays in force" if current else "nothing is in force"
     return DataError(
-        f"version {champion.version} was refused as champion: {error.problem} So {alias}, and {stays}.",
-        file=error.file,
+        f"was refused as champion: {error.problem} So {alias}, and {stays}.",
+        file=said(champion),
         remedy=error.remedy,
     )
 

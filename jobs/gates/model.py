@@ -1,5 +1,5 @@
 """Gate on the evaluated models: numbers that can be true, towers that did not collapse. Whether a model is good enough to
-be champion is for `jobs/promote.py` to decide, so nothing here demands a level of recall.
+be champion is for `jobs/judge.py` to decide, so nothing here demands a level of recall.
 """
 
 import json

@@ -16,8 +16,8 @@ reads them (`python -m jobs.gate <stage>`). A **critical** failure ends the run 
 runs, and the champion stays. A **warning** goes on the report. An expectation that raises, a table that is missing or
 empty, and an expectation that was not evaluated are critical whatever their row below says.
 
-Results: `<home>/runs/<date>/gates/<stage>.json`, with the digests of the tables judged. `promote` reads them again and refuses
-to move the alias when a gate was not run, failed, or judged other tables than those in use. Data Docs, readable without a
+Results: `<home>/runs/<date>/gates/<stage>.json`, with the digests of the tables judged. `judge` reads them again and rules a
+promotion out when a gate was not run, failed, or judged other tables than those in use. Data Docs, readable without a
 network: `<home>/gx/uncommitted/data_docs/local_site/index.html`.
 
 The gate `model` asks whether the numbers can be true. Whether a model is good enough is decided at promotion: by the absolute

@@ -56,7 +56,12 @@ def test_an_alias_moved_to_an_unchecked_version_is_put_back(settings: PipelineSe
     before = files(settings.serving_root)
     status, record = act("publish_champion", settings, "a")
     assert (status, record["state"]) == (65, "failed")
-    for said in ("version 2 was refused", "did not pass the gate", "the alias is at version 1 again", f"{name} stays in force"):
+    for said in (
+        "version 2 of esans-retrieval: was refused",
+        "did not pass the gate",
+        "the alias is at version 1 again",
+        f"{name} stays in force",
+    ):
         assert said in record["message"]
     assert alias(settings) == "1"
     assert "did not pass the gate" in tags(settings, bad)["esans.refused_reason"]
