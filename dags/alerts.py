@@ -80,7 +80,7 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
     run, task = context.get("dag_run"), context.get("task_instance") or context.get("ti")
     run_of = run.get if isinstance(run, Mapping) else lambda name: getattr(run, name, None)
     dag = run_of("dag_id") or getattr(task, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
-    name = run_of("run_id") or getattr(task, "run_id", None) or context.get("run_id")
+    name = run_of("run_id") or run_of("dag_run_id") or getattr(task, "run_id", None) or context.get("run_id")
     date, error = run_of("logical_date"), context.get("exception")
     reason = context.get("reason")
     about_run = reason is not None or isinstance(run, Mapping)  # the task that a timed-out run hands over is only its last

@@ -13,7 +13,8 @@ from jobs.settings import PipelineSettings, Section, explain, flatten, nest
 # environment holds for the real one), and which of the DAGs it is.
 _DEPLOYMENT = frozenset({"spark.master", "spark.driver_host", "registry.tracking_uri", "run.records"})
 
-# What a person who triggers a run most often wants to change; the form asks for it first.
+# What a person who triggers a run most often wants to change. It gets no section: the form shows what has none first, and open,
+# under "Run Parameters"; the sections are closed.
 COMMON = (
     "data.source",
     "sampling.method",
@@ -22,7 +23,6 @@ COMMON = (
     "clusters.force_refit",
     "registry.promotion",
 )
-_FIRST_SECTION = "This run"
 
 
 def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
@@ -84,8 +84,9 @@ def _param(key: str, section: str, schema: Mapping[str, Any], *, default: Any) -
     about = {name: value for name, value in schema.items() if name not in ("default", "description")}
     if schema["default"] == "":  # the form refuses to submit an empty text unless null is allowed
         about["type"] = ["null", "string"]
-    title = _FIRST_SECTION if key in COMMON else section.capitalize()
-    return Param(default, description=schema["description"], section=title, **(about | {"title": key}))
+    if key not in COMMON:
+        about["section"] = section.capitalize()
+    return Param(default, description=schema["description"], **(about | {"title": key}))
 
 
 def _flag(name: str, value: Any) -> str:

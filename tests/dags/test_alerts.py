@@ -113,7 +113,7 @@ def test_a_deadline_that_was_missed_is_told_from_the_little_that_its_callback_ge
     from airflow.sdk.execution_time.callback_supervisor import execute_callback
 
     monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/hook")
-    run = {"dag_id": "d", "dag_run_id": "r+1", "run_id": "r+1", "logical_date": "2026-01-28T00:00:00Z"}
+    run = {"dag_id": "d", "dag_run_id": "r+1", "logical_date": "2026-01-28T00:00:00Z"}
     arguments = {"state": "late", "message": "see where it is", "context": {"dag_run": run, "deadline": {"id": "1"}}}
     done, error = execute_callback("dags.alerts.AlertNotifier", arguments, "", None, structlog.get_logger())
     assert done, error
