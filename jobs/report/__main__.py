@@ -7,14 +7,19 @@ from jobs.lake import write_json
 from jobs.publish import published_folder
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import gallery
+from jobs.report.history import publish_history
 from jobs.report.page import render_page
+from jobs.report.profile import build_profile
 from jobs.report.summary import build_summary, report_folder
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `<home>/reports/D/` (index.html and its pictures) and write `<run_dir>/summary.json`."""
+    """Publish `<home>/reports/D/` (index.html and its pictures) and the page of all dates, `<home>/reports/index.html`.
+
+    Also writes `<run_dir>/summary.json` and `profile.json`, and puts the verdict on the version's page in MLflow.
+    """
     facts = RunFacts.collect(settings)
     summary = build_summary(settings, facts)
     drawn, pictures = gallery(facts)
@@ -23,6 +28,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             shutil.copyfile(drawn / picture.file, folder / picture.file)
         (folder / "index.html").write_text(render_page(facts, summary, pictures), encoding="utf-8")
     write_json(settings.run_dir / "summary.json", summary)
+    write_json(settings.run_dir / "profile.json", build_profile(facts))
+    publish_history(settings)
     _renew_review(settings, facts)
     return {"pictures": [picture.file for picture in pictures], "report": summary["where"]["report"]}
 

@@ -31,7 +31,7 @@ _MAP_POINTS = 6000
 def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Training loss and validation Recall@50 by epoch, one line for each model."""
     with mpl.rc_context(STYLE):
-        figure, (loss, recall) = _figure(9.6, 3.4, 2)
+        figure, (loss, recall) = figure_with(9.6, 3.4, 2)
         for role, epochs in curves.items():
             numbers = [epoch["epoch"] for epoch in epochs]
             style: Any = {
@@ -47,13 +47,13 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
         for axes in (loss, recall):
             _epochs(axes, curves)
         recall.legend(loc="lower right")
-        _save(figure, path)
+        save(figure, path)
 
 
 def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_means: str, path: Path) -> None:
     """How hard the drawn negatives are for the model by epoch, and how much of them is false; one colour for each model."""
     with mpl.rc_context(STYLE):
-        figure, (hardness, false) = _figure(9.6, 3.4, 2)
+        figure, (hardness, false) = figure_with(9.6, 3.4, 2)
         for role, epochs in curves.items():
             numbers, colour, label = [epoch["epoch"] for epoch in epochs], _COLOURS.get(role), _LABELS.get(role, role)
             style: Any = {"color": colour, "marker": "o", "markersize": 3.5}
@@ -68,7 +68,7 @@ def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_
             _epochs(axes, curves)
         hardness.legend(loc="best")
         false.legend(loc="best", fontsize=7.5)
-        _save(figure, path)
+        save(figure, path)
 
 
 def metric_bars(models: Mapping[str, Mapping[str, Any] | None], path: Path) -> None:
@@ -80,7 +80,7 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], path: Path) -> N
     }  # fmt: skip
     present = {name: values for name, values in models.items() if values}
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _figure(9.6, 3.4)
+        figure, (axes,) = figure_with(9.6, 3.4)
         width = 0.8 / max(len(present), 1)
         for place, (name, values) in enumerate(present.items()):
             heights = [_value(values.get(key)) for key in names]
@@ -93,13 +93,13 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], path: Path) -> N
         axes.set_title("Hold-out metrics, same users for every model")
         axes.legend(loc="upper right", ncols=2)
         axes.margins(y=0.16)
-        _save(figure, path)
+        save(figure, path)
 
 
 def cluster_sizes(primary: NDArray[np.int64], pairs: NDArray[np.int64], path: Path) -> None:
     """Items in each primary cluster, largest first, and how many (primary, secondary) pairs have which size."""
     with mpl.rc_context(STYLE):
-        figure, (left, right) = _figure(9.6, 3.2, 2)
+        figure, (left, right) = figure_with(9.6, 3.2, 2)
         left.bar(np.arange(len(primary)), np.sort(primary)[::-1], color=CHALLENGER, width=0.85)
         left.set(title=f"Items in each of {len(primary)} primary clusters", xlabel="cluster, largest first")
         left.axhline(float(primary.mean()), color=CHAMPION, linewidth=1.2, label=f"mean {primary.mean():.0f}")
@@ -113,7 +113,7 @@ def cluster_sizes(primary: NDArray[np.int64], pairs: NDArray[np.int64], path: Pa
         right.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         right.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         right.grid(visible=False, axis="x")
-        _save(figure, path)
+        save(figure, path)
 
 
 def false_negative_rates(rates: Mapping[str, float | None], path: Path) -> None:
@@ -125,7 +125,7 @@ def false_negative_rates(rates: Mapping[str, float | None], path: Path) -> None:
     }  # fmt: skip
     shown = {key: rate for key in names if (rate := rates.get(key)) is not None}
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _figure(9.6, 3.0)
+        figure, (axes,) = figure_with(9.6, 3.0)
         colours = {"easy": CHALLENGER, "hard": CHALLENGER, "same_cluster": "#b8443c"}
         bars = axes.bar(
             [names[key] for key in shown],
@@ -137,7 +137,7 @@ def false_negative_rates(rates: Mapping[str, float | None], path: Path) -> None:
         axes.set(title="True false-negative rate of each way to draw", ylabel="% of drawn items")
         axes.tick_params(axis="x", length=0)
         axes.margins(y=0.15)
-        _save(figure, path)
+        save(figure, path)
 
 
 def popularity_curve(num_train: NDArray[np.int64], path: Path) -> None:
@@ -145,7 +145,7 @@ def popularity_curve(num_train: NDArray[np.int64], path: Path) -> None:
     counts = np.sort(num_train)[::-1]
     known = counts[counts > 0]
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _figure(9.6, 2.8)
+        figure, (axes,) = figure_with(9.6, 2.8)
         axes.loglog(np.arange(1, len(known) + 1), known, color=CHALLENGER)
         axes.fill_between(np.arange(1, len(known) + 1), 0.8, known, color=CHALLENGER, alpha=0.12)
         top = known[: max(len(counts) // 10, 1)].sum() / max(known.sum(), 1)
@@ -154,7 +154,7 @@ def popularity_curve(num_train: NDArray[np.int64], path: Path) -> None:
             xlabel="rank",
             ylabel="training events",
         )
-        _save(figure, path)
+        save(figure, path)
 
 
 def item_map(vectors: NDArray[np.float32], primary: NDArray[np.int64], path: Path) -> None:
@@ -170,7 +170,7 @@ def item_map(vectors: NDArray[np.float32], primary: NDArray[np.int64], path: Pat
     # Neighbouring numbers get distant hues: steps of the golden ratio around the circle.
     colours = matplotlib.colors.hsv_to_rgb([((number * 0.618034) % 1, 0.62, 0.55 + 0.3 * (number % 2)) for number in clusters])
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _figure(9.6, 6.2)
+        figure, (axes,) = figure_with(9.6, 6.2)
         axes.scatter(
             points[:, 0], points[:, 1], s=9, color=colours[np.searchsorted(clusters, labels)], alpha=0.75, linewidths=0
         )
@@ -185,7 +185,7 @@ def item_map(vectors: NDArray[np.float32], primary: NDArray[np.int64], path: Pat
         )
         axes.grid(visible=False)
         axes.set(xticks=[], yticks=[])
-        _save(figure, path)
+        save(figure, path)
 
 
 def _epochs(axes: Axes, curves: Mapping[str, Sequence[Any]]) -> None:
@@ -194,13 +194,15 @@ def _epochs(axes: Axes, curves: Mapping[str, Sequence[Any]]) -> None:
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def figure_with(width: float, height: float, columns: int = 1, lines: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of this size in inches, and its axes line by line."""
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+    return figure, [figure.add_subplot(lines, columns, place + 1) for place in range(columns * lines)]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG that says nothing but the picture."""
     figure.savefig(path, metadata={"Software": None})
 
 
