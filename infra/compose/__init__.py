@@ -1,0 +1,1 @@
+"""The stack with Docker Compose: what it needs before it starts."""

@@ -86,7 +86,8 @@ def _spark() -> dict[str, str]:
         "spark.executor.cores": "1",
         "spark.cores.max": "2",
         "spark.executor.memory": "1g",
-        # Tables in the store, where ESANS_LAKE says so and the image has its jars; credentials come from AWS_SHARED_CREDENTIALS_FILE.
+        # For tables in the store, where ESANS_LAKE says so and the image has its jars. Credentials: of the file that
+        # AWS_SHARED_CREDENTIALS_FILE names.
         "spark.hadoop.fs.s3a.endpoint": "http://store:8333",
         "spark.hadoop.fs.s3a.path.style.access": "true",
         "spark.hadoop.fs.s3a.aws.credentials.provider": "software.amazon.awssdk.auth.credentials.ProfileCredentialsProvider",

@@ -1,8 +1,8 @@
 """Airflow's own hook for what belongs to the deployment: which steps get a machine with a GPU.
 
-Given to the chart with `--set-file airflowLocalSettings=infra/helm/airflow_local_settings.py`. Airflow calls `task_policy` for each
-task when it reads the DAGs, so that the DAGs need not know where they run: they say `pool="gpu"`, and this says what that means
-here. What is set is laid over the chart's own pod template, volumes, environment and secrets included.
+Given to the chart with `--set-file airflowLocalSettings=infra/helm/airflow_local_settings.py`. Airflow calls `task_policy` for
+each task when it reads the DAGs, so that the DAGs need not know where they run: they say `pool="gpu"`, and this says what that
+means here. It is laid over the chart's own pod template, whose volumes, environment and secrets stay.
 """
 
 import os

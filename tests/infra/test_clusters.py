@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -49,8 +50,52 @@ def test_no_file_sets_what_the_jobs_set_themselves() -> None:
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_manifests_are_complete_yaml(path: Path) -> None:
-    (manifest,) = yaml.safe_load_all(path.read_text())
-    assert manifest["apiVersion"] and manifest["kind"]
+    for manifest in yaml.safe_load_all(path.read_text()):
+        assert manifest["apiVersion"] and manifest["kind"]
+        assert manifest["kind"] == "Pod" or manifest["metadata"]["namespace"] == "<NAMESPACE>"
+
+
+def pods_of(path: Path) -> list[dict[str, Any]]:
+    specs = []
+    for manifest in yaml.safe_load_all(path.read_text()):
+        spec = manifest.get("spec", {})
+        specs += [spec] if manifest["kind"] == "Pod" else [spec["template"]["spec"]] if "template" in spec else []
+    return specs
+
+
+def test_every_pod_runs_as_the_images_user_without_privileges() -> None:
+    pods = [pod for path in MANIFESTS for pod in pods_of(path)]
+    assert len(pods) == 3
+    for pod in pods:
+        context = pod["securityContext"]
+        assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (True, 50000, 0)
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            mounts = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounts == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_nothing_is_open_but_what_a_policy_opens_to_pods_that_are_there() -> None:
+    policies = list(yaml.safe_load_all((FOLDER / "kubernetes" / "network.yaml").read_text()))
+    closed = [policy for policy in policies if policy["spec"]["podSelector"] == {}]
+    assert [policy["spec"] for policy in closed] == [{"podSelector": {}, "policyTypes": ["Ingress"]}]
+    labels = {"esans-mlflow", "esans-executor", "esans-training"}
+    for policy in policies:
+        for rule in policy["spec"].get("ingress", []):
+            assert rule["from"], "an empty list would be everybody"
+        asked = set(re.findall(r"'app': '([\w-]+)'", str(policy["spec"])))
+        assert asked <= labels
+    text = "".join(path.read_text() for path in MANIFESTS if path.name != "network.yaml")
+    assert all(re.search(rf"app: {label}\b", text) for label in labels)
+
+
+def test_the_executors_entry_is_in_the_image() -> None:
+    pod = yaml.safe_load((FOLDER / "kubernetes" / "executor-pod.yaml").read_text())
+    entry = pod["spec"]["containers"][0]["command"][-1]
+    assert f"COPY infra/images/spark-executor.sh {entry}" in (FOLDER.parent / "images" / "jobs.Dockerfile").read_text()
 
 
 def test_the_training_job_never_retries_bad_data_and_calls_a_job_that_is_there() -> None:
