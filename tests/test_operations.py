@@ -21,15 +21,15 @@ from typing import Any
 
 import pytest
 import requests
-from infra.local.ports import Ports
-from infra.local.status import status
-from infra.local.up import Options, client_of, down, up
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from infra.local.client import DAG_ID, AirflowClient
 from infra.local.environment import USER, load_secrets
+from infra.local.ports import Ports
 from infra.local.processes import free_port, stack_processes
+from infra.local.status import status
+from infra.local.up import Options, client_of, down, up
 from jobs.serving.store import ServingStore
 from tests.test_end_to_end import CONF
 
