@@ -11,9 +11,9 @@ DOC = """
 ### Features without training
 
 Ingests a logical date and makes its three feature tables, for instance after an encoder was changed. To do so for many dates
-choose *Backfill* when you trigger this DAG, or type
+choose *Backfill* when you trigger this DAG, with *Missing and Errored Runs* or *All Runs*, or type
 
-    airflow backfill create --dag-id esans_features --from-date 2026-01-20 --to-date 2026-01-28
+    airflow backfill create --dag-id esans_features --reprocess-behavior failed --from-date 2026-01-20 --to-date 2026-01-28
 
 * Dates are worked off in order, as each takes over the vectors of the one before. A date that fails holds up those after it:
   cure it and clear its failed task.
@@ -35,10 +35,12 @@ with DAG(
     max_active_runs=1,
     dagrun_timeout=timedelta(days=2),
     params=dag_params({"data", "shop", "ingest", "features", "gate", "spark", "run"}),
-    default_args=DEFAULTS | {"depends_on_past": True},
+    default_args=DEFAULTS,
     tags=["esans", "features"],
 ) as dag:
     prepare, gate_raw = steps.prepare_group(scheduled=False)
     ingest = steps.ingest_group()
     views, gate_features = steps.features_group()
     chain(gate_raw, ingest, views)
+    for view in views:
+        view.depends_on_past = True
