@@ -1,8 +1,10 @@
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from jobs import promote
+from jobs import judge, promote
+from jobs.registry.champion import exclusive
 from jobs.registry.tracking import client
 from jobs.registry.versions import CHAMPION, incumbent_version, numbered_version
 from jobs.serving.store import ServingStore
@@ -136,6 +138,20 @@ def test_an_alias_that_is_gone_leaves_the_bundle_in_force(settings: PipelineSett
     status, record = act("publish_champion", settings, "a")
     assert (status, alias(settings), ServingStore.of(settings).current()) == (0, None, name)
     assert f"{name} stays in force" in record["message"]
+
+
+def test_what_moves_the_alias_waits_for_its_turn(settings: PipelineSettings, home: Path) -> None:
+    enter_with_bundle(settings)
+    with exclusive(settings):
+        waiting = [Thread(target=promote.run, args=(settings,)), Thread(target=judge.run, args=(settings,))]
+        for thread in waiting:
+            thread.start()
+        waiting[0].join(1.5)
+        assert [thread.is_alive() for thread in waiting] == [True, True]
+        assert alias(settings) is None
+    for thread in waiting:
+        thread.join()
+    assert alias(settings) == "1"
 
 
 def test_without_the_key_nothing_is_published_and_nothing_put_back(settings: PipelineSettings, home: Path) -> None:
