@@ -1,6 +1,5 @@
 """The charts of many dates: models beside each other, and how far input and model have moved."""
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,9 +100,8 @@ def _value(row: Mapping[str, Any], *keys: str) -> float:
 
 
 def _dates(axes: Axes, rows: Rows) -> None:
-    first, last = rows[0]["date"], rows[-1]["date"]
-    axes.set_xlim(first - dt.timedelta(days=0.7), last + dt.timedelta(days=0.7))  # type: ignore[arg-type]
-    axes.xaxis.set_major_locator(matplotlib.dates.AutoDateLocator(minticks=1, maxticks=6))
-    axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%m-%d" if (last - first).days < 300 else "%Y-%m"))
-    if (last - first).days < 5:
-        axes.xaxis.set_major_locator(matplotlib.dates.DayLocator())
+    first, last = (float(matplotlib.dates.date2num(row["date"])) for row in (rows[0], rows[-1]))
+    axes.set_xlim(first - 0.7, last + 0.7)
+    days = matplotlib.dates.DayLocator() if last - first < 5 else matplotlib.dates.AutoDateLocator(minticks=3, maxticks=6)
+    axes.xaxis.set_major_locator(days)
+    axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%m-%d" if last - first < 300 else "%Y-%m"))
