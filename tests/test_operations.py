@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -123,9 +124,11 @@ def alerts() -> Iterator[Alerts]:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory, alerts: Alerts) -> Iterator[Live]:
-    home = tmp_path_factory.mktemp("live")
-    with pytest.MonkeyPatch.context() as patch:
+def live(alerts: Alerts) -> Iterator[Live]:
+    # Not below pytest's own folder, which nobody else may enter: as root, PostgreSQL runs under an account of its own.
+    with TemporaryDirectory(prefix="esans-live-") as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o711)
+        home = Path(folder) / "home"
         for name, value in CONF.items():  # the deployment's own defaults, which the form shows
             patch.setenv(f"ESANS_{name.replace('.', '__').upper()}", str(value))
         patch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{alerts.port}/alerts")
@@ -188,11 +191,19 @@ def _open_form(live: Live, page: Page, dag_id: str) -> Any:
 def asked(live: Live, airflow_page: Page) -> str:
     """A run of policy `review`, started in the browser; its id once it waits for a person."""
     form = _open_form(live, airflow_page, DAG_ID)
-    expect(form).to_contain_text("This run")
-    form.locator("input[type=datetime-local]").fill(f"{DAY}T00:00")
-    policy = form.locator("[name='element_registry.promotion']").locator("xpath=..")
-    policy.locator("input[type=text]").fill("review")
-    policy.locator("input[type=text]").press("Enter")
+    form.get_by_test_id("datetime-input").click()
+    for field_of, text in zip(
+        airflow_page.locator("[data-part=content][data-scope=popover][data-state=open] input").all(),
+        (f"{DAY:%Y/%m/%d}", "00:00"),
+        strict=True,
+    ):
+        field_of.fill(text)
+        field_of.press("Enter")
+    form.get_by_role("heading").first.click()
+    expect(form.get_by_test_id("datetime-input")).to_contain_text(f"{DAY:%b %d, %Y} 00:00")
+    policy = form.get_by_role("combobox", name="registry.promotion")
+    policy.fill("review")
+    policy.press("Enter")
     _keep(airflow_page, "form")
     form.get_by_role("button", name="Trigger", exact=True).click()
     runs = _until(lambda: live.airflow.runs(date=DAY), 30, "the run that the form starts")
@@ -240,7 +251,7 @@ def second(live: Live, published: str) -> str:
 def test_everything_is_up_on_postgresql(live: Live) -> None:
     found = status(live.home)
     assert found.exit_code == 0, str(found)
-    assert all(name in str(found) for name in ("postgresql", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow"))
+    assert all(name in str(found) for name in ("PostgreSQL", "api-server", "scheduler", "dag-processor", "triggerer", "MLflow"))
 
 
 def test_nobody_gets_in_without_a_password(live: Live) -> None:
@@ -282,11 +293,11 @@ def test_the_bundle_answers_over_http(live: Live, published: str) -> None:
         url = f"http://127.0.0.1:{port}"
         _until(lambda: _answers(f"{url}/ping"), 3 * MINUTES, "the model server")
         histories = [["item-000001", "item-000002"], ["never heard of"], []]
-        frame = {"columns": ["history"], "data": [[history] for history in histories]}
-        answer = requests.post(f"{url}/invocations", json={"dataframe_split": frame, "params": {"k": 5}}, timeout=60)
+        answer = requests.post(f"{url}/invocations", json={"inputs": histories, "params": {"k": 5}}, timeout=60)
         assert answer.ok, answer.text
         rows = answer.json()["predictions"]
         assert [len(row["item_id"]) for row in rows] == [5, 5, 5]
+        assert [row["fallback"] for row in rows] == [False, True, True]
     finally:
         server.terminate()
         server.wait()
