@@ -20,6 +20,7 @@ from esans_core.retriever import Retriever
 from esans_core.sequences import Sequences
 
 BUNDLE, POPULAR = "bundle.json", "popular.arrow"
+_AT_ONCE = 1024  # histories; bounds the memory of a long list of them
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,13 @@ class ServingBundle:
         """
         k = self._allowed(k)
         for number, history in enumerate(histories):
-            if isinstance(history, str) or not all(isinstance(item, str) for item in history):
+            listed = isinstance(history, list | tuple | np.ndarray)
+            if not listed or not all(isinstance(item, str) for item in history):
                 raise ValueError(f"history {number}: expected a list of item ids (strings), got {str(history)[:80]!r}")
+        blocks = range(0, len(histories), _AT_ONCE)
+        return [answer for start in blocks for answer in self._answers(histories[start : start + _AT_ONCE], k)]
+
+    def _answers(self, histories: Sequence[Sequence[str]], k: int) -> list[Recommendation]:
         rows = self._retriever.item_ids.rows([item for history in histories for item in history])
         known_U = _known_of_each(rows, [len(history) for history in histories])
         met = np.flatnonzero(known_U)

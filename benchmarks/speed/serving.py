@@ -52,7 +52,8 @@ def rows(size: Size, peers: bool = True) -> Iterator[Row]:
     ends = users.offsets.tolist()
     histories = [[item_ids[row] for row in users.items[start:end].tolist()] for start, end in zip(ends, ends[1:], strict=False)]
     case = f"serving: {size.num_items:,} items"
-    taken, found = {}, {}
+    taken: dict[str, dict[str, float]] = {}
+    found: dict[str, Any] = {}
     kinds: dict[str, Kind] = {EXACT: "exact", ESANS: "ivf"}
     for subject, kind in kinds.items():
         taken[subject], found = _answer_times(size, model, users, item_ids, histories, kind)
@@ -60,7 +61,9 @@ def rows(size: Size, peers: bool = True) -> Iterator[Row]:
         exact, ours = (Row(case, subject, metric, "ms", taken[subject][name], size.queries) for subject in (EXACT, ESANS))
         yield exact
         yield beside(ours, exact, "value <= 20" if metric == P99 else None)
-    yield judged(Row(case, ESANS, f"recall@{_RECALL_AT} of exact search", "of 1", found["index_recall"], size.users), "value >= 0.98")
+    yield judged(
+        Row(case, ESANS, f"recall@{_RECALL_AT} of exact search", "of 1", found["index_recall"], size.users), "value >= 0.98"
+    )
 
 
 def _answer_times(

@@ -81,8 +81,11 @@ def test_unknown_items_are_passed_over_and_new_users_get_what_is_popular(made: t
     assert (everything.item_ids, everything.fallback) == ([], False)
 
 
-def test_one_answer_does_not_depend_on_the_others_or_on_threads(made: tuple[PipelineSettings, TwoTower, Path]) -> None:
+def test_one_answer_does_not_depend_on_the_others_or_on_threads(
+    made: tuple[PipelineSettings, TwoTower, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = ServingBundle(made[2])
+    monkeypatch.setattr("esans_core.serving._AT_ONCE", 16)
     histories = [ids(*range(start, start + 1 + start % 7)) for start in range(40)]
     together = bundle.recommend(histories)
     with ThreadPoolExecutor(4) as threads:
@@ -92,7 +95,13 @@ def test_one_answer_does_not_depend_on_the_others_or_on_threads(made: tuple[Pipe
 
 @pytest.mark.parametrize(
     ("histories", "k", "message"),
-    [([[]], 0, "from 1 to 120"), ([[]], 121, "from 1 to 120"), (["i0001"], 5, "history 0"), ([["a"], [3]], 5, "history 1")],
+    [
+        ([[]], 0, "from 1 to 120"),
+        ([[]], 121, "from 1 to 120"),
+        (["i0001"], 5, "history 0"),
+        ([["a"], [3]], 5, "history 1"),
+        ([None], 5, "got 'None'"),
+    ],
 )
 def test_what_cannot_be_answered_is_refused(
     made: tuple[PipelineSettings, TwoTower, Path], histories: Any, k: int, message: str
@@ -118,7 +127,9 @@ def test_a_bundle_says_what_it_is_and_the_same_inputs_give_the_same_digest(
     assert build_bundle(other, tmp_path / "other")["digest"] != content["digest"]
 
 
-def test_lists_are_measured_or_given_up(made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path) -> None:
+def test_lists_are_measured_or_given_up(
+    made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings, model, _ = made
     ivf = settings.model_copy(update={"candidates": CandidateSettings(index="ivf", min_index_recall=0)})
     content = build_bundle(ivf, tmp_path / "ivf")
@@ -126,10 +137,8 @@ def test_lists_are_measured_or_given_up(made: tuple[PipelineSettings, TwoTower, 
     assert 0 < content["measured"]["recall_200"] <= 1
     assert len(ServingBundle(tmp_path / "ivf").recommend([ids(1, 2)], 20)[0].item_ids) == 20
     strict = CandidateSettings(index="ivf", min_index_recall=1)
-    monkeyed = pytest.MonkeyPatch()
-    with monkeyed.context() as patch:
-        patch.setattr("jobs.serving.index.shared", lambda *_: 0.5)
-        given_up = build_bundle(settings.model_copy(update={"candidates": strict}), tmp_path / "exact")["about"]["index"]
+    monkeypatch.setattr("jobs.serving.index.shared", lambda *_: 0.5)
+    given_up = build_bundle(settings.model_copy(update={"candidates": strict}), tmp_path / "exact")["about"]["index"]
     assert given_up == {"index": "exact", "index_given_up": "ivf"}
 
 
