@@ -5,6 +5,8 @@ that nobody touched.
 """
 
 import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow.entities.model_registry import ModelVersion
 
@@ -76,15 +78,16 @@ def version_number(bundle: str) -> str:
 
 def _add(settings: PipelineSettings, store: ServingStore, version: ModelVersion, report: GateReport) -> str:
     """Name of the version's bundle in the store, as it was judged."""
-    folder = download_bundle(version, settings)
-    if verify(folder)["digest"] != report.bundle_digest:
-        raise DataError(
-            f"the bundle of version {version.version} is not the one that was judged.",
-            file=folder,
-            remedy="delete this version in the registry, and run its date again from the step register.",
-        )
-    name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
-    store.add(folder, name)
+    with TemporaryDirectory(prefix=".publish-", dir=settings.home) as scratch:
+        folder = download_bundle(version, settings, Path(scratch))  # a copy, which nobody changes between check and use
+        if verify(folder)["digest"] != report.bundle_digest:
+            raise DataError(
+                "its bundle is not the one that was judged.",
+                file=said(version),
+                remedy="delete this version in the registry, and run its date again from the step register.",
+            )
+        name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
+        store.add(folder, name)
     return name
 
 

@@ -77,16 +77,17 @@ def download_version(version: ModelVersion, settings: PipelineSettings) -> Path:
     return download_artifact(version, settings, _TRAINED)
 
 
-def download_artifact(version: ModelVersion, settings: PipelineSettings, path: str) -> Path:
+def download_artifact(version: ModelVersion, settings: PipelineSettings, path: str, into: Path | None = None) -> Path:
     """A file or folder of a version, on this machine.
 
     Args:
         version: of the registered model.
         settings: give the registry.
         path: inside the version.
+        into: folder for a copy; without it, a store of this machine gives its own files.
     """
     uri = client(settings).get_model_version_download_uri(version.name, version.version)
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}"))
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}", dst_path=str(into) if into else None))
 
 
 def register_version(

@@ -94,7 +94,7 @@ def verify(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def download_bundle(version: "ModelVersion", settings: PipelineSettings) -> Path:
+def download_bundle(version: "ModelVersion", settings: PipelineSettings, into: Path | None = None) -> Path:
     """Folder with the bundle of a registered version, verified.
 
     Raises:
@@ -110,7 +110,7 @@ def download_bundle(version: "ModelVersion", settings: PipelineSettings) -> Path
             column=BUNDLE_DIGEST,
             remedy="take another version, or register the date's model again.",
         )
-    folder = download_artifact(version, settings, IN_MODEL)
+    folder = download_artifact(version, settings, IN_MODEL, into)
     content = verify(folder)
     if content["digest"] != said:
         raise DataError(

@@ -140,9 +140,14 @@ def test_the_model_in_force_is_that_of_the_verdict(settings: PipelineSettings) -
         ("kept_champion", "2", "2"),
         ("champion_is_newer", "2", "2"),
         ("not_promoted_by_policy", None, None),
+        ("rejected_in_review", "2", "2"),
     ):
         write_verdict(settings, word, "5", incumbent)
         assert candidates.model_in_force(settings) == expected, (word, incumbent)
+    for word in ("awaiting_review", "awaiting_promotion"):
+        write_verdict(settings, word, "5", "2")
+        with pytest.raises(DataError, match="run promote"):
+            candidates.model_in_force(settings)
 
 
 def test_the_table_has_these_columns() -> None:
