@@ -78,7 +78,7 @@ def review_record(event: Mapping[str, Any]) -> dict[str, Any]:
     timed_out = user is None  # a person always has a name; without one Airflow has taken the default
     return {
         "decision": "approved" if event["chosen_options"] == [APPROVE] and not timed_out else "rejected",
-        "by": "nobody" if timed_out else user["name"] or user["id"],
+        "by": "" if timed_out else user["name"] or user["id"],
         "at": event["responded_at"].astimezone(UTC).isoformat(timespec="seconds"),
         "reason": "nobody answered in time" if timed_out else " ".join(said.split())[:_MAX_REASON],
         "timed_out": timed_out,

@@ -127,7 +127,7 @@ def test_spark_submit_hands_the_exit_status_through(tmp_path: Path, monkeypatch:
     (tmp_path / "jobs" / "ending.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
     monkeypatch.setattr(operators, "REPOSITORY", tmp_path)
     for status, kind in ((65, operators.BadInputError), (3, operators.StepFailedError)):
-        task = operators.SparkJobOperator(task_id="ending", job="ending", arguments=[str(status)], record="/none")
+        task = operators.SparkJobOperator(task_id="ending", job="ending", arguments=[str(status)], record="/none/ending.json")
         task.conf = {}  # the template of the driver's memory is rendered by Airflow only inside a run
         with pytest.raises(kind, match=f"ending ended with exit status {status}"):
             task.execute(_context())

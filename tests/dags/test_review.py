@@ -91,7 +91,7 @@ def test_an_answer_is_kept_with_who_when_and_why(run_dir: Path, option: str, dec
 def test_silence_rejects(run_dir: Path, option: str) -> None:
     _task(run_dir).execute_complete({}, _event(option, user=None))
     record = json.loads((run_dir / "review.json").read_text())
-    assert (record["decision"], record["by"], record["timed_out"]) == ("rejected", "nobody", True)
+    assert (record["decision"], record["by"], record["timed_out"]) == ("rejected", "", True)
 
 
 def test_links_lead_to_mlflow_once_there_is_something(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
