@@ -109,7 +109,9 @@ class RunFacts:
         date = dt.date.fromisoformat(table["date"])
         if not lake.exists("challenger", date) or lake.manifest("challenger", date)["digest"] != table["digest"]:
             return None
-        embeddings, ids = model_embeddings(lake, date)
+        if (found := model_embeddings(lake, date)) is None:
+            return None
+        embeddings, ids = found
         rows = pd.Index(ids).get_indexer(pd.Index(item_ids))
         return np.where(rows[:, None] >= 0, embeddings[rows], np.float32(0))
 
@@ -124,9 +126,11 @@ class RunFacts:
             return load_file(file)["item_embeddings"]
 
 
-def model_embeddings(lake: Lake, date: dt.date) -> tuple[NDArray[np.float32], list[str]]:
-    """Item tower outputs of a date's challenger, float32 [N, D], and the item of each row."""
+def model_embeddings(lake: Lake, date: dt.date) -> tuple[NDArray[np.float32], list[str]] | None:
+    """Item tower outputs of a date's challenger, float32 [N, D], and the item of each row; None where it left none."""
     folder = lake.path("challenger", date)
+    if not (folder / "item_embeddings.safetensors").exists() or not (folder / "item_ids.parquet").exists():
+        return None
     with local_file(folder / "item_embeddings.safetensors") as file:
         embeddings = load_file(file)["item_embeddings"]
     with local_file(folder / "item_ids.parquet") as file:

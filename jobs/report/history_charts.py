@@ -57,9 +57,9 @@ def input_chart(rows: Rows, path: Path) -> None:
         moved.axhline(_SHIFT, color="#b8443c", linewidth=0.9, linestyle="--")
         moved.axhline(_CALM, color="#b0701a", linewidth=0.9, linestyle="--")
         highest = max([_SHIFT, *(value for row in rows for value in row["moved"].values())])
-        moved.set(title="Distributions: stability index to the date before", ylim=(0, 1.15 * highest))
+        moved.set(title="Distributions: stability index to the date before", ylim=(0, 1.5 * highest))
         if names:
-            moved.legend(loc="best", fontsize=8)
+            moved.legend(loc="upper left", fontsize=8, ncols=2)
         for axes in (events, new, views, moved):
             _dates(axes, rows)
         save(figure, path)

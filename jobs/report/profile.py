@@ -124,9 +124,12 @@ def _embeddings(facts: RunFacts) -> dict[str, Any] | None:
     """How far the challenger's vectors of items of both dates have turned from the previous date's, and come apart."""
     lake, date = Lake.of(facts.settings), facts.settings.date
     before = lake.previous_date("challenger", date)
-    if before is None or facts.item_embeddings() is None:
+    if before is None or "challenger" not in facts.manifests:
         return None
-    (new, ids), (old, known) = model_embeddings(lake, date), model_embeddings(lake, before)
+    today, earlier = model_embeddings(lake, date), model_embeddings(lake, before)
+    if today is None or earlier is None:
+        return None
+    (new, ids), (old, known) = today, earlier
     row_of = {item: row for row, item in enumerate(known)}
     rows = np.array([row_of.get(item, -1) for item in ids], dtype=np.int64)
     shared = np.flatnonzero(rows >= 0)

@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from jobs import prepare
 from jobs.lake import Lake, write_json
 from jobs.report import posters
 from jobs.report.__main__ import run
+from jobs.report.facts import RunFacts
 from jobs.report.images import load_images
 from jobs.report.layout import verdict_text
 from jobs.report.summary import build_summary, format_summary, report_folder
 from jobs.settings import PipelineSettings
 
 ALL_PICTURES = {
-    "learning_curves.png", "metrics.png", "false_negatives.png", "cluster_sizes.png", "item_map.png", "clusters.png",
-    "neighbours.png", "popularity.png",
+    "learning_curves.png", "negatives.png", "metrics.png", "false_negatives.png", "cluster_sizes.png", "item_map.png",
+    "clusters.png", "neighbours.png", "popularity.png",
 }  # fmt: skip
 METRICS = {"recall_50": 0.3312, "recall_200": 0.6, "ndcg_50": 0.17, "head_recall_50": 0.4, "coverage_50": 0.9}
 
@@ -65,7 +67,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineSettings:
     vectors = random.normal(size=(count, 8)) + 3 * random.normal(size=(6, 8))[truth.category]
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     for role in ("challenger", "baseline"):
-        epochs = [{"epoch": n, "train_loss": 5 / n, "validation_recall_50": 0.1 * n} for n in (1, 2, 3)]
+        negatives = {"hardness": 0.4, "false_negative_rate": 0.1, "false_negative_weight": 0.2}
+        epochs = [{"epoch": n, "train_loss": 5 / n, "validation_recall_50": 0.1 * n} | negatives for n in (1, 2, 3)]
         put(settings, role, None, files={"curves.json": {"epochs": epochs}}, vectors=vectors)
     write_json(settings.run_dir / "metrics.json", METRICS_JSON)
     write_json(settings.run_dir / "verdict.json", VERDICT)
@@ -339,6 +342,18 @@ def test_neighbours_of_a_tiny_catalogue_are_all_the_others() -> None:
     assert row == posters.NeighbourRow("a", ("b",))
 
 
+def test_the_champions_neighbours_come_from_the_items_it_knows() -> None:
+    count = 12
+    catalogue = pd.DataFrame({"item_index": range(count), "item_id": [f"i{n:02d}" for n in range(count)], "has_visual": True})
+    catalogue = catalogue.assign(primary=np.arange(count) % 2, num_train=range(count))
+    after, before = np.eye(count, dtype=np.float32), np.eye(count, dtype=np.float32) + 0.1
+    before[10] = 0  # an item of the first cluster that came after the champion, and the most popular there
+    first, second = posters.choose_neighbours(catalogue, after, before)
+    assert (first.query, second.query) == ("i11", "i10")
+    assert len(first.neighbours) == posters.NEIGHBOURS and "i10" not in first.before and len(first.before) == 10
+    assert second.before == () and len(second.neighbours) == posters.NEIGHBOURS
+
+
 def test_a_cluster_row_holds_the_largest_groups_and_their_popular_items() -> None:
     rows = [("a", 5, 0, 1), ("b", 9, 0, 1), ("c", 1, 0, 2), ("d", 1, 0, -1), ("e", 3, -1, -1), ("f", 7, 1, 0)]
     catalogue = pd.DataFrame(rows, columns=["item_id", "num_train", "primary", "secondary"]).assign(has_visual=True)
@@ -361,3 +376,15 @@ def test_candidates_say_from_which_model_and_how_they_were_found() -> None:
     line = "CANDIDATES 100 for each of 4,000 users, from version 3 (ivf search, which finds 99.1% of the exact top)"
     assert line in " ".join(format_summary({"candidates": found}).split())
     assert "CANDIDATES" not in format_summary({"candidates": None})
+
+
+def test_pictures_are_drawn_once(finished: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs.report import gallery
+
+    drawn = []
+    monkeypatch.setattr(gallery, "draw_pictures", lambda facts, folder: drawn.append(folder) or [])
+    facts = RunFacts.collect(finished)
+    folder, pictures = gallery.gallery(facts)
+    assert {picture.file for picture in pictures} == ALL_PICTURES and (folder / "item_map.png").exists() and not drawn
+    gallery.gallery(replace(facts, source={"uri": "elsewhere"}))
+    assert len(drawn) == 1
