@@ -7,7 +7,7 @@ ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS environment
 WORKDIR /build
-COPY requirements.txt infra/images/airflow.in infra/images/extra.in infra/images/extra.txt ./
+COPY requirements.txt infra/images/airflow.in infra/images/extra.txt ./
 RUN python -m venv /opt/esans/.venv \
     && /opt/esans/.venv/bin/pip install --no-cache-dir -c requirements.txt -c extra.txt -r airflow.in \
     && /opt/esans/.venv/bin/pip install --no-cache-dir --no-deps -c requirements.txt apache-airflow-providers-apache-spark
