@@ -2,8 +2,8 @@
 
     python3 -m infra.compose.prepare
 
-Passwords and keys are drawn once, into files that only their owner can read, and are never printed. Where `secrets/` is there
-already nothing is changed, so that it is safe to repeat.
+Passwords and keys are drawn once, into files that only their owner can read, and are never printed. What is
+there already stays as it is, so that it is safe to repeat.
 """
 
 import json
@@ -24,7 +24,7 @@ def main(folder: Path = FOLDER) -> int:
     target = folder / "secrets"
     owner = os.getuid() or _IMAGE_USER
     if target.exists():
-        print(f"{target} is there already; nothing is changed. Remove it, and the volumes, to start anew.")
+        print(f"{target} is there already; it stays as it is. Remove it, and the volumes, to start anew.")
     else:
         draft = folder / f".secrets-{secrets.token_hex(4)}"
         draft.mkdir(mode=0o700)
@@ -41,10 +41,12 @@ def main(folder: Path = FOLDER) -> int:
     if not store.exists():
         store.mkdir(mode=0o700)
         os.chown(store, owner, -1)
-    # Secrets are mounted as they are: only a container that runs as their owner can read them.
-    (folder / ".env").write_text(f"RUN_AS={owner}:0\n")
     users = {"root": 0, "esans": owner}
-    (folder / "passwd").write_text("".join(f"{name}:x:{uid}:0::/home/{name}:/bin/false\n" for name, uid in users.items()))
+    passwd = "".join(f"{name}:x:{uid}:0::/home/{name}:/bin/false\n" for name, uid in users.items())
+    # Secrets are mounted as they are: only a container that runs as their owner can read them.
+    for name, text in {".env": f"RUN_AS={owner}:0\n", "passwd": passwd}.items():
+        if not (folder / name).exists():
+            (folder / name).write_text(text)
     return 0
 
 

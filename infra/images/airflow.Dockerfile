@@ -2,12 +2,12 @@
 # scheduler of a KubernetesExecutor. Build it from the repository's root:
 #     docker build -f infra/images/airflow.Dockerfile -t esans-airflow:local .
 # Not from apache/airflow: its constraints are other versions than those of requirements.txt, which the jobs are tested with.
-# The tag names a patch release; to pin the bytes as well, build with --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:...
+# The tag names a patch release; to pin the bytes as well: --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS environment
 WORKDIR /build
-COPY requirements.txt infra/images/airflow.in infra/images/extra.in infra/images/extra.txt ./
+COPY requirements.txt infra/images/airflow.in infra/images/extra.txt ./
 RUN python -m venv /opt/esans/.venv \
     && /opt/esans/.venv/bin/pip install --no-cache-dir -c requirements.txt -c extra.txt -r airflow.in \
     && /opt/esans/.venv/bin/pip install --no-cache-dir --no-deps -c requirements.txt apache-airflow-providers-apache-spark

@@ -5,7 +5,7 @@
 #     docker build -f infra/images/jobs.Dockerfile --build-arg TORCH_INDEX= -t esans-jobs:local-cuda .
 # For tables in an object store, with the jars that infra/clusters/spark/s3a.conf and its like ask for:
 #     ... --build-arg STORE_PACKAGES=org.apache.spark:spark-hadoop-cloud_2.13:4.2.0
-# The tag names a patch release; to pin the bytes as well, build with --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:...
+# The tag names a patch release; to pin the bytes as well: --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS environment

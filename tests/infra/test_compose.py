@@ -165,7 +165,9 @@ def test_prepare_makes_private_files_once_and_says_none_of_them(tmp_path: Path, 
     owner, _ = (tmp_path / ".env").read_text().removeprefix("RUN_AS=").split(":")
     assert int(owner) > 0 and {path.stat().st_uid for path in secrets.iterdir()} == {int(owner)}
     assert f"esans:x:{owner}:0:" in (tmp_path / "passwd").read_text()
+    (tmp_path / ".env").write_text("RUN_AS=0:0\n")  # as rootless Docker needs it
     assert prepare.main(tmp_path) == 0
+    assert (tmp_path / ".env").read_text() == "RUN_AS=0:0\n"
     assert {path.name: path.read_bytes() for path in secrets.iterdir()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"secrets", "store", "passwd", ".env"}
     said = capsys.readouterr().out
