@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
+from jobs.metrics_file import update_metrics
 from jobs.registry.champion import exclusive, now
 from jobs.runtime import attempt, start_log
 from jobs.settings import PipelineSettings
@@ -95,6 +96,7 @@ def run_action(
     summary = dict(found.get("summary", action.facts))
     message = found.get("message") or summary.pop("message", "")
     write_json(action.record, _record("failed" if status else "success", message, summary, started))
+    update_metrics(action.settings)
     if not status:
         log.info("%s: %s", name, message)
     sys.exit(status)

@@ -52,14 +52,14 @@ def update_metrics(settings: PipelineSettings) -> None:
     path = metrics_path(settings)
     try:
         with alone_in(path.parent):  # what is read under the lock holds the record of every job that had it before
-            write_text(path, "".join(metric.text() for metric in collect(settings.home)))
+            write_text(path, "".join(metric.text() for metric in collect(settings)))
     except (OSError, ValueError, LookupError) as error:
         log.warning("metrics are not up to date: %s could not be written (%s)", path, error)
 
 
-def collect(home: Path) -> list[Metric]:
+def collect(settings: PipelineSettings) -> list[Metric]:
     """The metrics of the latest date that has a record, and of what is in force now."""
-    runs = sorted((path for path in (home / "runs").glob("????-??-??") if path.is_dir()), reverse=True)
+    runs = sorted((path for path in (settings.home / "runs").glob("????-??-??") if path.is_dir()), reverse=True)
     if not runs:
         return []
     run = runs[0]
@@ -70,7 +70,7 @@ def collect(home: Path) -> list[Metric]:
         *_about_rows((steps.get("ingest") or {}).get("summary") or {}),
         *_about_gates(gates),
         *_about_models(_read(run / "metrics.json")),
-        *_about_promotion(_read(run / "verdict.json"), home),
+        *_about_promotion(_read(run / "verdict.json"), _read(settings.serving_root / "CURRENT")),
     ]
 
 
@@ -130,16 +130,13 @@ def _about_models(metrics: Mapping[str, Any]) -> Iterator[Metric]:
     )
 
 
-def _about_promotion(verdict: Mapping[str, Any], home: Path) -> Iterator[Metric]:
+def _about_promotion(verdict: Mapping[str, Any], serving: Mapping[str, Any]) -> Iterator[Metric]:
     if word := verdict.get("verdict"):
         words = {name: name == word for name in VERDICTS}
         yield _by("esans_promotion_verdict", "1 for the latest run's verdict, 0 for all others.", "verdict", words, float)
     champion = verdict.get("champion_version")
     yield _single("esans_champion_version", "Version with the alias champion after the latest run's verdict.", champion)
-    history = home / "serving" / "history.jsonl"
-    lines = history.read_text().splitlines() if history.exists() else []
-    serving = json.loads(lines[-1]).get("version") if lines else None
-    yield _single("esans_serving_version", "Version of the serving bundle in force.", serving)
+    yield _single("esans_serving_version", "Version of the serving bundle in force.", serving.get("version"))
 
 
 def _single(name: str, says: str, value: Any) -> Metric:

@@ -41,6 +41,7 @@ def model_card(
     manifests: Mapping[str, Mapping[str, Any]],
     gates: Mapping[str, Mapping[str, Any] | None],
     *,
+    serving: Mapping[str, float] | None = None,
     more: str = "",
 ) -> str:
     """The card of the day's challenger.
@@ -51,6 +52,7 @@ def model_card(
         intervals: challenger minus each opponent, by its name in metrics.json and the metric's (`metric_intervals`).
         manifests: lake manifests of `items`, `interactions` and `challenger`.
         gates: record of each stage's gate, None where it was not run.
+        serving: metrics `serving_...` of the version's run, measured on its bundle.
         more: Markdown that comes before the limits, such as pictures.
 
     Returns:
@@ -70,6 +72,7 @@ def model_card(
         _quality(metrics, intervals),
         "## Gates",
         "\n".join(f"- {stage}: {_gate(record)}" for stage, record in gates.items()),
+        *([_serving(serving)] if serving else []),
         *([more] if more else []),
         "## Known limits",
         "- Judged offline, on items that users found by themselves or through earlier recommendations.\n"
@@ -138,6 +141,14 @@ def _gate(record: Mapping[str, Any] | None) -> str:
     first, others = record["failures"][0], len(record["failures"]) - 1
     finding = f"{first['severity']}: {first['message'][:_SHORT]}" + (f", and {others} more" if others else "")
     return f"{record['checked']} checks, {others + 1} not met ({finding})"
+
+
+def _serving(measured: Mapping[str, float]) -> str:
+    return (
+        f"- serving bundle: the index finds {measured['serving_recall_200']:.4f} of the exact 200 best; one query takes "
+        f"{measured['serving_p50_ms']:.1f} ms (median), {measured['serving_p99_ms']:.1f} ms (p99), on one thread of the "
+        "machine that registered it"
+    )
 
 
 def _lineage(challenger: Mapping[str, Any]) -> str:

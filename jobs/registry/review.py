@@ -77,7 +77,17 @@ def log_review(settings: PipelineSettings, run_id: str, version: ModelVersion) -
         shown = [name for name in _ON_THE_CARD if (folder / name).exists()]
         more = _more(registry, run_id, verdict, shown)
         gates, manifests = gate_outcomes(settings), facts.manifests
-        card = model_card(settings, facts.metrics, metric_intervals(settings), manifests, gates, more=more)
+        logged = registry.get_run(run_id).data.metrics
+        serving = {name: value for name, value in logged.items() if name.startswith("serving_")}
+        card = model_card(
+            settings,
+            facts.metrics,
+            metric_intervals(settings),
+            manifests,
+            gates,
+            serving=serving,
+            more=more,
+        )
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         digest = folder_digest(folder)
         if registry.get_model_version(version.name, version.version).tags.get(_SHOWN) == digest:

@@ -12,6 +12,7 @@ from jobs.report.gallery import embedded
 from jobs.report.layout import verdict_text
 from jobs.report.page import template
 from jobs.report.profile import stability_index
+from jobs.serving.store import ServingStore
 from jobs.settings import PipelineSettings
 
 _DATES = 120  # latest ones on the page; the reports of earlier dates stay where they are
@@ -49,7 +50,7 @@ def publish_history(settings: PipelineSettings) -> Path:
     text = template("history.html").render(
         rows=rows[::-1],
         figures=figures,
-        in_production=serving_history(settings.home)[::-1][:_LISTED],
+        in_production=ServingStore.of(settings).history()[::-1][:_LISTED],
         actions=_actions(settings.home)[:_LISTED],
         promotions=sum(row["verdict"].get("verdict") == "promoted" for row in rows),
         model=settings.registry.model_name,
@@ -85,12 +86,6 @@ def collect(home: Path) -> list[dict[str, Any]]:
         )
         before = shapes or before
     return rows
-
-
-def serving_history(home: Path) -> list[dict[str, Any]]:
-    """Every change of what production serves, oldest first."""
-    path = home / "serving" / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _actions(home: Path) -> list[dict[str, Any]]:

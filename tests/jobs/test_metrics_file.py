@@ -46,7 +46,7 @@ def test_the_latest_run_speaks(settings: PipelineSettings) -> None:
     write_json(settings.run_dir / "metrics.json", {"models": models, "popularity": {"recall_50": 0.1}})
     write_json(settings.run_dir / "verdict.json", {"verdict": "kept_champion", "champion_version": "4"})
     (settings.home / "serving").mkdir()
-    (settings.home / "serving" / "history.jsonl").write_text('{"version": "3"}\n{"version": "4"}\n')
+    (settings.home / "serving" / "CURRENT").write_text('{"version": "4"}')
     update_metrics(settings)
     found = samples(settings)
     expected = {
