@@ -18,14 +18,18 @@ if not hasattr(sys.modules["__main__"], "__file__"):
 torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wait for each other
 
 
+# The two that work with a whole stack: one first and one last, so that with two workers they do not meet and none waits long.
+FIRST, LAST = "test_operations.py", "test_end_to_end.py"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The end-to-end test first: with two workers it runs beside all the others, and it is the longest."""
-    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+    """The longest tests at both ends."""
+    items.sort(key=lambda item: {FIRST: 0, LAST: 2}.get(item.path.name, 1))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What runs beside the end-to-end test gives way to it; its stack, started by its own worker, keeps its priority."""
-    if item.path.name != "test_end_to_end.py" and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) == 0:
+    """What runs beside a whole stack gives way to it; the stack, started by its own worker, keeps its priority."""
+    if item.path.name not in (FIRST, LAST) and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) == 0:
         os.nice(5)
 
 

@@ -32,7 +32,8 @@ from infra.local.processes import free_port, stack_processes
 from infra.local.status import status
 from infra.local.up import Options, client_of, down, up
 from jobs.serving.store import ServingStore
-from tests.test_end_to_end import CONF
+from jobs.settings import PipelineSettings
+from tests.test_end_to_end import CONF, Kept, kept
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.browser, pytest.mark.slow]
 
@@ -71,6 +72,9 @@ class Live:
     @property
     def store(self) -> ServingStore:
         return ServingStore(self.home / "serving")
+
+    def kept(self) -> Kept:
+        return kept(PipelineSettings(home=self.home, date=DAY))
 
     def champion(self) -> str | None:
         found = self.registry.get_registered_model(MODEL).aliases.get("champion")
@@ -168,7 +172,7 @@ def airflow_page(live: Live, browser: Browser) -> Page:
 def mlflow_page(live: Live, browser: Browser) -> Page:
     """MLflow's interface, logged in."""
     credentials = {"username": USER, "password": live.keys["mlflow_password"]}
-    page = browser.new_context(viewport={"width": 1400, "height": 1400}, http_credentials=credentials).new_page()
+    page = browser.new_context(viewport={"width": 1800, "height": 1400}, http_credentials=credentials).new_page()
     page.set_default_timeout(60_000)
     return page
 
@@ -239,7 +243,13 @@ def published(live: Live, approved: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def second(live: Live, published: str) -> str:
+def first_kept(live: Live, published: str) -> Kept:
+    """What there was before the next day."""
+    return live.kept()
+
+
+@pytest.fixture(scope="module")
+def second(live: Live, published: str, first_kept: Kept) -> str:
     """The bundle of the next day, whose run is triggered over REST."""
     run_id = f"test__{NEXT_DAY}"
     live.airflow.trigger(run_id, NEXT_DAY, {"registry.promotion": "auto"})
@@ -310,10 +320,24 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_the_next_day_competes_and_is_published(live: Live, published: str, second: str) -> None:
+def test_the_next_day_competes_and_is_published(live: Live, published: str, first_kept: Kept, second: str) -> None:
     verdict = live.read(NEXT_DAY, "verdict.json")
     assert verdict["incumbent_version"] == "1" and live.champion() == verdict["version"] == "2"
+    assert live.read(NEXT_DAY, "metrics.json")["models"]["champion"] is not None
     assert live.store.names() == [published, second]
+    tables = live.kept().tables
+    assert {name: digest for name, digest in tables.items() if name.endswith(str(DAY))} == first_kept.tables
+
+
+def test_pages_and_numbers_follow(live: Live, second: str) -> None:
+    history = (live.home / "reports" / "index.html").read_text()
+    assert f"{DAY}/index.html" in history and f"{NEXT_DAY}/index.html" in history
+    numbers = (live.home / "metrics" / "esans.prom").read_text()
+    assert 'esans_promotion_verdict{verdict="promoted"} 1' in numbers and 'esans_step_success{step="report"} 1' in numbers
+    version = live.registry.get_model_version(MODEL, "2")
+    assert "review/metrics.png" in version.description and version.tags["esans.gates"].startswith("5 of 5 passed")
+    shown = {file.path for file in live.registry.list_artifacts(version.run_id, "review")}
+    assert shown >= {"review/report.html", "review/gates.html", "review/negatives.png", "review/clusters.png"}
 
 
 def test_an_alias_moved_to_an_unchecked_version_is_put_back(live: Live, second: str) -> None:
