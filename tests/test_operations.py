@@ -31,6 +31,7 @@ from infra.local.ports import Ports
 from infra.local.processes import free_port, stack_processes
 from infra.local.status import status
 from infra.local.up import Options, client_of, down, up
+from jobs.lake import Lake
 from jobs.serving.store import ServingStore
 from jobs.settings import PipelineSettings
 from tests.test_end_to_end import CONF, Kept, kept
@@ -292,6 +293,7 @@ def test_the_bundle_answers_over_http(live: Live, published: str) -> None:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}@champion", "-p", str(port)]
     environment = os.environ | {"MLFLOW_TRACKING_URI": live.ports.mlflow_url, "ESANS_LOCAL_STACK": str(live.home)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # as in an activated environment
     server = subprocess.Popen(
         [*command, "-h", "127.0.0.1", "--env-manager", "local"],
         env=environment,
@@ -302,12 +304,14 @@ def test_the_bundle_answers_over_http(live: Live, published: str) -> None:
     try:
         url = f"http://127.0.0.1:{port}"
         _until(lambda: _answers(f"{url}/ping"), 3 * MINUTES, "the model server")
-        histories = [["item-000001", "item-000002"], ["never heard of"], []]
+        items = Lake.of(PipelineSettings(home=live.home)).read("items", DAY, ["item_id"])["item_id"].to_pylist()
+        histories = [[items[0], items[1]], ["never heard of"], []]
         answer = requests.post(f"{url}/invocations", json={"inputs": histories, "params": {"k": 5}}, timeout=60)
         assert answer.ok, answer.text
         rows = answer.json()["predictions"]
         assert [len(row["item_id"]) for row in rows] == [5, 5, 5]
         assert [row["fallback"] for row in rows] == [False, True, True]
+        assert not set(rows[0]["item_id"]) & set(histories[0])
     finally:
         server.terminate()
         server.wait()
@@ -342,7 +346,13 @@ def test_pages_and_numbers_follow(live: Live, second: str) -> None:
 
 def test_an_alias_moved_to_an_unchecked_version_is_put_back(live: Live, second: str) -> None:
     copied = live.registry.get_model_version(MODEL, "1")
-    stranger = live.registry.create_model_version(MODEL, source=copied.source, tags={"validation_status": "passed"})
+    stranger = live.registry.create_model_version(
+        MODEL,
+        source=copied.source,
+        run_id=copied.run_id,
+        model_id=copied.source.removeprefix("models:/"),
+        tags=copied.tags,  # everything that a version shows can be copied, its signed report cannot
+    )
     live.registry.set_registered_model_alias(MODEL, "champion", stranger.version)
     assert live.by_hand("esans_publish", {}) == "failed"
     assert live.champion() == "2" and live.store.current() == second

@@ -114,7 +114,7 @@ def test_daily_run_covers_the_day_of_its_logical_date(dag: Any) -> None:
 def test_form_offers_every_setting_with_its_default(dag: Any) -> None:
     flat = PipelineSettings().flat()
     deployment = {"spark.master", "spark.driver_host", "registry.tracking_uri", "run.records"}
-    assert set(dag.params) == set(flat) - {"date", "home", "lake"} - deployment
+    assert set(dag.params) == set(flat) - {"date", "home", "lake", "serving"} - deployment
     for name in dag.params:
         param = dag.params.get_param(name)
         assert param.value == flat[name], name

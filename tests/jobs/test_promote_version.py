@@ -8,7 +8,7 @@ from jobs.registry.versions import incumbent_version, numbered_version
 from jobs.settings import PipelineSettings
 from tests.jobs.serving_days import act
 from tests.jobs.test_registry import alias, enter, on_day, prepare_day, settle, verdict
-from tests.jobs.test_review import answer
+from tests.jobs.test_review_answer import answer
 
 pytestmark = pytest.mark.mlflow
 
