@@ -5,6 +5,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from dags.assets import CHAMPION
+from dags.params import reason_param
 from dags.steps import DEFAULTS, action
 
 DOC = """
@@ -23,14 +24,7 @@ with DAG(
     dagrun_timeout=timedelta(hours=2),
     params={
         "version": Param(type="integer", minimum=1, title="Version", description="Number of the version in the registry."),
-        "reason": Param(
-            type="string",
-            minLength=3,
-            maxLength=1000,
-            pattern=r"\S",
-            title="Reason",
-            description="Why? It is kept with the version.",
-        ),
+        "reason": reason_param("with the version"),
     },
     default_args=DEFAULTS,
     tags=["esans", "registry", "by hand"],

@@ -5,6 +5,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from dags.assets import SERVING
+from dags.params import reason_param
 from dags.steps import DEFAULTS, action
 
 DOC = """
@@ -30,14 +31,7 @@ with DAG(
             title="Bundle",
             description="Name of a published bundle, such as 2026-01-28-v3-0a1b2c3d; empty: the one before the current one.",
         ),
-        "reason": Param(
-            type="string",
-            minLength=3,
-            maxLength=1000,
-            pattern=r"\S",
-            title="Reason",
-            description="Why? It is kept with the version and in the history of bundles.",
-        ),
+        "reason": reason_param("with the version and in the history of bundles"),
     },
     default_args=DEFAULTS,
     tags=["esans", "serving", "by hand"],

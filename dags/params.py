@@ -44,6 +44,16 @@ def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
     return {key: _param(key, *fields[key], default=defaults[key]) for key in order}
 
 
+def reason_param(kept: str) -> Param:
+    """The field in which whoever acts by hand says why.
+
+    Args:
+        kept: where the reason is kept, as its help says it.
+    """
+    about = {"minLength": 3, "maxLength": 1000, "pattern": r"\S", "title": "Reason"}
+    return Param(type="string", description=f"Why? It is kept {kept}.", **about)
+
+
 def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
     """Command-line flags of a job for the settings that a DAG run was given.
 

@@ -7,21 +7,13 @@ from typing import Any
 from jobs import mlflow_pages as pages
 from jobs.errors import DataError
 from jobs.lake import write_text
-from jobs.registry.comparison import gate_outcomes, read_metrics, recall_difference
+from jobs.registry.card import quality
+from jobs.registry.comparison import gate_outcomes, read_metrics
+from jobs.registry.intervals import metric_intervals
 from jobs.registry.promotion import Difference
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 
-_MODELS = ("challenger", "champion", "baseline")
-_METRICS = {
-    "recall_50": "Recall@50",
-    "recall_200": "Recall@200",
-    "ndcg_50": "NDCG@50",
-    "head_recall_50": "Recall@50, head items",
-    "tail_recall_50": "Recall@50, tail items",
-    "new_item_recall_50": "Recall@50, new items",
-    "coverage_50": "Coverage of the catalogue",
-}
 _MOST_WARNINGS = 5
 
 
@@ -35,17 +27,15 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     if not path.exists():
         raise DataError("there is no verdict for this date.", file=path, remedy="run judge for this date first.")
     verdict, metrics = json.loads(path.read_text()), read_metrics(settings)
-    differences = {
-        name: difference
-        for name in ("champion", "baseline")
-        if metrics["models"].get(name) and (difference := recall_difference(settings, name)) is not None
-    }
-    write_text(settings.run_dir / "review.md", page(settings, verdict, metrics, differences))
+    write_text(settings.run_dir / "review.md", page(settings, verdict, metrics, metric_intervals(settings)))
     return {"version": verdict["version"]}
 
 
 def page(
-    settings: PipelineSettings, verdict: Mapping[str, Any], metrics: Mapping[str, Any], differences: Mapping[str, Difference]
+    settings: PipelineSettings,
+    verdict: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    intervals: Mapping[str, Mapping[str, Difference]],
 ) -> str:
     """The page's Markdown.
 
@@ -53,7 +43,7 @@ def page(
         settings: of the run.
         verdict: content of verdict.json.
         metrics: content of metrics.json.
-        differences: of the challenger's Recall@50 to the other models.
+        intervals: challenger minus each opponent, by opponent and metric.
     """
     hours = f"{settings.registry.review_hours:g}"
     champion = verdict.get("champion_version")
@@ -67,10 +57,9 @@ def page(
             "### Why it passed",
             *(f"- {_plain(reason)}" for reason in verdict["reasons"]),
             "",
-            f"### Metrics ({metrics['users']:,} hold-out users)",
-            *_metrics(metrics),
+            "### Quality on the hold-out",
+            quality(metrics, intervals),
             "",
-            *_differences(differences),
             "### Conditions",
             *_checks(verdict),
             "",
@@ -86,28 +75,6 @@ def _links(settings: PipelineSettings) -> list[str]:
     found = {name: pages.mlflow_page(settings.run_dir, pattern) for name, pattern in wanted.items()}
     links = [f"[{name}]({address})" for name, address in found.items() if address]
     return [" · ".join(links), ""] if links else []
-
-
-def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
-    shown = [name for name in _MODELS if metrics["models"].get(name)]
-    yield f"| | {' | '.join(shown)} |"
-    yield f"|---|{'---:|' * len(shown)}"
-    for key, title in _METRICS.items():
-        values = [metrics["models"][name].get(key) for name in shown]
-        if any(value is not None for value in values):
-            yield f"| {title} | {' | '.join(_number(value) for value in values)} |"
-    if note := metrics.get("incumbent_note"):
-        yield f"\nThe champion could not be evaluated: {_plain(note)}."
-
-
-def _differences(differences: Mapping[str, Difference]) -> Iterator[str]:
-    for name, gap in differences.items():
-        yield (
-            f"- Recall@50 differs from the {name} by **{gap.mean:+.4f}**, {gap.confidence:.0%} interval "
-            f"[{gap.low:+.4f}, {gap.high:+.4f}]"
-        )
-    if differences:
-        yield ""
 
 
 def _checks(verdict: Mapping[str, Any]) -> Iterator[str]:

@@ -69,7 +69,7 @@ def model_card(
         "## Method",
         _method(settings, challenger["stats"]),
         "## Quality on the hold-out",
-        _quality(metrics, intervals),
+        quality(metrics, intervals),
         "## Gates",
         "\n".join(f"- {stage}: {_gate(record)}" for stage, record in gates.items()),
         *([_serving(serving)] if serving else []),
@@ -101,7 +101,13 @@ def _method(settings: PipelineSettings, stats: Mapping[str, Any]) -> str:
     return f"Negatives: {stats.get('method', settings.sampling.method)}{epoch}. {chosen}."
 
 
-def _quality(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Difference]]) -> str:
+def quality(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Difference]]) -> str:
+    """Metrics of challenger, champion and baseline beside each other, with their differences, in Markdown.
+
+    Args:
+        metrics: content of metrics.json.
+        intervals: as for `model_card`.
+    """
     incumbent = metrics.get("incumbent_version")
     columns: list[tuple[str, Any]] = [("challenger", metrics["models"]["challenger"])]
     for name in ("champion", "baseline"):
@@ -111,7 +117,8 @@ def _quality(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Di
         columns.append(("most popular", metrics["popularity"]))
     lines = [f"| {metrics['users']:,} users | {' | '.join(title for title, _ in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for key, label in _METRICS.items():
-        lines.append(f"| {label} | {' | '.join(_cell(values.get(key)) for _, values in columns)} |")
+        if any(values.get(key) is not None for _, values in columns):
+            lines.append(f"| {label} | {' | '.join(_cell(values.get(key)) for _, values in columns)} |")
     lines.append("")
     for name, found in intervals.items():
         gap, opponent = found["recall_50"], f"champion (version {incumbent})" if name == "champion" else name

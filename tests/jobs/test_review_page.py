@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +53,11 @@ def test_the_page_says_what_is_decided_and_on_what_grounds(judged: PipelineSetti
     found = _page(judged)
     assert "Version **2** of `esans-retrieval`, trained on data up to 2026-01-28" in found
     assert "in place of version 1" in found and "within 24 hours rejects" in found
-    assert "| Recall@50 | 0.2200 | 0.2000 | 0.1500 |" in found
-    assert "| | challenger | champion | baseline |" in found
+    assert re.search(r"\| Recall@50 \| 0\.2200 \| 0\.2000 \| \+0\.0\d+ \[.+\] \| 0\.1500 \| \+0\.0\d+ \[.+\] \|", found)
+    assert "| 400 users | challenger | champion | difference | baseline | difference |" in found
     assert "Recall@50, new items" not in found  # nobody has measured it
-    for other in ("champion", "baseline"):
-        (line,) = [line for line in found.splitlines() if line.startswith(f"- Recall@50 differs from the {other}")]
+    for other in ("champion (version 1)", "baseline"):
+        (line,) = [line for line in found.splitlines() if line.startswith(f"- Recall@50 against {other}")]
         assert "95% interval [+0.0" in line
     assert found.count("| met |") == len(json.loads((judged.run_dir / "verdict.json").read_text())["checks"])
     assert found.count(": passed; checks: 9, warnings: 0") == len(STAGES)
