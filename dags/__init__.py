@@ -1,1 +1,1 @@
-"""The Airflow DAG: it wires the jobs together and holds no logic of its own."""
+"""The Airflow DAGs: they wire the jobs together and hold no logic of their own."""
