@@ -184,6 +184,11 @@ def _keep(page: Page, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}.png")
 
 
+def _leave(page: Page) -> None:
+    """Close what a page shows: the interfaces ask their servers for news every few seconds, all through a run."""
+    page.goto("about:blank")
+
+
 def _open_form(live: Live, page: Page, dag_id: str) -> Any:
     page.goto(f"{live.ports.airflow_url}/dags/{dag_id}")
     page.get_by_role("button", name="Trigger").first.click()
@@ -212,6 +217,7 @@ def asked(live: Live, airflow_page: Page) -> str:
     _keep(airflow_page, "form")
     form.get_by_role("button", name="Trigger", exact=True).click()
     runs = _until(lambda: live.airflow.runs(date=DAY), 30, "the run that the form starts")
+    _leave(airflow_page)
     assert runs[0]["conf"]["registry.promotion"] == "review"
     assert runs[0]["conf"]["shop.num_items"] == CONF["shop.num_items"]  # a field nobody touched holds the deployment's value
     run_id = runs[0]["dag_run_id"]
@@ -233,6 +239,8 @@ def approved(live: Live, asked: str, airflow_page: Page) -> dict[str, Any]:
     _keep(airflow_page, "review")
     airflow_page.locator("[name=element_reason]").fill("Looks right to me.")
     airflow_page.get_by_role("button", name="Approve").click()
+    _until(lambda: (live.run_dir(DAY) / "review.json").exists(), 5 * MINUTES, "the answer")
+    _leave(airflow_page)
     assert live.finished(DAG_ID, asked) == "success"
     return live.read(DAY, "verdict.json")
 
@@ -287,6 +295,7 @@ def test_mlflow_shows_the_alias(live: Live, approved: dict[str, Any], mlflow_pag
     mlflow_page.goto(f"{live.ports.mlflow_url}/#/models/{MODEL}/versions/{approved['version']}")
     expect(mlflow_page.get_by_text("Known limits")).to_be_visible()
     _keep(mlflow_page, "version")
+    _leave(mlflow_page)
 
 
 def test_the_bundle_answers_over_http(live: Live, published: str) -> None:

@@ -72,7 +72,7 @@ def model_card(
         quality(metrics, intervals),
         "## Gates",
         "\n".join(f"- {stage}: {_gate(record)}" for stage, record in gates.items()),
-        *([_serving(serving)] if serving else []),
+        *(["## Serving", _serving(serving)] if serving else []),
         *([more] if more else []),
         "## Known limits",
         "- Judged offline, on items that users found by themselves or through earlier recommendations.\n"
@@ -152,9 +152,9 @@ def _gate(record: Mapping[str, Any] | None) -> str:
 
 def _serving(measured: Mapping[str, float]) -> str:
     return (
-        f"- serving bundle: the index finds {measured['serving_recall_200']:.4f} of the exact 200 best; one query takes "
+        f"The bundle's index finds {measured['serving_recall_200']:.4f} of the exact 200 best; one query takes "
         f"{measured['serving_p50_ms']:.1f} ms (median), {measured['serving_p99_ms']:.1f} ms (p99), on one thread of the "
-        "machine that registered it"
+        "machine that registered it."
     )
 
 
