@@ -50,7 +50,7 @@ def reason_param(kept: str) -> Param:
     Args:
         kept: where the reason is kept, as its help says it.
     """
-    about = {"minLength": 3, "maxLength": 1000, "pattern": r"\S", "title": "Reason"}
+    about: dict[str, Any] = {"minLength": 3, "maxLength": 1000, "pattern": r"\S", "title": "Reason"}
     return Param(type="string", description=f"Why? It is kept {kept}.", **about)
 
 
