@@ -19,7 +19,7 @@ from jobs.evaluate import champion_on_catalogue
 from jobs.lake import Lake
 from jobs.places import open_dataset
 from jobs.registry.tracking import client
-from jobs.registry.versions import download_version
+from jobs.registry.versions import MODEL_DIGEST, download_version
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
 from jobs.serving.index import sampled_users, tuned_index
@@ -31,7 +31,6 @@ from jobs.training_data import read_content
 log = logging.getLogger(__name__)
 
 _USERS_PER_BLOCK = 1024  # scored at once; a constant, as the last bits of a score depend on it
-_MODEL_DIGEST = "esans.model_digest"
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         index, compared = tuned_index(settings.candidates, model, sampled_users(settings), settings.candidates.k)
         Retriever.save(folder, model, item_ids, index)
         tables = ["sequences", "users", "items", "visual_features", "text_features"]
-        digest = {"model": version.tags.get(_MODEL_DIGEST, "")}
+        digest = {"model": version.tags.get(MODEL_DIGEST, "")}
         with (
             spark_session(settings, "candidates") as spark,
             lake.write("candidates", settings, inputs=tables, extra_inputs=digest) as pending,

@@ -19,7 +19,7 @@ from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers
 from jobs.places import local_draft
-from jobs.registry.versions import download_version, incumbent_version, version_date
+from jobs.registry.versions import MODEL_DIGEST, download_version, incumbent_version, version_date
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, load_training_data
@@ -98,7 +98,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 def _made_from(version: ModelVersion) -> dict[str, str | None]:
     """Date and digest of the table `challenger` that a version was registered from."""
-    return {"date": version_date(version).isoformat(), "digest": version.tags.get("esans.model_digest")}
+    return {"date": version_date(version).isoformat(), "digest": version.tags.get(MODEL_DIGEST)}
 
 
 def champion_on_catalogue(

@@ -16,7 +16,7 @@ from jobs.registry.comparison import gate_outcomes, read_metrics
 from jobs.registry.intervals import metric_intervals
 from jobs.registry.review import log_review
 from jobs.registry.tracking import start_or_resume_run
-from jobs.registry.versions import find_version, register_version
+from jobs.registry.versions import MODEL_DIGEST, find_version, register_version
 from jobs.runtime import run_job
 from jobs.serving.bundle import BUNDLE_DIGEST, build_bundle
 from jobs.settings import PipelineSettings
@@ -50,7 +50,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "esans.git_sha": challenger["git_sha"],
         "esans.config_hash": challenger["config_hash"],
         "esans.data_digests": json.dumps(manifests["items"]["inputs"] | challenger["inputs"], sort_keys=True),
-        "esans.model_digest": challenger["digest"],
+        MODEL_DIGEST: challenger["digest"],
         "esans.dag_run_id": os.environ.get("AIRFLOW_CTX_DAG_RUN_ID", ""),
         VALIDATION_STATUS: "pending",
     } | {f"esans.gate.{stage}": _outcome(record) for stage, record in gates.items()}

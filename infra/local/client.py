@@ -111,11 +111,6 @@ class AirflowClient:
         """What a run asks, or has asked, of people: subject, options, who answered, and the task instance that waits."""
         return self._call("GET", f"/dagRuns/{run_id}/hitlDetails")["hitl_details"]
 
-    def answer(self, run_id: str, task_id: str, options: list[str], params: dict[str, Any] | None = None) -> None:
-        """Choose for the task that waits for a person; raises `ApiError` when it does not wait, or has no such option."""
-        body = {"chosen_options": options, "params_input": params or {}}
-        self._call("PATCH", f"/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails", json=body)
-
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool unless there is one of that name: what its owner has changed stays."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}

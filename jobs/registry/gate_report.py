@@ -20,10 +20,10 @@ from jobs.registry.promotion import Verdict
 from jobs.registry.signing import seal, unseal
 from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY
 from jobs.registry.version_records import read_record, said, version_files, write_record
+from jobs.registry.versions import MODEL_DIGEST
 from jobs.serving.bundle import BUNDLE_DIGEST
 from jobs.settings import PipelineSettings
 
-MODEL_DIGEST = "esans.model_digest"
 _KIND = "gate report"
 _AGAIN = "judge the version again: run the date again from the step judge."
 

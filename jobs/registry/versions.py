@@ -17,6 +17,7 @@ from jobs.settings import PipelineSettings
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
+MODEL_DIGEST = "esans.model_digest"  # on a version: of the table `challenger` that it was registered from
 REPLACED = "esans.replaced_version"  # on a champion: the champion of an earlier date that it was compared with, if any
 MAX_TEXT = 5000  # characters that the registry's tables hold in a description or a tag
 _TRAINED = "artifacts/model"  # where a version has its trained towers

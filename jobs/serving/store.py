@@ -82,7 +82,9 @@ class ServingStore:
             self._bundles.mkdir(exist_ok=True)
             self._sweep()
             target = self._bundles / name
-            if not target.exists():
+            if target.exists():
+                _check(target, name, digest)
+            else:
                 aside = self._bundles / f"{_ASIDE}{uuid.uuid4().hex}"
                 try:
                     shutil.copytree(source, aside, symlinks=True)
@@ -93,7 +95,6 @@ class ServingStore:
                     shutil.rmtree(aside, ignore_errors=True)
                 _sync(self._bundles)
                 self._prune(name)
-            _check(target, name, digest)
         return target
 
     def activate(self, name: str, *, by: str, reason: str, version: str) -> None:
