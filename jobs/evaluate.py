@@ -19,6 +19,8 @@ from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers
 from jobs.places import local_draft
+from jobs.registry.gate_report import check_gate_report
+from jobs.registry.version_records import said
 from jobs.registry.versions import MODEL_DIGEST, download_version, incumbent_version, version_date
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -32,7 +34,11 @@ _SAMPLED_POSITIVES = 4096  # training events over which the samplers' false nega
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Evaluate the day's models; publish per-user metrics and `metrics.json`."""
+    """Evaluate the day's models; publish per-user metrics and `metrics.json`.
+
+    Raises:
+        DataError: there is no hold-out to evaluate on, or the champion to compare with may not serve.
+    """
     lake = Lake.of(settings)
     data = load_training_data(settings)
     if data.log.num_evaluated("holdout") == 0:
@@ -44,7 +50,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     models: dict[str, TwoTower] = {}
     for role in ("challenger", "baseline"):
         models[role] = load_towers(lake.path(role, settings.date))[0]
-    incumbent = incumbent_version(settings)
+    incumbent = _checked_incumbent(settings)
     note = None
     if incumbent is not None:
         folder = download_version(incumbent, settings)
@@ -94,6 +100,21 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     }
     write_json(settings.run_dir / "metrics.json", report)
     return {name: round(values["recall_50"], 4) for name, values in metrics.items()}
+
+
+def _checked_incumbent(settings: PipelineSettings) -> ModelVersion | None:
+    """The champion to compare with, if it may serve: anybody who reaches MLflow can move the alias to a weak opponent."""
+    incumbent = incumbent_version(settings)
+    if incumbent is not None:
+        try:
+            check_gate_report(settings, incumbent)
+        except DataError as error:
+            raise DataError(
+                f"cannot be the champion to compare with: {error.problem}",
+                file=said(incumbent),
+                remedy="let esans_publish put the alias back (it runs every hour), then run evaluate again for this date.",
+            ) from error
+    return incumbent
 
 
 def _made_from(version: ModelVersion) -> dict[str, str | None]:

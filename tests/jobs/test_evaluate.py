@@ -16,6 +16,7 @@ from jobs.model_store import load_towers, save_towers
 from jobs.settings import PipelineSettings
 from jobs.training_data import load_item_clusters, load_training_data
 from jobs.truth import HiddenTruth
+from tests.jobs.serving_days import move_alias
 
 pytestmark = pytest.mark.mlflow
 STAGES = ("raw", "features", "clusters", "training_set", "model")
@@ -81,13 +82,26 @@ def test_slices_cover_the_catalogue_without_overlap() -> None:
     assert torch.nonzero(slices["new"]).flatten().tolist() == [1, 4, 8]
 
 
-def test_the_champion_of_the_day_before_is_evaluated_on_todays_catalogue(settings: PipelineSettings) -> None:
+def registered_day(settings: PipelineSettings) -> PipelineSettings:
+    """A date whose challenger is in the registry, and not judged yet."""
     first = day(settings)
     evaluate.run(first)
     for stage in STAGES:
         passed = {"stage": stage, "success": True, "worst": None, "checked": 1, "failures": [], "digests": {}}
         write_json(first.run_dir / "gates" / f"{stage}.json", passed)
     register.run(first)
+    return first
+
+
+def test_a_champion_that_was_never_judged_is_no_opponent(settings: PipelineSettings) -> None:
+    registered_day(settings)
+    move_alias(settings, "1")
+    with pytest.raises(DataError, match="version 1 of .* cannot be the champion to compare with: has no gate report"):
+        evaluate.run(day(settings, 1))
+
+
+def test_the_champion_of_the_day_before_is_evaluated_on_todays_catalogue(settings: PipelineSettings) -> None:
+    first = registered_day(settings)
     judge.run(first)
     assert promote.run(first)["verdict"] == "promoted"
     second = day(settings, 1, num_items=126)
