@@ -258,13 +258,26 @@ def first_kept(live: Live, published: str) -> Kept:
 
 
 @pytest.fixture(scope="module")
-def second(live: Live, published: str, first_kept: Kept) -> str:
-    """The bundle of the next day, whose run is triggered over REST."""
+def unanswered(live: Live, published: str, first_kept: Kept) -> dict[str, Any]:
+    """The verdict of the next day, triggered over REST, whose review nobody answers."""
     run_id = f"test__{NEXT_DAY}"
-    live.airflow.trigger(run_id, NEXT_DAY, {"registry.promotion": "auto"})
+    live.airflow.trigger(run_id, NEXT_DAY, {"registry.promotion": "review", "registry.review_hours": 0.005})
     assert live.finished(DAG_ID, run_id) == "success"
-    assert live.read(NEXT_DAY, "verdict.json")["verdict"] == "promoted"
-    return str(_until(lambda: {live.store.current()} - {published, None}, 5 * MINUTES, "the second bundle").pop())
+    return live.read(NEXT_DAY, "verdict.json")
+
+
+@pytest.fixture(scope="module")
+def second(live: Live, published: str, unanswered: dict[str, Any], airflow_page: Page) -> str:
+    """The bundle of the next day, after a person made its version champion in the browser."""
+    assert live.champion() == "1" and live.store.current() == published
+    form = _open_form(live, airflow_page, "esans_promote")
+    form.locator("[name=element_version]").fill(unanswered["version"])
+    form.locator("[name=element_reason]").fill("I was on the train.")
+    _keep(airflow_page, "promote")
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    bundle = _until(lambda: {live.store.current()} - {published, None}, 5 * MINUTES, "the second bundle").pop()
+    _leave(airflow_page)
+    return str(bundle)
 
 
 def test_everything_is_up_on_postgresql(live: Live) -> None:
@@ -333,9 +346,19 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_the_next_day_competes_and_is_published(live: Live, published: str, first_kept: Kept, second: str) -> None:
-    verdict = live.read(NEXT_DAY, "verdict.json")
-    assert verdict["incumbent_version"] == "1" and live.champion() == verdict["version"] == "2"
+def test_silence_rejects(live: Live, unanswered: dict[str, Any]) -> None:
+    assert unanswered["verdict"] == "rejected_in_review" and unanswered["passed"]
+    review = live.read(NEXT_DAY, "review.json")
+    assert (review["decision"], review["by"], review["timed_out"]) == ("rejected", "", True)
+    assert "nobody answered in time" in live.registry.get_model_version(MODEL, "2").tags["esans.review_reason"]
+
+
+def test_a_person_promotes_the_next_day_by_hand(
+    live: Live, published: str, first_kept: Kept, unanswered: dict[str, Any], second: str
+) -> None:
+    assert unanswered["incumbent_version"] == "1" and live.champion() == unanswered["version"] == "2"
+    tags = live.registry.get_model_version(MODEL, "2").tags
+    assert (tags["esans.promoted_by"], tags["esans.promotion_reason"]) == (USER, "I was on the train.")
     assert live.read(NEXT_DAY, "metrics.json")["models"]["champion"] is not None
     assert live.store.names() == [published, second]
     tables = live.kept().tables
@@ -346,7 +369,10 @@ def test_pages_and_numbers_follow(live: Live, second: str) -> None:
     history = (live.home / "reports" / "index.html").read_text()
     assert f"{DAY}/index.html" in history and f"{NEXT_DAY}/index.html" in history
     numbers = (live.home / "metrics" / "esans.prom").read_text()
-    assert 'esans_promotion_verdict{verdict="promoted"} 1' in numbers and 'esans_step_success{step="report"} 1' in numbers
+    assert (
+        'esans_promotion_verdict{verdict="rejected_in_review"} 1' in numbers
+        and 'esans_step_success{step="report"} 1' in numbers
+    )
     version = live.registry.get_model_version(MODEL, "2")
     assert "review/metrics.png" in version.description and version.tags["esans.gates"].startswith("5 of 5 passed")
     shown = {file.path for file in live.registry.list_artifacts(version.run_id, "review")}

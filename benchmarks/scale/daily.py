@@ -70,6 +70,7 @@ def world(home: Path, num_items: int, size: Size) -> PipelineSettings:
         home,
         features={"behaviour_dim": 32},
         clusters={"num_primary": 128, "num_secondary": 64, "max_train_items": size.fitted_on},
+        spark={"driver_memory": "8g"},  # as docs/scaling.md asks for from a few million items on
         run={"reuse": False},
     )
     if not (home / "source" / "interactions.parquet" / "_SUCCESS").exists():
