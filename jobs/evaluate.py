@@ -1,7 +1,8 @@
 """Challenger, champion and baseline on the same hold-out, ranked over the full catalogue; and what the samplers really drew."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers
 from jobs.places import local_draft
-from jobs.registry.gate_report import check_gate_report
+from jobs.registry.gate_report import checked_copy
 from jobs.registry.version_records import said
-from jobs.registry.versions import MODEL_DIGEST, download_version, incumbent_version, version_date
+from jobs.registry.versions import MODEL_DIGEST, TRAINED, incumbent_version, version_date
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
 from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, load_training_data
@@ -50,11 +51,11 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     models: dict[str, TwoTower] = {}
     for role in ("challenger", "baseline"):
         models[role] = load_towers(lake.path(role, settings.date))[0]
-    incumbent = _checked_incumbent(settings)
+    incumbent = incumbent_version(settings)
     note = None
     if incumbent is not None:
-        folder = download_version(incumbent, settings)
-        champion, note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data.item_ids, data.content)
+        with _checked_incumbent(settings, incumbent) as folder:
+            champion, note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data.item_ids, data.content)
         if champion is None:
             log.warning("champion version %s cannot be compared: %s", incumbent.version, note)
         else:
@@ -102,19 +103,19 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     return {name: round(values["recall_50"], 4) for name, values in metrics.items()}
 
 
-def _checked_incumbent(settings: PipelineSettings) -> ModelVersion | None:
-    """The champion to compare with, if it may serve: anybody who reaches MLflow can move the alias to a weak opponent."""
-    incumbent = incumbent_version(settings)
-    if incumbent is not None:
+@contextmanager
+def _checked_incumbent(settings: PipelineSettings, incumbent: ModelVersion) -> Iterator[Path]:
+    """Folder with the trained towers of a champion that may serve; anybody who reaches MLflow can move the alias to another."""
+    with ExitStack() as stack:
         try:
-            check_gate_report(settings, incumbent)
+            _, copy = stack.enter_context(checked_copy(settings, incumbent))
         except DataError as error:
             raise DataError(
                 f"cannot be the champion to compare with: {error.problem}",
                 file=said(incumbent),
                 remedy="let esans_publish put the alias back (it runs every hour), then run evaluate again for this date.",
             ) from error
-    return incumbent
+        yield copy / TRAINED
 
 
 def _made_from(version: ModelVersion) -> dict[str, str | None]:

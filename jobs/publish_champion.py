@@ -5,19 +5,17 @@ that nobody touched.
 """
 
 import logging
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mlflow.entities.model_registry import ModelVersion
 
 from jobs.actions import Action, run_action
 from jobs.errors import DataError
 from jobs.registry.champion import PROMOTED_BY, PROMOTION_REASON, moved_in_registry, now, put_back, put_in_force, tag_version
-from jobs.registry.gate_report import GateReport, check_gate_report
+from jobs.registry.gate_report import check_gate_report, checked_copy
 from jobs.registry.signing import require_key
 from jobs.registry.version_records import said
 from jobs.registry.versions import champion_version, numbered_version
-from jobs.serving.bundle import BUNDLE_DIGEST, download_bundle
+from jobs.serving.bundle import IN_MODEL
 from jobs.serving.store import ServingStore
 from jobs.settings import PipelineSettings
 
@@ -49,8 +47,11 @@ def publish_champion(action: Action) -> dict[str, object]:
         return {"message": f"bundle {current} is in force already.", "bundle": current, "version": number, "changed": False}
     require_key(settings)  # without one nothing can be told of any version, which is no fault of this one
     try:
-        report = check_gate_report(settings, champion)
-        name = _add(settings, store, champion, report)
+        with checked_copy(settings, champion) as (report, copy):
+            if not (report.bundle_digest and (copy / IN_MODEL).is_dir()):
+                raise DataError("carries no serving bundle.", file=said(champion), remedy="run register for its date again.")
+            name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
+            store.add(copy / IN_MODEL, name)
     except DataError as error:
         raise _refused(settings, champion, served, current, error) from error
     if moved_in_registry(settings, champion):
@@ -74,21 +75,6 @@ def version_number(bundle: str) -> str:
     '3'
     """
     return bundle.rsplit("-", 2)[1].removeprefix("v")
-
-
-def _add(settings: PipelineSettings, store: ServingStore, version: ModelVersion, report: GateReport) -> str:
-    """Name of the version's bundle in the store, as it was judged."""
-    with TemporaryDirectory(prefix=".publish-", dir=settings.home) as scratch:
-        folder = download_bundle(version, settings, Path(scratch))  # a copy, which nobody changes between check and use
-        if version.tags[BUNDLE_DIGEST] != report.bundle_digest:  # the tag is that of the files, as the download has checked
-            raise DataError(
-                "its bundle is not the one that was judged.",
-                file=said(version),
-                remedy="delete this version in the registry, and run its date again from the step register.",
-            )
-        name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
-        store.add(folder, name)
-    return name
 
 
 def _refused(

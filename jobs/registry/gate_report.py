@@ -4,8 +4,9 @@ Everybody who reaches MLflow can move an alias, change a tag or replace a file t
 decided by this report alone, and by the files that it names.
 """
 
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from mlflow.entities.model_registry import ModelVersion
@@ -19,7 +20,7 @@ from jobs.registry.decisions import read_decision
 from jobs.registry.promotion import Verdict
 from jobs.registry.signing import seal, unseal
 from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY
-from jobs.registry.version_records import read_record, said, version_files, write_record
+from jobs.registry.version_records import files_of, read_record, said, version_copy, write_record
 from jobs.registry.versions import MODEL_DIGEST
 from jobs.serving.bundle import BUNDLE_DIGEST
 from jobs.settings import PipelineSettings
@@ -82,7 +83,8 @@ def write_gate_report(
     Raises:
         DataError: the version's files are not those of the date's challenger, or not those judged before.
     """
-    files = version_files(settings, version)
+    with version_copy(settings, version) as copy:
+        files = files_of(copy)
     digest = _checked_source(settings, version, files)
     found = verdict.as_json()
     report = GateReport(
@@ -136,7 +138,17 @@ def read_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateR
 
 
 def check_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateReport:
-    """The report of a version that may serve: genuine, passing, approved where its policy asks for that, files untouched.
+    """The report of a version that may serve; raises as `checked_copy` does."""
+    with checked_copy(settings, version) as (report, _):
+        return report
+
+
+@contextmanager
+def checked_copy(settings: PipelineSettings, version: ModelVersion) -> Iterator[tuple[GateReport, Path]]:
+    """The report of a version that may serve, with a copy of its files, which nobody changes between check and use.
+
+    It may serve when its report is genuine and passing, approved where its policy asks for that, and its files are those
+    that were judged.
 
     Raises:
         DataError: says which of these does not hold.
@@ -150,8 +162,9 @@ def check_gate_report(settings: PipelineSettings, version: ModelVersion) -> Gate
                 file=said(version),
                 remedy=f"approve it in the review step of {report.date}, or promote it by hand with a reason.",
             )
-    _same_files(version, report.files, version_files(settings, version))
-    return report
+    with version_copy(settings, version) as copy:
+        _same_files(version, report.files, files_of(copy))
+        yield report, copy
 
 
 def passing_report(settings: PipelineSettings, version: ModelVersion) -> GateReport:

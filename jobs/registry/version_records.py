@@ -1,6 +1,8 @@
 """What is kept with a version in MLflow: its files, and signed records beside them among the artefacts of its run."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,17 +20,22 @@ _RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _WRITTEN_ON_DOWNLOAD = "registered_model_meta"  # by MLflow's client, beside the files of the version
 
 
-def version_files(settings: PipelineSettings, version: ModelVersion) -> dict[str, str]:
-    """SHA-256 of every file of a version, by its path below the version's folder.
+@contextmanager
+def version_copy(settings: PipelineSettings, version: ModelVersion) -> Iterator[Path]:
+    """A copy of a version's files, which is there as long as the block runs and which nobody else changes meanwhile."""
+    uri = client(settings).get_model_version_download_uri(version.name, version.version)
+    with TemporaryDirectory(prefix=".version-", dir=settings.home) as scratch:
+        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
+
+
+def files_of(copy: Path) -> dict[str, str]:
+    """SHA-256 of every file of a version's copy, by its path below it.
 
     Bytecode does not count: Python writes it beside the code of a model that is loaded from a store of this machine.
     """
-    uri = client(settings).get_model_version_download_uri(version.name, version.version)
-    with TemporaryDirectory() as scratch:
-        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
-        files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != _WRITTEN_ON_DOWNLOAD)
-        kept = (path for path in files if not (path.suffix == ".pyc" and path.parent.name == "__pycache__"))
-        return {path.relative_to(root).as_posix(): file_digest(path) for path in kept}
+    files = (path for path in sorted(copy.rglob("*")) if path.is_file() and path.name != _WRITTEN_ON_DOWNLOAD)
+    kept = (path for path in files if not (path.suffix == ".pyc" and path.parent.name == "__pycache__"))
+    return {path.relative_to(copy).as_posix(): file_digest(path) for path in kept}
 
 
 def read_record(settings: PipelineSettings, version: ModelVersion, name: str) -> bytes | None:

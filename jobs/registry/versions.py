@@ -20,7 +20,7 @@ CHAMPION = "champion"
 MODEL_DIGEST = "esans.model_digest"  # on a version: of the table `challenger` that it was registered from
 REPLACED = "esans.replaced_version"  # on a champion: the champion of an earlier date that it was compared with, if any
 MAX_TEXT = 5000  # characters that the registry's tables hold in a description or a tag
-_TRAINED = "artifacts/model"  # where a version has its trained towers
+TRAINED = "artifacts/model"  # where a version has its trained towers
 _SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -75,20 +75,13 @@ def find_version(settings: PipelineSettings, run_key: str) -> ModelVersion | Non
 
 def download_version(version: ModelVersion, settings: PipelineSettings) -> Path:
     """Folder with a version's trained towers: towers.safetensors, model.json, item_ids.parquet."""
-    return download_artifact(version, settings, _TRAINED)
+    return download_artifact(version, settings, TRAINED)
 
 
-def download_artifact(version: ModelVersion, settings: PipelineSettings, path: str, into: Path | None = None) -> Path:
-    """A file or folder of a version, on this machine.
-
-    Args:
-        version: of the registered model.
-        settings: give the registry.
-        path: inside the version.
-        into: folder for a copy; without it, a store of this machine gives its own files.
-    """
+def download_artifact(version: ModelVersion, settings: PipelineSettings, path: str) -> Path:
+    """A file or folder inside a version, on this machine; a store of this machine gives its own files."""
     uri = client(settings).get_model_version_download_uri(version.name, version.version)
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}", dst_path=str(into) if into else None))
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}"))
 
 
 def register_version(

@@ -1,4 +1,4 @@
-"""The serving bundle of a date: built from the challenger and what it was trained on, checked, and fetched from the registry.
+"""The serving bundle of a date: built from the challenger and what it was trained on, and checked.
 
 What a bundle answers with is `esans_core.serving.ServingBundle`; docs/serving.md lists its files.
 """
@@ -6,7 +6,7 @@ What a bundle answers with is `esans_core.serving.ServingBundle`; docs/serving.m
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,10 +23,7 @@ from jobs.places import copy_files
 from jobs.serving.index import sampled_users, shared, tuned_index
 from jobs.settings import PipelineSettings
 
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-
-__all__ = ["ServingBundle", "build_bundle", "download_bundle", "verify"]
+__all__ = ["ServingBundle", "build_bundle", "verify"]
 
 log = logging.getLogger(__name__)
 
@@ -92,33 +89,6 @@ def verify(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{error}.", file=folder, remedy="take the bundle from the registry again, or serve an earlier one."
         ) from error
-
-
-def download_bundle(version: "ModelVersion", settings: PipelineSettings, into: Path | None = None) -> Path:
-    """Folder with the bundle of a registered version, verified.
-
-    Raises:
-        DataError: the version carries none, or it is not what was registered.
-    """
-    from jobs.registry.versions import download_artifact
-
-    said = version.tags.get(BUNDLE_DIGEST)
-    if said is None:
-        raise DataError(
-            f"version {version.version} of {version.name} carries no serving bundle.",
-            file=settings.tracking_uri,
-            column=BUNDLE_DIGEST,
-            remedy="take another version, or register the date's model again.",
-        )
-    folder = download_artifact(version, settings, IN_MODEL, into)
-    content = verify(folder)
-    if content["digest"] != said:
-        raise DataError(
-            f"the bundle of version {version.version} has digest {content['digest']}, the version's tag says {said}.",
-            file=folder,
-            remedy="register the date's model again, or take another version: this one was changed after it was registered.",
-        )
-    return folder
 
 
 def _about(settings: PipelineSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jobs.registry.versions import CHAMPION, incumbent_version, numbered_version
 from jobs.serving.store import ServingStore
 from jobs.settings import PipelineSettings
 from tests.jobs.serving_days import act, enter_with_bundle, move_alias, publish_day, run_folder
-from tests.jobs.test_registry import alias, on_day
+from tests.jobs.test_registry import alias, enter, on_day, prepare_day
 
 pytestmark = pytest.mark.mlflow
 
@@ -100,6 +100,16 @@ def test_a_champion_whose_files_were_changed_is_not_published(settings: Pipeline
     assert (status, alias(settings)) == (65, None)
     assert "its files are not those that were judged" in record["message"]
     assert ServingStore.of(settings).names() == []
+
+
+def test_a_champion_without_a_bundle_is_not_published(settings: PipelineSettings, home: Path) -> None:
+    prepare_day(settings)
+    enter(settings)
+    judge.run(settings)
+    assert promote.run(settings)["verdict"] == "promoted"
+    status, record = act("publish_champion", settings, "a")
+    assert (status, alias(settings)) == (65, None)
+    assert "carries no serving bundle" in record["message"] and "register" in record["message"]
 
 
 def test_an_alias_moved_to_a_version_that_passed_is_honoured(settings: PipelineSettings, home: Path) -> None:

@@ -18,9 +18,9 @@ from jobs.lake import Lake
 from jobs.model_store import load_towers
 from jobs.places import copy_files
 from jobs.registry.tracking import start_or_resume_run
-from jobs.registry.versions import download_version, register_version
+from jobs.registry.versions import download_artifact, download_version, register_version
 from jobs.serving import bundle as module
-from jobs.serving.bundle import ServingBundle, build_bundle, download_bundle
+from jobs.serving.bundle import IN_MODEL, ServingBundle, build_bundle
 from jobs.settings import PipelineSettings
 
 pytestmark = pytest.mark.mlflow
@@ -82,7 +82,7 @@ def registered(settings: PipelineSettings, home: Path, monkeypatch: pytest.Monke
 def expected(settings: PipelineSettings, histories: list[list[str]], k: int) -> list[dict]:
     version = mlflow.MlflowClient().get_model_version_by_alias(settings.registry.model_name, "champion")
     assert load_towers(download_version(version, settings))[2][0] == "i0000"
-    bundle = ServingBundle(download_bundle(version, settings))
+    bundle = ServingBundle(download_artifact(version, settings, IN_MODEL))
     return [
         {"item_id": found.item_ids, "score": pytest.approx(found.scores, abs=1e-6), "fallback": found.fallback}
         for found in bundle.recommend(histories, k)
