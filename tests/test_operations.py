@@ -42,6 +42,7 @@ DAY = dt.date(2026, 1, 28)
 NEXT_DAY = DAY + dt.timedelta(days=1)
 MODEL = "esans-retrieval"
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE = 60_000  # milliseconds that a page may take on a busy machine
 MINUTES = 60.0
 
 
@@ -150,6 +151,7 @@ def live(alerts: Alerts) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
@@ -160,7 +162,7 @@ def browser() -> Iterator[Browser]:
 def airflow_page(live: Live, browser: Browser) -> Page:
     """Airflow's interface, logged in."""
     page = browser.new_page(viewport={"width": 1400, "height": 1100})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE)
     page.goto(live.ports.airflow_url)
     page.fill("input[name=username]", USER)
     page.fill("input[name=password]", live.keys["password"])
@@ -174,7 +176,7 @@ def mlflow_page(live: Live, browser: Browser) -> Page:
     """MLflow's interface, logged in."""
     credentials = {"username": USER, "password": live.keys["mlflow_password"]}
     page = browser.new_context(viewport={"width": 1800, "height": 1400}, http_credentials=credentials).new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE)
     return page
 
 

@@ -19,6 +19,7 @@ from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import SparkCluster, cluster_properties
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
+from tests.infra.command_lines import command_line
 from tests.jobs import source_builder as build
 
 NUM_ITEMS, NUM_USERS = 240, 40
@@ -177,7 +178,7 @@ def test_secret_and_loopback(cluster: tuple[SparkCluster, str], tmp_path: Path) 
     secret = dict(line.split(" ", 1) for line in path.read_text().splitlines())["spark.authenticate.secret"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     processes = stack_processes(spark.folder)
-    assert not [process for process in processes if secret in " ".join(process.cmdline())]
+    assert not [process for process in processes if secret in command_line(process)]
     addresses = {
         connection.laddr.ip.removeprefix("::ffff:")
         for process in processes
@@ -201,20 +202,19 @@ def test_secret_and_loopback(cluster: tuple[SparkCluster, str], tmp_path: Path) 
 
 
 def _workers(cluster: SparkCluster) -> list[psutil.Process]:
-    return [
-        process for process in stack_processes(cluster.folder) if "org.apache.spark.deploy.worker.Worker" in process.cmdline()
-    ]
+    worker = "org.apache.spark.deploy.worker.Worker"
+    return [process for process in stack_processes(cluster.folder) if worker in command_line(process)]
 
 
 def _worker_at_work(cluster: SparkCluster, step: "subprocess.Popen[str]") -> psutil.Process:
     """The first worker below whose executor a Python process computes: it has used a fifth of a second."""
     while step.poll() is None:
         for worker in _workers(cluster):
-            for process in worker.children(recursive=True):
-                try:
-                    if "pyspark.daemon" in process.cmdline() and process.cpu_times().user > 0.2:
+            try:
+                for process in worker.children(recursive=True):
+                    if "pyspark.daemon" in command_line(process) and process.cpu_times().user > 0.2:
                         return worker
-                except psutil.Error:
-                    continue
+            except psutil.Error:  # one of them has ended; look again
+                continue
         time.sleep(0.02)
     raise AssertionError(f"the step ended before a worker was seen at work:\n{step.communicate()[0][-6000:]}")

@@ -28,6 +28,7 @@ from infra.local.stack import LocalStack
 from infra.local.status import status
 from infra.local.up import Options, client_of, down, main, up
 from jobs.errors import EXIT_BAD_DATA, DataError
+from tests.infra.command_lines import command_line
 
 # Refused before anything starts
 
@@ -156,7 +157,7 @@ class TestStack:
         codes = [requests.get(search, auth=who, timeout=30).status_code for who in (None, ("admin", "no"), _admin(keys))]
         assert codes == [401, 401, 200]
         assert requests.get(f"{ports.airflow_url}/api/v2/dags", timeout=30).status_code == 401
-        lines = " ".join(" ".join(process.cmdline()) for process in stack_processes(home))
+        lines = " ".join(map(command_line, stack_processes(home)))
         assert not [name for name, value in keys.items() if value in lines]
         logs = " ".join(path.read_text(errors="replace") for path in (home / "airflow" / "logs" / "components").iterdir())
         assert not [name for name, value in keys.items() if value in logs]
