@@ -4,18 +4,21 @@ Anybody who reaches MLflow can move the alias, and a move there is honoured. Wha
 that nobody touched.
 """
 
+import json
 import logging
+from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
+from esans_core.serving import BUNDLE
 from jobs.actions import Action, run_action
 from jobs.errors import DataError
 from jobs.registry.champion import PROMOTED_BY, PROMOTION_REASON, moved_in_registry, now, put_back, put_in_force, tag_version
-from jobs.registry.gate_report import check_gate_report, checked_copy
+from jobs.registry.gate_report import GateReport, check_gate_report, checked_copy
 from jobs.registry.signing import require_key
 from jobs.registry.version_records import said
 from jobs.registry.versions import champion_version, numbered_version
-from jobs.serving.bundle import IN_MODEL
+from jobs.serving.bundle import BUNDLE_DIGEST, IN_MODEL
 from jobs.serving.store import ServingStore
 from jobs.settings import PipelineSettings
 
@@ -48,8 +51,7 @@ def publish_champion(action: Action) -> dict[str, object]:
     require_key(settings)  # without one nothing can be told of any version, which is no fault of this one
     try:
         with checked_copy(settings, champion) as (report, copy):
-            if not (report.bundle_digest and (copy / IN_MODEL).is_dir()):
-                raise DataError("carries no serving bundle.", file=said(champion), remedy="run register for its date again.")
+            _check_bundle(copy / IN_MODEL, champion, report)
             name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
             store.add(copy / IN_MODEL, name)
     except DataError as error:
@@ -75,6 +77,19 @@ def version_number(bundle: str) -> str:
     '3'
     """
     return bundle.rsplit("-", 2)[1].removeprefix("v")
+
+
+def _check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> None:
+    """Raise `DataError` unless the version's tag and its bundle name the bundle that was judged; `add` hashes the files."""
+    there = folder / BUNDLE
+    if not (report.bundle_digest and there.is_file()):
+        problem = "carries no serving bundle."
+    elif {version.tags.get(BUNDLE_DIGEST), json.loads(there.read_text())["digest"]} != {report.bundle_digest}:
+        problem = "its bundle is not the one that was judged."
+    else:
+        return
+    remedy = "delete this version in the registry, and run its date again from the step register."
+    raise DataError(problem, file=said(version), remedy=remedy)
 
 
 def _refused(

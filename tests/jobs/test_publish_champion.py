@@ -102,6 +102,22 @@ def test_a_champion_whose_files_were_changed_is_not_published(settings: Pipeline
     assert ServingStore.of(settings).names() == []
 
 
+@pytest.mark.parametrize("judged_again", [False, True])
+def test_a_champion_whose_digest_was_changed_is_not_published(
+    settings: PipelineSettings, home: Path, judged_again: bool
+) -> None:
+    number = enter_with_bundle(settings)
+    digest = tags(settings, number)["esans.bundle_digest"]
+    client(settings).set_model_version_tag(settings.registry.model_name, number, "esans.bundle_digest", digest[:8] + "0" * 56)
+    if judged_again:
+        judge.run(settings)
+    move_alias(settings, number)
+    status, record = act("publish_champion", settings, "a")
+    assert (status, alias(settings)) == (65, None)
+    assert "its bundle is not the one that was judged" in record["message"]
+    assert ServingStore.of(settings).names() == []
+
+
 def test_a_champion_without_a_bundle_is_not_published(settings: PipelineSettings, home: Path) -> None:
     prepare_day(settings)
     enter(settings)
