@@ -48,7 +48,8 @@ class NegativeConfig:
         num_hardest: of the negatives drawn for a positive only so many with the highest scores count; 0 keeps all.
         positive_mixing: mix a random share of the positive into each negative drawn for it, before the hardest are kept.
         adaptive_temperature: a temperature for each user, from the user's loss in the epoch before.
-        log_q: correct each logit by the log of the item's expected count among the draws.
+        log_q: share, 0 to 1, of the log of the item's expected count among the draws that each logit is corrected by: 1 makes
+            the sampled softmax an estimate of the full one, less leaves popular items pushed down where they are drawn often.
     """
 
     in_batch: bool = True
@@ -70,7 +71,7 @@ class NegativeConfig:
     num_hardest: int = 0
     positive_mixing: bool = False
     adaptive_temperature: bool = False
-    log_q: bool = True
+    log_q: float = 1.0
 
     def __post_init__(self) -> None:
         sources = [name for name in _SOURCES if getattr(self, name)]
@@ -78,6 +79,8 @@ class NegativeConfig:
             raise ValueError("the configuration has no negatives at all")
         if self.all_items and len(sources) > 1:
             raise ValueError("all_items takes the place of every other source of negatives")
+        if not 0 <= self.log_q <= 1:
+            raise ValueError(f"log_q is a share of the correction, 0 to 1, got {self.log_q}")
 
     @property
     def needs_sampler(self) -> bool:
@@ -125,17 +128,17 @@ _DEFAULT = NegativeConfig()
 _SIZES = {"num_per_positive": 20, "num_cached": 4096, "num_hardest": 4}
 _RECIPES: dict[str, _Recipe] = {
     "esans": _recipe("in_batch", "num_pool", "share_draws", semantic=True),
-    "esans_paper": _recipe(semantic=True, log_q=False, virtual_weight=1.0),
+    "esans_paper": _recipe(semantic=True, log_q=0.0, virtual_weight=1.0),
     "uniform": _recipe("num_per_positive", proposal="uniform"),
     "popularity": _recipe("num_per_positive", proposal="popularity"),
-    "in_batch": _recipe(in_batch=True, log_q=False),
-    "in_batch_logq": _recipe(in_batch=True, log_q=True),
-    "mns": _recipe("num_pool", in_batch=True, log_q=False),
-    "debiased_mns": _recipe("num_pool", in_batch=True, log_q=True),
-    "cross_batch": _recipe("num_cached", in_batch=True, log_q=True),
-    "dns": _recipe("num_per_positive", "num_hardest", proposal="uniform", log_q=False),
-    "mixgcf": _recipe("num_per_positive", "num_hardest", proposal="uniform", positive_mixing=True, log_q=False),
-    "fairneg": _recipe("num_per_positive", proposal="fair", log_q=False),
+    "in_batch": _recipe(in_batch=True, log_q=0.0),
+    "in_batch_logq": _recipe(in_batch=True),
+    "mns": _recipe("num_pool", in_batch=True, log_q=0.0),
+    "debiased_mns": _recipe("num_pool", in_batch=True),
+    "cross_batch": _recipe("num_cached", in_batch=True),
+    "dns": _recipe("num_per_positive", "num_hardest", proposal="uniform", log_q=0.0),
+    "mixgcf": _recipe("num_per_positive", "num_hardest", proposal="uniform", positive_mixing=True, log_q=0.0),
+    "fairneg": _recipe("num_per_positive", proposal="fair", log_q=0.0),
     "adap_tau": _recipe("num_per_positive", proposal="uniform", adaptive_temperature=True),
-    "full_softmax": _recipe(all_items=True, log_q=False),
+    "full_softmax": _recipe(all_items=True, log_q=0.0),
 }

@@ -122,6 +122,9 @@ class RetrievalObjective(nn.Module):
     ) -> Tensor:
         """Mean loss of a batch; of several processes each gets its share, and the shares add up to the mean.
 
+        Under autocast the towers run in its type, and under bfloat16 so does the product of users and shared negatives; what is
+        drawn, counted and summed stays in float32.
+
         Args:
             users_bD: float32 [b, D], unit vectors.
             positives: int64 [b], item rows.
@@ -134,7 +137,30 @@ class RetrievalObjective(nn.Module):
         Returns:
             float32 scalar.
         """
-        batch_size = batch_size or len(positives)
+        kind = positives.device.type
+        mixed, narrow = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+        def encode(items_n: Tensor) -> Tensor:
+            with torch.autocast(kind, narrow, enabled=mixed):
+                return encode_items(items_n).float()
+
+        product = narrow if mixed and narrow == torch.bfloat16 else torch.float32
+        with torch.autocast(kind, enabled=False):
+            return self._loss(
+                users_bD.float(), positives, encode, generator, user_rows, world, batch_size or len(positives), product
+            )
+
+    def _loss(
+        self,
+        users_bD: Tensor,
+        positives: Tensor,
+        encode_items: Callable[[Tensor], Tensor],
+        generator: torch.Generator | None,
+        user_rows: Tensor | None,
+        world: World,
+        batch_size: int,
+        product: torch.dtype,
+    ) -> Tensor:
         mine, everyone = world.rows(batch_size), world.gather(positives, batch_size)
         negatives = self.draw(everyone, generator)
         (shared_S, copies_S), drawn_bR = self._merged(negatives), negatives.drawn_BR[mine]
@@ -162,7 +188,7 @@ class RetrievalObjective(nn.Module):
             rows += self._semantic_logits(step, semantic, users_bD, positive_logits, positives_bD, *semantic_D)
         log_sum_b = torch.cat(rows, dim=1).logsumexp(1)
         if len(shared_S):
-            log_sum_b = torch.logaddexp(log_sum_b, self._shared_log_sum(step, users_bD, shared_SD, shared_S, copies_S))
+            log_sum_b = torch.logaddexp(log_sum_b, self._shared_log_sum(step, users_bD, shared_SD, shared_S, copies_S, product))
         loss_b = log_sum_b - positive_logits
         self._observe(everyone, positives_bD, loss_b.detach(), user_rows, world)
         return loss_b.sum() / batch_size
@@ -223,7 +249,15 @@ class RetrievalObjective(nn.Module):
             unique, place = torch.arange(len(self.item_frequency), device=items_n.device), items_n
         return torch.nn.functional.embedding(place, encode_items(unique))
 
-    def _shared_log_sum(self, step: "_Step", users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor) -> Tensor:
+    def _shared_log_sum(
+        self,
+        step: "_Step",
+        users_bD: Tensor,
+        shared_SD: Tensor,
+        shared_S: Tensor,
+        copies_S: Tensor,
+        product: torch.dtype,
+    ) -> Tensor:
         """float32 [b]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
         sampler, log_weight, positives = self.sampler, _log(self.config.same_group_weight), step.positives
         common_S, log_copies_S = self._common_counts(step.everyone, shared_S), copies_S.log().clamp_min(NEVER)
@@ -236,7 +270,8 @@ class RetrievalObjective(nn.Module):
                 weights = weights + ((group_b[:, None] == group_S) & (group_S >= 0)) * log_weight
             return weights if may_look else weights.masked_fill(positives[rows, None] == shared_S, NEVER)
 
-        return shared_log_sum(users_bD, shared_SD, log_weights, matches(positives, shared_S) if may_look else None)
+        excluded = matches(positives, shared_S) if may_look else None
+        return shared_log_sum(users_bD, shared_SD, log_weights, excluded, product)
 
     def _drawn_logits(self, step: "_Step", users_bD: Tensor, positive_logits: Tensor, drawn_bRD: Tensor) -> Tensor:
         """Logits of the negatives drawn by the proposal: mixed with the positive, and only the hardest, where asked."""
@@ -318,7 +353,7 @@ class RetrievalObjective(nn.Module):
         return counts
 
     def _log_counts(self, common: Tensor, positives: Tensor, items: Tensor) -> Tensor:
-        """Log of how often each item is expected among all draws for each positive, for items [n] or [B, R]; 0 without logQ.
+        """What logQ takes off: log of how often each item, [n] or [B, R], is expected among all draws for each positive.
 
         Returns:
             float32 that broadcasts to [B, n] or [B, R].
@@ -327,7 +362,7 @@ class RetrievalObjective(nn.Module):
             return common.new_zeros((1, 1))
         if self.config.semantic and not self.config.share_draws and self.sampler is not None:
             common = self.sampler.expected_counts(positives, items).add_(common)
-        return common.clamp_min(torch.finfo(torch.float32).tiny).log_()
+        return common.clamp_min(torch.finfo(torch.float32).tiny).log_().mul_(self.config.log_q)
 
     def _temperature(self, user_rows: Tensor | None) -> Tensor | float:
         if self.adaptive is None:

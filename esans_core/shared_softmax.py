@@ -3,6 +3,7 @@
 The logits of B users against S shared negatives are the largest thing in a training step: 64 MB at B = 1,024 and S = 16,384.
 Here they are made block by block, while they are in the cache, summed, forgotten, and made again for the gradient: a second
 product costs less than writing the matrix out and reading it back, several times over, and memory no longer grows with B x S.
+The products may take bfloat16; everything else is done in float32.
 
 Shape legend: B users, S shared negatives, D dimension, b users of one block.
 """
@@ -23,7 +24,11 @@ LogWeights = Callable[[slice], Tensor]
 
 
 def shared_log_sum(
-    users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor] | None = None
+    users_BD: Tensor,
+    shared_SD: Tensor,
+    log_weights: LogWeights,
+    excluded: tuple[Tensor, Tensor] | None = None,
+    product: torch.dtype = torch.float32,
 ) -> Tensor:
     """log sum_s exp(<u_b, v_s> + w_bs) for each user b.
 
@@ -34,21 +39,28 @@ def shared_log_sum(
             which does not flow through it.
         excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending; a GPU that should not wait
             for their number is better told by a weight of `NEVER`.
+        product: type that the embeddings are rounded to for the products of users and negatives, float32 or bfloat16.
 
     Returns:
         float32 [B].
     """
-    # In mixed precision the embeddings may be narrower; the logits made for the gradient must be those of the sum.
+    # Logits made for the gradient must be those of the sum, so nothing below may depend on the context it is called in.
     with torch.autocast(users_BD.device.type, enabled=False):
-        return _SharedLogSum.apply(users_BD.float(), shared_SD.float(), log_weights, excluded)
+        return _SharedLogSum.apply(users_BD.float(), shared_SD.float(), log_weights, excluded, product)
 
 
 class _SharedLogSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, users_BD: Tensor, shared_SD: Tensor, log_weights: LogWeights, excluded: tuple[Tensor, Tensor] | None
+        ctx: Any,
+        users_BD: Tensor,
+        shared_SD: Tensor,
+        log_weights: LogWeights,
+        excluded: tuple[Tensor, Tensor] | None,
+        product: torch.dtype,
     ) -> Tensor:
         log_sum_B = torch.empty(len(users_BD), device=users_BD.device)
+        users_BD, shared_SD = users_BD.to(product), shared_SD.to(product)
         ctx.log_weights, ctx.excluded = _Kept(log_weights), excluded
         for rows, logits_bS in _blocks(users_BD, shared_SD, ctx.log_weights, excluded):
             largest_b1 = logits_bS.amax(1, keepdim=True)
@@ -58,14 +70,17 @@ class _SharedLogSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         users_BD, shared_SD, log_sum_B = ctx.saved_tensors
-        grad_BD, grad_SD = torch.empty_like(users_BD), torch.zeros_like(shared_SD)
+        grad_BD, grad_SD = grad_B.new_empty(users_BD.shape), grad_B.new_zeros(shared_SD.shape)
         for rows, logits_bS in _blocks(users_BD, shared_SD, ctx.log_weights, ctx.excluded):
-            pull_bS = logits_bS.sub_(log_sum_B[rows, None]).exp_().mul_(grad_B[rows, None])
-            torch.mm(pull_bS, shared_SD, out=grad_BD[rows])
-            grad_SD.addmm_(pull_bS.T, users_BD[rows])
-        return grad_BD, grad_SD, None, None
+            pull_bS = logits_bS.sub_(log_sum_B[rows, None]).exp_().mul_(grad_B[rows, None]).to(shared_SD.dtype)
+            grad_BD[rows] = pull_bS @ shared_SD
+            if pull_bS.dtype == grad_SD.dtype:
+                grad_SD.addmm_(pull_bS.T, users_BD[rows])
+            else:
+                grad_SD += pull_bS.T @ users_BD[rows]  # blocks are added up in float32
+        return grad_BD, grad_SD, None, None, None
 
 
 class _Kept:
@@ -93,7 +108,11 @@ def _blocks(
     bounds = _bounds(excluded[0], [*starts, count]) if excluded else []
     for block, start in enumerate(starts):
         rows = slice(start, min(start + size, count))
-        logits_bS = torch.addmm(log_weights(rows), users_BD[rows], shared_SD.T)
+        weights = log_weights(rows)
+        if users_BD.dtype == weights.dtype:
+            logits_bS = torch.addmm(weights, users_BD[rows], shared_SD.T)
+        else:
+            logits_bS = (users_BD[rows] @ shared_SD.T).float().add_(weights)
         if excluded:
             row, column = (part[bounds[block] : bounds[block + 1]] for part in excluded)
             logits_bS[row - start, column] = NEVER

@@ -211,7 +211,13 @@ class TwoTower(nn.Module):
         """
         groups, place = by_length(history_BL)
         device = self.item_input.content.device
-        return torch.cat([self.encode_users(group.to(device)) for group in groups])[place.to(device)]
+        # One look-up for all groups: the gradient of each look-up in a dense id table is as large as the table.
+        flat = torch.cat([group.flatten() for group in groups]).to(device)
+        inputs_nD, is_item_n = self.item_input(flat.clamp_min(0)), flat >= 0
+        sizes = [group.numel() for group in groups]
+        parts = zip(groups, inputs_nD.split(sizes), is_item_n.split(sizes), strict=True)
+        users = [self.user_tower(x_nD.view(*group.shape, -1), mask_n.view(group.shape)) for group, x_nD, mask_n in parts]
+        return torch.cat(users)[place.to(device)]
 
     def encode_users_of(self, sequences: Sequences, users: Tensor, ends: Tensor) -> Tensor:
         """User embeddings from the events before `ends`.

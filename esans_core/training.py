@@ -39,6 +39,7 @@ def train_epoch(
     optimizers: Sequence[torch.optim.Optimizer],
     *,
     seed: int,
+    precision: torch.dtype = torch.float32,
     world: World | None = None,
     position: Position | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
@@ -52,6 +53,8 @@ def train_epoch(
         loader: makes the batches.
         optimizers: over the model's parameters, each over some of them.
         seed: order, negatives and id dropout of this epoch; give each epoch another.
+        precision: of the matrix products: float32, or bfloat16, which is faster where the processor has it; weights, sums and
+            the optimizer stay in float32.
         world: the processes that train together, which the loader was made for. Given, be it of one, ids are hidden for whole
             steps (`ItemInput.dropout_seed`), so that any number of processes hides the same ones.
         position: where to go on, as `after_step` got it; the beginning unless given.
@@ -77,9 +80,10 @@ def train_epoch(
     for batch in epoch.batches(position.step):
         if world is not None:
             model.item_input.dropout_seed = seed * 1_000_003 + position.step
-        users_BD = model.encode_histories(batch.history_BL)
         positives, users = batch.positives.to(device), batch.users.to(device)
-        loss = objective(users_BD, positives, model.encode_items, position.generator, users, together, batch.size)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+            users_BD = model.encode_histories(batch.history_BL)
+            loss = objective(users_BD, positives, model.encode_items, position.generator, users, together, batch.size)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -165,8 +165,11 @@ class SamplingSettings(Section):
     lambda_low: float = Field(-0.3, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from.")
     lambda_high: float = Field(0.1, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda.")
     virtual_weight: float = Field(0.02, ge=0, le=10, description="Weight of a virtual negative in the softmax.")
-    log_q: bool = Field(
-        True, description="Correct logits by the log of each item's expected count, where the method leaves it open."
+    log_q: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the logQ correction, the log of each item's expected count, where the method leaves it open.",
     )
     share_draws: bool = Field(False, description="The ESANS draws of one positive are negatives of the whole batch.")
     same_group_weight: float = Field(
@@ -201,6 +204,10 @@ class TrainingSettings(Section):
     patience: int = Field(3, ge=1, description="Stop after so many epochs without a better validation recall.")
     learning_rate: float = Field(2e-3, gt=0, lt=1, description="Step size of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, lt=1, description="Decoupled weight decay.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of the towers' and the loss's matrix products; bfloat16 is faster on GPUs and on CPUs that have it.",
+    )
     id_dropout: float = Field(0.1, ge=0, lt=1, description="Chance to hide an item's id, so that new items can be served.")
     sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of users whose events are trained on.")
     table_updates: Literal["auto", "dense", "sparse"] = Field(

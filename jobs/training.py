@@ -28,7 +28,7 @@ def build_optimizers(model: TwoTower, training: TrainingSettings) -> list[torch.
     table = model.item_input.id_embedding
     rest = [parameter for parameter in model.parameters() if not (table.sparse and parameter is table.weight)]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=training.learning_rate, weight_decay=training.weight_decay)
+        torch.optim.AdamW(rest, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
     ]
     if table.sparse:
         optimizers.append(torch.optim.SparseAdam([table.weight], lr=training.learning_rate))
@@ -138,6 +138,7 @@ class Training:
             self._loader,
             self._optimizers,
             seed=self._settings.training.seed * 100_003 + epoch,
+            precision=getattr(torch, self._settings.training.precision),
             world=self._world,
             position=position,
             on_step=lambda step, steps, loss: log.info("epoch %d, step %d of %d, loss %.4f", epoch, step, steps, loss),

@@ -10,14 +10,16 @@ python -m benchmarks.quality quick              # the whole of it on a small sho
 
 import argparse
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.quality import figure, report
 from benchmarks.quality.clusters import SIZES
 from benchmarks.quality.data import DATA
-from benchmarks.quality.plan import STAGES, trials
-from benchmarks.quality.runner import clusters_of, load_data, run_all
-from benchmarks.quality.trial import load_runs
+from benchmarks.quality.methods import CONTENDERS
+from benchmarks.quality.plan import STAGES, Runs
+from benchmarks.quality.runner import clusters_of, load_data, plan_of, run_all, runs_of
+from benchmarks.quality.trial import Trial
 from benchmarks.record import REPOSITORY, RESULTS
 
 KEPT = RESULTS / "quality"
@@ -45,29 +47,29 @@ def main() -> None:
         data = load_data(arguments.data)
         figure.write(data, clusters_of(data, {}), REPOSITORY / "docs" / "images" / "negatives.png")
     elif arguments.command == "run":
-        for stage in arguments.stage or STAGES:
-            run_stage(stage, arguments.data, KEPT, arguments.only, arguments)
+        run_missing(arguments.data, KEPT, arguments.only, arguments.stage or STAGES, arguments)
     else:
-        for stage in ("tune", "final"):
-            run_stage(stage, "quick", QUICK, _QUICK_METHODS, arguments)
+        run_missing("quick", QUICK, _QUICK_METHODS, ("tune", "final"), arguments)
         report.write(QUICK, QUICK)
 
 
-def run_stage(stage: str, name: str, folder: Path, only: list[str] | None, arguments: argparse.Namespace) -> None:
-    """Run what is missing of one stage."""
-    path = folder / f"{name}.jsonl"
-    data, runs = load_data(name), load_runs(path)
-    planned = list(trials(stage, name, data.digest(), runs, only))
-    print(f"{name}, {stage}: {sum(trial.key in runs for trial in planned)} of {len(planned)} trials are finished", flush=True)
-    run_all(
-        planned,
-        path,
-        workers=arguments.workers,
-        device=arguments.device,
-        holdout=stage != "tune",
-        minutes=arguments.minutes,
-        finished=runs,
-    )
+def run_missing(name: str, folder: Path, only: list[str] | None, stages: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Run what is missing: contender by contender its tuning and its seeds, then the ablations."""
+    plan, runs = plan_of(name), runs_of(name, folder)
+
+    def wanted(runs: Runs) -> Iterator[Trial]:
+        for contender in only or CONTENDERS:
+            for stage in stages:
+                if stage != "ablate" and contender in CONTENDERS:
+                    yield from plan.trials(stage, runs, [contender])
+        if "ablate" in stages:
+            yield from plan.trials("ablate", runs, only)
+
+    planned = list(wanted(runs))
+    finished = sum(trial.key in runs for trial in planned)
+    print(f"{name}: {finished} of the {len(planned)} trials known by now are finished", flush=True)
+    path, options = folder / f"{name}.jsonl", vars(arguments)
+    run_all(wanted, runs, path, workers=options["workers"], device=options["device"], minutes=options["minutes"])
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -90,7 +90,7 @@ def _trained(data: QualityData, clusters: Clusters) -> TwoTower:
     model = TwoTower(data.content, data.num_train > 0, **options)  # type: ignore[arg-type]
     trial = Trial(data.name, data.digest(), "uniform", {"temperature": _TEMPERATURE, "num_per_positive": 16}, 0)
     objective = build_objective(trial, data, clusters)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=TRAINING["learning_rate"], weight_decay=TRAINING["weight_decay"])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
     loader = Loader(data.sequences, batch_size=1024, max_history=model.user_tower.max_history)
     for epoch in range(_EPOCHS):
         train_epoch(model, objective, loader, [optimizer], seed=epoch)

@@ -1,7 +1,8 @@
 """The methods compared, the budget they share, and what each may tune.
 
-Every positive has a budget of 16 real negatives through the item tower in each step (methods that reuse what is encoded anyway
-need fewer). Every method is tuned over the same number of settings, on validation alone.
+Every positive has a budget of `PER_POSITIVE` real negatives through the item tower in each step (methods that reuse what is
+encoded anyway need fewer). Every method is tuned with the same number of runs, on validation alone: first the temperature, then
+the learning rate, then what matters most to the method.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ from esans_core.negatives import Method
 
 BATCH = 1024
 PER_POSITIVE = 16
+TEMPERATURES = (0.05, 0.08, 0.13, 0.2, 0.3)
+LEARNING_RATES = (2e-3, 8e-3)  # beside the usual one
 NUM_TRIALS = 10  # settings tried for each method
-TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2)
+
+Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,49 +26,59 @@ class Contender:
     Attributes:
         method: the library's method.
         title: what a table calls it.
-        fixed: fields of `NegativeConfig` and of the sampler (`sampler.*`) that make it what it is.
-        grid: settings to choose between at each temperature; two, so that every method tries `NUM_TRIALS` settings.
+        own: three settings to try last, beside the best temperature and learning rate.
+        fixed: fields of `NegativeConfig` and of the sampler (`sampler.*`) that make it what it is, or that tuning starts from.
         reference: not a sampler that one could afford, but the line that others are held against.
     """
 
     method: Method
     title: str
-    fixed: dict[str, Any] = field(default_factory=dict)
-    grid: tuple[dict[str, Any], dict[str, Any]] = ({}, {"training.learning_rate": 4e-3})
+    own: tuple[Settings, Settings, Settings]
+    fixed: Settings = field(default_factory=dict)
     reference: bool = False
 
-    def settings(self) -> list[dict[str, Any]]:
-        """The settings tried, as changes to `fixed`: every temperature with every entry of the grid."""
-        return [{"temperature": temperature, **choice} for choice in self.grid for temperature in TEMPERATURES]
+    def rounds(self) -> tuple[list[Settings], ...]:
+        """What is tried together, as changes to the best settings so far."""
+        return (
+            [{"temperature": temperature} for temperature in TEMPERATURES],
+            [{"training.learning_rate": rate} for rate in LEARNING_RATES],
+            list(self.own),
+        )
 
 
 _DRAWN = {"num_per_positive": PER_POSITIVE}
 _POOL = {"num_pool": BATCH * PER_POSITIVE}
 _ESANS = {"num_pool": BATCH, "sampler.num_easy_clusters": 2, "sampler.items_per_cluster": 5, "sampler.num_hard": 5}
-_HARDEST = ({"num_hardest": 4}, {"num_hardest": 8})
+_REGULARISED = ({"training.weight_decay": 1e-2}, {"training.id_dropout": 0.3}, {"training.id_dropout": 0.0})
+_CORRECTED = ({"log_q": 0.75}, {"log_q": 0.5}, {"log_q": 0.25})
+_SHIFTED = ({"log_q": 0.5}, {"log_q": 0.0}, {"training.id_dropout": 0.3})
+_HARDEST = ({"num_hardest": 2}, {"num_hardest": 8}, {"num_hardest": 12})
 
 CONTENDERS: dict[str, Contender] = {
-    "uniform": Contender("uniform", "uniform (UNS)", _DRAWN, ({"log_q": True}, {"log_q": False})),
-    "popularity": Contender("popularity", "popularity (PNS)", _DRAWN, ({"log_q": True}, {"log_q": False})),
-    "in_batch": Contender("in_batch", "in-batch"),
-    "in_batch_logq": Contender("in_batch_logq", "in-batch + logQ"),
-    "mns": Contender("mns", "mixed (MNS)", _POOL),
-    "debiased_mns": Contender("debiased_mns", "debiased MNS", _POOL),
-    "cross_batch": Contender("cross_batch", "cross-batch cache", {"num_cached": BATCH * PER_POSITIVE}),
-    "dns": Contender("dns", "dynamic (DNS)", _DRAWN, _HARDEST),
-    "mixgcf": Contender("mixgcf", "positive mixing (MixGCF)", _DRAWN, _HARDEST),
-    "fairneg": Contender("fairneg", "group-fair (FairNeg)", _DRAWN),
-    "adap_tau": Contender("adap_tau", "adaptive temperature (Adap-tau)", _DRAWN, ({"log_q": True}, {"log_q": False})),
+    "uniform": Contender("uniform", "uniform (UNS)", _SHIFTED, _DRAWN),
+    "debiased_mns": Contender("debiased_mns", "debiased MNS", _CORRECTED, _POOL),
+    "esans": Contender(
+        "esans",
+        "ESANS, debiased (ours)",
+        ({"log_q": 0.5}, {"virtual_weight": 0.2}, {"same_group_weight": 0.5}),
+        _ESANS | {"share_draws": True, "virtual_weight": 0.02, "log_q": 1.0, "same_group_weight": 1.0},
+    ),
+    "mns": Contender("mns", "mixed (MNS)", _REGULARISED, _POOL),
+    "in_batch_logq": Contender("in_batch_logq", "in-batch + logQ", _CORRECTED),
     "esans_paper": Contender(
         "esans_paper",
         "ESANS, as in the paper",
+        tuple({"lambda_low": at, "lambda_high": at} for at in (-0.3, 0.1, 0.3)),  # type: ignore[arg-type]
         _ESANS,
-        ({"lambda_low": -0.3, "lambda_high": -0.3}, {"lambda_low": 0.1, "lambda_high": 0.1}),
     ),
-    "esans": Contender(
-        "esans", "ESANS, debiased (ours)", _ESANS | {"share_draws": True}, ({"virtual_weight": 0.02}, {"virtual_weight": 0.2})
-    ),
-    "full_softmax": Contender("full_softmax", "full softmax", reference=True),
+    "dns": Contender("dns", "dynamic (DNS)", _HARDEST, _DRAWN | {"num_hardest": 4}),
+    "popularity": Contender("popularity", "popularity (PNS)", _SHIFTED, _DRAWN),
+    "mixgcf": Contender("mixgcf", "positive mixing (MixGCF)", _HARDEST, _DRAWN | {"num_hardest": 4}),
+    "fairneg": Contender("fairneg", "group-fair (FairNeg)", _REGULARISED, _DRAWN),
+    "adap_tau": Contender("adap_tau", "adaptive temperature (Adap-tau)", _SHIFTED, _DRAWN),
+    "cross_batch": Contender("cross_batch", "cross-batch cache", _CORRECTED, {"num_cached": BATCH * PER_POSITIVE}),
+    "in_batch": Contender("in_batch", "in-batch", _REGULARISED),
+    "full_softmax": Contender("full_softmax", "full softmax", _REGULARISED, reference=True),
 }
 
 
@@ -101,7 +115,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no hard interpolation": {"hard_interpolation": False},
     "no interpolation": {"simple_interpolation": False, "hard_interpolation": False},
     "draws not shared": {"share_draws": False},
-    "no logQ": {"log_q": False},
+    "no logQ": {"log_q": 0.0},
+    "whole logQ": {"log_q": 1.0},
     "own cluster out of the pool": {"same_group_weight": 0.0},
     "own cluster at half weight": {"same_group_weight": 0.5},
     "no visual view": {"clusters.without": "visual"},

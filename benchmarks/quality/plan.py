@@ -1,6 +1,7 @@
 """Which trials answer the benchmark's questions: tuning, then the chosen settings over five seeds, then ablations of ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.quality.methods import ABLATIONS, CONTENDERS
@@ -10,46 +11,63 @@ TUNING_SEED = 0
 SEEDS = (1, 2, 3, 4, 5)
 STAGES = ("tune", "final", "ablate")
 OURS = "esans"
+# The same catalogue with other users, or a larger one: settings are carried over, not tuned anew.
+TUNED_ON = {"shop-100k-low": "shop-100k-mid", "shop-100k-high": "shop-100k-mid", "shop-1m": "shop-100k-mid"}
 Runs = Mapping[str, dict[str, Any]]
 
 
-def trials(stage: str, data: str, digest: str, runs: Runs, names: list[str] | None = None) -> Iterator[Trial]:
-    """All trials of a stage that can be named by now, finished or not.
+@dataclass(frozen=True)
+class Plan:
+    """The trials of one data set, as far as they can be named from those that are finished.
 
-    Args:
-        stage: one of `STAGES`.
+    Attributes:
         data: name of the data set.
         digest: of its content.
-        runs: finished runs by key; later stages rest on them.
-        names: contenders (or, in stage `ablate`, ablations) to look at; all of them unless given.
+        tuned_on: name and digest of the data set whose tuned settings it takes over; it has a tuning of its own unless given.
     """
-    if stage == "ablate":
-        chosen = best_settings(OURS, data, digest, runs)
-        for name, changes in ABLATIONS.items():
-            if chosen is not None and (names is None or name in names):
-                for seed in SEEDS:
-                    yield Trial(data, digest, OURS, chosen | changes, seed)
-        return
-    for name, contender in CONTENDERS.items():
-        if names is not None and name not in names:
-            continue
-        if stage == "tune":
-            yield from tuning(name, data, digest)
-        elif (settings := best_settings(name, data, digest, runs)) is not None:
-            for seed in SEEDS:
-                yield Trial(data, digest, contender.method, settings, seed)
 
+    data: str
+    digest: str
+    tuned_on: tuple[str, str] | None = None
 
-def tuning(name: str, data: str, digest: str) -> list[Trial]:
-    """The trials that choose a contender's settings."""
-    contender = CONTENDERS[name]
-    return [Trial(data, digest, contender.method, contender.fixed | settings, TUNING_SEED) for settings in contender.settings()]
+    def trials(self, stage: str, runs: Runs, names: Sequence[str] | None = None) -> Iterator[Trial]:
+        """Trials of a stage, finished or not, most wanted first. An ablation to what was chosen anyway is left out.
 
+        Args:
+            stage: one of `STAGES`.
+            runs: finished runs by key; later rounds and stages rest on them.
+            names: contenders (or, in stage `ablate`, ablations) to look at; all of them unless given.
+        """
+        if stage == "ablate":
+            chosen = self.best_settings(OURS, runs)
+            for name, changes in ABLATIONS.items():
+                if chosen is not None and chosen | changes != chosen and (names is None or name in names):
+                    yield from self._seeds(OURS, chosen | changes)
+            return
+        for name in CONTENDERS if names is None else names:
+            if stage == "tune":
+                yield from self.tuning(name, runs) if self.tuned_on is None else ()
+            elif (settings := self.best_settings(name, runs)) is not None:
+                yield from self._seeds(name, settings)
 
-def best_settings(name: str, data: str, digest: str, runs: Runs) -> dict[str, Any] | None:
-    """The settings of the highest validation Recall@50; None until every setting has been tried."""
-    tried = [(trial, runs.get(trial.key)) for trial in tuning(name, data, digest)]
-    scores = [run["validation"]["recall_50"] for _, run in tried if run is not None]
-    if len(scores) < len(tried):
-        return None
-    return tried[scores.index(max(scores))][0].settings
+    def tuning(self, name: str, runs: Runs) -> list[Trial]:
+        """The trials that choose a contender's settings, up to the round that is not finished."""
+        data, digest = self.tuned_on or (self.data, self.digest)
+        contender, found = CONTENDERS[name], list[Trial]()
+        best = contender.fixed
+        for changes in contender.rounds():
+            found += [Trial(data, digest, contender.method, best | change, TUNING_SEED) for change in changes]
+            if any(trial.key not in runs for trial in found):
+                break
+            best = max(found, key=lambda trial: runs[trial.key]["validation"]["recall_50"]).settings
+        return found
+
+    def best_settings(self, name: str, runs: Runs) -> dict[str, Any] | None:
+        """The settings of the highest validation Recall@50; None until every round has been run."""
+        tried = self.tuning(name, runs)
+        if any(trial.key not in runs for trial in tried):
+            return None
+        return max(tried, key=lambda trial: runs[trial.key]["validation"]["recall_50"]).settings
+
+    def _seeds(self, name: str, settings: dict[str, Any]) -> Iterator[Trial]:
+        return (Trial(self.data, self.digest, CONTENDERS[name].method, settings, seed) for seed in SEEDS)

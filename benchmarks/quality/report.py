@@ -9,11 +9,10 @@ import numpy as np
 
 from benchmarks.quality import plots
 from benchmarks.quality.methods import ABLATIONS, CONTENDERS
-from benchmarks.quality.plan import OURS, SEEDS, Runs, best_settings, trials
-from benchmarks.quality.runner import load_data
+from benchmarks.quality.plan import OURS, SEEDS, Plan, Runs
+from benchmarks.quality.runner import plan_of, runs_of
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import ABLATION, AGAINST, YARDSTICK, block
-from benchmarks.quality.trial import Trial, load_runs
 from benchmarks.record import REPOSITORY, Row, write_result
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
@@ -30,15 +29,15 @@ def write(folder: Path, results: Path) -> None:
     rows: list[Row] = []
     settings: dict[str, Any] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        runs, name = load_runs(path), path.stem
-        digest = load_data(name).digest()
-        table = finals(name, digest, runs)
+        name = path.stem
+        runs, plan = runs_of(name, folder), plan_of(name)
+        table = finals(plan, runs)
         yardsticks = external(folder / "yardsticks" / path.name)
         rows += list(yardstick_rows(name, yardsticks))
         rows += list(result_rows(name, table))
-        changed = ablations(name, digest, runs)
+        changed = ablations(plan, runs)
         rows += list(ablation_rows(name, changed))
-        settings[name] = {method: best_settings(method, name, digest, runs) for method in CONTENDERS}
+        settings[name] = {method: plan.best_settings(method, runs) for method in CONTENDERS}
         images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
         if table:
             plots.hardness(name, table, images / f"quality_{name}.png")
@@ -48,11 +47,11 @@ def write(folder: Path, results: Path) -> None:
     print(block(json.loads(written.read_text())))
 
 
-def finals(name: str, digest: str, runs: Runs) -> dict[str, list[dict[str, Any]]]:
+def finals(plan: Plan, runs: Runs) -> dict[str, list[dict[str, Any]]]:
     """Runs of each contender that has all its seeds, by seed."""
     found = {}
     for method in CONTENDERS:
-        wanted = list(trials("final", name, digest, runs, [method]))
+        wanted = list(plan.trials("final", runs, [method]))
         if wanted and all(trial.key in runs for trial in wanted):
             found[method] = [runs[trial.key] for trial in wanted]
     return found
@@ -108,14 +107,11 @@ def result_rows(name: str, table: dict[str, list[dict[str, Any]]]) -> Iterator[R
         )
 
 
-def ablations(name: str, digest: str, runs: Runs) -> dict[str, list[float]]:
+def ablations(plan: Plan, runs: Runs) -> dict[str, list[float]]:
     """Hold-out Recall@50 of each seed, of the whole method (`OURS`) and of each finished ablation; empty where none is."""
-    chosen = best_settings(OURS, name, digest, runs)
-    if chosen is None:
-        return {}
-    planned = {OURS: [Trial(name, digest, OURS, chosen, seed) for seed in SEEDS]}
-    planned |= {ablation: list(trials("ablate", name, digest, runs, [ablation])) for ablation in ABLATIONS}
-    finished = {kind: wanted for kind, wanted in planned.items() if all(trial.key in runs for trial in wanted)}
+    planned = {OURS: list(plan.trials("final", runs, [OURS]))}
+    planned |= {ablation: list(plan.trials("ablate", runs, [ablation])) for ablation in ABLATIONS}
+    finished = {kind: wanted for kind, wanted in planned.items() if wanted and all(trial.key in runs for trial in wanted)}
     if OURS not in finished or len(finished) == 1:
         return {}
     return {kind: values([runs[trial.key] for trial in wanted], "recall_50") for kind, wanted in finished.items()}

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import cache
 from itertools import islice
@@ -16,42 +16,45 @@ import torch
 
 from benchmarks.quality.clusters import FOLDER, SIZES, Clusters, fit_clusters, random_clusters
 from benchmarks.quality.data import DATA, QualityData
-from benchmarks.quality.trial import Trial, part, run_trial
+from benchmarks.quality.plan import TUNED_ON, TUNING_SEED, Plan, Runs
+from benchmarks.quality.trial import Trial, load_runs, part, run_trial
 
 
 def run_all(
-    trials: Iterable[Trial], path: Path, *, workers: int, device: str, holdout: bool, minutes: float, finished: Iterable[str]
+    plan: Callable[[Runs], Iterable[Trial]], runs: Runs, path: Path, *, workers: int, device: str, minutes: float
 ) -> int:
-    """Run what is not finished; stop starting new trials when the time is up.
+    """Run what a plan names and is not finished; stop starting new trials when the time is up.
 
     Args:
-        trials: what should be finished, most wanted first.
+        plan: finished runs -> trials, most wanted first. It is asked again whenever a worker is free, for what is finished
+            decides what is tried next.
+        runs: finished runs by key.
         path: file of JSON lines that results are added to.
         workers: processes, one thread each (on a GPU: one process).
         device: where each trains.
-        holdout: whether the hold-out is scored.
         minutes: time after which no trial is started.
-        finished: keys of finished trials.
 
     Returns:
         How many trials were run.
     """
-    known = set(finished)
-    waiting = iter([trial for trial in trials if trial.key not in known])
+    runs = dict(runs)
     deadline, done = time.monotonic() + 60 * minutes, 0
     path.parent.mkdir(parents=True, exist_ok=True)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
         running: dict[Future[dict[str, Any]], Trial] = {}
         while True:
-            free = workers - len(running) if time.monotonic() < deadline else 0
-            running |= {pool.submit(_run, trial, device, holdout): trial for trial in islice(waiting, free)}
+            if time.monotonic() < deadline:
+                begun = {trial.key for trial in running.values()} | runs.keys()
+                waiting = {trial.key: trial for trial in plan(runs) if trial.key not in begun}.values()
+                running |= {pool.submit(_run, trial, device): trial for trial in islice(waiting, workers - len(running))}
             if not running:
                 return done
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 trial, result = running.pop(future), future.result()
                 with path.open("a") as file:
                     file.write(json.dumps(result, sort_keys=True) + "\n")
+                runs[trial.key] = result
                 done += 1
                 reached = result["validation"]["recall_50"]
                 print(
@@ -59,6 +62,17 @@ def run_all(
                     f"validation recall@50 {reached:.4f}, best epoch {result['best_epoch']}, {result['seconds']:.0f} s",
                     flush=True,
                 )
+
+
+def plan_of(name: str) -> Plan:
+    """The plan of a prepared data set."""
+    source = TUNED_ON.get(name)
+    return Plan(name, load_data(name).digest(), (source, load_data(source).digest()) if source else None)
+
+
+def runs_of(name: str, folder: Path) -> Runs:
+    """Finished runs that a data set's plan rests on: its own, and those that its settings were tuned by."""
+    return {key: run for data in (TUNED_ON.get(name, name), name) for key, run in load_runs(folder / f"{data}.jsonl").items()}
 
 
 @cache
@@ -95,6 +109,7 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(trial: Trial, device: str, holdout: bool) -> dict[str, Any]:
+def _run(trial: Trial, device: str) -> dict[str, Any]:
     data = load_data(trial.data)
+    holdout = trial.seed != TUNING_SEED
     return run_trial(trial, data, clusters_of(data, trial.settings), device=device, holdout=holdout)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,14 @@ from scipy import stats
 
 from benchmarks.quality import plots
 from benchmarks.quality import trial as trials_module
-from benchmarks.quality.clusters import Clusters
+from benchmarks.quality.clusters import SIZES, Clusters
 from benchmarks.quality.data import QualityData
-from benchmarks.quality.methods import ABLATIONS, BATCH, CONTENDERS, NUM_TRIALS, PER_POSITIVE
-from benchmarks.quality.plan import SEEDS, best_settings, trials, tuning
+from benchmarks.quality.methods import ABLATIONS, BATCH, CONTENDERS, LEARNING_RATES, NUM_TRIALS, PER_POSITIVE, TEMPERATURES
+from benchmarks.quality.plan import SEEDS, TUNED_ON, Plan, Runs
 from benchmarks.quality.report import METRICS, ablation_rows, ablations, finals, result_rows, yardstick_rows
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
-from benchmarks.quality.trial import Trial, build_objective, load_runs, run_trial, some_users
+from benchmarks.quality.trial import EPOCHS, Trial, build_objective, load_runs, run_trial, some_users
 from esans_core.negatives import METHODS
 from esans_core.sequences import Sequences
 
@@ -44,8 +45,18 @@ def toy() -> tuple[QualityData, Clusters]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = {"dim": 8, "num_heads": 2, "max_history": 6, "batch_size": 64, "epochs": 3}
+    changes = {"dim": 8, "num_heads": 2, "max_history": 6, "batch_size": 64}
     monkeypatch.setattr(trials_module, "TRAINING", trials_module.TRAINING | changes)
+    monkeypatch.setattr(trials_module, "EPOCHS", {"quick": 3})
+
+
+def tuned(plan: Plan, name: str, runs: Runs | None = None, recall: float = 0.1) -> dict[str, dict[str, Any]]:
+    """The runs with a contender's tuning added to them, each setting a little better than the one before."""
+    found = dict(runs or {})
+    for _ in CONTENDERS[name].rounds():
+        for rank, trial in enumerate(plan.tuning(name, found)):
+            found.setdefault(trial.key, {"key": trial.key, "validation": {"recall_50": recall + 1e-6 * rank}})
+    return found
 
 
 def test_every_method_of_the_library_is_compared_with_the_same_budget() -> None:
@@ -53,12 +64,14 @@ def test_every_method_of_the_library_is_compared_with_the_same_budget() -> None:
     data, clusters = toy()
     positives = torch.arange(NUM_ITEMS).repeat(BATCH // NUM_ITEMS + 1)[:BATCH]
     for name, contender in CONTENDERS.items():
-        assert len(contender.settings()) == NUM_TRIALS, name
+        plan = Plan("quick", "x")
+        assert len({trial.key for trial in plan.tuning(name, tuned(plan, name))}) == NUM_TRIALS, name
+        first = plan.tuning(name, {})[0]
         if contender.reference:
             continue
-        drawn = build_objective(tuning(name, "quick", "x")[0], data, clusters).draw(positives)
+        drawn = build_objective(first, data, clusters).draw(positives)
         encoded = [drawn.drawn_BR.numel(), drawn.semantic_BR.numel(), len(drawn.shared_S)]
-        if tuning(name, "quick", "x")[0].settings.get("share_draws"):
+        if first.settings.get("share_draws"):
             encoded[2] -= int((drawn.semantic_BR != positives[:, None]).sum())
         in_batch = BATCH * ("batch" in name or "mns" in name or name == "esans")
         assert sum(encoded) - in_batch <= BATCH * PER_POSITIVE, name
@@ -92,37 +105,62 @@ def test_the_key_names_all_that_decides() -> None:
     assert len({base.key, *(other.key for other in others)}) == 6
 
 
+def test_each_round_starts_from_the_best_of_those_before() -> None:
+    plan = Plan("toy", "d")
+    first = plan.tuning("uniform", {})
+    assert [trial.settings["temperature"] for trial in first] == list(TEMPERATURES)
+    runs = {trial.key: {"validation": {"recall_50": 0.1 + 0.01 * (rank == 2)}} for rank, trial in enumerate(first)}
+    second = plan.tuning("uniform", runs)[len(first) :]
+    assert {trial.settings["training.learning_rate"] for trial in second} == set(LEARNING_RATES)
+    assert {trial.settings["temperature"] for trial in second} == {TEMPERATURES[2]}
+    runs |= {trial.key: {"validation": {"recall_50": 0.2 * rank}} for rank, trial in enumerate(second)}
+    third = plan.tuning("uniform", runs)[len(first) + len(second) :]
+    assert [trial.settings for trial in third] == [second[1].settings | own for own in CONTENDERS["uniform"].own]
+
+
 def test_finals_wait_for_tuning_and_take_its_best(tmp_path: Path) -> None:
-    planned = tuning("uniform", "toy", "d")
-    runs = {trial.key: {"key": trial.key, "validation": {"recall_50": 0.1 + 0.01 * rank}} for rank, trial in enumerate(planned)}
-    assert best_settings("uniform", "toy", "d", runs) == planned[-1].settings
-    assert [trial.seed for trial in trials("final", "toy", "d", runs, ["uniform"])] == list(SEEDS)
-    runs.pop(planned[0].key)
-    assert list(trials("final", "toy", "d", runs, ["uniform"])) == []
+    plan = Plan("toy", "d")
+    runs = tuned(plan, "uniform")
+    tried = plan.tuning("uniform", runs)
+    best = max(tried, key=lambda trial: runs[trial.key]["validation"]["recall_50"])
+    assert plan.best_settings("uniform", runs) == best.settings
+    assert [trial.seed for trial in plan.trials("final", runs, ["uniform"])] == list(SEEDS)
     file = tmp_path / "toy.jsonl"
     file.write_text("".join(json.dumps(run) + "\n" for run in runs.values()))
     assert load_runs(file) == runs
     assert load_runs(tmp_path / "none.jsonl") == {}
+    other = Plan("noisy toy", "e", tuned_on=("toy", "d"))
+    assert list(other.trials("tune", runs, ["uniform"])) == []
+    assert {(trial.data, trial.digest) for trial in other.trials("final", runs, ["uniform"])} == {("noisy toy", "e")}
+    assert other.best_settings("uniform", runs) == best.settings
+    runs.pop(tried[0].key)
+    assert list(plan.trials("final", runs, ["uniform"])) == []
+    assert list(other.trials("final", runs, ["uniform"])) == []
+
+
+def test_settings_are_carried_over_between_data_sets_that_exist() -> None:
+    assert TUNED_ON.keys() | set(TUNED_ON.values()) <= SIZES.keys() == EPOCHS.keys()
 
 
 def test_ablations_change_the_chosen_settings() -> None:
-    runs = {trial.key: {"validation": {"recall_50": 0.1}} for trial in tuning("esans", "toy", "d")}
-    chosen = best_settings("esans", "toy", "d", runs)
-    planned = list(trials("ablate", "toy", "d", runs))
-    assert len(planned) == len(ABLATIONS) * len(SEEDS)
-    assert chosen is not None and all(trial.settings.keys() >= chosen.keys() for trial in planned)
+    plan = Plan("toy", "d")
+    runs = tuned(plan, "esans")
+    chosen, planned = plan.best_settings("esans", runs), list(plan.trials("ablate", runs))
+    assert chosen is not None and chosen["same_group_weight"] == 0.5
+    assert len(planned) == (len(ABLATIONS) - 2) * len(SEEDS), "two ablations are what was chosen"
+    assert all(trial.settings.keys() >= chosen.keys() and trial.settings != chosen for trial in planned)
 
 
 def test_rows_hold_ours_against_the_best_baseline() -> None:
-    runs = {}
+    runs: dict[str, dict[str, Any]] = {}
+    plan = Plan("shop-toy", "d")
     level = {"uniform": 0.10, "mns": 0.12, "esans": 0.13}
     for method, recall in level.items():
-        for trial in tuning(method, "shop-toy", "d"):
-            runs[trial.key] = {"validation": {"recall_50": recall}}
-        for trial in trials("final", "shop-toy", "d", runs, [method]):
+        runs = tuned(plan, method, runs)
+        for trial in plan.trials("final", runs, [method]):
             metrics = dict.fromkeys(("recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20"), recall)
             runs[trial.key] = {"holdout": {**metrics, "recall_50": recall + 1e-4 * (trial.seed * len(method) % 5)}}
-    table = finals("shop-toy", "d", runs)
+    table = finals(plan, runs)
     assert set(table) == set(level)
     (gain,) = [row for row in result_rows("shop-toy", table) if row.metric == "gain"]
     assert gain.peer == "mixed (MNS)" and gain.holds and gain.value == pytest.approx(13 / 12, rel=1e-2)
@@ -134,14 +172,15 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
 
 
 def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
-    runs = {trial.key: {"validation": {"recall_50": 0.1}} for trial in tuning("esans", "toy", "d")}
-    assert ablations("toy", "d", runs) == {}
-    for trial in trials("final", "toy", "d", runs, ["esans"]):
+    plan = Plan("toy", "d")
+    runs = tuned(plan, "esans")
+    assert ablations(plan, runs) == {}
+    for trial in plan.trials("final", runs, ["esans"]):
         runs[trial.key] = {"holdout": {"recall_50": 0.2 + 0.001 * trial.seed}}
-    assert ablations("toy", "d", runs) == {}, "nothing was changed yet"
-    for trial in trials("ablate", "toy", "d", runs, ["no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"]):
+    assert ablations(plan, runs) == {}, "nothing was changed yet"
+    for trial in plan.trials("ablate", runs, ["no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"]):
         runs[trial.key] = {"holdout": {"recall_50": 0.19 + 0.001 * trial.seed}}
-    changed = ablations("toy", "d", runs)
+    changed = ablations(plan, runs)
     assert set(changed) == {"esans", "no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"}
     rows = {(row.subject, row.metric): row for row in ablation_rows("toy", changed)}
     assert rows["ESANS: no logQ", "recall_50"].ratio == pytest.approx(0.193 / 0.203)

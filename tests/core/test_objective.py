@@ -53,6 +53,26 @@ def test_in_batch_loss_matches_a_loop() -> None:
     assert float(loss_of(config)) == pytest.approx(total / B, rel=1e-5)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_correction_takes_off_that_share_of_the_log_count(share: float) -> None:
+    config = NegativeConfig(in_batch=True, num_pool=0, semantic=False, log_q=share)
+    logits = USERS @ ITEMS[POSITIVES].T / TAU
+    corrected = logits - share * ((B - 1) * FREQUENCY[POSITIVES]).log()
+    corrected.diagonal().copy_(logits.diagonal())
+    expected = torch.nn.functional.cross_entropy(corrected, torch.arange(B))
+    assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_under_bfloat16_autocast_only_the_products_are_rounded(method: Any) -> None:
+    config = NegativeConfig.for_method(method, num_pool=32, num_per_positive=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss_of(config)
+    assert mixed.dtype == torch.float32
+    # cosines over the temperature reach 10, where a step of bfloat16 is 1/16; the mean of a batch is closer
+    assert float(mixed) == pytest.approx(float(loss_of(config)), abs=0.02)
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 def test_semantic_loss_matches_materialised_vectors(normalise: bool) -> None:
     config = NegativeConfig(
@@ -120,6 +140,8 @@ def test_what_is_missing_or_unknown_is_refused() -> None:
         NegativeConfig.for_method("mns", num_pools=3)
     with pytest.raises(ValueError, match="no negatives"):
         NegativeConfig(in_batch=False, num_pool=0, semantic=False)
+    with pytest.raises(ValueError, match="share of the correction"):
+        NegativeConfig(log_q=1.5)
     with pytest.raises(ValueError, match="takes the place"):
         NegativeConfig(all_items=True)
     with pytest.raises(ValueError, match="needs a SemanticNegativeSampler"):
@@ -160,9 +182,7 @@ def test_items_of_the_positives_own_group_can_weigh_less_in_the_pool() -> None:
     same = (index.group(POSITIVES)[:, None] == index.group(torch.arange(N))[None]) & (torch.arange(N) != POSITIVES[:, None])
     logits = USERS @ ITEMS.T / TAU
     for weight in (0.0, 0.3, 1.0):
-        config = NegativeConfig(
-            all_items=True, in_batch=False, num_pool=0, semantic=False, log_q=False, same_group_weight=weight
-        )
+        config = NegativeConfig(all_items=True, in_batch=False, num_pool=0, semantic=False, log_q=0.0, same_group_weight=weight)
         weighted = logits + torch.where(same, math.log(weight) if weight else -torch.inf, 0.0)
         expected = torch.nn.functional.cross_entropy(weighted, POSITIVES)
         assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)

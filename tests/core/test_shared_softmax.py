@@ -37,15 +37,23 @@ def test_blocks_give_the_value_and_gradient_of_the_whole_matrix(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_embeddings_of_mixed_precision_give_the_sum_and_a_gradient_of_their_own_type(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("block", [3 * S, 1 << 21])
+def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32(
+    dtype: torch.dtype, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_softmax, "_CPU_LOGITS", block)
     users, shared = torch.randn(B, D).to(dtype).requires_grad_(), torch.randn(S, D).to(dtype).requires_grad_()
+    log_weights = torch.randn(S)
     none = (torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = shared_log_sum(users, shared, lambda rows: torch.zeros(1, 1), none)
-    torch.testing.assert_close(found, (users.float() @ shared.float().T).logsumexp(1))
+        found = shared_log_sum(users, shared, lambda rows: log_weights, none, torch.bfloat16)
+    logits = (users.bfloat16() @ shared.bfloat16().T).float() + log_weights
+    torch.testing.assert_close(found, logits.logsumexp(1))
     found.sum().backward()
-    for leaf in (users, shared):
-        assert leaf.grad is not None and leaf.grad.dtype == dtype and leaf.grad.isfinite().all()
+    pull = logits.softmax(1).detach()
+    for leaf, expected in ((users, pull @ shared.float()), (shared, pull.T @ users.float())):
+        assert leaf.grad is not None and leaf.grad.dtype == dtype
+        torch.testing.assert_close(leaf.grad.float(), expected, rtol=0.02, atol=0.02)
 
 
 def test_a_row_in_which_nothing_counts_has_no_weight_and_a_finite_gradient() -> None:

@@ -25,7 +25,7 @@ def mixed_negatives(num_pool: int) -> RetrievalObjective:
     return RetrievalObjective(config, torch.full((40,), 1 / 40), temperature=0.1)
 
 
-def fit(seed: int, epochs: int = 1) -> tuple[TwoTower, list[float]]:
+def fit(seed: int, epochs: int = 1, precision: torch.dtype = torch.float32) -> tuple[TwoTower, list[float]]:
     torch.manual_seed(0)
     data = two_tastes()
     model = TwoTower(torch.randn(40, 4), torch.ones(40, dtype=torch.bool), dim=16, num_heads=2, max_history=8)
@@ -34,7 +34,9 @@ def fit(seed: int, epochs: int = 1) -> tuple[TwoTower, list[float]]:
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     loader = Loader(data, batch_size=128, max_history=8)
-    losses = [train_epoch(model, objective, loader, [optimizer], seed=seed + epoch) for epoch in range(epochs)]
+    losses = [
+        train_epoch(model, objective, loader, [optimizer], seed=seed + epoch, precision=precision) for epoch in range(epochs)
+    ]
     return model, losses
 
 
@@ -43,6 +45,13 @@ def test_training_learns_the_tastes() -> None:
     assert losses[-1] < losses[0]
     # 10 unseen items are of the user's taste and 20 of the other: a ranking by taste alone retrieves all, chance a third
     assert float(evaluate(model, two_tastes(), "holdout", ks=(10,)).recall[10].mean()) > 0.8
+
+
+def test_training_in_bfloat16_keeps_its_weights_in_float32_and_learns_alike() -> None:
+    (_, losses), (mixed, mixed_losses) = fit(seed=1, epochs=10), fit(seed=1, epochs=10, precision=torch.bfloat16)
+    assert {value.dtype for value in mixed.state_dict().values() if value.is_floating_point()} == {torch.float32}
+    assert mixed_losses != losses and mixed_losses == pytest.approx(losses, rel=0.02)
+    assert float(evaluate(mixed, two_tastes(), "holdout", ks=(10,)).recall[10].mean()) > 0.8
 
 
 def test_same_seed_gives_the_same_weights_to_the_bit() -> None:

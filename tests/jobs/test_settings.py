@@ -17,8 +17,8 @@ def test_command_line_beats_file_beats_environment(tmp_path: Path, monkeypatch: 
     file.write_text(json.dumps({"training": {"epochs": 4}, "date": "2026-02-03"}))
     settings = load_settings(["--settings", str(file)])
     assert (settings.training.epochs, settings.training.batch_size, settings.ds) == (4, 33, "2026-02-03")
-    settings = load_settings(["--settings", str(file), "--training.epochs", "5", "--no-sampling.log_q"])
-    assert (settings.training.epochs, settings.sampling.log_q, settings.ds) == (5, False, "2026-02-03")
+    settings = load_settings(["--settings", str(file), "--training.epochs", "5", "--sampling.log_q", "0.5"])
+    assert (settings.training.epochs, settings.sampling.log_q, settings.ds) == (5, 0.5, "2026-02-03")
 
 
 def test_frozen_settings_read_back_the_same(settings: PipelineSettings, tmp_path: Path) -> None:
