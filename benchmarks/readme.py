@@ -23,7 +23,6 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "movielens_run": run_block,
     "quality": quality_block,
     "scale": measured_block,
-    "scale_trainer": measured_block,
     "serving": measured_block,
     "speed": measured_block,
 }

@@ -34,7 +34,7 @@ from jobs.settings import PipelineSettings
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _VERSION, _WHEN = re.compile(r"^v-(\d{8}T\d{6})-[0-9a-f]{8}$"), "%Y%m%dT%H%M%S"
-_DIGEST_ROWS = 65_536
+_DIGEST_ROWS = 8_192  # 16 MB of the widest vectors; several files are read at a time, and what that takes must not show
 _DIGEST_THREADS = min(8, os.cpu_count() or 1)
 # A run is ended after a day (dags/esans_daily_retraining.py), so after two no step reads or writes what it began with.
 KEPT_FOR = dt.timedelta(days=2)

@@ -1,5 +1,6 @@
 """The scale benchmark at tiny size: what it makes and what its rows say, never how long anything takes."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from benchmarks.record import Row
 from benchmarks.scale import daily, index, plot, process
+from benchmarks.scale.__main__ import write_case
 from benchmarks.scale.world import (
     DATE,
     EVENTS_PER_USER,
@@ -44,6 +46,24 @@ def test_the_index_opens_without_private_copies(tmp_path: Path) -> None:
     assert rows["on disk"].value == pytest.approx(8, abs=0.5)
     assert rows["private memory of each"].value < 4  # a copy would be 8 bytes an item
     assert rows["time to open"].bar == "value <= 1"
+
+
+def test_a_case_takes_the_place_of_its_earlier_rows_and_of_no_others(tmp_path: Path) -> None:
+    def row(case: str, value: float) -> Row:
+        return Row(case, "who", "what", "s", value)
+
+    write_case(tmp_path, "daily", [row("daily: 1,000 items", 1), row("daily: 3,000 items", 2)], "all")
+    write_case(tmp_path, "assignment", [row("spark assignment: 1,000 items", 3)], "all")
+    write_case(tmp_path, "daily", [row("daily: 1,000 items", 4)], "python -m benchmarks.scale --only daily")
+    found = json.loads((tmp_path / "scale.json").read_text())
+    assert [(each["case"], each["value"]) for each in found["rows"]] == [
+        ("spark assignment: 1,000 items", 3),
+        ("daily: 1,000 items", 4),
+    ]
+    assert {name: about["command"] for name, about in found["measured"].items()} == {
+        "daily": "python -m benchmarks.scale --only daily",
+        "assignment": "all",
+    }
 
 
 def test_steps_are_judged_against_the_smallest_catalogue() -> None:
