@@ -1,4 +1,4 @@
-"""Feature extraction in Spark against a bare loop with the same encoder, a cheap and a dear one; a day with few new pictures."""
+"""Feature extraction in Spark against a bare loop with the same encoder, cheap and dear; and a day with few new pictures."""
 
 import datetime as dt
 import io
