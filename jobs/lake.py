@@ -34,8 +34,8 @@ from jobs.settings import PipelineSettings
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _VERSION, _WHEN = re.compile(r"^v-(\d{8}T\d{6})-[0-9a-f]{8}$"), "%Y%m%dT%H%M%S"
-_DIGEST_ROWS = 8_192  # 16 MB of the widest vectors; several files are read at a time, and what that takes must not show
-_DIGEST_THREADS = min(8, os.cpu_count() or 1)
+_DIGEST_ROWS = 8_192  # 16 MB of the widest vectors
+_DIGEST_THREADS, _BYTES_PER_THREAD = min(8, os.cpu_count() or 1), 256 * 2**20  # a thread takes 30 MB and half a second for that
 # A run is ended after a day (dags/esans_daily_retraining.py), so after two no step reads or writes what it began with.
 KEPT_FOR = dt.timedelta(days=2)
 _SWEPT_DATES = 8  # dates looked through for what is left over, the one being written and those before it
@@ -204,7 +204,7 @@ def folder_digest(folder: UPath | Path) -> str:
 
     Parquet files count by schema and rows, not by name or bytes: Spark names its part files at random, and the JVM lists
     the encodings in the footer in an order that changes from process to process. Other files count by name and bytes.
-    Files are read side by side; memory is bounded by one batch of rows each.
+    The files of a large folder are read side by side; memory is bounded by a row group each.
     """
     folder = UPath(folder)
 
@@ -213,8 +213,10 @@ def folder_digest(folder: UPath | Path) -> str:
             return _rows_digest(path)
         return f"{path.relative_to(folder)}:{file_digest(path)}"
 
-    with ThreadPoolExecutor(_DIGEST_THREADS) as threads:
-        parts = sorted(threads.map(part, files_below(folder)))
+    files = files_below(folder)
+    wanted = 1 + sum(path.stat().st_size for path in files) // _BYTES_PER_THREAD
+    with ThreadPoolExecutor(min(_DIGEST_THREADS, wanted)) as threads:
+        parts = sorted(threads.map(part, files))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -48,6 +48,13 @@ def _methods(case: str, rows: Rows) -> str:
     for row in rows:
         if row["metric"] == "gain":
             lines += ["", f"Ours over the best baseline, {row['peer']}: {row['ratio']:.3f}; bar {row['bar']}: {_verdict(row)}."]
+        elif row["metric"] == "recall_50 over EASE":
+            lines += ["", f"Ours over EASE: {row['ratio']:.3f}; bar {row['bar']}: {_verdict(row)}."]
+        elif row["metric"].startswith("gap closed"):
+            lines += [
+                "",
+                f"Of the gap from uniform to full softmax, ours closes {row['value']:.2f}; bar {row['bar']}: {_verdict(row)}.",
+            ]
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from benchmarks.quality.clusters import SIZES, Clusters
 from benchmarks.quality.data import QualityData
 from benchmarks.quality.methods import ABLATIONS, BATCH, CONTENDERS, LEARNING_RATES, NUM_TRIALS, PER_POSITIVE, TEMPERATURES
 from benchmarks.quality.plan import SEEDS, TUNED_ON, Plan, Runs
-from benchmarks.quality.report import METRICS, ablation_rows, ablations, finals, result_rows, yardstick_rows
+from benchmarks.quality.report import METRICS, ablation_rows, ablations, bar_rows, finals, result_rows, yardstick_rows
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
 from benchmarks.quality.trial import EPOCHS, Trial, build_objective, load_runs, run_trial, some_users
@@ -164,6 +164,12 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
     assert set(table) == set(level)
     (gain,) = [row for row in result_rows("shop-toy", table) if row.metric == "gain"]
     assert gain.peer == "mixed (MNS)" and gain.holds and gain.value == pytest.approx(13 / 12, rel=1e-2)
+    table["full_softmax"] = [{"holdout": {"recall_50": 0.15}}] * len(SEEDS)
+    ease, gap = bar_rows("shop-toy", table, {"ease": {"recall_50": 0.2}})
+    assert ease.holds is False and ease.ratio == pytest.approx(0.65, rel=1e-2)
+    assert gap.holds and gap.value == pytest.approx(0.6, rel=1e-2)
+    assert len(list(bar_rows("tiktok", table, {}))) == 0
+    del table["full_softmax"]
     rows = [*result_rows("shop-toy", table), *yardstick_rows("shop-toy", {"EASE": dict.fromkeys(METRICS, 0.125)})]
     text = block({"rows": [asdict(row) for row in rows]})
     order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
