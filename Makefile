@@ -52,7 +52,8 @@ spark-cluster: setup ## Starts a Spark master and workers on this machine: PORT=
 spark-cluster-down: ## Stops them
 	@$(BIN)/python -m infra.local.spark_cluster down
 
-test: setup ## Runs every test
+test: setup ## Runs every test; installs Chromium and PostgreSQL where it may
+	@infra/check_test_tools.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## Runs the tests without Spark, Airflow, MLflow and long training

@@ -2,6 +2,8 @@
 # Makes sure that Spark will find Java 17 or newer: takes what is there, installs Debian's package where it may, and
 # otherwise says what to type. Prints nothing but one line, on success too.
 set -euo pipefail
+# shellcheck source=infra/apt.sh
+source "${BASH_SOURCE[0]%/*}/apt.sh"
 
 readonly WANTED=17
 readonly PACKAGE=openjdk-17-jre-headless
@@ -40,14 +42,9 @@ if [[ -n "${JAVA_HOME:-}" ]]; then
     exit 1
 fi
 
-as_root=()
-if [[ $(id -u) -ne 0 ]]; then
-    as_root=(sudo -n)
-fi
-if command -v apt-get >/dev/null && { [[ ${#as_root[@]} -eq 0 ]] || sudo -n true 2>/dev/null; }; then
+if may_install; then
     echo "Java $WANTED is not there; installing $PACKAGE ..."
-    "${as_root[@]}" apt-get update -qq || true
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$PACKAGE" >/dev/null || {
+    install_packages "$PACKAGE" || {
         echo "Installing $PACKAGE failed. Spark needs Java $WANTED or newer: install one and point JAVA_HOME at it." >&2
         exit 1
     }
