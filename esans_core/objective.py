@@ -180,7 +180,7 @@ class RetrievalObjective(nn.Module):
 
         users_bD = users_bD / self._temperature(user_rows)
         positive_logits = (users_bD * positives_bD).sum(-1)
-        step = _Step(everyone, mine, positives, negatives, generator)
+        step = _Step(everyone, mine, positives, negatives, generator, product)
         rows = [positive_logits[:, None]]
         if drawn_bR.shape[1]:
             rows.append(self._drawn_logits(step, users_bD, positive_logits, drawn_bRD))
@@ -188,7 +188,7 @@ class RetrievalObjective(nn.Module):
             rows += self._semantic_logits(step, semantic, users_bD, positive_logits, positives_bD, *semantic_D)
         log_sum_b = torch.cat(rows, dim=1).logsumexp(1)
         if len(shared_S):
-            log_sum_b = torch.logaddexp(log_sum_b, self._shared_log_sum(step, users_bD, shared_SD, shared_S, copies_S, product))
+            log_sum_b = torch.logaddexp(log_sum_b, self._shared_log_sum(step, users_bD, shared_SD, shared_S, copies_S))
         loss_b = log_sum_b - positive_logits
         self._observe(everyone, positives_bD, loss_b.detach(), user_rows, world)
         return loss_b.sum() / batch_size
@@ -249,15 +249,7 @@ class RetrievalObjective(nn.Module):
             unique, place = torch.arange(len(self.item_frequency), device=items_n.device), items_n
         return torch.nn.functional.embedding(place, encode_items(unique))
 
-    def _shared_log_sum(
-        self,
-        step: "_Step",
-        users_bD: Tensor,
-        shared_SD: Tensor,
-        shared_S: Tensor,
-        copies_S: Tensor,
-        product: torch.dtype,
-    ) -> Tensor:
+    def _shared_log_sum(self, step: "_Step", users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor) -> Tensor:
         """float32 [b]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
         sampler, log_weight, positives = self.sampler, _log(self.config.same_group_weight), step.positives
         common_S, log_copies_S = self._common_counts(step.everyone, shared_S), copies_S.log().clamp_min(NEVER)
@@ -271,7 +263,7 @@ class RetrievalObjective(nn.Module):
             return weights if may_look else weights.masked_fill(positives[rows, None] == shared_S, NEVER)
 
         excluded = matches(positives, shared_S) if may_look else None
-        return shared_log_sum(users_bD, shared_SD, log_weights, excluded, product)
+        return shared_log_sum(users_bD, shared_SD, log_weights, excluded, step.product)
 
     def _drawn_logits(self, step: "_Step", users_bD: Tensor, positive_logits: Tensor, drawn_bRD: Tensor) -> Tensor:
         """Logits of the negatives drawn by the proposal: mixed with the positive, and only the hardest, where asked."""
@@ -397,6 +389,7 @@ class _Step:
         positives: int64 [b], those rows.
         negatives: drawn for the whole batch.
         generator: source of randomness, in the same state in all processes.
+        product: type of the product of users and shared negatives.
     """
 
     everyone: Tensor
@@ -404,6 +397,7 @@ class _Step:
     positives: Tensor
     negatives: DrawnNegatives
     generator: torch.Generator | None
+    product: torch.dtype
 
 
 def matches(wanted_B: Tensor, items_S: Tensor) -> tuple[Tensor, Tensor]:

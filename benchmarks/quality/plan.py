@@ -59,7 +59,7 @@ class Plan:
             found += [Trial(data, digest, contender.method, best | change, TUNING_SEED) for change in changes]
             if any(trial.key not in runs for trial in found):
                 break
-            best = max(found, key=lambda trial: runs[trial.key]["validation"]["recall_50"]).settings
+            best = _best(found, runs)
         return found
 
     def best_settings(self, name: str, runs: Runs) -> dict[str, Any] | None:
@@ -67,7 +67,12 @@ class Plan:
         tried = self.tuning(name, runs)
         if any(trial.key not in runs for trial in tried):
             return None
-        return max(tried, key=lambda trial: runs[trial.key]["validation"]["recall_50"]).settings
+        return _best(tried, runs)
 
     def _seeds(self, name: str, settings: dict[str, Any]) -> Iterator[Trial]:
         return (Trial(self.data, self.digest, CONTENDERS[name].method, settings, seed) for seed in SEEDS)
+
+
+def _best(finished: Sequence[Trial], runs: Runs) -> dict[str, Any]:
+    """Settings of the trial with the highest validation Recall@50."""
+    return max(finished, key=lambda trial: runs[trial.key]["validation"]["recall_50"]).settings
