@@ -51,7 +51,7 @@ class Size:
 
     # At fewer pictures the JVM is still compiling what a large job runs compiled; a task of a job has 512 pictures.
     embedded: Count = Count(144_000, 48_000, 24_000, 2)
-    model: Count = Count(2_048, 1_024, 1_024, 1)
+    model: Count = Count(4_096, 1_024, 1_024, 2)
     changed: float = 0.01
 
 
