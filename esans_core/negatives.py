@@ -50,6 +50,7 @@ class NegativeConfig:
         adaptive_temperature: a temperature for each user, from the user's loss in the epoch before.
         log_q: share, 0 to 1, of the log of the item's expected count among the draws that each logit is corrected by: 1 makes
             the sampled softmax an estimate of the full one, less leaves popular items pushed down where they are drawn often.
+            What the semantic draws favour is corrected wholly at any share but 0, which corrects nothing.
     """
 
     in_batch: bool = True

@@ -252,11 +252,11 @@ class RetrievalObjective(nn.Module):
     def _shared_log_sum(self, step: "_Step", users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor) -> Tensor:
         """float32 [b]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
         sampler, log_weight, positives = self.sampler, _log(self.config.same_group_weight), step.positives
-        common_S, log_copies_S = self._common_counts(step.everyone, shared_S), copies_S.log().clamp_min(NEVER)
+        common, log_copies_S = self._common_counts(step.everyone, shared_S), copies_S.log().clamp_min(NEVER)
         may_look = _may_look(shared_S.device)
 
         def log_weights(rows: slice) -> Tensor:
-            weights = log_copies_S - self._log_counts(common_S, positives[rows], shared_S)
+            weights = log_copies_S - self._log_counts(common, positives[rows], shared_S)
             if log_weight and sampler is not None:
                 group_b, group_S = sampler.index.group(positives[rows]), sampler.index.group(shared_S)
                 weights = weights + ((group_b[:, None] == group_S) & (group_S >= 0)) * log_weight
@@ -324,37 +324,44 @@ class RetrievalObjective(nn.Module):
             parts.append((virtual + log_weight).masked_fill(~draws.hard_valid_B[:, None], NEVER))
         return parts
 
-    def _common_counts(self, everyone: Tensor, items: Tensor) -> Tensor:
-        """How often each item is expected among the draws that do not depend on which positive of the batch, [B], one looks at.
+    def _common_counts(self, everyone: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """What the draws that do not depend on which positive of the batch, [B], one looks at say of each item.
 
         Returns:
-            float32 of the items' shape.
+            How often it is expected among them, and the log of what logQ leaves in; float32 of the items' shape.
         """
-        config = self.config
-        counts = torch.full(items.shape, config.num_pool / len(self.item_frequency), device=items.device)
+        config, num_items = self.config, len(self.item_frequency)
+        counts = torch.full(items.shape, config.num_pool / num_items, device=items.device)
         if not config.log_q:
-            return counts
+            return counts, counts
         if config.in_batch:
             counts = counts + self.item_frequency[items] * (len(everyone) - 1)
         if self._cache is not None:
             counts = counts + self.item_frequency[items] * len(self._cache[0])
         if config.num_per_positive:
             counts = counts + self.proposal.probability(items) * config.num_per_positive
-        if config.share_draws and self.sampler is not None:
-            counts = counts + self.sampler.batch_expected_counts(everyone, items)
-        return counts
+        semantic = self.sampler if config.semantic else None
+        # Less than the whole correction leaves popularity in: what counts would be if the sampler drew from all items alike.
+        draws = semantic.num_draws * (len(everyone) if config.share_draws else 1) if semantic else 0
+        left = _log_of(counts + draws / num_items).mul_(1 - config.log_q)
+        if semantic is not None and config.share_draws:
+            counts = counts + semantic.batch_expected_counts(everyone, items)
+        return counts, left
 
-    def _log_counts(self, common: Tensor, positives: Tensor, items: Tensor) -> Tensor:
-        """What logQ takes off: log of how often each item, [n] or [B, R], is expected among all draws for each positive.
+    def _log_counts(self, common: tuple[Tensor, Tensor], positives: Tensor, items: Tensor) -> Tensor:
+        """What logQ takes off the logit of each item, [n] or [B, R], for each positive.
+
+        The log of how often the item is expected among all draws for the positive, less what is left in.
 
         Returns:
             float32 that broadcasts to [B, n] or [B, R].
         """
+        counts, left = common
         if not self.config.log_q:
-            return common.new_zeros((1, 1))
+            return counts.new_zeros((1, 1))
         if self.config.semantic and not self.config.share_draws and self.sampler is not None:
-            common = self.sampler.expected_counts(positives, items).add_(common)
-        return common.clamp_min(torch.finfo(torch.float32).tiny).log_().mul_(self.config.log_q)
+            counts = self.sampler.expected_counts(positives, items).add_(counts)
+        return _log_of(counts).sub_(left)
 
     def _temperature(self, user_rows: Tensor | None) -> Tensor | float:
         if self.adaptive is None:
@@ -424,6 +431,11 @@ def _proposal(config: NegativeConfig, frequency: Tensor, groups: Tensor | None, 
                 raise ValueError("the fair proposal needs item_groups")
             return FairProposal(groups)
     return uniform
+
+
+def _log_of(counts: Tensor) -> Tensor:
+    """A new tensor with the log of expected counts, of which some may be 0."""
+    return counts.clamp_min(torch.finfo(torch.float32).tiny).log_()
 
 
 def _log(weight: float) -> float:

@@ -94,6 +94,11 @@ class SemanticNegativeSampler:
         self._easy_rate_KK = (self.cluster_probs_KK * per_item).float()
         self._hard_rate_G = torch.where(self._hard_pool_G > 0, num_hard / self._hard_pool_G.clamp_min(1), 0.0).float()
 
+    @property
+    def num_draws(self) -> int:
+        """Draws for each positive, easy and hard."""
+        return self.num_easy_clusters * self.items_per_cluster + self.num_hard
+
     def sample(self, positives: Tensor, generator: torch.Generator | None = None) -> SemanticNegatives:
         """Draw negatives for each positive.
 

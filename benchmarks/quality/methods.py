@@ -60,7 +60,7 @@ CONTENDERS: dict[str, Contender] = {
     "esans": Contender(
         "esans",
         "ESANS, debiased (ours)",
-        ({"log_q": 0.5}, {"virtual_weight": 0.2}, {"same_group_weight": 0.5}),
+        ({"log_q": 0.75}, {"log_q": 0.5}, {"log_q": 0.75, "same_group_weight": 0.5}),
         _ESANS | {"share_draws": True, "virtual_weight": 0.02, "log_q": 1.0, "same_group_weight": 1.0},
     ),
     "mns": Contender("mns", "mixed (MNS)", _REGULARISED, _POOL),

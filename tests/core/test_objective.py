@@ -115,6 +115,28 @@ def test_corrected_losses_agree_with_the_full_softmax_on_average() -> None:
         assert abs(float(mean - full_softmax())) < 0.03, config
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_half_the_correction_leaves_popularity_in_and_nothing_of_the_sampler(shared: bool) -> None:
+    config = NegativeConfig(
+        in_batch=False,
+        num_pool=0,
+        num_per_positive=256,
+        proposal="popularity",
+        share_draws=shared,
+        simple_interpolation=False,
+        hard_interpolation=False,
+        log_q=0.5,
+    )
+    share_N = FREQUENCY**config.popularity_exponent
+    counts_N = 256 * share_N / share_N.sum() + sampler().num_draws * (B if shared else 1) / len(FREQUENCY)
+    logits = USERS @ ITEMS.T / TAU
+    weighted = logits + 0.5 * counts_N.log()
+    weighted[torch.arange(B), POSITIVES] = logits[torch.arange(B), POSITIVES]
+    expected = torch.nn.functional.cross_entropy(weighted, POSITIVES)
+    mean = torch.stack([loss_of(config, seed) for seed in range(40)]).mean()
+    assert float(mean) == pytest.approx(float(expected), abs=0.03)
+
+
 def test_the_whole_catalogue_is_the_full_softmax() -> None:
     assert float(loss_of(NegativeConfig.for_method("full_softmax"))) == pytest.approx(float(full_softmax()), rel=1e-6)
 
