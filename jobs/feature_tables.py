@@ -32,7 +32,7 @@ _SAME = "same"  # the worker's word for content that has the known hash after al
 _LISTED = 20  # ids named in the manifest for each kind of trouble
 # Tasks follow from the number of items to encode alone: with the number of cores, the batches of a model encoder, and so the
 # last bits of its vectors, would change from machine to machine. A task costs Spark a tenth of a second besides its items.
-_ITEMS_PER_TASK, _MAX_TASKS = 512, 10_000
+_ITEMS_PER_TASK, _MAX_TASKS = 1024, 10_000
 _BROADCAST_ITEMS = 100_000  # up to so many items, the payloads' own table is filtered where it is read and never shuffled
 
 
