@@ -63,8 +63,8 @@ def _against_loop(encoder: str, count: int, turns: int, folder: Path) -> Generat
     """Both throughputs; gives the time of the whole job.
 
     A job of its own begins with half a minute of starting and compiling, which no loop does and no number of pictures changes.
-    So the bar is for a job in a session that has done the same for fewer pictures. Loop and job take turns, and a job is held against the
-    loops just before and after it: the speed of a machine that is shared with others changes by the minute.
+    So the bar is for a job in a session that has done the same for fewer pictures. Loop and job take turns, and a job is held
+    against the loops just before and after it: the speed of a machine that is shared with others changes by the minute.
     """
     few, settings = (_fresh(folder / f"extraction-{number}", encoder) for number in (count // 8, count))
     _write_day(few, count // 8)
