@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.quality.methods import ABLATIONS, CONTENDERS
-from benchmarks.quality.trial import Trial
+from benchmarks.quality.trial import TUNING_SEED, Trial
 
-TUNING_SEED = 0
 SEEDS = (1, 2, 3, 4, 5)
 STAGES = ("tune", "final", "ablate")
 OURS = "esans"

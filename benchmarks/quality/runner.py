@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.quality.clusters import FOLDER, SIZES, Clusters, fit_clusters, random_clusters
 from benchmarks.quality.data import DATA, QualityData
-from benchmarks.quality.plan import TUNED_ON, TUNING_SEED, Plan, Runs
-from benchmarks.quality.trial import Trial, load_runs, part, run_trial
+from benchmarks.quality.plan import TUNED_ON, Plan, Runs
+from benchmarks.quality.trial import TUNING_SEED, Trial, load_runs, part, run_trial
 
 
 def run_all(

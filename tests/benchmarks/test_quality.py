@@ -19,7 +19,7 @@ from benchmarks.quality.plan import SEEDS, TUNED_ON, Plan, Runs
 from benchmarks.quality.report import METRICS, ablation_rows, ablations, bar_rows, finals, result_rows, yardstick_rows
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
-from benchmarks.quality.trial import EPOCHS, Trial, build_objective, load_runs, run_trial, some_users
+from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, load_runs, run_trial, some_users
 from esans_core.negatives import METHODS
 from esans_core.sequences import Sequences
 
@@ -94,19 +94,25 @@ def test_a_trial_learns_repeats_itself_and_knows_its_false_negatives() -> None:
 
 
 def test_the_key_names_all_that_decides() -> None:
-    base = Trial("a", "d", "esans", {"temperature": 0.1}, 1)
+    base = Trial("quick", "d", "esans", {"temperature": 0.1}, 1)
     others = [
-        Trial("b", "d", "esans", {"temperature": 0.1}, 1),
-        Trial("a", "e", "esans", {"temperature": 0.1}, 1),
-        Trial("a", "d", "mns", {"temperature": 0.1}, 1),
-        Trial("a", "d", "esans", {"temperature": 0.2}, 1),
-        Trial("a", "d", "esans", {"temperature": 0.1}, 2),
+        Trial("tiktok", "d", "esans", {"temperature": 0.1}, 1),
+        Trial("quick", "e", "esans", {"temperature": 0.1}, 1),
+        Trial("quick", "d", "mns", {"temperature": 0.1}, 1),
+        Trial("quick", "d", "esans", {"temperature": 0.2}, 1),
+        Trial("quick", "d", "esans", {"temperature": 0.1}, 2),
     ]
     assert len({base.key, *(other.key for other in others)}) == 6
 
 
+def test_tuning_may_be_shorter_than_what_it_chooses() -> None:
+    tuned_on, final = (Trial("shop-100k-mid", "d", "esans", {"temperature": 0.1}, seed) for seed in (TUNING_SEED, 1))
+    assert tuned_on.epochs < final.epochs == EPOCHS["shop-100k-mid"]
+    assert Trial("tiktok", "d", "esans", {"temperature": 0.1}, TUNING_SEED).epochs == EPOCHS["tiktok"]
+
+
 def test_each_round_starts_from_the_best_of_those_before() -> None:
-    plan = Plan("toy", "d")
+    plan = Plan("tiktok", "d")
     first = plan.tuning("uniform", {})
     assert [trial.settings["temperature"] for trial in first] == list(TEMPERATURES)
     runs = {trial.key: {"validation": {"recall_50": 0.1 + 0.01 * (rank == 2)}} for rank, trial in enumerate(first)}
@@ -119,7 +125,7 @@ def test_each_round_starts_from_the_best_of_those_before() -> None:
 
 
 def test_finals_wait_for_tuning_and_take_its_best(tmp_path: Path) -> None:
-    plan = Plan("toy", "d")
+    plan = Plan("tiktok", "d")
     runs = tuned(plan, "uniform")
     tried = plan.tuning("uniform", runs)
     best = max(tried, key=lambda trial: runs[trial.key]["validation"]["recall_50"])
@@ -129,7 +135,7 @@ def test_finals_wait_for_tuning_and_take_its_best(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(run) + "\n" for run in runs.values()))
     assert load_runs(file) == runs
     assert load_runs(tmp_path / "none.jsonl") == {}
-    other = Plan("noisy toy", "e", tuned_on=("toy", "d"))
+    other = Plan("noisy toy", "e", tuned_on=("tiktok", "d"))
     assert list(other.trials("tune", runs, ["uniform"])) == []
     assert {(trial.data, trial.digest) for trial in other.trials("final", runs, ["uniform"])} == {("noisy toy", "e")}
     assert other.best_settings("uniform", runs) == best.settings
@@ -143,7 +149,7 @@ def test_settings_are_carried_over_between_data_sets_that_exist() -> None:
 
 
 def test_ablations_change_the_chosen_settings() -> None:
-    plan = Plan("toy", "d")
+    plan = Plan("tiktok", "d")
     runs = tuned(plan, "esans")
     chosen, planned = plan.best_settings("esans", runs), list(plan.trials("ablate", runs))
     assert chosen is not None and chosen["same_group_weight"] == 0.5
@@ -153,7 +159,7 @@ def test_ablations_change_the_chosen_settings() -> None:
 
 def test_rows_hold_ours_against_the_best_baseline() -> None:
     runs: dict[str, dict[str, Any]] = {}
-    plan = Plan("shop-toy", "d")
+    plan = Plan("shop-100k-mid", "d")
     level = {"uniform": 0.10, "mns": 0.12, "esans": 0.13}
     for method, recall in level.items():
         runs = tuned(plan, method, runs)
@@ -162,15 +168,15 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
             runs[trial.key] = {"holdout": {**metrics, "recall_50": recall + 1e-4 * (trial.seed * len(method) % 5)}}
     table = finals(plan, runs)
     assert set(table) == set(level)
-    (gain,) = [row for row in result_rows("shop-toy", table) if row.metric == "gain"]
+    (gain,) = [row for row in result_rows("shop-100k-mid", table) if row.metric == "gain"]
     assert gain.peer == "mixed (MNS)" and gain.holds and gain.value == pytest.approx(13 / 12, rel=1e-2)
     table["full_softmax"] = [{"holdout": {"recall_50": 0.15}}] * len(SEEDS)
-    ease, gap = bar_rows("shop-toy", table, {"ease": {"recall_50": 0.2}})
+    ease, gap = bar_rows("shop-100k-mid", table, {"ease": {"recall_50": 0.2}})
     assert ease.holds is False and ease.ratio == pytest.approx(0.65, rel=1e-2)
     assert gap.holds and gap.value == pytest.approx(0.6, rel=1e-2)
     assert len(list(bar_rows("tiktok", table, {}))) == 0
     del table["full_softmax"]
-    rows = [*result_rows("shop-toy", table), *yardstick_rows("shop-toy", {"EASE": dict.fromkeys(METRICS, 0.125)})]
+    rows = [*result_rows("shop-100k-mid", table), *yardstick_rows("shop-100k-mid", {"EASE": dict.fromkeys(METRICS, 0.125)})]
     text = block({"rows": [asdict(row) for row in rows]})
     order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
     assert order == ["ESANS, debiased (ours)", "*EASE*", "mixed (MNS)", "uniform (UNS)"]
@@ -178,7 +184,7 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
 
 
 def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
-    plan = Plan("toy", "d")
+    plan = Plan("tiktok", "d")
     runs = tuned(plan, "esans")
     assert ablations(plan, runs) == {}
     for trial in plan.trials("final", runs, ["esans"]):
@@ -188,12 +194,12 @@ def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
         runs[trial.key] = {"holdout": {"recall_50": 0.19 + 0.001 * trial.seed}}
     changed = ablations(plan, runs)
     assert set(changed) == {"esans", "no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"}
-    rows = {(row.subject, row.metric): row for row in ablation_rows("toy", changed)}
+    rows = {(row.subject, row.metric): row for row in ablation_rows("tiktok", changed)}
     assert rows["ESANS: no logQ", "recall_50"].ratio == pytest.approx(0.193 / 0.203)
     assert rows["ESANS: no logQ", "p"].value < 0.01
-    plots.sweeps("toy", changed, tmp_path / "sweeps.png")
+    plots.sweeps("tiktok", changed, tmp_path / "sweeps.png")
     assert (tmp_path / "sweeps.png").stat().st_size > 5000
-    plots.sweeps("toy", {"esans": changed["esans"], "no logQ": changed["no logQ"]}, tmp_path / "none.png")
+    plots.sweeps("tiktok", {"esans": changed["esans"], "no logQ": changed["no logQ"]}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists(), "nothing to draw"
 
 
