@@ -8,7 +8,7 @@ from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.sequences import Sequences
-from esans_core.shared_softmax import shared_log_sum
+from esans_core.shared_softmax import summed_log_partition
 from esans_core.towers import TwoTower
 from esans_core.training import train_epoch
 
@@ -26,8 +26,8 @@ __all__ = [
     "hard_virtual_logits",
     "retrieve",
     "sampled_softmax_loss",
-    "shared_log_sum",
     "simple_virtual_logits",
     "simple_weights",
+    "summed_log_partition",
     "train_epoch",
 ]

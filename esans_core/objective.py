@@ -22,7 +22,7 @@ from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_v
 from esans_core.negatives import NegativeConfig
 from esans_core.proposals import FairProposal, ItemProposal, PopularityProposal, UniformProposal
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
-from esans_core.shared_softmax import NEVER, shared_log_sum
+from esans_core.shared_softmax import NEVER, summed_log_partition
 from esans_core.temperature import AdaptiveTemperature
 from esans_core.world import World
 
@@ -187,11 +187,11 @@ class RetrievalObjective(nn.Module):
         if semantic is not None:
             rows += self._semantic_logits(step, semantic, users_bD, positive_logits, positives_bD, *semantic_D)
         log_sum_b = torch.cat(rows, dim=1).logsumexp(1)
+        log_sum = log_sum_b.sum()
         if len(shared_S):
-            log_sum_b = torch.logaddexp(log_sum_b, self._shared_log_sum(step, users_bD, shared_SD, shared_S, copies_S))
-        loss_b = log_sum_b - positive_logits
-        self._observe(everyone, positives_bD, loss_b.detach(), user_rows, world)
-        return loss_b.sum() / batch_size
+            log_sum, log_sum_b = self._with_shared(step, log_sum_b, users_bD, shared_SD, shared_S, copies_S)
+        self._observe(everyone, positives_bD, (log_sum_b - positive_logits).detach(), user_rows, world)
+        return (log_sum - positive_logits.sum()) / batch_size
 
     def draw(self, positives: Tensor, generator: torch.Generator | None = None) -> DrawnNegatives:
         """Draw the negatives of a step, without scoring them.
@@ -249,8 +249,10 @@ class RetrievalObjective(nn.Module):
             unique, place = torch.arange(len(self.item_frequency), device=items_n.device), items_n
         return torch.nn.functional.embedding(place, encode_items(unique))
 
-    def _shared_log_sum(self, step: "_Step", users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor) -> Tensor:
-        """float32 [b]: log of the sum of exp of the corrected logits of the shared negatives, each as often as it was drawn."""
+    def _with_shared(
+        self, step: "_Step", others_b: Tensor, users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sum and float32 [b] of the log-partitions with the shared negatives, each corrected and as often as it was drawn."""
         sampler, log_weight, positives = self.sampler, _log(self.config.same_group_weight), step.positives
         common, log_copies_S = self._common_counts(step.everyone, shared_S), copies_S.log().clamp_min(NEVER)
         may_look = _may_look(shared_S.device)
@@ -263,7 +265,7 @@ class RetrievalObjective(nn.Module):
             return weights if may_look else weights.masked_fill(positives[rows, None] == shared_S, NEVER)
 
         excluded = matches(positives, shared_S) if may_look else None
-        return shared_log_sum(users_bD, shared_SD, log_weights, excluded, step.product)
+        return summed_log_partition(others_b, users_bD, shared_SD, log_weights, excluded, step.product)
 
     def _drawn_logits(self, step: "_Step", users_bD: Tensor, positive_logits: Tensor, drawn_bRD: Tensor) -> Tensor:
         """Logits of the negatives drawn by the proposal: mixed with the positive, and only the hardest, where asked."""

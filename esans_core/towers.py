@@ -75,7 +75,7 @@ class ItemInput(nn.Module):
             chance = torch.rand(items.shape, device=items.device) if seed is None else uniform_hash(items, seed)
             known = known & (chance >= self.id_dropout)
         ids = torch.where(known, items, self.num_items)
-        return self.id_embedding(ids) + self.content_projection(self.content[items])
+        return self.id_embedding(ids) + self.content_projection(functional.embedding(items, self.content))
 
     def _standardise(self, content_NF: Tensor) -> Tensor:
         return ((content_NF - self.content_mean) / self.content_std).nan_to_num(0.0)
