@@ -13,6 +13,7 @@ from esans_core.negatives import Method
 BATCH = 1024
 PER_POSITIVE = 16
 TEMPERATURES = (0.05, 0.08, 0.13, 0.2, 0.3)
+LOWER_TEMPERATURES = (0.03, 0.05, 0.08, 0.13, 0.2)  # for the large shops, where .05 is better than .08 for uniform draws
 LEARNING_RATES = (2e-3, 8e-3)  # beside the usual one
 NUM_TRIALS = 10  # settings tried for each method
 
@@ -37,10 +38,11 @@ class Contender:
     fixed: Settings = field(default_factory=dict)
     reference: bool = False
 
-    def rounds(self) -> tuple[list[Settings], ...]:
-        """What is tried together, as changes to the best settings so far."""
+    def rounds(self, data: str) -> tuple[list[Settings], ...]:
+        """What is tried together on a data set, as changes to the best settings so far."""
+        temperatures = LOWER_TEMPERATURES if data.startswith("shop-") else TEMPERATURES
         return (
-            [{"temperature": temperature} for temperature in TEMPERATURES],
+            [{"temperature": temperature} for temperature in temperatures],
             [{"training.learning_rate": rate} for rate in LEARNING_RATES],
             list(self.own),
         )

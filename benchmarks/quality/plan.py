@@ -54,7 +54,7 @@ class Plan:
         data, digest = self.tuned_on or (self.data, self.digest)
         contender, found = CONTENDERS[name], list[Trial]()
         best = contender.fixed
-        for changes in contender.rounds():
+        for changes in contender.rounds(data):
             found += [Trial(data, digest, contender.method, best | change, TUNING_SEED) for change in changes]
             if any(trial.key not in runs for trial in found):
                 break
