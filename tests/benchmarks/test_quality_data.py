@@ -197,6 +197,13 @@ def test_item_cosine_by_hand() -> None:
     np.testing.assert_allclose(scores, [[2 / (8**0.5 + 1), 2 / 3, 0]], rtol=1e-6)
 
 
+def test_the_planted_taste_ranks_what_a_user_likes_by_popularity() -> None:
+    train = sp.csr_matrix(np.array([[1, 1, 0, 0, 1], [1, 0, 0, 0, 0]], np.float32))
+    leaf, liked = np.array([0, 1, 1, 2, 2]), np.array([[1, -2], [2, 0]])
+    scores = yardsticks.planted_taste(train, leaf=leaf, liked_leaves=liked)(np.array([0, 1]), train)
+    assert np.argsort(-scores, axis=1, kind="stable").tolist() == [[1, 2, 0, 4, 3], [0, 4, 3, 1, 2]]
+
+
 def hand_made() -> QualityData:
     """User 0: train 0 1, validation 2, hold-out 3 5; user 1: train 0, hold-out 1; user 2: train 0 3, nothing after."""
     user, item = np.array([0, 0, 0, 0, 0, 1, 1, 2, 2]), np.array([0, 1, 2, 3, 5, 0, 1, 0, 3])
@@ -249,7 +256,7 @@ def test_yardsticks_are_tuned_on_validation_and_written_once(tmp_path) -> None:
         assert final["config"] == max(tried, key=lambda row: row["recall_50"])["config"]
         with np.load(tmp_path / f"small-{method}.npz") as file:
             assert abs(file["recall_20"].mean() - final["recall_20"]) < 1e-6
-    assert {len(grid) for name, grid in yardsticks.GRIDS.items() if name != "popularity"} == {6}
+    assert {len(grid) for name, grid in yardsticks.GRIDS.items() if name not in ("popularity", "planted_taste")} == {6}
 
 
 def test_clusters_are_kept_and_their_controls_keep_what_they_should(shop: QualityData, tmp_path, monkeypatch) -> None:
