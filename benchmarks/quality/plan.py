@@ -9,7 +9,8 @@ from benchmarks.quality.trial import TUNING_SEED, Trial
 
 SEEDS = (1, 2, 3, 4, 5)
 STAGES = ("tune", "final", "ablate")
-OURS = "esans"
+OURS, ESTIMATES_IT = "esans", "debiased_mns"
+REFERENCE_SEEDS = SEEDS[:2]  # of full softmax on a shop, where one run takes hours
 # The same catalogue with other users, or a larger one: settings are carried over, not tuned anew.
 TUNED_ON = {"shop-100k-low": "shop-100k-mid", "shop-100k-high": "shop-100k-mid", "shop-1m": "shop-100k-mid"}
 Runs = Mapping[str, dict[str, Any]]
@@ -51,6 +52,8 @@ class Plan:
 
     def tuning(self, name: str, runs: Runs) -> list[Trial]:
         """The trials that choose a contender's settings, up to the round that is not finished."""
+        if self._too_large_for(name):
+            return self.tuning(ESTIMATES_IT, runs)
         data, digest = self.tuned_on or (self.data, self.digest)
         contender, found = CONTENDERS[name], list[Trial]()
         best = contender.fixed
@@ -66,10 +69,20 @@ class Plan:
         tried = self.tuning(name, runs)
         if any(trial.key not in runs for trial in tried):
             return None
-        return _best(tried, runs)
+        best = _best(tried, runs)
+        if self._too_large_for(name):
+            return CONTENDERS[name].fixed | {
+                key: value for key, value in best.items() if key not in CONTENDERS[ESTIMATES_IT].fixed
+            }
+        return best
 
     def _seeds(self, name: str, settings: dict[str, Any]) -> Iterator[Trial]:
-        return (Trial(self.data, self.digest, CONTENDERS[name].method, settings, seed) for seed in SEEDS)
+        seeds = REFERENCE_SEEDS if self._too_large_for(name) else SEEDS
+        return (Trial(self.data, self.digest, CONTENDERS[name].method, settings, seed) for seed in seeds)
+
+    def _too_large_for(self, name: str) -> bool:
+        """Whether a reference takes the settings of the method that estimates it, and fewer seeds."""
+        return CONTENDERS[name].reference and self.data.startswith("shop-")
 
 
 def _best(finished: Sequence[Trial], runs: Runs) -> dict[str, Any]:

@@ -148,6 +148,15 @@ def test_settings_are_carried_over_between_data_sets_that_exist() -> None:
     assert TUNED_ON.keys() | set(TUNED_ON.values()) <= SIZES.keys() == EPOCHS.keys()
 
 
+def test_full_softmax_of_a_large_catalogue_takes_the_settings_of_what_estimates_it() -> None:
+    plan = Plan("shop-100k-mid", "d")
+    runs = tuned(plan, "debiased_mns")
+    estimate, chosen = plan.best_settings("debiased_mns", runs), plan.best_settings("full_softmax", runs)
+    assert estimate is not None and chosen == {key: value for key, value in estimate.items() if key != "num_pool"}
+    assert {trial.method for trial in plan.trials("final", runs, ["full_softmax"])} == {"full_softmax"}
+    assert Plan("tiktok", "d").tuning("full_softmax", {})[0].method == "full_softmax"
+
+
 def test_ablations_change_the_chosen_settings() -> None:
     plan = Plan("tiktok", "d")
     runs = tuned(plan, "esans")
