@@ -16,6 +16,16 @@ _TITLES = {
     "shop-100k-high": "shop, 100,000 items, much noise",
     "shop-1m": "shop, 1,000,000 items",
 }
+_YARDSTICKS = {
+    "popularity": "most popular items",
+    "planted_taste": "an oracle that knows every user's taste",
+    "item_cosine": "item cosine",
+    "ease": "EASE",
+    "als": "ALS (implicit)",
+    "bpr": "BPR (implicit)",
+    "recbole_bpr": "BPR (RecBole)",
+    "recbole_lightgcn": "LightGCN (RecBole)",
+}
 
 Rows = list[dict[str, Any]]
 
@@ -43,7 +53,8 @@ def _methods(case: str, rows: Rows) -> str:
     for subject in sorted(subjects, key=lambda subject: -value[subject, "recall_50"]):
         cells = [_number(value.get((subject, metric)), value.get((subject, f"{metric}_sd"))) for metric in _METRICS]
         p = value.get((AGAINST + subject, "p (Holm)"))
-        name = f"*{subject.removeprefix(YARDSTICK)}*" if subject.startswith(YARDSTICK) else subject
+        yardstick = subject.removeprefix(YARDSTICK)
+        name = subject if yardstick == subject else f"*{_YARDSTICKS.get(yardstick, yardstick)}*"
         lines.append(f"| {name} | {' | '.join(cells)} | {'' if p is None else f'{p:.2g}'} |")
     for row in rows:
         if row["metric"] == "gain":
