@@ -10,7 +10,7 @@ from benchmarks.quality.trial import TUNING_SEED, Trial
 SEEDS = (1, 2, 3, 4, 5)
 STAGES = ("tune", "final", "ablate")
 OURS, ESTIMATES_IT = "esans", "debiased_mns"
-REFERENCE_SEEDS = SEEDS[:2]  # of full softmax on a shop, where one run takes hours
+REFERENCE_SEEDS = SEEDS[:2]  # of full softmax on a shop, where a run takes several times as long as any other
 # The same catalogue with other users, or a larger one: settings are carried over, not tuned anew.
 TUNED_ON = {"shop-100k-low": "shop-100k-mid", "shop-100k-high": "shop-100k-mid", "shop-1m": "shop-100k-mid"}
 Runs = Mapping[str, dict[str, Any]]
