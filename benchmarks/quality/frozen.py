@@ -36,3 +36,8 @@ SHOPS = {
     "shop-100k-high": Shop(100_000, 20_000, 20, noise=0.35),
     "shop-1m": Shop(1_000_000, 100_000, 14),
 }
+
+
+def is_large_shop(name: str) -> bool:
+    """Whether a data set is one of the shops that large catalogues are judged by; the quick one is not."""
+    return name in SHOPS and name != "quick"

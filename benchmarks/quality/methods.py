@@ -8,6 +8,7 @@ the learning rate, then what matters most to the method.
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.quality.frozen import is_large_shop
 from esans_core.negatives import Method
 
 BATCH = 1024
@@ -40,7 +41,7 @@ class Contender:
 
     def rounds(self, data: str) -> tuple[list[Settings], ...]:
         """What is tried together on a data set, as changes to the best settings so far."""
-        temperatures = LOWER_TEMPERATURES if data.startswith("shop-") else TEMPERATURES
+        temperatures = LOWER_TEMPERATURES if is_large_shop(data) else TEMPERATURES
         return (
             [{"temperature": temperature} for temperature in temperatures],
             [{"training.learning_rate": rate} for rate in LEARNING_RATES],

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.quality.frozen import is_large_shop
 from benchmarks.quality.methods import ABLATIONS, CONTENDERS
 from benchmarks.quality.trial import TUNING_SEED, Trial
 
@@ -82,7 +83,7 @@ class Plan:
 
     def _too_large_for(self, name: str) -> bool:
         """Whether a reference takes the settings of the method that estimates it, and fewer seeds."""
-        return CONTENDERS[name].reference and self.data.startswith("shop-")
+        return CONTENDERS[name].reference and is_large_shop(self.data)
 
 
 def _best(finished: Sequence[Trial], runs: Runs) -> dict[str, Any]:

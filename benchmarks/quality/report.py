@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.measure import beside, judged
 from benchmarks.quality import plots
+from benchmarks.quality.frozen import is_large_shop
 from benchmarks.quality.methods import ABLATIONS, CONTENDERS
 from benchmarks.quality.plan import OURS, SEEDS, Plan, Runs
 from benchmarks.quality.runner import plan_of, runs_of
@@ -102,7 +103,7 @@ def result_rows(name: str, table: dict[str, list[dict[str, Any]]]) -> Iterator[R
         for method, p in p_values.items():
             yield Row(name, AGAINST + CONTENDERS[method].title, "p (Holm)", "", p, len(SEEDS))
         ratio = float(np.mean(values(table[OURS], "recall_50")) / np.mean(values(table[best], "recall_50")))
-        large = name.startswith("shop-")
+        large = is_large_shop(name)
         bar = f"ratio >= {_MARGIN} at p < 0.01" if large else "never significantly worse"
         holds = (ratio >= _MARGIN and p_values[best] < 0.01) if large else (ratio >= 1 or p_values[best] >= 0.05)
         yield Row(
@@ -119,7 +120,7 @@ def bar_rows(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict
     if "ease" in yardsticks:
         ease = Row(name, "EASE", "recall_50 over EASE", "share", yardsticks["ease"]["recall_50"])
         yield beside(replace(ease, subject=title, value=ours, repeats=len(SEEDS)), ease, "ratio >= 1")
-    if name.startswith("shop-") and {"uniform", "full_softmax"} <= reached.keys():
+    if is_large_shop(name) and {"uniform", "full_softmax"} <= reached.keys():
         gap = (ours - reached["uniform"]) / (reached["full_softmax"] - reached["uniform"])
         closed = Row(name, title, "gap closed from uniform to full softmax", "share", gap, len(SEEDS))
         yield judged(closed, "value >= 0.5")
