@@ -4,8 +4,9 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from benchmarks.measure import judged
 from benchmarks.record import Row
 from esans_core.cluster_index import ClusterIndex
 
+_all_open: Barrier  # of the processes that have an index open at once
 _SUBJECT = "cluster index, memory-mapped"
 
 
@@ -57,28 +59,29 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
 def _private_bytes(saved: Path, processes: int) -> float:
     """Mean growth of the private memory of processes that read every page of the index, while all of them have it open."""
     context = multiprocessing.get_context("spawn")
-    ready, leave = [context.Event() for _ in range(processes)], context.Event()
-    grown = [context.Value("q", 0) for _ in range(processes)]
-    started = [
-        context.Process(target=_read_all, args=(str(saved), ready[number], leave, grown[number])) for number in range(processes)
-    ]
-    for process in started:
-        process.start()
-    for event in ready:
-        event.wait()
-    leave.set()
-    for process in started:
-        process.join()
-    return statistics.mean(value.value for value in grown)
+    all_open = context.Barrier(processes)
+    with ProcessPoolExecutor(processes, context, _share, (all_open,)) as pool:
+        return statistics.mean(pool.map(_read_all, [saved] * processes))
 
 
-def _read_all(saved: str, ready: Event, leave: Event, grown: "multiprocessing.sharedctypes.Synchronized[int]") -> None:
+def _share(all_open: Barrier) -> None:
+    global _all_open
+    _all_open = all_open
+
+
+def _read_all(saved: Path) -> int:
+    def opened() -> ClusterIndex:
+        index = ClusterIndex.load(saved)
+        for values in (index.order, index.group_of_item):
+            values.amax()
+        return index
+
+    opened()  # and closed: threads and buffers of the process itself are there before anything is measured
     here = psutil.Process()
     before = here.memory_full_info().uss
-    index = ClusterIndex.load(Path(saved))
-    for values in (index.order, index.group_of_item):
-        values.amax()
-    ready.set()
-    leave.wait()
-    grown.value = here.memory_full_info().uss - before
+    index = opened()
+    _all_open.wait(timeout=60)
+    grown = here.memory_full_info().uss - before
+    _all_open.wait(timeout=60)  # a page is private as soon as nobody else has it open
     del index
+    return grown
