@@ -1,8 +1,7 @@
 """One training step's loss: draw negatives, encode every item once, score, correct, interpolate, sampled softmax.
 
 Negatives shared by the batch (in-batch, pool, cache) are one matrix product; negatives drawn for each positive (by a
-proposal, or by ESANS, WWW 2025, arXiv 2502.16077) are scored row by row. All are corrected by one expected count: how often
-an item is expected among all draws for that positive, whichever source it came from.
+proposal, or by ESANS, WWW 2025, arXiv 2502.16077) are scored row by row. `esans_core.sources` draws and counts them.
 
 Processes that train together (`esans_core.world`) draw the negatives of the whole batch alike, from equal generators; each
 scores its own rows, and each encodes a part of the shared negatives.
@@ -20,33 +19,14 @@ from torch import Tensor, nn
 
 from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
 from esans_core.negatives import NegativeConfig
-from esans_core.proposals import FairProposal, ItemProposal, PopularityProposal, UniformProposal
+from esans_core.proposals import FairProposal
 from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.shared_softmax import NEVER, summed_log_partition
+from esans_core.sources import DrawnNegatives, NegativeSources
 from esans_core.temperature import AdaptiveTemperature
 from esans_core.world import World
 
 _CACHE_ITEMS, _CACHE_VECTORS = "cache.items", "cache.vectors"
-_WORTH_MERGING = 4  # shared negatives are merged when there are at least this share, 1/4, of the catalogue's items
-
-
-@dataclass(frozen=True)
-class DrawnNegatives:
-    """What one step drew; entries that equal their row's positive do not count.
-
-    Attributes:
-        shared_S: int64 [S], negatives of the whole batch (cached ones aside).
-        copies_S: float32 [S], how often each of them counts; 0 for a draw that found nothing.
-        drawn_BR: int64 [B, R], drawn by the proposal.
-        semantic_BR: int64 [B, R'], drawn by the semantic-aware sampler: easy, then hard.
-        semantic: the same draws by kind, or None.
-    """
-
-    shared_S: Tensor
-    copies_S: Tensor
-    drawn_BR: Tensor
-    semantic_BR: Tensor
-    semantic: SemanticNegatives | None
 
 
 class RetrievalObjective(nn.Module):
@@ -75,18 +55,12 @@ class RetrievalObjective(nn.Module):
         num_users: int = 0,
     ) -> None:
         super().__init__()
-        if config.needs_sampler and sampler is None:
-            raise ValueError("a configuration with semantic negatives or a same-group weight needs a SemanticNegativeSampler")
         if config.adaptive_temperature and not num_users:
             raise ValueError("an adaptive temperature needs num_users")
-        self.config, self.temperature, self.sampler = config, temperature, sampler
-        self.register_buffer("item_frequency", item_frequency, persistent=False)
-        self._uniform = UniformProposal(len(item_frequency), item_frequency.device)
-        self.proposal = _proposal(config, item_frequency, item_groups, self._uniform)
+        self.config, self.temperature = config, temperature
+        self.sources = NegativeSources(config, item_frequency, sampler, item_groups)
         self.adaptive = AdaptiveTemperature(temperature, num_users) if config.adaptive_temperature else None
         self._cache: tuple[Tensor, Tensor] | None = None
-
-    item_frequency: Tensor
 
     def begin_epoch(self) -> None:
         """Forget cached embeddings, so that an epoch depends on the state before it and its seed alone."""
@@ -162,8 +136,8 @@ class RetrievalObjective(nn.Module):
         product: torch.dtype,
     ) -> Tensor:
         mine, everyone = world.rows(batch_size), world.gather(positives, batch_size)
-        negatives = self.draw(everyone, generator)
-        (shared_S, copies_S), drawn_bR = self._merged(negatives), negatives.drawn_BR[mine]
+        negatives = self.sources.draw(everyone, generator)
+        (shared_S, copies_S), drawn_bR = self.sources.merged(negatives), negatives.drawn_BR[mine]
         semantic = negatives.semantic.rows(mine) if negatives.semantic else None
         part_S = shared_S[world.rows(len(shared_S))]
         wanted = [positives, part_S, drawn_bR, *((semantic.easy_BCM, semantic.hard_BH) if semantic else ())]
@@ -177,10 +151,11 @@ class RetrievalObjective(nn.Module):
         if self._cache is not None:
             shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
             copies_S = torch.cat([copies_S, copies_S.new_ones(len(self._cache[0]))])
+        num_cached = len(self._cache[0]) if self._cache is not None else 0
 
         users_bD = users_bD / self._temperature(user_rows)
         positive_logits = (users_bD * positives_bD).sum(-1)
-        step = _Step(everyone, mine, positives, negatives, generator, product)
+        step = _Step(everyone, mine, positives, negatives, num_cached, generator, product)
         rows = [positive_logits[:, None]]
         if drawn_bR.shape[1]:
             rows.append(self._drawn_logits(step, users_bD, positive_logits, drawn_bRD))
@@ -193,78 +168,31 @@ class RetrievalObjective(nn.Module):
         self._observe(everyone, positives_bD, (log_sum_b - positive_logits).detach(), user_rows, world)
         return (log_sum - positive_logits.sum()) / batch_size
 
-    def draw(self, positives: Tensor, generator: torch.Generator | None = None) -> DrawnNegatives:
-        """Draw the negatives of a step, without scoring them.
-
-        Args:
-            positives: int64 [B], item rows.
-            generator: source of randomness on their device.
-        """
-        config, nothing_BR = self.config, positives[:, None][:, :0]
-        semantic = self.sampler.sample(positives, generator) if config.semantic and self.sampler else None
-        semantic_BR = torch.cat([semantic.easy_BCM.flatten(1), semantic.hard_BH], dim=1) if semantic else nothing_BR
-        shape = (len(positives), config.num_per_positive)
-        drawn_BR = self.proposal.draw(shape, generator) if config.num_per_positive else nothing_BR
-        return DrawnNegatives(*self._shared(positives, semantic_BR, generator), drawn_BR, semantic_BR, semantic)
-
-    def _shared(self, positives: Tensor, semantic_BR: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Items that are negatives of the whole batch and are encoded in this step, and how often each counts."""
-        config = self.config
-        if config.all_items:
-            return torch.arange(len(self.item_frequency), device=positives.device), torch.ones_like(self.item_frequency)
-        shared = [positives] if config.in_batch else []
-        if config.num_pool:
-            shared.append(self._uniform.draw((config.num_pool,), generator))
-        copies = [torch.ones_like(items, dtype=torch.float32) for items in shared]
-        if config.share_draws:
-            drawn_n, found_n = semantic_BR.flatten(), (semantic_BR != positives[:, None]).flatten()
-            if _may_look(positives.device):
-                drawn_n, found_n = drawn_n[found_n], found_n[found_n]
-            shared.append(drawn_n)
-            copies.append(found_n.float())
-        return (torch.cat(shared), torch.cat(copies)) if shared else (positives[:0], positives[:0].float())
-
-    def _merged(self, negatives: DrawnNegatives) -> tuple[Tensor, Tensor]:
-        """The different items among shared negatives, where many are the same, and how often each counts."""
-        shared_S, copies_S, num_items = negatives.shared_S, negatives.copies_S, len(self.item_frequency)
-        if self.config.all_items:
-            return shared_S, copies_S
-        if _may_look(shared_S.device):
-            if len(shared_S) * _WORTH_MERGING < num_items:
-                return shared_S, copies_S
-            items, counts = torch.unique(shared_S, return_counts=True)
-            return items, counts.float()
-        if len(shared_S) < num_items:
-            return shared_S, copies_S
-        copies_N = torch.zeros_like(self.item_frequency).index_add_(0, shared_S, copies_S)
-        return torch.arange(num_items, device=shared_S.device), copies_N
-
     def _encoded(self, items_n: Tensor, encode_items: Callable[[Tensor], Tensor]) -> Tensor:
         """Embeddings of items [n], each item encoded once where that can be had without waiting."""
-        if _may_look(items_n.device):
+        if self.sources.may_look:
             unique, place = torch.unique(items_n, return_inverse=True)
-        elif len(items_n) < len(self.item_frequency):
+        elif len(items_n) < self.sources.num_items:
             return encode_items(items_n)
         else:
-            unique, place = torch.arange(len(self.item_frequency), device=items_n.device), items_n
+            unique, place = torch.arange(self.sources.num_items, device=items_n.device), items_n
         return torch.nn.functional.embedding(place, encode_items(unique))
 
     def _with_shared(
         self, step: "_Step", others_b: Tensor, users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Sum and float32 [b] of the log-partitions with the shared negatives, each corrected and as often as it was drawn."""
-        sampler, log_weight, positives = self.sampler, _log(self.config.same_group_weight), step.positives
-        common, log_copies_S = self._common_counts(step.everyone, shared_S), copies_S.log().clamp_min(NEVER)
-        may_look = _may_look(shared_S.device)
+        sources, log_weight, positives = self.sources, _log(self.config.same_group_weight), step.positives
+        common, log_copies_S = self._common_counts(step, shared_S), copies_S.log().clamp_min(NEVER)
 
         def log_weights(rows: slice) -> Tensor:
-            weights = log_copies_S - self._log_counts(common, positives[rows], shared_S)
-            if log_weight and sampler is not None:
-                group_b, group_S = sampler.index.group(positives[rows]), sampler.index.group(shared_S)
+            weights = log_copies_S - sources.log_counts(common, positives[rows], shared_S)
+            if log_weight and sources.sampler is not None:
+                group_b, group_S = sources.sampler.index.group(positives[rows]), sources.sampler.index.group(shared_S)
                 weights = weights + ((group_b[:, None] == group_S) & (group_S >= 0)) * log_weight
-            return weights if may_look else weights.masked_fill(positives[rows, None] == shared_S, NEVER)
+            return weights if sources.may_look else weights.masked_fill(positives[rows, None] == shared_S, NEVER)
 
-        excluded = matches(positives, shared_S) if may_look else None
+        excluded = matches(positives, shared_S) if sources.may_look else None
         return summed_log_partition(others_b, users_bD, shared_SD, log_weights, excluded, step.product)
 
     def _drawn_logits(self, step: "_Step", users_bD: Tensor, positive_logits: Tensor, drawn_bRD: Tensor) -> Tensor:
@@ -275,7 +203,7 @@ class RetrievalObjective(nn.Module):
         if self.config.positive_mixing:
             share = torch.rand(drawn_BR.shape, generator=step.generator, device=logits.device)[step.mine]
             logits = hard_virtual_logits(positive_logits, logits, share)
-        log_counts = self._log_counts(self._common_counts(step.everyone, drawn_bR), step.positives, drawn_bR)
+        log_counts = self.sources.log_counts(self._common_counts(step, drawn_bR), step.positives, drawn_bR)
         logits = (logits - log_counts).masked_fill(drawn_bR == step.positives[:, None], NEVER)
         keep = self.config.num_hardest
         return logits.topk(keep, dim=1, sorted=False).values if 0 < keep < logits.shape[1] else logits
@@ -295,7 +223,7 @@ class RetrievalObjective(nn.Module):
         easy_bCM = torch.einsum("bd,bcmd->bcm", users_bD, easy_bCMD)
         hard_bH, similarity_bH = torch.einsum("bqd,bhd->bqh", torch.stack([users_bD, positives_bD], 1), hard_bHD).unbind(1)
         semantic_bR = step.negatives.semantic_BR[step.mine]
-        log_counts = self._log_counts(self._common_counts(step.everyone, semantic_bR), positives, semantic_bR)
+        log_counts = self.sources.log_counts(self._common_counts(step, semantic_bR), positives, semantic_bR)
         log_weight = _log(config.virtual_weight)
         shape, num_easy = easy_bCM.shape, easy_bCM.shape[1] * easy_bCM.shape[2]
         parts = []
@@ -326,44 +254,8 @@ class RetrievalObjective(nn.Module):
             parts.append((virtual + log_weight).masked_fill(~draws.hard_valid_B[:, None], NEVER))
         return parts
 
-    def _common_counts(self, everyone: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """What the draws that do not depend on which positive of the batch, [B], one looks at say of each item.
-
-        Returns:
-            How often it is expected among them, and the log of what logQ leaves in; float32 of the items' shape.
-        """
-        config, num_items = self.config, len(self.item_frequency)
-        counts = torch.full(items.shape, config.num_pool / num_items, device=items.device)
-        if not config.log_q:
-            return counts, counts
-        if config.in_batch:
-            counts = counts + self.item_frequency[items] * (len(everyone) - 1)
-        if self._cache is not None:
-            counts = counts + self.item_frequency[items] * len(self._cache[0])
-        if config.num_per_positive:
-            counts = counts + self.proposal.probability(items) * config.num_per_positive
-        semantic = self.sampler if config.semantic else None
-        # Less than the whole correction leaves popularity in: what counts would be if the sampler drew from all items alike.
-        draws = semantic.num_draws * (len(everyone) if config.share_draws else 1) if semantic else 0
-        left = _log_of(counts + draws / num_items).mul_(1 - config.log_q)
-        if semantic is not None and config.share_draws:
-            counts = counts + semantic.batch_expected_counts(everyone, items)
-        return counts, left
-
-    def _log_counts(self, common: tuple[Tensor, Tensor], positives: Tensor, items: Tensor) -> Tensor:
-        """What logQ takes off the logit of each item, [n] or [B, R], for each positive.
-
-        The log of how often the item is expected among all draws for the positive, less what is left in.
-
-        Returns:
-            float32 that broadcasts to [B, n] or [B, R].
-        """
-        counts, left = common
-        if not self.config.log_q:
-            return counts.new_zeros((1, 1))
-        if self.config.semantic and not self.config.share_draws and self.sampler is not None:
-            counts = self.sampler.expected_counts(positives, items).add_(counts)
-        return _log_of(counts).sub_(left)
+    def _common_counts(self, step: "_Step", items: Tensor) -> tuple[Tensor, Tensor]:
+        return self.sources.common_counts(step.everyone, items, step.num_cached)
 
     def _temperature(self, user_rows: Tensor | None) -> Tensor | float:
         if self.adaptive is None:
@@ -377,8 +269,8 @@ class RetrievalObjective(nn.Module):
         if not (self.training and torch.is_grad_enabled()):
             return
         count = len(everyone)
-        if isinstance(self.proposal, FairProposal):
-            self.proposal.observe(everyone, world.gather(loss_b, count))
+        if isinstance(self.sources.proposal, FairProposal):
+            self.sources.proposal.observe(everyone, world.gather(loss_b, count))
         if self.adaptive is not None and user_rows is not None:
             self.adaptive.observe(world.gather(user_rows, count), world.gather(loss_b, count))
         if self.config.num_cached:
@@ -397,6 +289,7 @@ class _Step:
         mine: this process's rows of it.
         positives: int64 [b], those rows.
         negatives: drawn for the whole batch.
+        num_cached: negatives of earlier steps, at the end of the shared ones.
         generator: source of randomness, in the same state in all processes.
         product: type of the product of users and shared negatives.
     """
@@ -405,6 +298,7 @@ class _Step:
     mine: slice
     positives: Tensor
     negatives: DrawnNegatives
+    num_cached: int
     generator: torch.Generator | None
     product: torch.dtype
 
@@ -417,27 +311,6 @@ def matches(wanted_B: Tensor, items_S: Tensor) -> tuple[Tensor, Tensor]:
     row = torch.repeat_interleave(count)
     within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
     return row, order[first[row] + within]
-
-
-def _may_look(device: torch.device) -> bool:
-    """Whether the host can use what a tensor holds, such as a number of matches, without waiting for a queue of work."""
-    return device.type == "cpu"
-
-
-def _proposal(config: NegativeConfig, frequency: Tensor, groups: Tensor | None, uniform: UniformProposal) -> ItemProposal:
-    match config.proposal:
-        case "popularity":
-            return PopularityProposal(frequency, config.popularity_exponent)
-        case "fair":
-            if groups is None:
-                raise ValueError("the fair proposal needs item_groups")
-            return FairProposal(groups)
-    return uniform
-
-
-def _log_of(counts: Tensor) -> Tensor:
-    """A new tensor with the log of expected counts, of which some may be 0."""
-    return counts.clamp_min(torch.finfo(torch.float32).tiny).log_()
 
 
 def _log(weight: float) -> float:

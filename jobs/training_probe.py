@@ -75,7 +75,7 @@ class NegativeProbe:
     def _draw(self, positives: Tensor) -> Tensor:
         """int64 [B, R]: what is drawn for each positive, or of what the batch shares some for each."""
         generator = torch.Generator(device=positives.device).manual_seed(self._seed)
-        drawn = self._objective.draw(positives, generator)
+        drawn = self._objective.sources.draw(positives, generator)
         own_BR = torch.cat([drawn.drawn_BR, drawn.semantic_BR], 1)
         if own_BR.shape[1] or not len(drawn.shared_S):
             return own_BR

@@ -102,7 +102,7 @@ def _draws(data: QualityData, clusters: Clusters, positives: Tensor, scores_BN: 
 
     def drawn(method: str, **settings: object) -> tuple[Tensor, Tensor]:
         trial = Trial(data.name, "", method, {"temperature": _TEMPERATURE, **settings}, 0)
-        found = build_objective(trial, data, clusters).draw(positives, torch.Generator().manual_seed(0))
+        found = build_objective(trial, data, clusters).sources.draw(positives, torch.Generator().manual_seed(0))
         return found.drawn_BR, found.semantic_BR
 
     def counted(title: str, items_BR: Tensor) -> Drawn:

@@ -37,8 +37,8 @@ TRAINING = {
     "precision": "float32",
 }
 TUNING_SEED = 0
-EPOCHS = {"quick": 10, "movielens": 8, "tiktok": 10, "shop-100k-low": 4, "shop-100k-mid": 4, "shop-100k-high": 4, "shop-1m": 3}
-TUNING_EPOCHS = {"movielens": 4, "shop-100k-mid": 2}  # where tuning every method at full length would take days
+EPOCHS = {"quick": 4, "movielens": 8, "tiktok": 10, "shop-100k-low": 4, "shop-100k-mid": 4, "shop-100k-high": 4, "shop-1m": 3}
+TUNING_EPOCHS = {"quick": 2, "movielens": 4, "shop-100k-mid": 2}  # where tuning every method at full length would take days
 _VALIDATION_USERS = 4000  # scored after each epoch; the hold-out is scored whole
 _PROBED = 2048  # positives whose negatives are looked at after each epoch
 
@@ -204,7 +204,7 @@ def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, see
     chosen = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))[:_PROBED]
     users, positions = users[chosen], positions[chosen]
     positives = data.sequences.items[positions].to(device)
-    drawn = objective.draw(positives, torch.Generator(device=device).manual_seed(seed))
+    drawn = objective.sources.draw(positives, torch.Generator(device=device).manual_seed(seed))
     rows_BR = torch.cat([drawn.drawn_BR, drawn.semantic_BR], dim=1)
     if len(drawn.shared_S):
         shared = drawn.shared_S[torch.linspace(0, len(drawn.shared_S) - 1, min(64, len(drawn.shared_S))).long()]

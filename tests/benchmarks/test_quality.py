@@ -69,7 +69,7 @@ def test_every_method_of_the_library_is_compared_with_the_same_budget() -> None:
         first = plan.tuning(name, {})[0]
         if contender.reference:
             continue
-        drawn = build_objective(first, data, clusters).draw(positives)
+        drawn = build_objective(first, data, clusters).sources.draw(positives)
         encoded = [drawn.drawn_BR.numel(), drawn.semantic_BR.numel(), len(drawn.shared_S)]
         if first.settings.get("share_draws"):
             encoded[2] -= int((drawn.semantic_BR != positives[:, None]).sum())

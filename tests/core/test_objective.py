@@ -13,6 +13,7 @@ from esans_core.cluster_index import ClusterIndex
 from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.objective import RetrievalObjective, matches
 from esans_core.sampler import SemanticNegativeSampler
+from esans_core.sources import NegativeSources
 
 N, D, B, TAU = 60, 8, 12, 0.1
 ITEMS = normalize(torch.randn(N, D, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -215,7 +216,7 @@ def test_merging_equal_shared_negatives_changes_nothing(method: str, monkeypatch
     config = NegativeConfig.for_method(method, num_pool=3 * N, share_draws=True, same_group_weight=0.5, num_cached=2 * B)
     found = []
     for worth in (4, 0):  # merged, and every copy for itself
-        monkeypatch.setattr("esans_core.objective._WORTH_MERGING", worth)
+        monkeypatch.setattr("esans_core.sources._WORTH_MERGING", worth)
         items = ITEMS.clone().requires_grad_()
         objective, positives = objective_of(config), torch.cat([POSITIVES[: B // 2], POSITIVES[: B // 2]])
         for seed in range(2):  # the second step has cached negatives, where the method caches
@@ -294,7 +295,7 @@ class Waits(TorchDispatchMode):
 
 def step_of(config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, may_look: bool) -> tuple[float, torch.Tensor, list[str]]:
     """Loss, gradient of the items, and what made the host wait, of the second of two training steps."""
-    monkeypatch.setattr("esans_core.objective._may_look", lambda device: may_look)
+    monkeypatch.setattr(NegativeSources, "may_look", may_look)
     objective, items, generator = objective_of(config), ITEMS.clone().requires_grad_(), torch.Generator().manual_seed(0)
     users, waits = torch.arange(B), Waits()
     objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, users)
