@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.quality.methods import CONTENDERS, SWEEPS
 from benchmarks.quality.plan import OURS
@@ -28,6 +29,7 @@ def hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> N
             mean = np.mean([[epoch.get(field, np.nan) for epoch in run["epochs"][:length]] for run in runs], axis=0)
             axis.plot(range(1, length + 1), mean, style, color=colour, label=CONTENDERS[method].title, linewidth=1.4)
             axis.set(title=title, xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
     _save(figure, name, path)
