@@ -20,7 +20,7 @@ def hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> N
     panels = [("validation_recall_50", "validation Recall@50"), ("hardness", "mean cosine of user and negative")]
     if any("false_negatives" in run["epochs"][0] for runs in table.values() for run in runs):
         panels.append(("false_negatives", "share of negatives the user truly likes"))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), constrained_layout=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels) + 2, 4.2), constrained_layout=True)
     styles = iter([(colour, style) for style in ("-", "--") for colour in mpl.colormaps["tab10"].colors])  # type: ignore[attr-defined]
     for method, runs in table.items():
         colour, style = next(styles)
@@ -31,7 +31,7 @@ def hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> N
             axis.set(title=title, xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     _save(figure, name, path)
 
 
