@@ -17,6 +17,7 @@ from benchmarks.record import Row
 from esans_core.cluster_index import ClusterIndex
 
 _all_open: Barrier  # of the processes that have an index open at once
+_PATIENCE = 300  # seconds, for processes that start beside much else
 _SUBJECT = "cluster index, memory-mapped"
 
 
@@ -80,8 +81,8 @@ def _read_all(saved: Path) -> int:
     here = psutil.Process()
     before = here.memory_full_info().uss
     index = opened()
-    _all_open.wait(timeout=60)
+    _all_open.wait(_PATIENCE)
     grown = here.memory_full_info().uss - before
-    _all_open.wait(timeout=60)  # a page is private as soon as nobody else has it open
+    _all_open.wait(_PATIENCE)  # a page is private as soon as nobody else has it open
     del index
     return grown
