@@ -148,10 +148,11 @@ class RetrievalObjective(nn.Module):
             part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)
         )
         shared_SD = world.gather(part_SD, len(shared_S))
+        num_cached = 0
         if self._cache is not None:
+            num_cached = len(self._cache[0])
             shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
-            copies_S = torch.cat([copies_S, copies_S.new_ones(len(self._cache[0]))])
-        num_cached = len(self._cache[0]) if self._cache is not None else 0
+            copies_S = torch.cat([copies_S, copies_S.new_ones(num_cached)])
 
         users_bD = users_bD / self._temperature(user_rows)
         positive_logits = (users_bD * positives_bD).sum(-1)

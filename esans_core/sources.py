@@ -97,7 +97,7 @@ class NegativeSources(nn.Module):
         """Items that are negatives of the whole batch and are encoded in this step, and how often each counts."""
         config = self.config
         if config.all_items:
-            return torch.arange(len(self.item_frequency), device=positives.device), torch.ones_like(self.item_frequency)
+            return torch.arange(self.num_items, device=positives.device), torch.ones_like(self.item_frequency)
         shared = [positives] if config.in_batch else []
         if config.num_pool:
             shared.append(self._uniform.draw((config.num_pool,), generator))
@@ -111,7 +111,14 @@ class NegativeSources(nn.Module):
         return (torch.cat(shared), torch.cat(copies)) if shared else (positives[:0], positives[:0].float())
 
     def merged(self, negatives: DrawnNegatives) -> tuple[Tensor, Tensor]:
-        """The different items among shared negatives, where many are the same, and how often each counts."""
+        """The different items among shared negatives, where many are the same, and how often each counts.
+
+        Args:
+            negatives: what `draw` gave.
+
+        Returns:
+            int64 [S'] and float32 [S'].
+        """
         shared_S, copies_S, num_items = negatives.shared_S, negatives.copies_S, self.num_items
         if self.config.all_items:
             return shared_S, copies_S
@@ -127,6 +134,11 @@ class NegativeSources(nn.Module):
 
     def common_counts(self, everyone: Tensor, items: Tensor, num_cached: int) -> tuple[Tensor, Tensor]:
         """What the draws that do not depend on which positive of the batch, [B], one looks at say of each item.
+
+        Args:
+            everyone: int64 [B], positives of the whole batch.
+            items: int64, item rows, of any shape.
+            num_cached: negatives of earlier steps that count too.
 
         Returns:
             How often it is expected among them, and the log of what logQ leaves in; float32 of the items' shape.
@@ -153,6 +165,11 @@ class NegativeSources(nn.Module):
         """What logQ takes off the logit of each item, [n] or [B, R], for each positive.
 
         The log of how often the item is expected among all draws for the positive, less what is left in.
+
+        Args:
+            common: what `common_counts` gave for these items.
+            positives: int64 [B], item rows.
+            items: int64 [n], or [B, R], item rows.
 
         Returns:
             float32 that broadcasts to [B, n] or [B, R].

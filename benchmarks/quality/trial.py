@@ -38,7 +38,7 @@ TRAINING = {
 }
 TUNING_SEED = 0
 EPOCHS = {"quick": 4, "movielens": 8, "tiktok": 10, "shop-100k-low": 4, "shop-100k-mid": 4, "shop-100k-high": 4, "shop-1m": 3}
-TUNING_EPOCHS = {"quick": 2, "movielens": 4, "shop-100k-mid": 2}  # where tuning every method at full length would take days
+TUNING_EPOCHS = {"quick": 2, "movielens": 4, "shop-100k-mid": 2}  # where tuning at full length would take too long
 _VALIDATION_USERS = 4000  # scored after each epoch; the hold-out is scored whole
 _PROBED = 2048  # positives whose negatives are looked at after each epoch
 
