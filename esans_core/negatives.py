@@ -30,7 +30,8 @@ class NegativeConfig:
     Attributes:
         in_batch: source: the batch's other positives.
         num_pool: source: uniform negatives shared by the batch.
-        num_cached: source: embeddings of the latest so many positives of earlier steps, as they were then.
+        num_cached: source: embeddings of the latest so many positives of earlier steps, as they were then. Users learn from
+            them and from every other source, items from the other sources alone.
         all_items: source: the whole catalogue; takes the place of every other source.
         num_per_positive: source: negatives drawn for each positive by `proposal`.
         proposal: `uniform`, `popularity` (frequency^popularity_exponent) or `fair` (adapts to the loss of item groups).
@@ -80,6 +81,8 @@ class NegativeConfig:
             raise ValueError("the configuration has no negatives at all")
         if self.all_items and len(sources) > 1:
             raise ValueError("all_items takes the place of every other source of negatives")
+        if sources == ["num_cached"]:
+            raise ValueError("cached negatives take no gradient: give items another source to learn from, such as in_batch")
         if not 0 <= self.log_q <= 1:
             raise ValueError(f"log_q is a share of the correction, 0 to 1, got {self.log_q}")
 

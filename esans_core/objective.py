@@ -11,8 +11,8 @@ negatives per positive, C clusters, M items per cluster, H hard, N items, D dime
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -144,30 +144,53 @@ class RetrievalObjective(nn.Module):
         encoded = self._encoded(torch.cat([items.flatten() for items in wanted]), encode_items)
         # One split, and every part used whole: the gradient of a slice would be a zero-filled copy of what it was cut from.
         parts = encoded.split([items.numel() for items in wanted])
-        positives_bD, part_SD, drawn_bRD, *semantic_D = (
+        positives_bD, part_SD, *others_D = (
             part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)
         )
-        shared_SD = world.gather(part_SD, len(shared_S))
-        num_cached = 0
-        if self._cache is not None:
-            num_cached = len(self._cache[0])
-            shared_S, shared_SD = torch.cat([shared_S, self._cache[0]]), torch.cat([shared_SD, self._cache[1]])
-            copies_S = torch.cat([copies_S, copies_S.new_ones(num_cached)])
-
+        vectors = (positives_bD, world.gather(part_SD, len(shared_S)), *others_D)
+        step = _Step(everyone, mine, positives, negatives, semantic, shared_S, copies_S, 0, generator, product)
         users_bD = users_bD / self._temperature(user_rows)
+        if self._cache is None:
+            loss, loss_b = self._softmax(step, vectors, users_bD)
+        else:
+            # A cached item cannot be pushed away. If this step's negatives were pushed with their share of a softmax over both,
+            # and positives pulled in full, all items would meet in one point. So items learn from this step's softmax alone.
+            own, _ = self._softmax(step, vectors, users_bD.detach())
+            loss, loss_b = self._softmax(*self._with_cache(step, vectors), users_bD)
+            loss = loss + own - own.detach()
+        self._observe(everyone, positives_bD, loss_b.detach(), user_rows, world)
+        return loss / batch_size
+
+    def _with_cache(self, step: "_Step", vectors: Sequence[Tensor]) -> tuple["_Step", list[Tensor]]:
+        """The step and its vectors, through which no gradient flows, with the cached items behind the shared negatives."""
+        assert self._cache is not None
+        items, cached = self._cache
+        positives_bD, shared_SD, *others_D = (vector.detach() for vector in vectors)
+        shared_S, copies_S = torch.cat([step.shared_S, items]), torch.cat([step.copies_S, step.copies_S.new_ones(len(items))])
+        wider = replace(step, shared_S=shared_S, copies_S=copies_S, num_cached=len(items))
+        return wider, [positives_bD, torch.cat([shared_SD, cached]), *others_D]
+
+    def _softmax(self, step: "_Step", vectors: Sequence[Tensor], users_bD: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of this process's rows: their sum, and float32 [b].
+
+        Args:
+            step: what was drawn.
+            vectors: of the positives [b, D], of the shared negatives [S, D], of those drawn for each positive [b, R, D]; and of
+                the semantic draws, if there are any, the easy [b, C, M, D] and the hard [b, H, D].
+            users_bD: float32 [b, D], divided by the temperature.
+        """
+        positives_bD, shared_SD, drawn_bRD, *semantic_D = vectors
         positive_logits = (users_bD * positives_bD).sum(-1)
-        step = _Step(everyone, mine, positives, negatives, num_cached, generator, product)
         rows = [positive_logits[:, None]]
-        if drawn_bR.shape[1]:
+        if drawn_bRD.shape[1]:
             rows.append(self._drawn_logits(step, users_bD, positive_logits, drawn_bRD))
-        if semantic is not None:
-            rows += self._semantic_logits(step, semantic, users_bD, positive_logits, positives_bD, *semantic_D)
+        if step.semantic is not None:
+            rows += self._semantic_logits(step, step.semantic, users_bD, positive_logits, positives_bD, *semantic_D)
         log_sum_b = torch.cat(rows, dim=1).logsumexp(1)
         log_sum = log_sum_b.sum()
-        if len(shared_S):
-            log_sum, log_sum_b = self._with_shared(step, log_sum_b, users_bD, shared_SD, shared_S, copies_S)
-        self._observe(everyone, positives_bD, (log_sum_b - positive_logits).detach(), user_rows, world)
-        return (log_sum - positive_logits.sum()) / batch_size
+        if len(shared_SD):
+            log_sum, log_sum_b = self._with_shared(step, log_sum_b, users_bD, shared_SD)
+        return log_sum - positive_logits.sum(), log_sum_b - positive_logits
 
     def _encoded(self, items_n: Tensor, encode_items: Callable[[Tensor], Tensor]) -> Tensor:
         """Embeddings of items [n], each item encoded once where that can be had without waiting."""
@@ -179,12 +202,11 @@ class RetrievalObjective(nn.Module):
             unique, place = torch.arange(self.sources.num_items, device=items_n.device), items_n
         return torch.nn.functional.embedding(place, encode_items(unique))
 
-    def _with_shared(
-        self, step: "_Step", others_b: Tensor, users_bD: Tensor, shared_SD: Tensor, shared_S: Tensor, copies_S: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _with_shared(self, step: "_Step", others_b: Tensor, users_bD: Tensor, shared_SD: Tensor) -> tuple[Tensor, Tensor]:
         """Sum and float32 [b] of the log-partitions with the shared negatives, each corrected and as often as it was drawn."""
-        sources, log_weight, positives = self.sources, _log(self.config.same_group_weight), step.positives
-        common, log_copies_S = self._common_counts(step, shared_S), copies_S.log().clamp_min(NEVER)
+        sources, log_weight = self.sources, _log(self.config.same_group_weight)
+        positives, shared_S = step.positives, step.shared_S
+        common, log_copies_S = self._common_counts(step, shared_S), step.copies_S.log().clamp_min(NEVER)
 
         def log_weights(rows: slice) -> Tensor:
             weights = log_copies_S - sources.log_counts(common, positives[rows], shared_S)
@@ -290,7 +312,9 @@ class _Step:
         mine: this process's rows of it.
         positives: int64 [b], those rows.
         negatives: drawn for the whole batch.
-        num_cached: negatives of earlier steps, at the end of the shared ones.
+        semantic: this process's rows of the semantic draws.
+        shared_S: int64 [S], the shared negatives, and how often each counts, float32 [S], in `copies_S`.
+        num_cached: how many of them, the last ones, are of earlier steps.
         generator: source of randomness, in the same state in all processes.
         product: type of the product of users and shared negatives.
     """
@@ -299,6 +323,9 @@ class _Step:
     mine: slice
     positives: Tensor
     negatives: DrawnNegatives
+    semantic: SemanticNegatives | None
+    shared_S: Tensor
+    copies_S: Tensor
     num_cached: int
     generator: torch.Generator | None
     product: torch.dtype

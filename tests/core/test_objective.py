@@ -165,6 +165,8 @@ def test_what_is_missing_or_unknown_is_refused() -> None:
         NegativeConfig(in_batch=False, num_pool=0, semantic=False)
     with pytest.raises(ValueError, match="share of the correction"):
         NegativeConfig(log_q=1.5)
+    with pytest.raises(ValueError, match="cached negatives take no gradient"):
+        NegativeConfig(num_cached=8, in_batch=False, num_pool=0, semantic=False)
     with pytest.raises(ValueError, match="takes the place"):
         NegativeConfig(all_items=True)
     with pytest.raises(ValueError, match="needs a SemanticNegativeSampler"):
@@ -243,6 +245,30 @@ def test_the_cache_holds_the_latest_positives_as_they_were() -> None:
     assert objective._cache is not None and len(objective._cache[0]) == B + 4
     objective.begin_epoch()
     assert float(objective(USERS, POSITIVES, lambda rows: ITEMS[rows])) == pytest.approx(first)
+
+
+def test_users_learn_from_cached_items_and_items_from_the_batch_alone() -> None:
+    def gradients(method: str) -> list[torch.Tensor]:
+        users, items = USERS.clone().requires_grad_(), ITEMS.clone().requires_grad_()
+        objective = objective_of(NegativeConfig.for_method(method, num_cached=B))  # type: ignore[arg-type]
+        for positives in (POSITIVES, POSITIVES + 1):
+            objective(users, positives, lambda rows: items[rows]).backward()
+            found = [users.grad, items.grad]
+            users.grad = items.grad = None
+        return found
+
+    (users, items), (other_users, other_items) = gradients("cross_batch"), gradients("in_batch_logq")
+    torch.testing.assert_close(items, other_items)
+    assert (users - other_users).abs().max() > 0.01
+
+    def both(users: torch.Tensor) -> torch.Tensor:
+        rows = torch.cat([POSITIVES + 1, POSITIVES])
+        logits = users @ ITEMS[rows].T / TAU - (FREQUENCY[rows] * (2 * B - 1)).log()
+        own = (users * ITEMS[POSITIVES + 1]).sum(-1, keepdim=True) / TAU
+        logits = logits.masked_fill(rows == POSITIVES[:, None] + 1, -torch.inf)
+        return torch.nn.functional.cross_entropy(torch.cat([own, logits], 1), torch.zeros(B, dtype=torch.long))
+
+    torch.testing.assert_close(users, torch.func.grad(both)(USERS))
 
 
 def test_gradients_reach_every_drawn_item_and_only_those() -> None:
