@@ -101,10 +101,8 @@ def publish_view(
     encoded = _encode(spark, settings, view, plan).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         rows = _rows(plan, encoded)
-        vectors = encoded.select("item_index", "new_vector")
         table = (
             rows.join(known.select("item_id", "rank", "vector"), ["item_id", "rank"], "left")
-            .join(vectors, "item_index", "left")
             .select(*MARKS, F.coalesce("vector", "new_vector").alias("vector"), F.lit(view.fingerprint).alias("encoder"))
             .select(*CONTENT_COLUMNS)
         )
@@ -203,13 +201,13 @@ def _encode_rows(
 
 
 def _rows(plan: DataFrame, encoded: DataFrame) -> DataFrame:
-    """All of a table's row but its vector, with `rank` (of the known row that gives the vector, or null), `again`, `tried`."""
+    """Rows of a table, with `new_vector`, or `rank` of the known row that gives the vector, and with `again` and `tried`."""
     carried = F.col("kept") | F.coalesce(F.col("new_status") == _SAME, F.lit(False))
 
     def choose(name: str, new: str) -> Any:
         return F.when(carried, F.col(f"known.{name}")).otherwise(F.coalesce(new, name)).alias(name)
 
-    return plan.join(encoded.drop("new_vector"), "item_index", "left").select(
+    return plan.join(encoded, "item_index", "left").select(
         "item_index",
         "item_id",
         choose("status", "new_status"),
@@ -219,6 +217,7 @@ def _rows(plan: DataFrame, encoded: DataFrame) -> DataFrame:
         F.when(carried, F.col("known.rank")).alias("rank"),
         F.coalesce("known.again", F.lit(False)).alias("again"),
         F.col("new_status").isNotNull().alias("tried"),
+        "new_vector",
     )
 
 
