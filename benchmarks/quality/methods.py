@@ -113,7 +113,7 @@ SWEEPS = (
 )
 
 # Changes to the tuned ESANS, one at a time: `clusters.*` are arguments of the clusters, the others fields as above.
-ABLATIONS: dict[str, dict[str, Any]] = {
+ABLATIONS: dict[str, Settings] = {
     "no simple interpolation": {"simple_interpolation": False},
     "no hard interpolation": {"hard_interpolation": False},
     "no interpolation": {"simple_interpolation": False, "hard_interpolation": False},
@@ -130,3 +130,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "random clusters": {"clusters.random": True},
     **{sweep.name(value): changes for sweep in SWEEPS for value, changes in sweep.changes.items()},
 }
+
+# Changes to the tuned debiased MNS on a large shop: how small a part of the catalogue the shared negatives may be.
+POOLS: dict[str, Settings] = {f"pool of {size:,}": {"num_pool": size} for size in (256, 1024, 4096)}

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.quality.frozen import is_large_shop
-from benchmarks.quality.methods import ABLATIONS, CONTENDERS
+from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS, Settings
 from benchmarks.quality.trial import TUNING_SEED, Trial
 
 SEEDS = (1, 2, 3, 4, 5)
 STAGES = ("tune", "final", "ablate")
 OURS, ESTIMATES_IT = "esans", "debiased_mns"
-REFERENCE_SEEDS = SEEDS[:2]  # of full softmax on a shop, where a run takes several times as long as any other
+REFERENCE_SEEDS = SEEDS[
+    :2
+]  # of what is no contender on a large shop: full softmax, which takes several times as long, and pools
 # The same catalogue with other users, or a larger one: settings are carried over, not tuned anew.
 TUNED_ON = {"shop-100k-low": "shop-100k-mid", "shop-100k-high": "shop-100k-mid", "shop-1m": "shop-100k-mid"}
 Runs = Mapping[str, dict[str, Any]]
@@ -37,19 +39,18 @@ class Plan:
         Args:
             stage: one of `STAGES`.
             runs: finished runs by key; later rounds and stages rest on them.
-            names: contenders (or, in stage `ablate`, ablations) to look at; all of them unless given.
+            names: contenders (or, in stage `ablate`, changes to one) to look at; all of them unless given.
         """
         if stage == "ablate":
-            chosen = self.best_settings(OURS, runs)
-            for name, changes in ABLATIONS.items():
-                if chosen is not None and chosen | changes != chosen and (names is None or name in names):
-                    yield from self._seeds(OURS, chosen | changes)
+            yield from self._changed(OURS, ABLATIONS, SEEDS, runs, names)
+            if is_large_shop(self.data):
+                yield from self._changed(ESTIMATES_IT, POOLS, REFERENCE_SEEDS, runs, names)
             return
         for name in CONTENDERS if names is None else names:
             if stage == "tune":
                 yield from self.tuning(name, runs) if self.tuned_on is None else ()
             elif (settings := self.best_settings(name, runs)) is not None:
-                yield from self._seeds(name, settings)
+                yield from self._seeds(name, settings, REFERENCE_SEEDS if self._too_large_for(name) else SEEDS)
 
     def tuning(self, name: str, runs: Runs) -> list[Trial]:
         """The trials that choose a contender's settings, up to the round that is not finished."""
@@ -77,8 +78,15 @@ class Plan:
             }
         return best
 
-    def _seeds(self, name: str, settings: dict[str, Any]) -> Iterator[Trial]:
-        seeds = REFERENCE_SEEDS if self._too_large_for(name) else SEEDS
+    def _changed(
+        self, name: str, changed: Mapping[str, Settings], seeds: Sequence[int], runs: Runs, names: Sequence[str] | None
+    ) -> Iterator[Trial]:
+        chosen = self.best_settings(name, runs)
+        for change, settings in changed.items():
+            if chosen is not None and chosen | settings != chosen and (names is None or change in names):
+                yield from self._seeds(name, chosen | settings, seeds)
+
+    def _seeds(self, name: str, settings: Settings, seeds: Sequence[int]) -> Iterator[Trial]:
         return (Trial(self.data, self.digest, CONTENDERS[name].method, settings, seed) for seed in seeds)
 
     def _too_large_for(self, name: str) -> bool:

@@ -1,7 +1,7 @@
 """Tables, tests and plots from finished trials."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.measure import beside, judged
 from benchmarks.quality import plots
 from benchmarks.quality.frozen import is_large_shop
-from benchmarks.quality.methods import ABLATIONS, CONTENDERS
-from benchmarks.quality.plan import OURS, SEEDS, Plan, Runs
+from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS
+from benchmarks.quality.plan import ESTIMATES_IT, OURS, SEEDS, Plan, Runs
 from benchmarks.quality.runner import plan_of, runs_of
 from benchmarks.quality.statistics import holm, paired_p
-from benchmarks.quality.table import ABLATION, AGAINST, YARDSTICK, block
+from benchmarks.quality.table import ABLATION, AGAINST, POOL, YARDSTICK, block
 from benchmarks.record import REPOSITORY, Row, write_result
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
@@ -39,8 +39,9 @@ def write(folder: Path, results: Path) -> None:
         rows += list(yardstick_rows(name, yardsticks))
         rows += list(result_rows(name, table))
         rows += list(bar_rows(name, table, yardsticks))
-        changed = ablations(plan, runs)
+        changed = changes(plan, runs, OURS, list(ABLATIONS))
         rows += list(ablation_rows(name, changed))
+        rows += list(pool_rows(name, changes(plan, runs, ESTIMATES_IT, list(POOLS))))
         settings[name] = {method: plan.best_settings(method, runs) for method in CONTENDERS}
         images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
         if table:
@@ -126,12 +127,12 @@ def bar_rows(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict
         yield judged(closed, "value >= 0.5")
 
 
-def ablations(plan: Plan, runs: Runs) -> dict[str, list[float]]:
-    """Hold-out Recall@50 of each seed, of the whole method (`OURS`) and of each finished ablation; empty where none is."""
-    planned = {OURS: list(plan.trials("final", runs, [OURS]))}
-    planned |= {ablation: list(plan.trials("ablate", runs, [ablation])) for ablation in ABLATIONS}
+def changes(plan: Plan, runs: Runs, method: str, names: Sequence[str]) -> dict[str, list[float]]:
+    """Hold-out Recall@50 of each seed, of a whole method (by its name) and of each finished change to it; empty without any."""
+    planned = {method: list(plan.trials("final", runs, [method]))}
+    planned |= {change: list(plan.trials("ablate", runs, [change])) for change in names}
     finished = {kind: wanted for kind, wanted in planned.items() if wanted and all(trial.key in runs for trial in wanted)}
-    if OURS not in finished or len(finished) == 1:
+    if method not in finished or len(finished) == 1:
         return {}
     return {kind: values([runs[trial.key] for trial in wanted], "recall_50") for kind, wanted in finished.items()}
 
@@ -143,3 +144,12 @@ def ablation_rows(name: str, changed: dict[str, list[float]]) -> Iterator[Row]:
             ratio = float(np.mean(found) / np.mean(changed[OURS]))
             yield Row(name, ABLATION + ablation, "recall_50", "share", float(np.mean(found)), len(found), "ESANS", ratio)
             yield Row(name, ABLATION + ablation, "p", "", paired_p(found, changed[OURS]), len(found))
+
+
+def pool_rows(name: str, changed: dict[str, list[float]]) -> Iterator[Row]:
+    """Recall@50 of debiased MNS with each smaller pool, beside its usual one over the same seeds."""
+    for pool, found in changed.items():
+        if pool != ESTIMATES_IT:
+            ratio = float(np.mean(found) / np.mean(changed[ESTIMATES_IT][: len(found)]))
+            title = CONTENDERS[ESTIMATES_IT].title
+            yield Row(name, POOL + pool, "recall_50", "share", float(np.mean(found)), len(found), title, ratio)

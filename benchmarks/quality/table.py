@@ -3,9 +3,10 @@
 from typing import Any
 
 from benchmarks.quality.methods import CONTENDERS
-from benchmarks.quality.plan import OURS
+from benchmarks.quality.plan import ESTIMATES_IT, OURS
 
-ABLATION, YARDSTICK, AGAINST = "ESANS: ", "yardstick: ", f"{CONTENDERS[OURS].title} against "
+ABLATION, POOL = "ESANS: ", f"{CONTENDERS[ESTIMATES_IT].title}: "
+YARDSTICK, AGAINST = "yardstick: ", f"{CONTENDERS[OURS].title} against "
 _METRICS = {"recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50"}
 _TITLES = {
     "tiktok": "TikTok, 6,710 items",
@@ -31,19 +32,21 @@ Rows = list[dict[str, Any]]
 
 
 def block(result: dict[str, Any]) -> str:
-    """A table for each data set with finished methods, best Recall@50 first, and one for its ablations.
+    """A table for each data set with finished methods, best Recall@50 first, and those of what was changed in one of them.
 
     Args:
         result: what `write_result` wrote.
     """
     cases = {row["case"]: [other for other in result["rows"] if other["case"] == row["case"]] for row in result["rows"]}
     finished = {case: rows for case, rows in cases.items() if any(row["metric"] == "recall_50_sd" for row in rows)}
-    return "\n\n".join(part for case, rows in finished.items() for part in (_methods(case, rows), _ablations(rows)) if part)
+    parts = ((_methods(case, rows), _ablations(rows), _pools(rows)) for case, rows in finished.items())
+    return "\n\n".join(part for three in parts for part in three if part)
 
 
 def _methods(case: str, rows: Rows) -> str:
     value = {(row["subject"], row["metric"]): row["value"] for row in rows}
-    subjects = {row["subject"] for row in rows if row["metric"] == "recall_50" and not row["subject"].startswith(ABLATION)}
+    reached = {row["subject"] for row in rows if row["metric"] == "recall_50"}
+    subjects = {subject for subject in reached if not subject.startswith((ABLATION, POOL))}
     lines = [
         f"**{_TITLES.get(case, case)}**",
         "",
@@ -79,6 +82,14 @@ def _ablations(rows: Rows) -> str:
         name = row["subject"].removeprefix(ABLATION)
         lines.append(f"| {name} | {row['value']:.4f} | {row['ratio']:.3f} | {p_of[row['subject']]:.2g} |")
     return "\n".join(lines)
+
+
+def _pools(rows: Rows) -> str:
+    lines = ["| smaller pools | Recall@50 | to the usual one | seeds |", "|---|---|---|---|"]
+    for row in rows:
+        if row["subject"].startswith(POOL):
+            lines.append(f"| {row['subject']} | {row['value']:.4f} | {row['ratio']:.3f} | {row['repeats']} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _number(mean: float | None, sd: float | None) -> str:

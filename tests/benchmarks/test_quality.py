@@ -14,9 +14,27 @@ from benchmarks.quality import plots
 from benchmarks.quality import trial as trials_module
 from benchmarks.quality.clusters import SIZES, Clusters
 from benchmarks.quality.data import QualityData
-from benchmarks.quality.methods import ABLATIONS, BATCH, CONTENDERS, LEARNING_RATES, NUM_TRIALS, PER_POSITIVE, TEMPERATURES
-from benchmarks.quality.plan import SEEDS, TUNED_ON, Plan, Runs
-from benchmarks.quality.report import METRICS, ablation_rows, ablations, bar_rows, finals, result_rows, yardstick_rows
+from benchmarks.quality.methods import (
+    ABLATIONS,
+    BATCH,
+    CONTENDERS,
+    LEARNING_RATES,
+    NUM_TRIALS,
+    PER_POSITIVE,
+    POOLS,
+    TEMPERATURES,
+)
+from benchmarks.quality.plan import OURS, SEEDS, TUNED_ON, Plan, Runs
+from benchmarks.quality.report import (
+    METRICS,
+    ablation_rows,
+    bar_rows,
+    changes,
+    finals,
+    pool_rows,
+    result_rows,
+    yardstick_rows,
+)
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
 from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, load_runs, run_trial, some_users
@@ -195,13 +213,13 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
 def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
     plan = Plan("tiktok", "d")
     runs = tuned(plan, "esans")
-    assert ablations(plan, runs) == {}
+    assert changes(plan, runs, OURS, list(ABLATIONS)) == {}
     for trial in plan.trials("final", runs, ["esans"]):
         runs[trial.key] = {"holdout": {"recall_50": 0.2 + 0.001 * trial.seed}}
-    assert ablations(plan, runs) == {}, "nothing was changed yet"
+    assert changes(plan, runs, OURS, list(ABLATIONS)) == {}, "nothing was changed yet"
     for trial in plan.trials("ablate", runs, ["no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"]):
         runs[trial.key] = {"holdout": {"recall_50": 0.19 + 0.001 * trial.seed}}
-    changed = ablations(plan, runs)
+    changed = changes(plan, runs, OURS, list(ABLATIONS))
     assert set(changed) == {"esans", "no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"}
     rows = {(row.subject, row.metric): row for row in ablation_rows("tiktok", changed)}
     assert rows["ESANS: no logQ", "recall_50"].ratio == pytest.approx(0.193 / 0.203)
@@ -210,6 +228,18 @@ def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "sweeps.png").stat().st_size > 5000
     plots.sweeps("tiktok", {"esans": changed["esans"], "no logQ": changed["no logQ"]}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists(), "nothing to draw"
+
+
+def test_smaller_pools_are_held_against_the_usual_one_over_the_same_seeds() -> None:
+    plan = Plan("shop-100k-mid", "d")
+    runs = tuned(plan, "debiased_mns")
+    planned = list(plan.trials("ablate", runs, list(POOLS)))
+    assert [trial.settings["num_pool"] for trial in planned] == [256, 256, 1024, 1024, 4096, 4096]
+    assert list(Plan("tiktok", "d").trials("ablate", tuned(Plan("tiktok", "d"), "debiased_mns"), list(POOLS))) == []
+    for trial in [*plan.trials("final", runs, ["debiased_mns"]), *planned[:2]]:
+        runs[trial.key] = {"holdout": {"recall_50": trial.seed * (0.1 if trial.settings["num_pool"] > 256 else 0.05)}}
+    (row,) = pool_rows("shop-100k-mid", changes(plan, runs, "debiased_mns", list(POOLS)))
+    assert (row.subject, row.repeats, row.ratio) == ("debiased MNS: pool of 256", 2, pytest.approx(0.5))
 
 
 def test_statistics_match_the_textbook() -> None:
