@@ -47,7 +47,8 @@ def summed_log_partition(
     Returns:
         float32 scalar; float32 [B], its summands, through which no gradient flows.
     """
-    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (others_B, users_BD, shared_SD))
+    enabled = torch.is_grad_enabled()
+    wanted = (enabled and users_BD.requires_grad, enabled and shared_SD.requires_grad)
     with torch.autocast(users_BD.device.type, enabled=False):
         return _SummedLogPartition.apply(
             others_B.float(), users_BD.float(), shared_SD.float(), log_weights, excluded, product, wanted
@@ -64,7 +65,7 @@ class _SummedLogPartition(torch.autograd.Function):
         log_weights: LogWeights,
         excluded: tuple[Tensor, Tensor] | None,
         product: torch.dtype,
-        wanted: bool,
+        wanted: tuple[bool, bool],
     ) -> tuple[Tensor, Tensor]:
         users_BD, shared_SD, others_B = users_BD.to(product), shared_SD.to(product), others_B * _BITS
         count, size = len(users_BD), _block_size(users_BD, shared_SD)
@@ -72,7 +73,8 @@ class _SummedLogPartition(torch.autograd.Function):
         bounds = _bounds(excluded[0], [*starts, count]) if excluded else []
         memory_bS = others_B.new_empty(min(size, count), len(shared_SD))
         log_sum_B = torch.empty_like(others_B)
-        grad_BD, grad_SD = others_B.new_empty(users_BD.shape), others_B.new_zeros(shared_SD.shape)
+        grad_BD = others_B.new_empty(users_BD.shape) if wanted[0] else None
+        grad_SD = others_B.new_zeros(shared_SD.shape) if wanted[1] else None
         for block, start in enumerate(starts):
             rows = slice(start, min(start + size, count))
             users_bD, others_b = users_BD[rows], others_B[rows]
@@ -84,17 +86,17 @@ class _SummedLogPartition(torch.autograd.Function):
             terms_bS = logits_bS.sub_(largest_b[:, None]).exp2_()
             excess_b = terms_bS.sum(1).add_((others_b - largest_b).exp2_()).log2_()
             log_sum_B[rows] = largest_b + excess_b
-            if wanted:
-                share_b1 = excess_b.neg_().exp2_()[:, None]  # a term times this is its share of the partition
-                terms_bS = terms_bS.to(product)
+            share_b1 = excess_b.neg_().exp2_()[:, None]  # a term times this is its share of the partition
+            terms_bS = terms_bS.to(product)
+            if grad_BD is not None:
                 grad_BD[rows] = (terms_bS @ shared_SD) * share_b1
+            if grad_SD is not None:
                 shared_out = (users_bD * share_b1).to(product)
                 if product == grad_SD.dtype:
                     grad_SD.addmm_(terms_bS.T, shared_out)
                 else:
                     grad_SD += terms_bS.T @ shared_out  # blocks are added up in float32
-        if wanted:
-            ctx.save_for_backward((others_B - log_sum_B).exp2_(), grad_BD, grad_SD)
+        ctx.save_for_backward((others_B - log_sum_B).exp2_(), grad_BD, grad_SD)
         log_sum_B /= _BITS
         ctx.mark_non_differentiable(log_sum_B)
         return log_sum_B.sum(), log_sum_B
@@ -102,7 +104,7 @@ class _SummedLogPartition(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grad * made for made in ctx.saved_tensors), None, None, None, None
+        return *(None if made is None else grad * made for made in ctx.saved_tensors), None, None, None, None
 
 
 def _logits(users_bD: Tensor, shared_SD: Tensor, weights: Tensor, out_bS: Tensor) -> Tensor:

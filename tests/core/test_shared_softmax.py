@@ -70,6 +70,17 @@ def test_a_row_in_which_no_shared_negative_counts_is_what_else_there_is() -> Non
     assert for_others[0] == 1 and for_others[1] < 1 and not for_users[0].any() and for_shared.isfinite().all()
 
 
+def test_one_side_alone_gets_the_gradient_it_gets_beside_the_other() -> None:
+    others, users, shared = (torch.randn(*shape, requires_grad=True) for shape in ((B,), (B, D), (S, D)))
+    both = torch.autograd.grad(summed_log_partition(others, users, shared, lambda rows: torch.zeros(1, 1))[0], (users, shared))
+    for alone, expected in zip((users, shared), both, strict=True):
+        of = [side if side is alone else side.detach() for side in (others, users, shared)]
+        log_sum, _ = summed_log_partition(of[0], of[1], of[2], lambda rows: torch.zeros(1, 1))
+        torch.testing.assert_close(torch.autograd.grad(log_sum, alone)[0], expected)
+    with torch.no_grad():
+        assert not summed_log_partition(others, users, shared, lambda rows: torch.zeros(1, 1))[0].requires_grad
+
+
 def test_logits_far_apart_neither_overflow_nor_vanish() -> None:
     users, shared = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True), torch.eye(2, requires_grad=True)
     log_sum, summands = summed_log_partition(torch.zeros(2), users, shared, lambda rows: torch.zeros(1, 1))
