@@ -313,7 +313,8 @@ class _Step:
         positives: int64 [b], those rows.
         negatives: drawn for the whole batch.
         semantic: this process's rows of the semantic draws.
-        shared_S: int64 [S], the shared negatives, and how often each counts, float32 [S], in `copies_S`.
+        shared_S: int64 [S], the shared negatives, each item once where that is worth it.
+        copies_S: float32 [S], how often each of them counts.
         num_cached: how many of them, the last ones, are of earlier steps.
         generator: source of randomness, in the same state in all processes.
         product: type of the product of users and shared negatives.

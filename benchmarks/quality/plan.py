@@ -11,9 +11,8 @@ from benchmarks.quality.trial import TUNING_SEED, Trial
 SEEDS = (1, 2, 3, 4, 5)
 STAGES = ("tune", "final", "ablate")
 OURS, ESTIMATES_IT = "esans", "debiased_mns"
-REFERENCE_SEEDS = SEEDS[
-    :2
-]  # of what is no contender on a large shop: full softmax, which takes several times as long, and pools
+# Of what explains a large shop without contending there: full softmax, which takes several times as long, and smaller pools.
+REFERENCE_SEEDS = SEEDS[:2]
 # The same catalogue with other users, or a larger one: settings are carried over, not tuned anew.
 TUNED_ON = {"shop-100k-low": "shop-100k-mid", "shop-100k-high": "shop-100k-mid", "shop-1m": "shop-100k-mid"}
 Runs = Mapping[str, dict[str, Any]]
