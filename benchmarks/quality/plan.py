@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.quality.frozen import is_large_shop
-from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS, Settings
+from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS, Settings, has_view
 from benchmarks.quality.trial import TUNING_SEED, Trial
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -82,7 +82,9 @@ class Plan:
     ) -> Iterator[Trial]:
         chosen = self.best_settings(name, runs)
         for change, settings in changed.items():
-            if chosen is not None and chosen | settings != chosen and (names is None or change in names):
+            if chosen is None or chosen | settings == chosen or not has_view(self.data, settings.get("clusters.without", "")):
+                continue
+            if names is None or change in names:
                 yield from self._seeds(name, chosen | settings, seeds)
 
     def _seeds(self, name: str, settings: Settings, seeds: Sequence[int]) -> Iterator[Trial]:

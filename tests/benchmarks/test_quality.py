@@ -180,7 +180,8 @@ def test_ablations_change_the_chosen_settings() -> None:
     runs = tuned(plan, "esans")
     chosen, planned = plan.best_settings("esans", runs), list(plan.trials("ablate", runs))
     assert chosen is not None and chosen["same_group_weight"] == 0.5
-    assert len(planned) == (len(ABLATIONS) - 1) * len(SEEDS), "one ablation is what was chosen"
+    assert len(planned) == (len(ABLATIONS) - 2) * len(SEEDS), "one is what was chosen, one leaves out a view that TikTok lacks"
+    assert {trial.settings.get("clusters.without") for trial in planned} == {None, "visual", "acoustic", "behaviour"}
     assert all(trial.settings.keys() >= chosen.keys() and trial.settings != chosen for trial in planned)
 
 
