@@ -112,12 +112,6 @@ SWEEPS = (
     Sweep("lambda", None, {at: {"lambda_low": at, "lambda_high": at} for at in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)}),
 )
 
-
-def has_view(data: str, view: str) -> bool:
-    """Whether the items of a data set have a view; TikTok's have sound in place of text."""
-    return view != ("text" if data == "tiktok" else "acoustic")
-
-
 # Changes to the tuned ESANS, one at a time: `clusters.*` are arguments of the clusters, the others fields as above.
 ABLATIONS: dict[str, Settings] = {
     "no simple interpolation": {"simple_interpolation": False},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.quality.frozen import is_large_shop
-from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS, Settings, has_view
+from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS, Settings
 from benchmarks.quality.trial import TUNING_SEED, Trial
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -26,11 +26,13 @@ class Plan:
         data: name of the data set.
         digest: of its content.
         tuned_on: name and digest of the data set whose tuned settings it takes over; it has a tuning of its own unless given.
+        views: of its items; what an ablation takes away must be there.
     """
 
     data: str
     digest: str
     tuned_on: tuple[str, str] | None = None
+    views: tuple[str, ...] = ("visual", "text", "behaviour")
 
     def trials(self, stage: str, runs: Runs, names: Sequence[str] | None = None) -> Iterator[Trial]:
         """Trials of a stage, finished or not, most wanted first. An ablation to what was chosen anyway is left out.
@@ -82,7 +84,11 @@ class Plan:
     ) -> Iterator[Trial]:
         chosen = self.best_settings(name, runs)
         for change, settings in changed.items():
-            if chosen is None or chosen | settings == chosen or not has_view(self.data, settings.get("clusters.without", "")):
+            if (
+                chosen is None
+                or chosen | settings == chosen
+                or settings.get("clusters.without", self.views[0]) not in self.views
+            ):
                 continue
             if names is None or change in names:
                 yield from self._seeds(name, chosen | settings, seeds)

@@ -15,7 +15,7 @@ from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS
 from benchmarks.quality.plan import ESTIMATES_IT, OURS, SEEDS, Plan, Runs
 from benchmarks.quality.runner import plan_of, runs_of
 from benchmarks.quality.statistics import holm, paired_p
-from benchmarks.quality.table import ABLATION, AGAINST, POOL, YARDSTICK, block
+from benchmarks.quality.table import AGAINST, CHANGED, YARDSTICK, block
 from benchmarks.record import REPOSITORY, Row, write_result
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
@@ -40,8 +40,8 @@ def write(folder: Path, results: Path) -> None:
         rows += list(result_rows(name, table))
         rows += list(bar_rows(name, table, yardsticks))
         changed = changes(plan, runs, OURS, list(ABLATIONS))
-        rows += list(ablation_rows(name, changed))
-        rows += list(pool_rows(name, changes(plan, runs, ESTIMATES_IT, list(POOLS))))
+        rows += list(change_rows(name, OURS, changed))
+        rows += list(change_rows(name, ESTIMATES_IT, changes(plan, runs, ESTIMATES_IT, list(POOLS))))
         settings[name] = {method: plan.best_settings(method, runs) for method in CONTENDERS}
         images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
         if table:
@@ -137,19 +137,12 @@ def changes(plan: Plan, runs: Runs, method: str, names: Sequence[str]) -> dict[s
     return {kind: values([runs[trial.key] for trial in wanted], "recall_50") for kind, wanted in finished.items()}
 
 
-def ablation_rows(name: str, changed: dict[str, list[float]]) -> Iterator[Row]:
-    """Recall@50 of each finished ablation beside the whole method."""
-    for ablation, found in changed.items():
-        if ablation != OURS:
-            ratio = float(np.mean(found) / np.mean(changed[OURS]))
-            yield Row(name, ABLATION + ablation, "recall_50", "share", float(np.mean(found)), len(found), "ESANS", ratio)
-            yield Row(name, ABLATION + ablation, "p", "", paired_p(found, changed[OURS]), len(found))
-
-
-def pool_rows(name: str, changed: dict[str, list[float]]) -> Iterator[Row]:
-    """Recall@50 of debiased MNS with each smaller pool, beside its usual one over the same seeds."""
-    for pool, found in changed.items():
-        if pool != ESTIMATES_IT:
-            ratio = float(np.mean(found) / np.mean(changed[ESTIMATES_IT][: len(found)]))
-            title = CONTENDERS[ESTIMATES_IT].title
-            yield Row(name, POOL + pool, "recall_50", "share", float(np.mean(found)), len(found), title, ratio)
+def change_rows(name: str, method: str, changed: dict[str, list[float]]) -> Iterator[Row]:
+    """Recall@50 of each finished change to a method beside the whole of it over the same seeds, tested where they are all."""
+    for change, found in changed.items():
+        if change != method:
+            subject, whole = CHANGED[method] + change, changed[method][: len(found)]
+            ratio = float(np.mean(found) / np.mean(whole))
+            yield Row(name, subject, "recall_50", "share", float(np.mean(found)), len(found), CHANGED[method][:-2], ratio)
+            if len(found) == len(SEEDS):
+                yield Row(name, subject, "p", "", paired_p(found, whole), len(found))

@@ -70,8 +70,8 @@ def run_all(
 
 def plan_of(name: str) -> Plan:
     """The plan of a prepared data set."""
-    source = TUNED_ON.get(name)
-    return Plan(name, load_data(name).digest(), (source, load_data(source).digest()) if source else None)
+    source, data = TUNED_ON.get(name), load_data(name)
+    return Plan(name, data.digest(), (source, load_data(source).digest()) if source else None, tuple(data.views))
 
 
 def runs_of(name: str, folder: Path) -> Runs:

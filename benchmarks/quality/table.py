@@ -5,7 +5,8 @@ from typing import Any
 from benchmarks.quality.methods import CONTENDERS
 from benchmarks.quality.plan import ESTIMATES_IT, OURS
 
-ABLATION, POOL = "ESANS: ", f"{CONTENDERS[ESTIMATES_IT].title}: "
+CHANGED = {OURS: "ESANS: ", ESTIMATES_IT: f"{CONTENDERS[ESTIMATES_IT].title}: "}  # how the subject of a change to one begins
+_HEADINGS = {OURS: ("ours, changed", "to ours"), ESTIMATES_IT: (f"{CONTENDERS[ESTIMATES_IT].title}, changed", "to the whole")}
 YARDSTICK, AGAINST = "yardstick: ", f"{CONTENDERS[OURS].title} against "
 _METRICS = {"recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50"}
 _TITLES = {
@@ -39,14 +40,14 @@ def block(result: dict[str, Any]) -> str:
     """
     cases = {row["case"]: [other for other in result["rows"] if other["case"] == row["case"]] for row in result["rows"]}
     finished = {case: rows for case, rows in cases.items() if any(row["metric"] == "recall_50_sd" for row in rows)}
-    parts = ((_methods(case, rows), _ablations(rows), _pools(rows)) for case, rows in finished.items())
-    return "\n\n".join(part for three in parts for part in three if part)
+    parts = ((_methods(case, rows), *(_changes(rows, method) for method in CHANGED)) for case, rows in finished.items())
+    return "\n\n".join(part for of_case in parts for part in of_case if part)
 
 
 def _methods(case: str, rows: Rows) -> str:
     value = {(row["subject"], row["metric"]): row["value"] for row in rows}
     reached = {row["subject"] for row in rows if row["metric"] == "recall_50"}
-    subjects = {subject for subject in reached if not subject.startswith((ABLATION, POOL))}
+    subjects = {subject for subject in reached if not subject.startswith(tuple(CHANGED.values()))}
     lines = [
         f"**{_TITLES.get(case, case)}**",
         "",
@@ -72,24 +73,18 @@ def _methods(case: str, rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def _ablations(rows: Rows) -> str:
-    p_of = {row["subject"]: row["value"] for row in rows if row["metric"] == "p"}
-    changed = [row for row in rows if row["subject"].startswith(ABLATION) and row["metric"] == "recall_50"]
+def _changes(rows: Rows, method: str) -> str:
+    p_of = {row["subject"]: f"{row['value']:.2g}" for row in rows if row["metric"] == "p"}
+    prefix = CHANGED[method]
+    changed = [row for row in rows if row["subject"].startswith(prefix) and row["metric"] == "recall_50"]
     if not changed:
         return ""
-    lines = ["| ours, changed | Recall@50 | to ours | p |", "|---|---|---|---|"]
+    what, to = _HEADINGS[method]
+    lines = [f"| {what} | Recall@50 | {to} | p | seeds |", "|---|---|---|---|---|"]
     for row in changed:
-        name = row["subject"].removeprefix(ABLATION)
-        lines.append(f"| {name} | {row['value']:.4f} | {row['ratio']:.3f} | {p_of[row['subject']]:.2g} |")
+        name, p = row["subject"].removeprefix(prefix), p_of.get(row["subject"], "")
+        lines.append(f"| {name} | {row['value']:.4f} | {row['ratio']:.3f} | {p} | {row['repeats']} |")
     return "\n".join(lines)
-
-
-def _pools(rows: Rows) -> str:
-    lines = ["| smaller pools | Recall@50 | to the usual one | seeds |", "|---|---|---|---|"]
-    for row in rows:
-        if row["subject"].startswith(POOL):
-            lines.append(f"| {row['subject']} | {row['value']:.4f} | {row['ratio']:.3f} | {row['repeats']} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _number(mean: float | None, sd: float | None) -> str:

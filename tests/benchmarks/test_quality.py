@@ -27,11 +27,10 @@ from benchmarks.quality.methods import (
 from benchmarks.quality.plan import OURS, SEEDS, TUNED_ON, Plan, Runs
 from benchmarks.quality.report import (
     METRICS,
-    ablation_rows,
     bar_rows,
+    change_rows,
     changes,
     finals,
-    pool_rows,
     result_rows,
     yardstick_rows,
 )
@@ -176,7 +175,7 @@ def test_full_softmax_of_a_large_catalogue_takes_the_settings_of_what_estimates_
 
 
 def test_ablations_change_the_chosen_settings() -> None:
-    plan = Plan("tiktok", "d")
+    plan = Plan("tiktok", "d", views=("visual", "acoustic", "behaviour"))
     runs = tuned(plan, "esans")
     chosen, planned = plan.best_settings("esans", runs), list(plan.trials("ablate", runs))
     assert chosen is not None and chosen["same_group_weight"] == 0.5
@@ -222,7 +221,7 @@ def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
         runs[trial.key] = {"holdout": {"recall_50": 0.19 + 0.001 * trial.seed}}
     changed = changes(plan, runs, OURS, list(ABLATIONS))
     assert set(changed) == {"esans", "no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"}
-    rows = {(row.subject, row.metric): row for row in ablation_rows("tiktok", changed)}
+    rows = {(row.subject, row.metric): row for row in change_rows("tiktok", OURS, changed)}
     assert rows["ESANS: no logQ", "recall_50"].ratio == pytest.approx(0.193 / 0.203)
     assert rows["ESANS: no logQ", "p"].value < 0.01
     plots.sweeps("tiktok", changed, tmp_path / "sweeps.png")
@@ -239,7 +238,7 @@ def test_smaller_pools_are_held_against_the_usual_one_over_the_same_seeds() -> N
     assert list(Plan("tiktok", "d").trials("ablate", tuned(Plan("tiktok", "d"), "debiased_mns"), list(POOLS))) == []
     for trial in [*plan.trials("final", runs, ["debiased_mns"]), *planned[:2]]:
         runs[trial.key] = {"holdout": {"recall_50": trial.seed * (0.1 if trial.settings["num_pool"] > 256 else 0.05)}}
-    (row,) = pool_rows("shop-100k-mid", changes(plan, runs, "debiased_mns", list(POOLS)))
+    (row,) = change_rows("shop-100k-mid", "debiased_mns", changes(plan, runs, "debiased_mns", list(POOLS)))
     assert (row.subject, row.repeats, row.ratio) == ("debiased MNS: pool of 256", 2, pytest.approx(0.5))
 
 
