@@ -42,7 +42,7 @@ class Size:
     """Attributes: pictures for the embedded descriptor and for a vision transformer; times that loop and job take turns; share
     of the pictures that the second day changes."""
 
-    embedded: int = 32_000
+    embedded: int = 96_000
     model: int = 4_096
     turns: int = 2
     changed: float = 0.01
