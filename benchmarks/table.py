@@ -15,6 +15,7 @@ _TITLES = {
     "daily": "A day",
     "spark assignment": "Assignment",
     "extraction": "Pictures",
+    "model extraction": "Pictures",
     "trainer": "Training",
     "index": "Clusters",
 }
@@ -29,6 +30,7 @@ _SHOWN = {
     "daily": {"time for each item", "peak memory of the driver"},
     "spark assignment": {"throughput"},
     "extraction": {"throughput", "pictures encoded", "time"},
+    "model extraction": {"throughput"},
     "trainer": {"peak memory"},
     "index": {"time to open"},
 }

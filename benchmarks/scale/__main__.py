@@ -16,11 +16,18 @@ from typing import Any
 
 from benchmarks import table
 from benchmarks.record import REPOSITORY, RESULTS, Row, write_result
-from benchmarks.scale import assignment, daily, extraction, index, plot, trainer
+from benchmarks.scale import assignment, daily, extraction, index, model_extraction, plot, trainer
 from jobs.lake import git_sha
 
-CASES = {"index": index, "trainer": trainer, "assignment": assignment, "extraction": extraction, "daily": daily}
-_FAMILIES = {name: name for name in CASES} | {"assignment": "spark assignment"}  # how the rows of each begin
+CASES = {
+    "index": index,
+    "trainer": trainer,
+    "assignment": assignment,
+    "extraction": extraction,
+    "model_extraction": model_extraction,
+    "daily": daily,
+}
+_FAMILIES = {name: name.replace("_", " ") for name in CASES} | {"assignment": "spark assignment"}  # how the rows of each begin
 _FOLDER = REPOSITORY / "var" / "bench" / "scale"
 _QUICK_FOLDER = REPOSITORY / "var" / "bench"
 _VERSIONS = ("pyspark", "torch", "numpy", "pyarrow")

@@ -1,4 +1,4 @@
-"""Feature extraction in Spark against a bare loop with the same encoder, cheap and dear; and a day with few new pictures."""
+"""Feature extraction in Spark against a bare loop, both with the embedded encoder; and a day with few new pictures."""
 
 import datetime as dt
 import io
@@ -39,34 +39,31 @@ _CHUNK = 256  # pictures handed to a process of the bare loop at a time
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: pictures for the embedded descriptor and for a vision transformer; times that loop and job take turns; share
-    of the pictures that the second day changes."""
+    """Attributes: pictures; times that loop and job take turns; share of the pictures that the second day changes."""
 
-    embedded: int = 96_000
-    model: int = 4_096
+    pictures: int = 96_000
     turns: int = 2
     changed: float = 0.01
 
 
 FULL = Size()
-QUICK = Size(3_000, 192, 1)
+QUICK = Size(3_000, 1)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Pictures a second of both, with a cheap and with a dear encoder, and what the second day encodes and takes."""
-    first = yield from _against_loop(EMBEDDED, size.embedded, size.turns, folder)
+    """Pictures a second of both with the embedded descriptor, and what the second day encodes and takes."""
+    first = yield from against_loop(EMBEDDED, "extraction", "descriptor", size.pictures, size.turns, folder)
     yield from _second_day(first, size, folder)
-    yield from _against_loop(str(_vision_transformer(folder / "model")), size.model, size.turns, folder)
 
 
-def _against_loop(encoder: str, count: int, turns: int, folder: Path) -> Generator[Row, None, Row]:
+def against_loop(encoder: str, family: str, kind: str, count: int, turns: int, folder: Path) -> Generator[Row, None, Row]:
     """Both throughputs; gives the time of the whole job.
 
     A job of its own begins with half a minute of starting and compiling, which no loop does and no number of pictures changes.
     So the bar is for a job in a session that has done the same for fewer pictures. Loop and job take turns, and a job is held
     against the loops just before and after it: the speed of a machine that is shared with others changes by the minute.
     """
-    few, settings = (_fresh(folder / f"extraction-{number}", encoder) for number in (count // 8, count))
+    few, settings = (_fresh(folder / f"{family}-{number}", encoder) for number in (count // 8, count))
     _write_day(few, count // 8)
     pictures = _write_day(settings, count)
     alone = _run(settings, folder)[0]
@@ -81,8 +78,7 @@ def _against_loop(encoder: str, count: int, turns: int, folder: Path) -> Generat
             loops.append(_loop_seconds(encoder, pictures))
     around = [fmean(pair) for pair in pairwise(loops)]
     ratio = median(loop / job for loop, job in zip(around, jobs, strict=True))
-    kind = "descriptor" if encoder == EMBEDDED else "ViT-S/32 with 224 x 224"
-    case = f"extraction: {count:,} pictures of {_SIDE} x {_SIDE}, {kind}"
+    case = f"{family}: {count:,} pictures of {_SIDE} x {_SIDE}, {kind}"
     peer = Row(case, LOOP, "throughput", "pictures/s", count / median(loops), len(loops))
     yield peer
     warm = replace(peer, subject=STARTED, value=count / median(jobs), repeats=len(jobs), peer=LOOP, ratio=ratio)
@@ -93,7 +89,7 @@ def _against_loop(encoder: str, count: int, turns: int, folder: Path) -> Generat
 
 def _second_day(first: Row, size: Size, folder: Path) -> Iterator[Row]:
     """The day after the large job, with a few new pictures."""
-    pictures = size.embedded
+    pictures = size.pictures
     today = DATE + dt.timedelta(days=1)
     tomorrow = make_settings(folder / f"extraction-{pictures}", date=today, run={"reuse": False})
     _write_day(tomorrow, pictures, changed=size.changed)
@@ -104,17 +100,6 @@ def _second_day(first: Row, size: Size, folder: Path) -> Iterator[Row]:
     yield judged(beside(replace(full, case=again, value=encoded), full), f"ratio <= {1.5 * size.changed:.3f}")
     yield first
     yield beside(replace(first, case=again, value=seconds, repeats=1), first)
-
-
-def _vision_transformer(folder: Path) -> Path:
-    """A CLIP-class vision tower of the size of ViT-S/32, with weights drawn at random: they do not change how long it takes."""
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
-
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(hidden_size=384, intermediate_size=1536, num_attention_heads=6)
-    CLIPVisionModel(config).save_pretrained(folder)
-    CLIPImageProcessor().save_pretrained(folder)
-    return folder
 
 
 def _fresh(home: Path, encoder: str) -> PipelineSettings:
@@ -150,15 +135,17 @@ def _forget(settings: PipelineSettings) -> None:
 
 
 def _loop_seconds(encoder: str, pictures: Path) -> float:
-    """Every picture through the encoder, by one process a core that does nothing else."""
-    data = pq.read_table(pictures, columns=["image"])["image"].to_pylist()
-    chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
+    """From the table of pictures to one of vectors, by one process a core that does nothing else."""
+    first = pq.ParquetFile(next(pictures.glob("*.parquet"))).read_row_group(0)["image"][:1].to_pylist()
     encode = partial(_encode, encoder, pictures.parent / "models")
     with multiprocessing.get_context("spawn").Pool(os.cpu_count() or 1, _one_thread) as pool:
-        pool.map(encode, [chunk[:1] for chunk in chunks[:1] * 2 * (os.cpu_count() or 1)])  # imports are not measured
+        pool.map(encode, [first] * 2 * (os.cpu_count() or 1))  # imports are not measured
         started = time.perf_counter()
-        for _ in pool.imap_unordered(encode, chunks):
-            pass
+        table = pq.read_table(pictures)
+        chunks = (table["image"][start : start + _CHUNK].to_pylist() for start in range(0, len(table), _CHUNK))
+        vectors = np.concatenate(list(pool.imap(encode, chunks)))
+        column = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
+        pq.write_table(pa.table({"item_id": table["item_id"], "vector": column}), pictures.parent.parent / "loop.parquet")
         return time.perf_counter() - started
 
 
@@ -166,11 +153,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _encode(name: str, cache: Path, images: list[bytes]) -> int:
+def _encode(name: str, cache: Path, images: list[bytes]) -> np.ndarray:
     encoder = visual_encoder(name, cache, "float32")
     ready = [picture for picture, _ in map(encoder.prepare, images) if picture is not None]
     batches = [ready[start : start + _BATCH] for start in range(0, len(ready), _BATCH)]
-    return sum(len(encoder.encode(batch)) for batch in batches)
+    return np.concatenate([encoder.encode(batch) for batch in batches])
 
 
 def _pictures(num_changed: int) -> ArrowFunction:
