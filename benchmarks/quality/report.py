@@ -15,7 +15,7 @@ from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS
 from benchmarks.quality.plan import ESTIMATES_IT, OURS, SEEDS, Plan, Runs
 from benchmarks.quality.runner import plan_of, runs_of
 from benchmarks.quality.statistics import holm, paired_p
-from benchmarks.quality.table import AGAINST, CHANGED, YARDSTICK, block
+from benchmarks.quality.table import AGAINST, CHANGED, LEFT_OUT, YARDSTICK, block
 from benchmarks.record import REPOSITORY, Row, write_result
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
@@ -39,6 +39,7 @@ def write(folder: Path, results: Path) -> None:
         rows += list(yardstick_rows(name, yardsticks))
         rows += list(result_rows(name, table))
         rows += list(bar_rows(name, table, yardsticks))
+        rows += list(left_out_rows(plan, runs))
         changed = changes(plan, runs, OURS, list(ABLATIONS))
         rows += list(change_rows(name, OURS, changed))
         rows += list(change_rows(name, ESTIMATES_IT, changes(plan, runs, ESTIMATES_IT, list(POOLS))))
@@ -125,6 +126,15 @@ def bar_rows(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict
         gap = (ours - reached["uniform"]) / (reached["full_softmax"] - reached["uniform"])
         closed = Row(name, title, "gap closed from uniform to full softmax", "share", gap, len(SEEDS))
         yield judged(closed, "value >= 0.5")
+
+
+def left_out_rows(plan: Plan, runs: Runs) -> Iterator[Row]:
+    """Baselines that went no further: their share of debiased MNS's Recall@50 on validation, after so many settings."""
+    for method in CONTENDERS if plan.tuned_on is None else ():
+        tried = plan.tuning(method, runs)
+        if (share := plan.fell_behind(method, tried, runs)) is not None:
+            peer = CONTENDERS[ESTIMATES_IT].title
+            yield Row(plan.data, CONTENDERS[method].title, LEFT_OUT, "share", share, len(tried), peer, share)
 
 
 def changes(plan: Plan, runs: Runs, method: str, names: Sequence[str]) -> dict[str, list[float]]:

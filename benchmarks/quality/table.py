@@ -8,6 +8,7 @@ from benchmarks.quality.plan import ESTIMATES_IT, OURS
 CHANGED = {OURS: "ESANS: ", ESTIMATES_IT: f"{CONTENDERS[ESTIMATES_IT].title}: "}  # how the subject of a change to one begins
 _HEADINGS = {OURS: ("ours, changed", "to ours"), ESTIMATES_IT: (f"{CONTENDERS[ESTIMATES_IT].title}, changed", "to the whole")}
 YARDSTICK, AGAINST = "yardstick: ", f"{CONTENDERS[OURS].title} against "
+LEFT_OUT = "recall_50 on validation, left out"
 _METRICS = {"recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50"}
 _TITLES = {
     "tiktok": "TikTok, 6,710 items",
@@ -70,6 +71,11 @@ def _methods(case: str, rows: Rows) -> str:
                 "",
                 f"Of the gap from uniform to full softmax, ours closes {row['value']:.2f}; bar {row['bar']}: {_verdict(row)}.",
             ]
+    left_out = [row for row in rows if row["metric"] == LEFT_OUT]
+    for tried in sorted({row["repeats"] for row in left_out}):
+        worst_last = sorted((row for row in left_out if row["repeats"] == tried), key=lambda row: -row["ratio"])
+        named = ", ".join(f"{row['subject']} {row['ratio']:.2f}" for row in worst_last)
+        lines += ["", f"Left out after {tried} settings, by Recall@50 on validation ({worst_last[0]['peer']} is 1): {named}."]
     return "\n".join(lines)
 
 

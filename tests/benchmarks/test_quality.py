@@ -31,12 +31,14 @@ from benchmarks.quality.report import (
     change_rows,
     changes,
     finals,
+    left_out_rows,
     result_rows,
     yardstick_rows,
 )
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
 from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, load_runs, run_trial, some_users
+from benchmarks.record import Row
 from esans_core.negatives import METHODS
 from esans_core.sequences import Sequences
 
@@ -172,6 +174,26 @@ def test_full_softmax_of_a_large_catalogue_takes_the_settings_of_what_estimates_
     assert estimate is not None and chosen == {key: value for key, value in estimate.items() if key != "num_pool"}
     assert {trial.method for trial in plan.trials("final", runs, ["full_softmax"])} == {"full_softmax"}
     assert Plan("tiktok", "d").tuning("full_softmax", {})[0].method == "full_softmax"
+
+
+def test_what_falls_far_behind_is_left_out_and_named() -> None:
+    plan = Plan("shop-100k-mid", "d")
+    runs = tuned(plan, "in_batch", recall=0.085)
+    assert len(plan.tuning("in_batch", runs)) == NUM_TRIALS, "nothing to hold it against yet"
+    for name, recall in {"debiased_mns": 0.1, "popularity": 0.092, "mns": 0.096, "uniform": 0.05, "esans": 0.05}.items():
+        runs = tuned(plan, name, runs, recall)
+    tried = {name: plan.tuning(name, runs) for name in ("in_batch", "popularity", "mns", "uniform", "esans")}
+    assert {name: len(trials) for name, trials in tried.items()} == dict.fromkeys(tried, NUM_TRIALS) | {"in_batch": 5}
+    going_on = {name for name in tried if list(plan.trials("final", runs, [name]))}
+    assert going_on == {"mns", "uniform", "esans"}
+    assert list(Plan("shop-100k-low", "e", tuned_on=("shop-100k-mid", "d")).trials("final", runs, ["popularity"])) == []
+    assert len(Plan("tiktok", "d").tuning("dns", tuned(Plan("tiktok", "d"), "dns", recall=1e-3))) == NUM_TRIALS
+    rows = list(left_out_rows(plan, runs))
+    assert {(row.subject, row.repeats) for row in rows} == {("in-batch", 5), ("popularity (PNS)", 10)}
+    finished = [asdict(row) for row in (*rows, Row("shop-100k-mid", "mixed (MNS)", "recall_50", "share", 0.1, 5))]
+    text = block({"rows": [*finished, finished[-1] | {"metric": "recall_50_sd"}]})
+    assert "Left out after 5 settings, by Recall@50 on validation (debiased MNS is 1): in-batch 0.85." in text
+    assert "Left out after 10 settings, by Recall@50 on validation (debiased MNS is 1): popularity (PNS) 0.92." in text
 
 
 def test_ablations_change_the_chosen_settings() -> None:
