@@ -31,7 +31,7 @@ _ENCODED = "item_index bigint, new_hash string, new_status string, new_traits ar
 _SAME = "same"  # the worker's word for content that has the known hash after all
 _LISTED = 20  # ids named in the manifest for each kind of trouble
 # Tasks follow from the number of items to encode alone: with the number of cores, the batches of a model encoder, and so the
-# last bits of its vectors, would change from machine to machine. A task costs Spark a tenth of a second besides its items.
+# last bits of its vectors, would change from machine to machine. A task costs 0.06 s besides its items.
 _ITEMS_PER_TASK, _MAX_TASKS = 1024, 10_000
 _BROADCAST_ITEMS = 100_000  # up to so many items, the payloads' own table is filtered where it is read and never shuffled
 
