@@ -63,7 +63,7 @@ def against_loop(encoder: str, family: str, kind: str, count: int, turns: int, f
     So the bar is for a job in a session that has done the same for fewer pictures. Loop and job take turns, and a job is held
     against the loops just before and after it: the speed of a machine that is shared with others changes by the minute.
     """
-    few, settings = (_fresh(folder / f"{family}-{number}", encoder) for number in (count // 8, count))
+    few, settings = (_fresh(folder / f"{family.replace(' ', '_')}-{number}", encoder) for number in (count // 8, count))
     _write_day(few, count // 8)
     pictures = _write_day(settings, count)
     alone = _run(settings, folder)[0]
