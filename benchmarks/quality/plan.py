@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.quality.frozen import is_large_shop
-from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS, Settings
+from benchmarks.quality.methods import ABLATIONS, CONTENDERS, NUM_TRIALS, POOLS, TEMPERATURES, Settings
 from benchmarks.quality.trial import TUNING_SEED, Trial
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -18,7 +18,7 @@ TUNED_ON = {"shop-100k-low": "shop-100k-mid", "shop-100k-high": "shop-100k-mid",
 # Where a seed takes minutes, a baseline goes no further once its best validation Recall@50 is below a share of that of
 # debiased MNS after as many settings: the temperatures, or all of them.
 SCREENED = ("movielens", "shop-100k-mid")
-LEAST_SHARES = {5: 0.9, 10: 0.95}
+LEAST_SHARES = {len(TEMPERATURES): 0.9, NUM_TRIALS: 0.95}
 _NEVER_SCREENED = (OURS, ESTIMATES_IT, "uniform")  # the gap up to full softmax begins at uniform draws
 Runs = Mapping[str, dict[str, Any]]
 
