@@ -104,7 +104,7 @@ def run_trial(
 
     Returns:
         JSON-able: key, what was run, `epochs` (loss, validation recall, false-negative rate, hardness), the best epoch,
-        `validation` and `holdout` metrics, seconds of training.
+        `validation` and `holdout` metrics, seconds of training, and the device trained on.
     """
     options: dict[str, Any] = TRAINING | part(trial.settings, "training.")
     torch.manual_seed(trial.seed)
@@ -153,6 +153,7 @@ def run_trial(
         "best_epoch": best[1],
         "epochs": epochs,
         "seconds": seconds,
+        "device": torch.cuda.get_device_name() if torch.device(device).type == "cuda" else "cpu",
         "validation": metrics(evaluate(model, data.sequences, "validation", slices=slices(data))),
     }
     if holdout:

@@ -1,15 +1,19 @@
 """The sampler and the training step wholly on a GPU: throughput, and whether the CPU ever waits. Needs torch and numpy alone.
 
-python -m benchmarks.speed.gpu rows.json
-python -m benchmarks.speed.gpu rows.json --batch 16384      # for a GPU with less memory
+python -m benchmarks.speed.gpu benchmarks/results/gpu.json
+python -m benchmarks.speed.gpu var/bench/gpu.json --batch 16384      # for a GPU with less memory
 """
 
 import argparse
+import datetime as dt
 import json
+import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,7 +144,7 @@ def _synchronize(device: torch.device) -> Callable[[], object] | None:
 
 
 def main() -> None:
-    """Measure on the GPU and write the rows.
+    """Measure on the GPU and write the rows; what is done is in the file before the next row is begun.
 
     Raises:
         SystemExit: there is no GPU.
@@ -148,18 +152,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="JSON file to write")
     parser.add_argument("--batch", type=int, default=Size().world.batch, help="positives of one step")
+    parser.add_argument("--commit", default="unknown", help="of this code, where there may be no repository to ask")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA device here; this part of the benchmark is about GPUs")
     device = torch.device("cuda")
     size = Size(world=WorldSize(num_items=1_000_000, num_primary=320, batch=arguments.batch))
     where: dict[str, dict[str, int]] = {}
+    command = f"python -m benchmarks.speed.gpu FILE --batch {arguments.batch}"
+    head = {"machine": _machine(), "commit": arguments.commit, "date": dt.date.today().isoformat(), "command": command}
     found = []
     for row in rows(size, device, where):
         found.append({key: value for key, value in asdict(row).items() if value is not None})
         print(row.case, row.subject, row.metric, f"{row.value:.4g}", row.unit, row.bar or "", row.holds, sep=" | ", flush=True)
-        about = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
-        arguments.file.write_text(json.dumps(about | {"waits": where, "rows": found}, indent=2) + "\n")
+        arguments.file.write_text(json.dumps(head | {"rows": found, "waits": where}, indent=2, sort_keys=True) + "\n")
+
+
+def _machine() -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "gpu": properties.name,
+        "gpu_memory_gb": round(properties.total_memory / 2**30),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+    }
 
 
 if __name__ == "__main__":
