@@ -15,6 +15,7 @@ from esans_core.sequences import Sequences, by_length
 
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
 _MIN_STD = 1e-6
+_PADDED_EVENTS = 1 << 18  # histories that a GPU takes as they are: starting the work on a group takes longer than its padding
 
 
 class ItemInput(nn.Module):
@@ -204,13 +205,15 @@ class TwoTower(nn.Module):
         return self.user_tower(self.item_input(history_BL.clamp_min(0)), history_BL >= 0)
 
     def encode_histories(self, history_BL: Tensor) -> Tensor:
-        """The same, of histories on the CPU; nothing is spent on padding short ones to the longest.
+        """The same, of histories on the CPU; many or on the CPU, short ones are not padded to the longest.
 
         Returns:
             float32 [B, D], unit vectors on the model's device.
         """
-        groups, place = by_length(history_BL)
         device = self.item_input.content.device
+        if device.type != "cpu" and history_BL.numel() <= _PADDED_EVENTS:
+            return self.encode_users(history_BL.to(device))
+        groups, place = by_length(history_BL)
         # One look-up for all groups: the gradient of each look-up in a dense id table is as large as the table.
         flat = torch.cat([group.flatten() for group in groups]).to(device)
         inputs_nD, is_item_n = self.item_input(flat.clamp_min(0)), flat >= 0

@@ -37,7 +37,7 @@ class Size:
         world: of the training step.
         catalogue: items -> primary clusters, for the sampler alone.
         repeats: of each measurement.
-        modes: `eager`, `compiled` (both towers).
+        modes: `eager`, `compiled` (both towers and the objective).
     """
 
     world: WorldSize = WorldSize(num_items=1_000_000, num_primary=320, batch=65_536)
@@ -51,7 +51,7 @@ class DeviceStep:
 
     def __init__(self, world: World, config: NegativeConfig, dtype: torch.dtype, mode: str) -> None:
         self._world, self._dtype = world, dtype
-        self._objective = world.objective(config)
+        self._objective: Callable[..., Tensor] = world.objective(config)
         self._batches, self._turn = [world.batch() for _ in range(_BATCHES)], 0
         model = world.model
         self._encode_users: Callable[[Tensor], Tensor] = model.encode_users
@@ -59,6 +59,7 @@ class DeviceStep:
         if mode == "compiled":
             self._encode_users = torch.compile(model.encode_users)
             self._encode_items = torch.compile(model.encode_items, dynamic=True)  # different items differ in number
+            self._objective = torch.compile(self._objective)
 
     def __call__(self) -> None:
         """Take one step."""
