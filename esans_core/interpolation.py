@@ -52,12 +52,12 @@ def simple_weights(
     # The combined items come first while the weights are made: each operation below then runs over long rows.
     shape = (items_per_cluster, *leading, num_virtual)
     noise = torch.rand(shape, generator=generator, device=device)
+    exponential = torch.rand(shape, generator=generator, device=device)
     rank = torch.zeros(shape, dtype=torch.int32, device=device)
     for item in range(items_per_cluster):  # how many others come before it, equal ones by position: a random order
         rank[:item] += noise[item] < noise[:item]
         rank[item + 1 :] += noise[item] <= noise[item + 1 :]
-    exponential = torch.rand(shape, generator=generator, device=device).clamp_min_(1e-7).log_().neg_().clamp_min_(1e-7)
-    exponential.masked_fill_(rank >= sizes_V, 0.0)
+    exponential.clamp_min_(1e-7).log_().neg_().clamp_min_(1e-7).masked_fill_(rank >= sizes_V, 0.0)
     return (exponential / exponential.sum(0)).movedim(0, -1).contiguous()
 
 

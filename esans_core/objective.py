@@ -137,6 +137,7 @@ class RetrievalObjective(nn.Module):
     ) -> Tensor:
         mine, everyone = world.rows(batch_size), world.gather(positives, batch_size)
         negatives = self.sources.draw(everyone, generator)
+        mixing = self._mixing(negatives, mine, generator)
         (shared_S, copies_S), drawn_bR = self.sources.merged(negatives), negatives.drawn_BR[mine]
         semantic = negatives.semantic.rows(mine) if negatives.semantic else None
         part_S = shared_S[world.rows(len(shared_S))]
@@ -148,7 +149,7 @@ class RetrievalObjective(nn.Module):
             part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)
         )
         vectors = (positives_bD, world.gather(part_SD, len(shared_S)), *others_D)
-        step = _Step(everyone, mine, positives, negatives, semantic, shared_S, copies_S, 0, generator, product)
+        step = _Step(everyone, mine, positives, negatives, mixing, semantic, shared_S, copies_S, 0, product)
         users_bD = users_bD / self._temperature(user_rows)
         if self._cache is None:
             loss, loss_b = self._softmax(step, vectors, users_bD)
@@ -192,6 +193,21 @@ class RetrievalObjective(nn.Module):
             log_sum, log_sum_b = self._with_shared(step, log_sum_b, users_bD, shared_SD)
         return log_sum - positive_logits.sum(), log_sum_b - positive_logits
 
+    def _mixing(self, negatives: DrawnNegatives, mine: slice, generator: torch.Generator | None) -> "_Mixing":
+        """Draw what the step mixes items by: for the whole batch, so that all processes draw alike."""
+        config, drawn_BR, semantic = self.config, negatives.drawn_BR, negatives.semantic
+        device = drawn_BR.device
+        positive_BR = simple_BCVM = hard_BH = None
+        if config.positive_mixing and drawn_BR.shape[1]:
+            positive_BR = torch.rand(drawn_BR.shape, generator=generator, device=device)
+        if semantic is not None and config.simple_interpolation and semantic.easy_BCM.shape[1]:
+            *leading, items = semantic.easy_BCM.shape
+            simple_BCVM = simple_weights(tuple(leading), items, generator=generator, device=device)
+        if semantic is not None and config.hard_interpolation and semantic.hard_BH.shape[1]:
+            ends = config.lambda_low, config.lambda_high
+            hard_BH = hard_lambdas(tuple(semantic.hard_BH.shape), *ends, generator=generator, device=device)
+        return _Mixing(*[None if drawn is None else drawn[mine] for drawn in (positive_BR, simple_BCVM, hard_BH)])
+
     def _encoded(self, items_n: Tensor, encode_items: Callable[[Tensor], Tensor]) -> Tensor:
         """Embeddings of items [n], each item encoded once where that can be had without waiting."""
         if self.sources.may_look:
@@ -220,12 +236,10 @@ class RetrievalObjective(nn.Module):
 
     def _drawn_logits(self, step: "_Step", users_bD: Tensor, positive_logits: Tensor, drawn_bRD: Tensor) -> Tensor:
         """Logits of the negatives drawn by the proposal: mixed with the positive, and only the hardest, where asked."""
-        drawn_BR = step.negatives.drawn_BR
-        drawn_bR = drawn_BR[step.mine]
+        drawn_bR = step.negatives.drawn_BR[step.mine]
         logits = torch.einsum("bd,brd->br", users_bD, drawn_bRD)
-        if self.config.positive_mixing:
-            share = torch.rand(drawn_BR.shape, generator=step.generator, device=logits.device)[step.mine]
-            logits = hard_virtual_logits(positive_logits, logits, share)
+        if step.mixing.positive_bR is not None:
+            logits = hard_virtual_logits(positive_logits, logits, step.mixing.positive_bR)
         log_counts = self.sources.log_counts(self._common_counts(step, drawn_bR), step.positives, drawn_bR)
         logits = (logits - log_counts).masked_fill(drawn_bR == step.positives[:, None], NEVER)
         keep = self.config.num_hardest
@@ -242,7 +256,7 @@ class RetrievalObjective(nn.Module):
         hard_bHD: Tensor,
     ) -> list[Tensor]:
         """Logits of the ESANS draws (unless the batch shares them) and of their virtual negatives."""
-        config, positives, batch_size = self.config, step.positives, len(step.everyone)
+        config, positives, weights, lambdas = self.config, step.positives, step.mixing.simple_bCVM, step.mixing.hard_bH
         easy_bCM = torch.einsum("bd,bcmd->bcm", users_bD, easy_bCMD)
         hard_bH, similarity_bH = torch.einsum("bqd,bhd->bqh", torch.stack([users_bD, positives_bD], 1), hard_bHD).unbind(1)
         semantic_bR = step.negatives.semantic_BR[step.mine]
@@ -253,22 +267,12 @@ class RetrievalObjective(nn.Module):
         if not config.share_draws:
             logits = torch.cat([easy_bCM.flatten(1), hard_bH], dim=1) - log_counts
             parts.append(logits.masked_fill(semantic_bR == positives[:, None], NEVER))
-        if config.simple_interpolation and num_easy:
-            weights = simple_weights((batch_size, shape[1]), shape[2], generator=step.generator, device=positives.device)[
-                step.mine
-            ]
+        if weights is not None:
             virtual = simple_virtual_logits(easy_bCM, weights, easy_bCMD if config.normalise_virtual else None)
             if config.log_q:
                 virtual = virtual - (weights @ log_counts[:, :num_easy].reshape(shape)[..., None]).squeeze(-1)
             parts.append((virtual.flatten(1) + log_weight).masked_fill(~draws.easy_valid_B[:, None], NEVER))
-        if config.hard_interpolation and hard_bH.shape[1]:
-            lambdas = hard_lambdas(
-                (batch_size, hard_bH.shape[1]),
-                config.lambda_low,
-                config.lambda_high,
-                generator=step.generator,
-                device=positives.device,
-            )[step.mine]
+        if lambdas is not None:
             virtual = hard_virtual_logits(
                 positive_logits, hard_bH, lambdas, similarity_bH if config.normalise_virtual else None
             )
@@ -304,6 +308,21 @@ class RetrievalObjective(nn.Module):
 
 
 @dataclass(frozen=True)
+class _Mixing:
+    """The random shares by which a step mixes items, of this process's rows; None where nothing is mixed.
+
+    Attributes:
+        positive_bR: float32 [b, R], of the positive in each negative that was drawn.
+        simple_bCVM: float32 [b, C, V, M], weights of the V virtual negatives of each easy cluster.
+        hard_bH: float32 [b, H], lambda of each hard virtual negative.
+    """
+
+    positive_bR: Tensor | None
+    simple_bCVM: Tensor | None
+    hard_bH: Tensor | None
+
+
+@dataclass(frozen=True)
 class _Step:
     """What the parts of a step's loss have in common.
 
@@ -312,11 +331,11 @@ class _Step:
         mine: this process's rows of it.
         positives: int64 [b], those rows.
         negatives: drawn for the whole batch.
+        mixing: by what shares they are mixed.
         semantic: this process's rows of the semantic draws.
         shared_S: int64 [S], the shared negatives, each item once where that is worth it.
         copies_S: float32 [S], how often each of them counts.
         num_cached: how many of them, the last ones, are of earlier steps.
-        generator: source of randomness, in the same state in all processes.
         product: type of the product of users and shared negatives.
     """
 
@@ -324,11 +343,11 @@ class _Step:
     mine: slice
     positives: Tensor
     negatives: DrawnNegatives
+    mixing: _Mixing
     semantic: SemanticNegatives | None
     shared_S: Tensor
     copies_S: Tensor
     num_cached: int
-    generator: torch.Generator | None
     product: torch.dtype
 
 

@@ -120,8 +120,10 @@ class SemanticNegativeSampler:
         primary_B = self.index.group_primary[group_B]
         easy_valid_B = clustered_B & self._row_has_easy_K[primary_B]
         hard_valid_B = clustered_B & (self._hard_pool_G[group_B] > 0)
-        easy_BCM = self._sample_easy(primary_B, generator)
-        hard_BH = self._sample_hard(primary_B, group_B, generator)
+        # Everything random first: the rest is one function of it, which can be compiled whole.
+        uniform_BC, bits_BCM, bits_BH = self._random(len(positives), generator)
+        easy_BCM = self._easy(primary_B, uniform_BC, bits_BCM)
+        hard_BH = self._hard(primary_B, group_B, bits_BH)
         return SemanticNegatives(
             torch.where(easy_valid_B[:, None, None], easy_BCM, positives[:, None, None]),
             torch.where(hard_valid_B[:, None], hard_BH, positives[:, None]),
@@ -180,19 +182,24 @@ class SemanticNegativeSampler:
         group = self.index.group(items)
         return torch.where(group >= 0, count_G[group.clamp_min(0)], 0.0)
 
-    def _sample_easy(self, primary_B: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _random(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """For so many positives: float64 [B, C] on [0, 1), and random bits as int64 [B, C, M] and [B, H]."""
+        shape, device = (count, self.num_easy_clusters), self.index.device
+        uniform_BC = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+        bits_BCM = torch.randint(0, 2**_BITS, (*shape, self.items_per_cluster), generator=generator, device=device)
+        bits_BH = torch.randint(0, 2**_BITS, (count, self.num_hard), generator=generator, device=device)
+        return uniform_BC, bits_BCM, bits_BH
+
+    def _easy(self, primary_B: Tensor, uniform_BC: Tensor, bits_BCM: Tensor) -> Tensor:
         """m_c clusters per positive by inverse transform, then m_o distinct items in each (Floyd's algorithm)."""
-        shape = (len(primary_B), self.num_easy_clusters)
-        u = torch.rand(shape, generator=generator, device=self.index.device, dtype=torch.float64)
-        target = primary_B[:, None] + u.clamp_max_(_LARGEST_UNIFORM)
+        target = primary_B[:, None] + uniform_BC.clamp_max_(_LARGEST_UNIFORM)
         flat = torch.searchsorted(self._cumulative, target, right=True)
         cluster_BC = flat.clamp_(max=self._cumulative.numel() - 1) % max(1, self.index.num_primary)
         size_BC = self._primary_sizes[cluster_BC]
-        bits = self._random_bits((*shape, self.items_per_cluster), generator)
         picked: list[Tensor] = []
-        for m in range(self.items_per_cluster):
+        for m, bits_BC in enumerate(bits_BCM.unbind(-1)):
             last_BC = (size_BC - self.items_per_cluster + m).clamp_min(0)
-            rank_BC = (bits[..., m] * (last_BC + 1)) >> _BITS
+            rank_BC = (bits_BC * (last_BC + 1)) >> _BITS
             for earlier in picked:
                 rank_BC = torch.where(rank_BC == earlier, last_BC, rank_BC)
             picked.append(rank_BC)
@@ -200,18 +207,14 @@ class SemanticNegativeSampler:
         position = self.index.primary_offsets[cluster_BC][..., None] + rank_BCM
         return self.index.order[position.clamp_(max=len(self.index.order) - 1)].long()
 
-    def _sample_hard(self, primary_B: Tensor, group_B: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _hard(self, primary_B: Tensor, group_B: Tensor, bits_BH: Tensor) -> Tensor:
         """A rank among the items of the primary cluster outside the group, moved past the group's run."""
-        bits = self._random_bits((len(group_B), self.num_hard), generator)
-        rank_BH = (bits * self._hard_pool_G[group_B][:, None]) >> _BITS
+        rank_BH = (bits_BH * self._hard_pool_G[group_B][:, None]) >> _BITS
         start_B = self.index.primary_offsets[primary_B]
         gap_B = self.index.group_offsets[group_B] - start_B
         rank_BH += torch.where(rank_BH >= gap_B[:, None], self._group_sizes[group_B][:, None], 0)
         position = (start_B[:, None] + rank_BH).clamp_(max=len(self.index.order) - 1)
         return self.index.order[position].long()
-
-    def _random_bits(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        return torch.randint(0, 2**_BITS, shape, generator=generator, device=self.index.device, dtype=torch.int64)
 
 
 def _cluster_probabilities(centroids: Tensor, drawable_K: Tensor, temperature: float) -> Tensor:
