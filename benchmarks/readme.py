@@ -20,6 +20,7 @@ def run_block(result: dict[str, Any]) -> str:
 
 
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "gpu": measured_block,
     "movielens_run": run_block,
     "quality": quality_block,
     "scale": measured_block,

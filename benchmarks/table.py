@@ -20,8 +20,8 @@ _TITLES = {
     "index": "Clusters",
 }
 _SHOWN = {
-    "sampler": {"throughput", "growth of the cost per negative", "memory"},
-    "step": {"step"},
+    "sampler": {"throughput", "growth of the cost per negative", "memory", "waits that torch reports"},
+    "step": {"step", "waits that torch reports"},
     "edis": {"forward and backward", "peak memory"},
     "loss": {"forward and backward", "peak memory"},
     "codebooks": {"time to fit", "primary distortion", "primary smallest cluster"},

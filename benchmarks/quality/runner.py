@@ -33,7 +33,7 @@ def run_all(
             decides what is tried next.
         runs: finished runs by key.
         path: file of JSON lines that results are added to.
-        workers: processes, one thread each (on a GPU: one process).
+        workers: processes, one thread each; several share a GPU.
         device: where each trains.
         minutes: time after which no trial is started.
 

@@ -74,7 +74,7 @@ def _methods(case: str, rows: Rows) -> str:
     left_out = [row for row in rows if row["metric"] == LEFT_OUT]
     for tried in sorted({row["repeats"] for row in left_out}):
         best_first = sorted((row for row in left_out if row["repeats"] == tried), key=lambda row: -row["ratio"])
-        named = ", ".join(f"{row['subject']} {row['ratio']:.2f}" for row in best_first)
+        named = ", ".join(f"{row['subject']} {row['ratio']:.3f}" for row in best_first)
         lines += ["", f"Left out after {tried} settings, by Recall@50 on validation ({best_first[0]['peer']} is 1): {named}."]
     return "\n".join(lines)
 

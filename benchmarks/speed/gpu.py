@@ -97,7 +97,7 @@ def _sampling(size: Size, device: torch.device, where: dict[str, dict[str, int]]
         def sample() -> None:
             largest.sampler.sample(largest.positives[0], generator)
 
-        yield from _waits(sampler.case(max(made)), sampler.ESANS, sample, where, bar="value <= 0")
+        yield from _waits(sampler.case(max(made)), sampler.ESANS, sample, where)
 
 
 def _steps(size: Size, device: torch.device, where: dict[str, dict[str, int]]) -> Iterator[Row]:
@@ -122,13 +122,10 @@ def _steps(size: Size, device: torch.device, where: dict[str, dict[str, int]]) -
                         yield from _waits(case, name, step, where)
 
 
-def _waits(
-    case: str, subject: str, action: Callable[[], None], where: dict[str, dict[str, int]], bar: str | None = None
-) -> Iterator[Row]:
+def _waits(case: str, subject: str, action: Callable[[], None], where: dict[str, dict[str, int]]) -> Iterator[Row]:
     places, waits = waiting_places(action), runtime_waits(action)
     where[f"{case}, {subject}"] = places
-    counted = Row(case, subject, "waits that torch reports", "per call", sum(places.values()))
-    yield judged(counted, bar) if bar else counted
+    yield judged(Row(case, subject, "waits that torch reports", "per call", sum(places.values())), "value <= 0")
     yield Row(case, subject, "runs with waits as errors", "yes or no", float(never_waits(action)))
     yield from (Row(case, subject, f"{name} of the profiler", "per call", count) for name, count in waits.items())
 

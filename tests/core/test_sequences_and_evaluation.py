@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from esans_core import evaluation
+from esans_core import evaluation, towers
 from esans_core.evaluation import Relevant, evaluate, retrieve
 from esans_core.sequences import Sequences, by_length
 from esans_core.towers import TwoTower
@@ -60,6 +60,18 @@ def test_grouping_by_length_changes_no_user() -> None:
     torch.manual_seed(0)
     model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=20).eval()
     torch.testing.assert_close(model.encode_users_of(data, users, ends), model.encode_users(data.histories(users, ends, 20)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("padded_events", [0, 1 << 18])
+def test_a_gpu_encodes_histories_as_a_cpu_does(padded_events: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(towers, "_PADDED_EVENTS", padded_events)
+    torch.manual_seed(0)
+    model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=20).eval()
+    history = torch.randint(10, (64, 20)).masked_fill(torch.arange(20) < torch.randint(21, (64, 1)), -1)
+    expected = model.encode_users(history)
+    torch.testing.assert_close(model.to("cuda").encode_histories(history).cpu(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("items_at_once", [3, 4, 1000])
