@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from esans_core.hashing import uniform_hash
 from esans_core.sequences import Sequences, by_length
+from esans_core.transfer import to_device
 
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
 _MIN_STD = 1e-6
@@ -212,15 +213,15 @@ class TwoTower(nn.Module):
         """
         device = self.item_input.content.device
         if device.type != "cpu" and history_BL.numel() <= _PADDED_EVENTS:
-            return self.encode_users(history_BL.to(device))
+            return self.encode_users(to_device(history_BL, device))
         groups, place = by_length(history_BL)
         # One look-up for all groups: the gradient of each look-up in a dense id table is as large as the table.
-        flat = torch.cat([group.flatten() for group in groups]).to(device)
+        flat = to_device(torch.cat([group.flatten() for group in groups]), device)
         inputs_nD, is_item_n = self.item_input(flat.clamp_min(0)), flat >= 0
         sizes = [group.numel() for group in groups]
         parts = zip(groups, inputs_nD.split(sizes), is_item_n.split(sizes), strict=True)
         users = [self.user_tower(x_nD.view(*group.shape, -1), mask_n.view(group.shape)) for group, x_nD, mask_n in parts]
-        return torch.cat(users)[place.to(device)]
+        return torch.cat(users)[to_device(place, device)]
 
     def encode_users_of(self, sequences: Sequences, users: Tensor, ends: Tensor) -> Tensor:
         """User embeddings from the events before `ends`.

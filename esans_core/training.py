@@ -9,6 +9,7 @@ from torch import Tensor
 from esans_core.loader import Loader
 from esans_core.objective import RetrievalObjective
 from esans_core.towers import TwoTower
+from esans_core.transfer import to_device
 from esans_core.world import World
 
 
@@ -80,7 +81,7 @@ def train_epoch(
     for batch in epoch.batches(position.step):
         if world is not None:
             model.item_input.dropout_seed = seed * 1_000_003 + position.step
-        positives, users = batch.positives.to(device), batch.users.to(device)
+        positives, users = to_device(batch.positives, device), to_device(batch.users, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
             users_BD = model.encode_histories(batch.history_BL)
             loss = objective(users_BD, positives, model.encode_items, position.generator, users, together, batch.size)

@@ -14,6 +14,7 @@ from benchmarks.measure import beside, judged, peak_bytes, seconds
 from benchmarks.record import Row
 from benchmarks.speed import assignment, codebooks, edis, gpu, loss, plot, sampler, serving, step, syncs
 from benchmarks.speed.world import World, WorldSize
+from esans_core.transfer import to_device
 
 WORLD = WorldSize(num_items=300, num_primary=6, batch=16, num_features=8, history=5, dim=8)
 TINY: dict[ModuleType, Any] = {
@@ -165,6 +166,8 @@ def test_waits_are_found() -> None:
     assert sum(syncs.waiting_places(lambda: x.sum().item()).values()) == 1
     assert not syncs.never_waits(lambda: x.sum().item())
     assert syncs.never_waits(lambda: x + 1) and not syncs.waiting_places(lambda: x + 1)
+    host = torch.ones(3)
+    assert not syncs.never_waits(lambda: host.to("cuda")) and syncs.never_waits(lambda: to_device(host, x.device))
 
 
 def test_the_readme_table_keeps_the_largest_size_and_every_miss() -> None:

@@ -1,0 +1,11 @@
+"""Moving a batch from the host to the device that trains on it."""
+
+import torch
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device. A GPU gets it through pinned memory: a plain copy makes the host wait for all work in the queue."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
