@@ -15,7 +15,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 
-def hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def hardness(title: str, table: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Validation recall, hardness and false-negative rate by epoch, mean over seeds."""
     panels = [("validation_recall_50", "validation Recall@50"), ("hardness", "mean cosine of user and negative")]
     if any("false_negatives" in run["epochs"][0] for runs in table.values() for run in runs):
@@ -25,21 +25,21 @@ def hardness(name: str, table: dict[str, list[dict[str, Any]]], path: Path) -> N
     for method, runs in table.items():
         colour, style = next(styles)
         length = min(len(run["epochs"]) for run in runs)
-        for axis, (field, title) in zip(axes, panels, strict=True):
+        for axis, (field, label) in zip(axes, panels, strict=True):
             mean = np.mean([[epoch.get(field, np.nan) for epoch in run["epochs"][:length]] for run in runs], axis=0)
             axis.plot(range(1, length + 1), mean, style, color=colour, label=CONTENDERS[method].title, linewidth=1.4)
-            axis.set(title=title, xlabel="epoch")
+            axis.set(title=label, xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    _save(figure, name, path)
+    _save(figure, title, path)
 
 
-def sweeps(name: str, changed: dict[str, list[float]], path: Path) -> None:
+def sweeps(title: str, changed: dict[str, list[float]], path: Path) -> None:
     """Hold-out Recall@50 over each number of ESANS that was varied, mean and sd over seeds, like Figure 4 of the paper.
 
     Args:
-        name: of the data set, for the title.
+        title: of the whole picture.
         changed: values by seed of the whole method (`OURS`) and of ablations; a sweep without any of its own is left out.
         path: PNG to write.
     """
@@ -63,7 +63,7 @@ def sweeps(name: str, changed: dict[str, list[float]], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("Recall@50")
     axes[0][0].legend(fontsize=7)
-    _save(figure, name, path)
+    _save(figure, title, path)
 
 
 def _save(figure: Figure, title: str, path: Path) -> None:

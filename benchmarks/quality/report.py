@@ -15,7 +15,7 @@ from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS
 from benchmarks.quality.plan import ESTIMATES_IT, OURS, SEEDS, Plan, Runs
 from benchmarks.quality.runner import plan_of, runs_of
 from benchmarks.quality.statistics import holm, paired_p
-from benchmarks.quality.table import AGAINST, CHANGED, LEFT_OUT, YARDSTICK, block
+from benchmarks.quality.table import AGAINST, CHANGED, LEFT_OUT, TITLES, YARDSTICK, block
 from benchmarks.record import REPOSITORY, Row, write_result
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
@@ -46,9 +46,9 @@ def write(folder: Path, results: Path) -> None:
         settings[name] = {method: plan.best_settings(method, runs) for method in CONTENDERS}
         images = REPOSITORY / "docs" / "images" if folder.name == "quality" else results
         if table:
-            plots.hardness(name, table, images / f"quality_{name}.png")
+            plots.hardness(TITLES[name], table, images / f"quality_{name}.png")
         if changed:
-            plots.sweeps(name, changed, images / f"sweeps_{name}.png")
+            plots.sweeps(TITLES[name], changed, images / f"sweeps_{name}.png")
     written = write_result("quality", "make bench-quality", rows, folder=results, settings=settings)
     print(block(json.loads(written.read_text())))
 

@@ -10,7 +10,7 @@ _HEADINGS = {OURS: ("ours, changed", "to ours"), ESTIMATES_IT: (f"{CONTENDERS[ES
 YARDSTICK, AGAINST = "yardstick: ", f"{CONTENDERS[OURS].title} against "
 LEFT_OUT = "recall_50 on validation, left out"
 _METRICS = {"recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50"}
-_TITLES = {
+TITLES = {
     "tiktok": "TikTok, 6,710 items",
     "movielens": "MovieLens with posters, 9,487 items",
     "quick": "small shop, 3,000 items",
@@ -50,7 +50,7 @@ def _methods(case: str, rows: Rows) -> str:
     reached = {row["subject"] for row in rows if row["metric"] == "recall_50"}
     subjects = {subject for subject in reached if not subject.startswith(tuple(CHANGED.values()))}
     lines = [
-        f"**{_TITLES.get(case, case)}**",
+        f"**{TITLES.get(case, case)}**",
         "",
         f"| | {' | '.join(_METRICS.values())} | ours against it: p (Holm) |",
         f"|---|{'---|' * (len(_METRICS) + 1)}",
