@@ -16,7 +16,7 @@ from esans_core.transfer import to_device
 
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
 _MIN_STD = 1e-6
-_PADDED_EVENTS = 1 << 18  # histories that a GPU takes as they are: starting the work on a group takes longer than its padding
+_PADDED_EVENTS = 1 << 18  # up to so many a GPU takes padded: starting the work on groups takes longer than their padding
 
 
 class ItemInput(nn.Module):
@@ -206,7 +206,7 @@ class TwoTower(nn.Module):
         return self.user_tower(self.item_input(history_BL.clamp_min(0)), history_BL >= 0)
 
     def encode_histories(self, history_BL: Tensor) -> Tensor:
-        """The same, of histories on the CPU; many or on the CPU, short ones are not padded to the longest.
+        """The same, of histories that lie on the CPU; short ones are padded to the longest only where a GPU is quicker so.
 
         Returns:
             float32 [B, D], unit vectors on the model's device.
