@@ -62,7 +62,7 @@ class Plan:
         """The trials that choose a contender's settings, up to the first unfinished round or the last that it is tried in."""
         if self._too_large_for(name):
             return self.tuning(ESTIMATES_IT, runs)
-        data, digest = self.tuned_on or (self.data, self.digest)
+        data, digest = self._tuning_data
         contender, found = CONTENDERS[name], list[Trial]()
         best = contender.fixed
         for changes in contender.rounds(data):
@@ -74,9 +74,8 @@ class Plan:
 
     def fell_behind(self, name: str, tried: Sequence[Trial], runs: Runs) -> float | None:
         """The share of debiased MNS's validation Recall@50 that a baseline's first trials reach, if it is too low to go on."""
-        data, _ = self.tuned_on or (self.data, self.digest)
         least = LEAST_SHARES.get(len(tried))
-        if least is None or data not in SCREENED or name in _NEVER_SCREENED or CONTENDERS[name].reference:
+        if least is None or self._tuning_data[0] not in SCREENED or name in _NEVER_SCREENED or CONTENDERS[name].reference:
             return None
         others = self.tuning(ESTIMATES_IT, runs)[: len(tried)]
         if len(others) < len(tried) or any(trial.key not in runs for trial in (*tried, *others)):
@@ -112,6 +111,11 @@ class Plan:
 
     def _seeds(self, name: str, settings: Settings, seeds: Sequence[int]) -> Iterator[Trial]:
         return (Trial(self.data, self.digest, CONTENDERS[name].method, settings, seed) for seed in seeds)
+
+    @property
+    def _tuning_data(self) -> tuple[str, str]:
+        """Name and digest of the data set that settings are tuned on."""
+        return self.tuned_on or (self.data, self.digest)
 
     def _too_large_for(self, name: str) -> bool:
         """Whether a reference takes the settings of the method that estimates it, and fewer seeds."""
