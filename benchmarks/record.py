@@ -71,8 +71,11 @@ def machine() -> dict[str, Any]:
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "cpu": cpu[1] if cpu else platform.processor(),
-        "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "system": platform.platform(),
-        "python": platform.python_version(),
+        **system(),
     }
+
+
+def system() -> dict[str, Any]:
+    """What the standard library alone says of a machine."""
+    return {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}

@@ -153,7 +153,7 @@ def run_trial(
         "best_epoch": best[1],
         "epochs": epochs,
         "seconds": seconds,
-        "device": torch.cuda.get_device_name() if torch.device(device).type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu",
         "validation": metrics(evaluate(model, data.sequences, "validation", slices=slices(data))),
     }
     if holdout:

@@ -7,8 +7,6 @@ python -m benchmarks.speed.gpu var/bench/gpu.json --batch 16384      # for a GPU
 import argparse
 import datetime as dt
 import json
-import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import beside, judged, seconds
-from benchmarks.record import Row
+from benchmarks.record import Row, system
 from benchmarks.speed import sampler
 from benchmarks.speed.syncs import never_waits, runtime_waits, waiting_places
 from benchmarks.speed.world import NEGATIVES, World, WorldSize
@@ -171,11 +169,9 @@ def _machine() -> dict[str, Any]:
     return {
         "gpu": properties.name,
         "gpu_memory_gb": round(properties.total_memory / 2**30),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
+        **system(),
     }
 
 
