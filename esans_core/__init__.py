@@ -10,7 +10,7 @@ from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
 from esans_core.sequences import Sequences
 from esans_core.shared_softmax import summed_log_partition
 from esans_core.towers import TwoTower
-from esans_core.training import train_epoch
+from esans_core.training import build_optimizers, train_epoch
 
 __all__ = [
     "METHODS",
@@ -21,6 +21,7 @@ __all__ = [
     "SemanticNegatives",
     "Sequences",
     "TwoTower",
+    "build_optimizers",
     "evaluate",
     "hard_lambdas",
     "hard_virtual_logits",

@@ -12,6 +12,24 @@ from esans_core.towers import TwoTower
 from esans_core.transfer import to_device
 from esans_core.world import World
 
+DENSE_ITEMS = 100_000  # up to here updating every row costs about a batch's own work; at a million items 14 times that
+
+
+def build_optimizers(model: TwoTower, *, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """AdamW over all; where the id table's gradient is sparse, over all the rest, and an Adam of used rows over the table.
+
+    Args:
+        model: two towers; `sparse_ids` pays above `DENSE_ITEMS` items.
+        learning_rate: of both.
+        weight_decay: decoupled; a sparse table has none.
+    """
+    table = model.item_input.id_embedding
+    rest = [parameter for parameter in model.parameters() if not (table.sparse and parameter is table.weight)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)]
+    if table.sparse:
+        optimizers.append(torch.optim.SparseAdam([table.weight], lr=learning_rate))
+    return optimizers
+
 
 @dataclass
 class Position:

@@ -20,6 +20,7 @@ from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
+from esans_core.training import DENSE_ITEMS
 from jobs import workers
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
@@ -33,7 +34,6 @@ from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, l
 
 log = logging.getLogger(__name__)
 ROLES = ("baseline", "challenger")
-_DENSE_ITEMS = 100_000  # up to here updating every row costs about a batch's own work; at a million items 14 times that
 
 
 def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         max_history=training.max_history,
         id_dropout=training.id_dropout,
         sparse_ids=training.table_updates == "sparse"
-        or (training.table_updates == "auto" and len(data.item_ids) > _DENSE_ITEMS),
+        or (training.table_updates == "auto" and len(data.item_ids) > DENSE_ITEMS),
     )
 
 

@@ -10,29 +10,17 @@ from esans_core.evaluation import evaluate
 from esans_core.loader import Loader
 from esans_core.objective import RetrievalObjective
 from esans_core.towers import TwoTower
-from esans_core.training import Position, train_epoch
+from esans_core.training import Position, build_optimizers, train_epoch
 from esans_core.world import World
 from jobs.checkpoint import Checkpoint
 from jobs.errors import DataError
 from jobs.event_log import some_users
 from jobs.lake import Lake
-from jobs.settings import PipelineSettings, TrainingSettings
+from jobs.settings import PipelineSettings
 from jobs.training_data import TrainingData
 from jobs.training_probe import NegativeProbe
 
 log = logging.getLogger(__name__)
-
-
-def build_optimizers(model: TwoTower, training: TrainingSettings) -> list[torch.optim.Optimizer]:
-    """AdamW over all; where the id table's gradient is sparse, over all the rest, and an Adam of used rows over the table."""
-    table = model.item_input.id_embedding
-    rest = [parameter for parameter in model.parameters() if not (table.sparse and parameter is table.weight)]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
-    ]
-    if table.sparse:
-        optimizers.append(torch.optim.SparseAdam([table.weight], lr=training.learning_rate))
-    return optimizers
 
 
 class Training:
@@ -68,7 +56,7 @@ class Training:
         self._settings, self._model, self._objective = settings, model, objective
         self._device, self._world = device, world
         training = settings.training
-        self._optimizers = build_optimizers(model, training)
+        self._optimizers = build_optimizers(model, learning_rate=training.learning_rate, weight_decay=training.weight_decay)
         self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
         self.progress, self._position = self.checkpoint.load(device)
         try:

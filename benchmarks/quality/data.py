@@ -52,7 +52,11 @@ class QualityData:
     ) -> "QualityData":
         """A data set from its views, with the content and the counts that follow; views are rounded to bfloat16."""
         rounded = {view: values.bfloat16().float() for view, values in views.items()}
-        content = torch.cat([values for view, values in rounded.items() if view != BEHAVIOUR], dim=1)
+        of_content = [view for view in rounded if view != BEHAVIOUR]
+        content = torch.cat([rounded[view] for view in of_content], dim=1)
+        # Views are parts of the content, not copies: at a million items they hold 2 GB.
+        parts = content.split([rounded[view].shape[1] for view in of_content], dim=1)
+        rounded |= dict(zip(of_content, parts, strict=True))
         num_items = len(content)
         num_train = torch.bincount(sequences.items[in_split(sequences, "train")], minlength=num_items)
         return cls(name, content, num_train, sequences, rounded, leaf, liked_leaves)

@@ -23,7 +23,7 @@ from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
-from esans_core.training import train_epoch
+from esans_core.training import DENSE_ITEMS, Position, build_optimizers, train_epoch
 
 PROTOCOL = 2  # raise it when the same settings would give other results; results of another protocol are not used
 TRAINING = {
@@ -39,7 +39,8 @@ TRAINING = {
 TUNING_SEED = 0
 EPOCHS = {"quick": 4, "movielens": 8, "tiktok": 10, "shop-100k-low": 4, "shop-100k-mid": 4, "shop-100k-high": 4, "shop-1m": 3}
 TUNING_EPOCHS = {"quick": 2, "movielens": 4, "shop-100k-mid": 2}  # where tuning at full length would take too long
-_VALIDATION_USERS = 4000  # scored after each epoch; the hold-out is scored whole
+_WATCHED_USERS = 4_000  # scored after each epoch
+_SCORED_USERS = 20_000  # scored at the end, in either split: all of them but in the largest shop
 _PROBED = 2048  # positives whose negatives are looked at after each epoch
 
 
@@ -115,15 +116,19 @@ def run_trial(
         num_heads=options["num_heads"],
         max_history=options["max_history"],
         id_dropout=options["id_dropout"],
+        sparse_ids=data.num_items > DENSE_ITEMS,
     ).to(device)
     objective = build_objective(trial, data, clusters, device).to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"], fused=True
-    )
+    optimizers = build_optimizers(model, learning_rate=options["learning_rate"], weight_decay=options["weight_decay"])
     loader = Loader(data.sequences, batch_size=options["batch_size"], max_history=options["max_history"])
     steps = trial.epochs * loader.epoch(0).num_batches
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    watched = some_users(data.sequences, _VALIDATION_USERS)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: 1 - step / steps) for each in optimizers]
+
+    def lower_rates(_: Position) -> None:
+        for schedule in schedules:
+            schedule.step()
+
+    watched = some_users(data.sequences, "validation", _WATCHED_USERS)
     epochs: list[dict[str, float]] = []
     best: tuple[float, int, dict[str, Tensor]] = (-1.0, 0, {})
     seconds = 0.0
@@ -133,17 +138,17 @@ def run_trial(
             model,
             objective,
             loader,
-            [optimizer],
+            optimizers,
             seed=trial.seed * 1000 + epoch,
             precision=getattr(torch, options["precision"]),
-            after_step=lambda _: schedule.step(),
+            after_step=lower_rates,
         )
         seconds += time.perf_counter() - started
         recall = float(evaluate(model, watched, "validation").recall[50].mean())
         epochs.append({"loss": loss, "validation_recall_50": recall, **probe(model, objective, data, trial.seed)})
         if recall > best[0]:
-            best = recall, epoch, {name: value.detach().clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(best[2])
+            best = recall, epoch, {name: value.detach().clone() for name, value in model.named_parameters()}
+    model.load_state_dict(best[2], strict=False)  # the rest, above all the content, does not change
     found: dict[str, Any] = {
         "key": trial.key,
         "data": trial.data,
@@ -154,10 +159,11 @@ def run_trial(
         "epochs": epochs,
         "seconds": seconds,
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu",
-        "validation": metrics(evaluate(model, data.sequences, "validation", slices=slices(data))),
     }
-    if holdout:
-        found["holdout"] = metrics(evaluate(model, data.sequences, "holdout", ks=(20, 50, 200), slices=slices(data)))
+    splits = {"validation": (50, 200), "holdout": (20, 50, 200)} if holdout else {"validation": (50, 200)}
+    for split, ks in splits.items():
+        users = some_users(data.sequences, split, _SCORED_USERS)
+        found[split] = metrics(evaluate(model, users, split, ks=ks, slices=slices(data)))
     return found
 
 
@@ -177,16 +183,16 @@ def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device:
     )
 
 
-def some_users(sequences: Sequences, most: int) -> Sequences:
-    """The sequences with the validation events of at most so many users, spread evenly over all."""
-    users = sequences.evaluation_users("validation")
+def some_users(sequences: Sequences, split: str, most: int) -> Sequences:
+    """The sequences with at most so many users to evaluate in a split, spread evenly over all."""
+    users = sequences.evaluation_users(split)
     if len(users) <= most:
         return sequences
     kept = torch.zeros(sequences.num_users, dtype=torch.bool)
     kept[users[torch.linspace(0, len(users) - 1, most).long()]] = True
     # Users left out keep their events as training events, which evaluation does not look at.
-    moved = torch.where(kept, 0, sequences.num_validation)
-    return Sequences(sequences.items, sequences.offsets, sequences.num_train + moved, sequences.num_validation - moved)
+    num_train = torch.where(kept, sequences.num_train, sequences.offsets.diff())
+    return Sequences(sequences.items, sequences.offsets, num_train, torch.where(kept, sequences.num_validation, 0))
 
 
 def metrics(result: RetrievalResult) -> dict[str, float]:

@@ -112,6 +112,17 @@ def test_a_trial_learns_repeats_itself_and_knows_its_false_negatives() -> None:
     assert paper["epochs"][0]["false_negatives"] == pytest.approx(hard_share, abs=1e-6)
 
 
+@pytest.mark.usefixtures("small")
+def test_a_large_catalogue_is_updated_where_it_was_used_and_scored_for_some_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, clusters = toy()
+    monkeypatch.setattr(trials_module, "DENSE_ITEMS", NUM_ITEMS - 1)
+    monkeypatch.setattr(trials_module, "_SCORED_USERS", 20)
+    settings = {"temperature": 0.1, "num_pool": 16, "sampler.items_per_cluster": 3, "training.learning_rate": 0.02}
+    found = run_trial(Trial("quick", data.digest(), "esans", settings, 1), data, clusters)
+    assert found["epochs"][-1]["loss"] < found["epochs"][0]["loss"]
+    assert found["holdout"]["users"] == found["validation"]["users"] == 20
+
+
 def test_the_key_names_all_that_decides() -> None:
     base = Trial("quick", "d", "esans", {"temperature": 0.1}, 1)
     others = [
@@ -273,11 +284,13 @@ def test_statistics_match_the_textbook() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
 
 
-def test_validation_on_some_users_leaves_the_rest_alone() -> None:
+def test_some_users_are_evaluated_as_among_all() -> None:
     data, _ = toy()
-    few = some_users(data.sequences, 10)
-    assert len(few.evaluation_users("validation")) == 10
-    assert torch.equal(
-        few.known_ends(torch.arange(NUM_USERS), "holdout"), data.sequences.known_ends(torch.arange(NUM_USERS), "holdout")
-    )
-    assert some_users(data.sequences, NUM_USERS) is data.sequences
+    for split in ("validation", "holdout"):
+        few = some_users(data.sequences, split, 10)
+        users = few.evaluation_users(split)
+        assert len(users) == 10
+        for mine, whole in zip(few.relevant(users, split), data.sequences.relevant(users, split), strict=True):
+            assert torch.equal(mine, whole)
+        assert torch.equal(few.known_ends(users, split), data.sequences.known_ends(users, split))
+        assert some_users(data.sequences, split, NUM_USERS) is data.sequences

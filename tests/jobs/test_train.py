@@ -16,7 +16,7 @@ import torch
 from training_tables import write_training_tables
 
 from esans_core.negatives import METHODS
-from esans_core.training import Position
+from esans_core.training import Position, build_optimizers
 from jobs import train, training
 from jobs.errors import DataError
 from jobs.lake import Lake
@@ -156,9 +156,12 @@ def test_sparse_updates_learn_and_are_chosen_for_large_catalogues(
 ) -> None:
     data = load_training_data(prepared)
     assert not train.build_model(prepared, data).item_input.id_embedding.sparse
-    monkeypatch.setattr(train, "_DENSE_ITEMS", 100)
+    monkeypatch.setattr(train, "DENSE_ITEMS", 100)
     model = train.build_model(prepared, data)
-    assert [type(each).__name__ for each in training.build_optimizers(model, prepared.training)] == ["AdamW", "SparseAdam"]
+    assert [type(each).__name__ for each in build_optimizers(model, learning_rate=1e-3, weight_decay=0.0)] == [
+        "AdamW",
+        "SparseAdam",
+    ]
     assert train.run(prepared, "challenger")["validation_recall_50"] > 0.6
 
 
