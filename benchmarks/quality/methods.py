@@ -109,7 +109,13 @@ SWEEPS = (
     Sweep("K_s, relative", 1.0, {value: {"clusters.secondary_factor": value} for value in (0.5, 2.0)}),
     Sweep("m_c", 2, {value: {"sampler.num_easy_clusters": value} for value in (1, 3)}),
     Sweep("m_o", 5, {value: {"sampler.items_per_cluster": value} for value in (4, 6)}),
-    Sweep("lambda", None, {at: {"lambda_low": at, "lambda_high": at} for at in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)}),
+    Sweep("virtual weight", 0.02, {value: {"virtual_weight": value} for value in (50.0, 500.0)}),
+    # At the weight that ours has, virtual negatives are too small a part of the softmax for lambda to matter at all.
+    Sweep(
+        "lambda, weight 50",
+        None,
+        {at: {"lambda_low": at, "lambda_high": at, "virtual_weight": 50.0} for at in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)},
+    ),
 )
 
 # Changes to the tuned ESANS, one at a time: `clusters.*` are arguments of the clusters, the others fields as above.

@@ -250,10 +250,10 @@ def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
     for trial in plan.trials("final", runs, ["esans"]):
         runs[trial.key] = {"holdout": {"recall_50": 0.2 + 0.001 * trial.seed}}
     assert changes(plan, runs, OURS, list(ABLATIONS)) == {}, "nothing was changed yet"
-    for trial in plan.trials("ablate", runs, ["no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"]):
+    for trial in plan.trials("ablate", runs, ["no logQ", "m_c = 1", "m_c = 3", "lambda, weight 50 = 0.1"]):
         runs[trial.key] = {"holdout": {"recall_50": 0.19 + 0.001 * trial.seed}}
     changed = changes(plan, runs, OURS, list(ABLATIONS))
-    assert set(changed) == {"esans", "no logQ", "m_c = 1", "m_c = 3", "lambda = 0.1"}
+    assert set(changed) == {"esans", "no logQ", "m_c = 1", "m_c = 3", "lambda, weight 50 = 0.1"}
     rows = {(row.subject, row.metric): row for row in change_rows("tiktok", OURS, changed)}
     assert rows["ESANS: no logQ", "recall_50"].ratio == pytest.approx(0.193 / 0.203)
     assert rows["ESANS: no logQ", "p"].value < 0.01
