@@ -109,12 +109,12 @@ SWEEPS = (
     Sweep("K_s, relative", 1.0, {value: {"clusters.secondary_factor": value} for value in (0.5, 2.0)}),
     Sweep("m_c", 2, {value: {"sampler.num_easy_clusters": value} for value in (1, 3)}),
     Sweep("m_o", 5, {value: {"sampler.items_per_cluster": value} for value in (4, 6)}),
-    Sweep("virtual weight", 0.02, {value: {"virtual_weight": value} for value in (50.0, 500.0)}),
+    Sweep("virtual weight", 0.02, {value: {"virtual_weight": value} for value in (50, 500)}),
     # At the weight that ours has, virtual negatives are too small a part of the softmax for lambda to matter at all.
     Sweep(
         "lambda, weight 50",
         None,
-        {at: {"lambda_low": at, "lambda_high": at, "virtual_weight": 50.0} for at in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)},
+        {at: {"lambda_low": at, "lambda_high": at, "virtual_weight": 50} for at in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)},
     ),
 )
 
@@ -123,6 +123,13 @@ ABLATIONS: dict[str, Settings] = {
     "no simple interpolation": {"simple_interpolation": False},
     "no hard interpolation": {"hard_interpolation": False},
     "no interpolation": {"simple_interpolation": False, "hard_interpolation": False},
+    # As many times the usual weight as makes virtual negatives a tenth of the sum, and harder than what they are made of.
+    "hard interpolation that counts": {
+        "simple_interpolation": False,
+        "virtual_weight": 50,
+        "lambda_low": 0.3,
+        "lambda_high": 0.3,
+    },
     "draws not shared": {"share_draws": False},
     "no logQ": {"log_q": 0.0},
     "whole logQ": {"log_q": 1.0},
