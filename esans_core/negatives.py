@@ -42,7 +42,8 @@ class NegativeConfig:
         hard_interpolation: virtual negatives between the positive and each hard negative.
         lambda_low: lower end of the range lambda is drawn from.
         lambda_high: upper end.
-        virtual_weight: weight of a virtual negative in the softmax, relative to the real ones it is made of.
+        virtual_weight: weight of a virtual negative in the softmax, relative to the real ones it is made of. With `share_draws`
+            some thirty of them stand beside thousands of real ones: at 50 they weigh a tenth as much, at 0.02 next to nothing.
         normalise_virtual: scale virtual items to unit length, as the towers do with real ones.
         same_group_weight: weight, in the shared negatives, of items of the positive's own cluster (primary and secondary):
             1 treats them as any other, 0 never counts them.

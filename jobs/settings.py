@@ -164,7 +164,13 @@ class SamplingSettings(Section):
     hard_interpolation: bool = Field(True, description="EDIS: virtual negatives between positive and hard negatives.")
     lambda_low: float = Field(-0.3, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from.")
     lambda_high: float = Field(0.1, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda.")
-    virtual_weight: float = Field(0.02, ge=0, le=10, description="Weight of a virtual negative in the softmax.")
+    virtual_weight: float = Field(
+        0.02,
+        ge=0,
+        le=1000,
+        description="Weight of a virtual negative in the softmax, relative to the real ones it is made of. With share_draws "
+        "some thirty of them stand beside thousands of real ones: at 50 they weigh a tenth as much, at 0.02 next to nothing.",
+    )
     log_q: float = Field(
         1.0,
         ge=0,
