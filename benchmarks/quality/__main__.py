@@ -18,7 +18,7 @@ from benchmarks.quality.clusters import SIZES
 from benchmarks.quality.data import DATA
 from benchmarks.quality.methods import CONTENDERS
 from benchmarks.quality.plan import STAGES, Runs
-from benchmarks.quality.runner import clusters_of, load_data, plan_of, run_all, runs_of
+from benchmarks.quality.runner import clusters_of, keep_plan, load_data, plan_of, run_all, runs_of
 from benchmarks.quality.trial import Trial
 from benchmarks.record import REPOSITORY, RESULTS
 
@@ -56,6 +56,7 @@ def main() -> None:
 def run_missing(name: str, folder: Path, only: list[str] | None, stages: Sequence[str], arguments: argparse.Namespace) -> None:
     """Run what is missing: contender by contender its tuning and its seeds, then the ablations."""
     plan, runs = plan_of(name), runs_of(name, folder)
+    keep_plan(plan, folder)
 
     def wanted(runs: Runs) -> Iterator[Trial]:
         for contender in only or CONTENDERS:

@@ -13,7 +13,7 @@ from benchmarks.quality import plots
 from benchmarks.quality.frozen import is_large_shop
 from benchmarks.quality.methods import ABLATIONS, CONTENDERS, POOLS
 from benchmarks.quality.plan import ESTIMATES_IT, OURS, SEEDS, Plan, Runs
-from benchmarks.quality.runner import plan_of, runs_of
+from benchmarks.quality.runner import kept_plan, runs_of
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import AGAINST, CHANGED, LEFT_OUT, TITLES, YARDSTICK, block
 from benchmarks.record import REPOSITORY, Row, write_result
@@ -33,7 +33,7 @@ def write(folder: Path, results: Path) -> None:
     settings: dict[str, Any] = {}
     for path in sorted(folder.glob("*.jsonl")):
         name = path.stem
-        runs, plan = runs_of(name, folder), plan_of(name)
+        runs, plan = runs_of(name, folder), kept_plan(name, folder)
         table = finals(plan, runs)
         yardsticks = external(folder / "yardsticks" / path.name)
         rows += list(yardstick_rows(name, yardsticks))

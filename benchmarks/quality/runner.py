@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.quality.trial import TUNING_SEED, Trial, load_runs, part, run_tr
 
 # Workers keep the memory of one step for the next: asking the system for it anew takes a tenth of a step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 31), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
+_PLANS = "plans.json"
 
 
 def run_all(
@@ -72,6 +74,24 @@ def plan_of(name: str) -> Plan:
     """The plan of a prepared data set."""
     source, data = TUNED_ON.get(name), load_data(name)
     return Plan(name, data.digest(), (source, load_data(source).digest()) if source else None, tuple(data.views))
+
+
+def keep_plan(plan: Plan, folder: Path) -> None:
+    """Keep what a plan was made from beside its runs, so that they can be reported where the data are not."""
+    path = folder / _PLANS
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept[plan.data] = asdict(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+    temporary.replace(path)
+
+
+def kept_plan(name: str, folder: Path) -> Plan:
+    """The plan that a data set's runs were made by."""
+    fields = json.loads((folder / _PLANS).read_text())[name]
+    tuned_on = fields["tuned_on"] and tuple(fields["tuned_on"])
+    return Plan(name, fields["digest"], tuned_on, tuple(fields["views"]))
 
 
 def runs_of(name: str, folder: Path) -> Runs:

@@ -35,6 +35,7 @@ from benchmarks.quality.report import (
     result_rows,
     yardstick_rows,
 )
+from benchmarks.quality.runner import keep_plan, kept_plan
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
 from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, load_runs, run_trial, some_users
@@ -241,6 +242,13 @@ def test_rows_hold_ours_against_the_best_baseline() -> None:
     order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
     assert order == ["ESANS, debiased (ours)", "*EASE*", "mixed (MNS)", "uniform (UNS)"]
     assert "0.1002 ± 0.0002" in text and ": holds." in text
+
+
+def test_runs_are_reported_without_their_data(tmp_path: Path) -> None:
+    plans = [Plan("tiktok", "d", views=("visual", "acoustic")), Plan("shop-1m", "e", ("shop-100k-mid", "f"))]
+    for plan in plans:
+        keep_plan(plan, tmp_path)
+    assert [kept_plan(plan.data, tmp_path) for plan in plans] == plans
 
 
 def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
