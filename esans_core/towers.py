@@ -16,6 +16,7 @@ from esans_core.transfer import to_device
 
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
 _MIN_STD = 1e-6
+_BLOCK = 1 << 17  # items whose content is standardised at a time: it may be the largest thing in memory
 _PADDED_EVENTS = 1 << 18  # up to so many a GPU takes padded: starting the work on groups takes longer than their padding
 
 
@@ -40,10 +41,10 @@ class ItemInput(nn.Module):
     ) -> None:
         super().__init__()
         num_items, num_features = content_NF.shape
-        present = ~content_NF.isnan()
-        count_F = present.sum(0).clamp_min(1)
-        mean_F = content_NF.nan_to_num(0.0).sum(0) / count_F
-        variance_F = ((content_NF - mean_F).nan_to_num(0.0) ** 2).sum(0) / count_F
+        blocks = content_NF.split(_BLOCK)
+        count_F = sum((~block.isnan()).sum(0) for block in blocks).clamp_min(1)
+        mean_F = sum(block.nan_to_num(0.0).sum(0) for block in blocks) / count_F
+        variance_F = sum(((block - mean_F).nan_to_num(0.0) ** 2).sum(0) for block in blocks) / count_F
         self.register_buffer("content_mean", mean_F)
         self.register_buffer("content_std", variance_F.sqrt().clamp_min(_MIN_STD))
         self.register_buffer("content", self._standardise(content_NF))
@@ -80,7 +81,10 @@ class ItemInput(nn.Module):
         return self.id_embedding(ids) + self.content_projection(functional.embedding(items, self.content))
 
     def _standardise(self, content_NF: Tensor) -> Tensor:
-        return ((content_NF - self.content_mean) / self.content_std).nan_to_num(0.0)
+        standardised_NF = torch.empty_like(content_NF)
+        for block, out in zip(content_NF.split(_BLOCK), standardised_NF.split(_BLOCK), strict=True):
+            torch.sub(block, self.content_mean, out=out).div_(self.content_std).nan_to_num_(0.0)
+        return standardised_NF
 
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "ItemInput":
         """The same trained parameters over another catalogue.

@@ -57,6 +57,7 @@ def run_missing(name: str, folder: Path, only: list[str] | None, stages: Sequenc
     """Run what is missing: contender by contender its tuning and its seeds, then the ablations."""
     plan, runs = plan_of(name), runs_of(name, folder)
     keep_plan(plan, folder)
+    load_data.cache_clear()  # each worker has its own: 2 GB at a million items
 
     def wanted(runs: Runs) -> Iterator[Trial]:
         for contender in only or CONTENDERS:

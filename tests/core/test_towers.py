@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from esans_core.towers import TwoTower
+from esans_core.towers import ItemInput, TwoTower
 
 
 def make(num_items: int = 30) -> TwoTower:
@@ -66,6 +66,17 @@ def test_attention_equals_pytorchs_with_keys_and_values_made() -> None:
     pooled = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask[:, None, None])
     mixed = mean + tower.mlp(torch.cat([pooled.reshape(2, 16), mean], -1))
     torch.testing.assert_close(model.encode_users(past), torch.nn.functional.normalize(mixed, dim=-1))
+
+
+def test_content_is_standardised_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = torch.randn(100, 5) * 3 + 1
+    content[::7, :2] = torch.nan
+    whole = ItemInput(content, torch.ones(100, dtype=torch.bool), 8)
+    monkeypatch.setattr("esans_core.towers._BLOCK", 32)
+    blocks = ItemInput(content, torch.ones(100, dtype=torch.bool), 8)
+    for name in ("content_mean", "content_std", "content"):
+        torch.testing.assert_close(getattr(blocks, name), getattr(whole, name), rtol=1e-5, atol=1e-6)
+    assert whole.content[::7, :2].eq(0).all() and whole.content.mean(0).abs().max() < 1e-5
 
 
 def test_ids_are_hidden_in_training_only() -> None:
