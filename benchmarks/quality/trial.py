@@ -184,15 +184,11 @@ def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device:
 
 
 def some_users(sequences: Sequences, split: str, most: int) -> Sequences:
-    """The sequences with at most so many users to evaluate in a split, spread evenly over all."""
+    """Sequences of at most so many users to evaluate in a split, spread evenly over all; all sequences if there are no more."""
     users = sequences.evaluation_users(split)
     if len(users) <= most:
         return sequences
-    kept = torch.zeros(sequences.num_users, dtype=torch.bool)
-    kept[users[torch.linspace(0, len(users) - 1, most).long()]] = True
-    # Users left out keep their events as training events, which evaluation does not look at.
-    num_train = torch.where(kept, sequences.num_train, sequences.offsets.diff())
-    return Sequences(sequences.items, sequences.offsets, num_train, torch.where(kept, sequences.num_validation, 0))
+    return sequences.select(users[torch.linspace(0, len(users) - 1, most).long()])
 
 
 def metrics(result: RetrievalResult) -> dict[str, float]:

@@ -296,9 +296,13 @@ def test_some_users_are_evaluated_as_among_all() -> None:
     data, _ = toy()
     for split in ("validation", "holdout"):
         few = some_users(data.sequences, split, 10)
-        users = few.evaluation_users(split)
+        users, same = few.evaluation_users(split), torch.linspace(0, NUM_USERS - 1, 10).long()
         assert len(users) == 10
-        for mine, whole in zip(few.relevant(users, split), data.sequences.relevant(users, split), strict=True):
-            assert torch.equal(mine, whole)
-        assert torch.equal(few.known_ends(users, split), data.sequences.known_ends(users, split))
+        for of in (Sequences.relevant, Sequences.seen):
+            for mine, whole in zip(of(few, users, split), of(data.sequences, same, split), strict=True):
+                assert torch.equal(mine, whole)
+        mine, whole = (
+            log.histories(rows, log.known_ends(rows, split), 8) for log, rows in ((few, users), (data.sequences, same))
+        )
+        assert torch.equal(mine, whole)
         assert some_users(data.sequences, split, NUM_USERS) is data.sequences
