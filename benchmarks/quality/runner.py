@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import cache
 from itertools import islice
@@ -41,6 +42,9 @@ def run_all(
 
     Returns:
         How many trials were run.
+
+    Raises:
+        RuntimeError: a worker was killed.
     """
     runs = dict(runs)
     deadline, done = time.monotonic() + 60 * minutes, 0
@@ -57,7 +61,14 @@ def run_all(
             if not running:
                 return done
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                trial, result = running.pop(future), future.result()
+                trial = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool as error:
+                    raise RuntimeError(
+                        f"A process that trained {trial.method} on {trial.data} was killed, most often for want of memory (a "
+                        f"trial of shop-1m takes 7 GB). Run again with fewer --workers: finished trials are kept in {path}."
+                    ) from error
                 with path.open("a") as file:
                     file.write(json.dumps(result, sort_keys=True) + "\n")
                 runs[trial.key] = result

@@ -1,6 +1,9 @@
 """The quality benchmark's own machinery: budgets, planning, statistics, and one trial on a toy catalogue."""
 
 import json
+import multiprocessing
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,7 @@ from benchmarks.quality.report import (
     result_rows,
     yardstick_rows,
 )
-from benchmarks.quality.runner import keep_plan, kept_plan
+from benchmarks.quality.runner import keep_plan, kept_plan, run_all
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
 from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, load_runs, run_trial, some_users
@@ -249,6 +252,18 @@ def test_runs_are_reported_without_their_data(tmp_path: Path) -> None:
     for plan in plans:
         keep_plan(plan, tmp_path)
     assert [kept_plan(plan.data, tmp_path) for plan in plans] == plans
+
+
+def test_a_killed_worker_is_named_with_the_remedy(tmp_path: Path) -> None:
+    def kill() -> None:
+        while not (workers := multiprocessing.active_children()):
+            time.sleep(0.05)
+        workers[0].kill()
+
+    threading.Thread(target=kill, daemon=True).start()
+    trial = Trial("quick", "digest", "uniform", {}, seed=1)
+    with pytest.raises(RuntimeError, match="trained uniform on quick was killed.*fewer --workers"):
+        run_all(lambda _: [trial], {}, tmp_path / "quick.jsonl", workers=1, device="cpu", minutes=1)
 
 
 def test_ablations_are_held_against_the_whole_and_drawn(tmp_path: Path) -> None:
