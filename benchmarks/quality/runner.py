@@ -65,9 +65,11 @@ def run_all(
                 try:
                     result = future.result()
                 except BrokenProcessPool as error:
+                    at_work = sorted({trial.method, *(other.method for other in running.values())})  # which died is not known
                     raise RuntimeError(
-                        f"A process that trained {trial.method} on {trial.data} was killed, most often for want of memory (a "
-                        f"trial of shop-1m takes 7 GB). Run again with fewer --workers: finished trials are kept in {path}."
+                        f"One of the processes that trained {', '.join(at_work)} on {trial.data} was killed, most often for "
+                        "want of memory (a trial of shop-1m takes 7 GB). Run again with fewer --workers: finished trials are "
+                        f"kept in {path}."
                     ) from error
                 with path.open("a") as file:
                     file.write(json.dumps(result, sort_keys=True) + "\n")
