@@ -32,6 +32,7 @@ SIZES = {
     "shop-1m": (32, 16),
 }
 EPOCHS, TEMPERATURE, MIN_CLUSTER_SIZE, MAX_TRAIN_ITEMS = 20, 0.1, 5, 200_000  # the pipeline's defaults
+KNOWN_BEFORE = 0.9  # share of the items that the day before a warm start knew
 VERSION = 1  # raise it when the same arguments would give other clusters
 
 
@@ -69,6 +70,7 @@ def fit_clusters(
     alignment: bool = True,
     views: Sequence[str] | None = None,
     mean_residual: bool = False,
+    warm_start: bool = False,
     seed: int = 11,
     folder: Path = FOLDER,
 ) -> Clusters:
@@ -83,14 +85,17 @@ def fit_clusters(
         views: names of the views used; all of them unless given.
         mean_residual: quantise the mean of the residuals on the second level instead of the residuals side by side
             (ablation: the primary level stays the same).
+        warm_start: start from what a day with `KNOWN_BEFORE` of the items ends with, as every day but the first does.
         seed: of heads, k-means and the sample of items fitted on.
         folder: where fits are kept.
     """
     names = list(data.views) if views is None else sorted(views, key=list(data.views).index)
     arguments = [VERSION, data.digest(), names, num_primary, num_secondary, dim, alignment, mean_residual, seed]
+    if warm_start:
+        arguments.append("warm_start")
     path = folder / f"{data.name}-{hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]}.npz"
     if not path.exists():
-        _fit(data, names, num_primary, num_secondary, dim, alignment, mean_residual, seed).save(path)
+        _fit(data, names, num_primary, num_secondary, dim, alignment, mean_residual, warm_start, seed).save(path)
     return Clusters.load(path)
 
 
@@ -111,35 +116,44 @@ def _fit(
     dim: int,
     alignment: bool,
     mean_residual: bool,
+    warm_start: bool,
     seed: int,
 ) -> Clusters:
-    from esans_core.alignment import fit_alignment
+    from esans_core.alignment import AlignmentHeads, fit_alignment
     from esans_core.codebooks import fit_codebooks, mean_view
 
     views = {name: data.views[name].numpy() for name in names}
     present = np.stack([~np.isnan(values).any(axis=1) for values in views.values()], axis=1)
-    chosen = np.sort(np.random.default_rng(seed).permutation(data.num_items)[:MAX_TRAIN_ITEMS])
-    heads, _ = fit_alignment(
-        {name: values[chosen] for name, values in views.items()},
-        present[chosen],
-        dim=dim,
-        epochs=EPOCHS if alignment else 0,
-        temperature=TEMPERATURE,
-        seed=seed,
-    )
-    aligned_NMD = heads.align(views, present)
-    if mean_residual:
-        # One view that is the mean: its primary level is the same, and its residual is the mean of the residuals.
-        aligned_NMD, present = mean_view(aligned_NMD, present)[:, None], present.any(axis=1).reshape(-1, 1)
-    codebooks, _ = fit_codebooks(
-        aligned_NMD[chosen],
-        present[chosen],
-        num_primary=num_primary,
-        num_secondary=num_secondary,
-        min_cluster_size=MIN_CLUSTER_SIZE,
-        seed=seed,
-    )
-    found = codebooks.assign(aligned_NMD, present)
+    chosen = np.random.default_rng(seed).permutation(data.num_items)[:MAX_TRAIN_ITEMS]
+    heads, codebooks = None, None
+    for count in (round(KNOWN_BEFORE * len(chosen)), len(chosen)) if warm_start else (len(chosen),):
+        known = np.sort(chosen[:count])
+        if heads is not None:  # the behavioural encoder is another one every day, and its head with it
+            heads = AlignmentHeads.from_arrays(heads.to_arrays(), [name for name in names if name != "behaviour"])
+        heads, _ = fit_alignment(
+            {name: values[known] for name, values in views.items()},
+            present[known],
+            dim=dim,
+            epochs=EPOCHS if alignment else 0,
+            temperature=TEMPERATURE,
+            seed=seed,
+            initial=heads,
+        )
+        aligned_NMD, seen_NM = heads.align(views, present), present
+        if mean_residual:
+            # One view that is the mean: its primary level is the same, and its residual is the mean of the residuals.
+            aligned_NMD, seen_NM = mean_view(aligned_NMD, present)[:, None], present.any(axis=1).reshape(-1, 1)
+        codebooks, _ = fit_codebooks(
+            aligned_NMD[known],
+            seen_NM[known],
+            num_primary=num_primary,
+            num_secondary=num_secondary,
+            min_cluster_size=MIN_CLUSTER_SIZE,
+            seed=seed,
+            initial=codebooks,
+        )
+    assert codebooks is not None  # the last of one day or two
+    found = codebooks.assign(aligned_NMD, seen_NM)
     return Clusters(
         primary=torch.from_numpy(found.primary).long(),
         secondary=torch.from_numpy(found.secondary).long(),

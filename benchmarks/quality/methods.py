@@ -141,6 +141,7 @@ ABLATIONS: dict[str, Settings] = {
     "no behavioural view": {"clusters.without": "behaviour"},
     "secondary codes on the mean residual": {"clusters.mean_residual": True},
     "no alignment": {"clusters.alignment": False},
+    "clusters started warm": {"clusters.warm_start": True},
     "random clusters": {"clusters.random": True},
     **{sweep.name(value): changes for sweep in SWEEPS for value, changes in sweep.changes.items()},
 }

@@ -129,6 +129,7 @@ def clusters_of(data: QualityData, settings: dict[str, Any]) -> Clusters:
         alignment=asked.get("alignment", True),
         views=[view for view in data.views if view != asked.get("without")],
         mean_residual=asked.get("mean_residual", False),
+        warm_start=asked.get("warm_start", False),
         folder=FOLDER,
     )
     return random_clusters(clusters) if asked.get("random") else clusters
