@@ -37,7 +37,7 @@ _SHOWN = {
 
 
 def block(result: dict[str, Any]) -> str:
-    """A markdown table of what was compared or had a bar to meet: of several sizes the largest, and any that misses its bar.
+    """A markdown table of what was compared or had a bar to meet: of several sizes the largest, and any where a bar is missed.
 
     Args:
         result: what `write_result` wrote: `rows` with case, subject, metric, unit, value and, where they apply, peer, ratio,
@@ -45,9 +45,10 @@ def block(result: dict[str, Any]) -> str:
     """
     shown = [row for row in result["rows"] if row["metric"] in _SHOWN[_family(row)] and ("ratio" in row or "bar" in row)]
     last = {_question(row): row for row in shown}
+    missed = {row["case"] for row in shown if row.get("holds") is False}
     lines = ["| | ratio | to | bar | value | measured on |", "|---|---|---|---|---|---|"]
     for row in shown:
-        if row is last[_question(row)] or row.get("holds") is False:
+        if row is last[_question(row)] or row["case"] in missed:
             lines.append("| " + " | ".join(_cells(row)) + " |")
     return "\n".join(lines)
 

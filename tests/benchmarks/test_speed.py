@@ -2,6 +2,7 @@
 
 import math
 import operator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -170,12 +171,14 @@ def test_waits_are_found() -> None:
     assert not syncs.never_waits(lambda: host.to("cuda")) and syncs.never_waits(lambda: to_device(host, x.device))
 
 
-def test_the_readme_table_keeps_the_largest_size_and_every_miss() -> None:
-    def memory(items: str, value: float) -> dict[str, Any]:
-        row = judged(Row(f"sampler: {items} items", "cluster index", "memory", "bytes/item", value), "value <= 24")
-        return {key: part for key, part in vars(row).items() if part is not None}
+def test_the_readme_table_keeps_the_largest_size_and_every_miss_with_what_it_was_compared_to() -> None:
+    def memory(items: str, value: float) -> list[dict[str, Any]]:
+        row = Row(f"sampler: {items} items", "cluster index", "memory", "bytes/item", value)
+        rows = (judged(row, "value <= 24"), replace(row, peer="a list", ratio=value / 100))
+        return [{key: part for key, part in vars(row).items() if part is not None} for row in rows]
 
-    page = table.block({"rows": [memory("10,000", 30.0), memory("100,000", 9.0), memory("1,000,000", 8.25)]})
+    page = table.block({"rows": [*memory("10,000", 30.0), *memory("100,000", 9.0), *memory("1,000,000", 8.25)]})
+    assert "| 0.3 | a list |  | 30.0 bytes/item | 10,000 items |" in page
     assert "value <= 24: **missed** | 30.0 bytes/item | 10,000 items |" in page
     assert "value <= 24: holds | 8.25 bytes/item | 1,000,000 items |" in page
     assert "100,000 items" not in page
