@@ -91,7 +91,7 @@ def fit_clusters(
     """
     names = list(data.views) if views is None else sorted(views, key=list(data.views).index)
     arguments = [VERSION, data.digest(), names, num_primary, num_secondary, dim, alignment, mean_residual, seed]
-    if warm_start:
+    if warm_start:  # named only then, so that cold fits kept from before are still found
         arguments.append("warm_start")
     path = folder / f"{data.name}-{hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]}.npz"
     if not path.exists():
