@@ -2,30 +2,26 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.lake import write_json
 from jobs.metrics_file import metrics_path, update_metrics
 from jobs.settings import PipelineSettings
 from tests.jobs.records import metrics
 
-_LINE = re.compile(r'^(?P<name>[a-z_]+)(\{(?P<labels>[a-z]+="[^"\n]*"(,[a-z]+="[^"\n]*")*)\})? (?P<value>[-+.e\d]+)$')
-
 
 def samples(settings: PipelineSettings) -> dict[str, float]:
-    """`name{labels}` to value; fails where a line is no sample of a gauge that was described just before."""
-    found, described = {}, ""
-    for line in metrics_path(settings).read_text().splitlines():
-        if line.startswith("# TYPE "):
-            described, kind = line.removeprefix("# TYPE ").split()
-            assert kind == "gauge"
-        elif not line.startswith("# HELP "):
-            match = _LINE.match(line)
-            assert match and match["name"] == described, line
-            found[line.rsplit(" ", 1)[0]] = float(match["value"])
+    """`name{labels}` to value, as Prometheus' own parser reads the file; everything in it must be a described gauge."""
+    found = {}
+    for family in text_string_to_metric_families(metrics_path(settings).read_text()):
+        assert family.type == "gauge" and family.documentation
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return found
 
 
@@ -58,8 +54,8 @@ def test_the_latest_run_speaks(settings: PipelineSettings) -> None:
         'esans_rejected_rows{table="items"}': 5,
         'esans_gate_severity{stage="raw"}': 1,
         'esans_gate_failures{stage="raw"}': 1,
-        'esans_model_recall_ratio{model="challenger",k="50"}': 0.25,
-        'esans_model_recall_ratio{model="popularity",k="50"}': 0.1,
+        'esans_model_recall_ratio{k="50",model="challenger"}': 0.25,
+        'esans_model_recall_ratio{k="50",model="popularity"}': 0.1,
         'esans_promotion_verdict{verdict="kept_champion"}': 1,
         'esans_promotion_verdict{verdict="promoted"}': 0,
         "esans_champion_version": 4,
