@@ -6,14 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from jobs.report.charts import save
 
 CLUSTERS, GROUPS, TILES = 12, 4, 4  # rows of the cluster page, secondary clusters in each, pictures of each
 QUERIES, NEIGHBOURS = 8, 10
-_GAP, _GROUP_GAP, _LABEL, _MARGIN, _CAPTION = 5, 18, 104, 18, 17
-_INK, _FAINT, _PAPER, _EMPTY = (38, 50, 58), (122, 134, 141), (255, 255, 255), (238, 241, 242)
-_SAME_PAIR, _SAME_PRIMARY, _OTHER = (58, 125, 82), (201, 138, 46), (150, 160, 166)
+_TILE, _CAPTION = 0.62, 0.22  # inches: a tile's width, and the room below it for a line of text
+_GROUP_GAP, _LABEL = 0.25, 1.35  # widths in tiles: between groups, and of what names a line
+_INK, _FAINT, _EMPTY = "#26323a", "#7a868d", "#eef1f2"
+_SAME_PAIR, _SAME_PRIMARY, _OTHER = "#3a7d52", "#c98a2e", "#96a0a6"
 
 
 @dataclass(frozen=True)
@@ -81,20 +87,24 @@ def _nearest(vectors: NDArray[np.float32], index: int) -> NDArray[np.int64]:
 
 
 def cluster_page(rows: Sequence[ClusterRow], images: Mapping[str, Image.Image], path: Path) -> None:
-    """One line for each primary cluster, its items side by side, grouped by secondary cluster."""
-    tile = _tile_size(images)
-    step_x, step_y = tile[0] + _GAP, tile[1] + _CAPTION + 10
-    group = TILES * step_x + _GROUP_GAP
-    page = _Page(2 * _MARGIN + _LABEL + GROUPS * group - _GROUP_GAP, 2 * _MARGIN + len(rows) * step_y, tile, images)
+    """One line for each primary cluster, its items side by side, grouped by secondary cluster.
+
+    Args:
+        rows: what to show.
+        images: pictures by item id; an item without one gets an empty tile.
+        path: PNG to write.
+    """
+    group = [1.0] * TILES
+    widths = [_LABEL, *group]
+    for _ in range(GROUPS - 1):
+        widths += [_GROUP_GAP, *group]
+    page = _Page(widths, [1.0] * len(rows), images)
     for line, row in enumerate(rows):
-        top = _MARGIN + line * step_y
-        page.text((_MARGIN, top + tile[1] // 2 - 4), f"cluster {row.primary}", 14)
-        page.text((_MARGIN, top + tile[1] // 2 + 14), f"{row.size:,} items", 12, _FAINT)
+        page.text(line, 0, f"cluster {row.primary}\n{row.size:,} items")
         for place, (secondary, items) in enumerate(row.groups):
-            left = _MARGIN + _LABEL + place * group
-            page.text((left, top), f"secondary {secondary}", 11, _FAINT)
+            first = 1 + place * (TILES + 1)
             for number, item in enumerate(items):
-                page.tile((left + number * step_x, top + _CAPTION), item)
+                page.tile(line, first + number, item, above=f"secondary {secondary}" if number == 0 else "")
     page.save(path)
 
 
@@ -111,76 +121,87 @@ def neighbour_page(
         labels: (primary, secondary) of every item shown.
         path: PNG to write.
     """
-    tile = _tile_size(images)
     compared = any(row.before for row in rows)
-    step_x, step_y = tile[0] + _GAP + 3, tile[1] + _CAPTION + 12
-    first = _MARGIN + step_x + (_LABEL if compared else 26)
-    lines = [1 + bool(row.before) for row in rows]
-    height = 2 * _MARGIN + 20 + sum(lines) * step_y + (compared * _GROUP_GAP) * (len(rows) - 1)
-    page = _Page(first + NEIGHBOURS * step_x + _MARGIN, height, tile, images)
-    page.text((_MARGIN, _MARGIN - 6), "query", 12)
-    left = first
-    for text, colour in (
-        ("nearest items:", _INK), ("same secondary cluster", _SAME_PAIR), ("same primary cluster", _SAME_PRIMARY),
-        ("another cluster", _OTHER),
-    ):  # fmt: skip
-        left += page.text((left, _MARGIN - 6), text, 12, colour) + 16
-    top = _MARGIN + 20
+    heights: list[float] = []
     for row in rows:
-        page.tile((_MARGIN, top), row.query, _INK)
-        page.text((_MARGIN, top + tile[1] + 4), "{} / {}".format(*labels[row.query]), 11, _INK)
+        heights += [1.0] * (1 + bool(row.before)) + [_GROUP_GAP / 2] * compared
+    page = _Page([1.0, _LABEL if compared else _GROUP_GAP, *[1.0] * NEIGHBOURS], heights, images)
+    line = 0
+    for row in rows:
+        page.tile(line, 0, row.query, _INK, above="" if line else "query", below="{} / {}".format(*labels[row.query]))
         for model, items in (("champion", row.before), ("challenger", row.neighbours)):
             if not items and model == "champion":
                 continue
             if compared:
-                page.text((_MARGIN + step_x + 12, top + tile[1] // 2 - 6), model, 12, _FAINT)
-            _neighbour_line(page, (first, top), items, labels[row.query], labels)
-            top += step_y
-        top += compared * _GROUP_GAP
+                page.text(line, 1, model)
+            for place, item in enumerate(items, start=2):
+                colour = _shared(labels[item], labels[row.query])
+                above = "nearest items" if line == 0 and place == 2 else ""
+                page.tile(line, place, item, colour, above=above, below="{} / {}".format(*labels[item]))
+            line += 1
+        line += compared
+    page.legend({"same secondary cluster": _SAME_PAIR, "same primary cluster": _SAME_PRIMARY, "another cluster": _OTHER})
     page.save(path)
 
 
-def _neighbour_line(
-    page: "_Page", place: tuple[int, int], items: Sequence[str], own: tuple[int, int], labels: Mapping[str, tuple[int, int]]
-) -> None:
-    """Pictures side by side, each with its clusters, in the colour of what it shares with the query's."""
-    (left, top), (width, height) = place, page.tile_size
-    for item in items:
-        its = labels[item]
-        colour = _SAME_PAIR if its == own else _SAME_PRIMARY if its[0] == own[0] else _OTHER
-        page.tile((left, top), item, colour)
-        page.text((left, top + height + 4), f"{its[0]} / {its[1]}", 11, colour)
-        left += width + _GAP + 3
+def _shared(its: tuple[int, int], own: tuple[int, int]) -> str:
+    """The colour of what an item's clusters have in common with the query's."""
+    return _SAME_PAIR if its == own else _SAME_PRIMARY if its[0] == own[0] else _OTHER
 
 
 class _Page:
-    def __init__(self, width: int, height: int, tile: tuple[int, int], images: Mapping[str, Image.Image]) -> None:
-        self._sheet = Image.new("RGB", (width, height), _PAPER)
-        self._draw = ImageDraw.Draw(self._sheet)
-        self.tile_size, self._images = tile, images
+    """A grid of pictures.
 
-    def text(self, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int] = _INK) -> int:
-        """Write and return the width in pixels."""
-        font = ImageFont.load_default(size)
-        self._draw.text(place, text, fill=colour, font=font)
-        return round(font.getlength(text))
+    Args:
+        widths: of the columns, in tiles.
+        heights: of the lines, in tiles.
+        images: pictures by item id.
+    """
 
-    def tile(self, place: tuple[int, int], item: str, frame: tuple[int, int, int] | None = None) -> None:
-        (left, top), (width, height) = place, self.tile_size
-        self._draw.rectangle((left, top, left + width - 1, top + height - 1), fill=_EMPTY)
+    def __init__(self, widths: Sequence[float], heights: Sequence[float], images: Mapping[str, Image.Image]) -> None:
+        self._images, self._ratio = images, _tile_ratio(images)
+        tile, caption = _TILE, _CAPTION
+        size = (sum(widths) * tile + 0.5, sum(heights) * (tile * self._ratio + caption) + 0.6)
+        self._figure = Figure(size, dpi=130, facecolor="white")
+        self._grid = self._figure.add_gridspec(
+            len(heights), len(widths), width_ratios=widths, height_ratios=heights, wspace=0.1,
+            hspace=caption / (tile * self._ratio), left=0.25 / size[0], right=1 - 0.25 / size[0],
+            bottom=0.3 / size[1], top=1 - 0.4 / size[1],
+        )  # fmt: skip
+
+    def text(self, line: int, column: int, text: str) -> None:
+        """A text in a place of the grid."""
+        axes = self._axes(line, column)
+        axes.axis("off")
+        axes.text(0, 0.5, text, transform=axes.transAxes, va="center", fontsize=8.5, color=_INK)
+
+    def tile(self, line: int, column: int, item: str, frame: str = "", *, above: str = "", below: str = "") -> None:
+        """An item's picture in a place of the grid, with what is said above and below it."""
+        axes = self._axes(line, column)
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(visible=bool(frame), color=frame or _EMPTY, linewidth=1.6)
         picture = self._images.get(item)
         if picture is None:
-            self.text((left + 6, top + height // 2 - 7), "no picture", 10, _FAINT)
+            axes.set(facecolor=_EMPTY, xlim=(0, 1), ylim=(0, self._ratio), aspect="equal")
+            axes.text(0.5, self._ratio / 2, "no picture", ha="center", va="center", fontsize=5.5, color=_FAINT)
         else:
-            scale = min(width / picture.width, height / picture.height)
-            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-            fitted = picture.resize(size, Image.Resampling.LANCZOS)
-            self._sheet.paste(fitted, (left + (width - size[0]) // 2, top + (height - size[1]) // 2))
-        if frame:
-            self._draw.rectangle((left - 2, top - 2, left + width + 1, top + height + 1), outline=frame, width=2)
+            axes.imshow(picture, interpolation="lanczos")
+        if above:
+            axes.set_title(above, loc="left", fontsize=6.5, color=_FAINT, pad=2, weight="normal")
+        axes.set_xlabel(below, fontsize=6.5, color=frame or _FAINT, labelpad=2)
+
+    def legend(self, colours: Mapping[str, str]) -> None:
+        """What the colours of the frames mean, above everything."""
+        handles = [Patch(facecolor="none", edgecolor=colour, label=text) for text, colour in colours.items()]
+        self._figure.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=7.5)
 
     def save(self, path: Path) -> None:
-        self._sheet.save(path, "PNG", optimize=True)
+        """Write the page as PNG."""
+        save(self._figure, path)
+
+    def _axes(self, line: int, column: int) -> Axes:
+        return self._figure.add_subplot(self._grid[line, column])
 
 
 def _spread(available: int, wanted: int) -> NDArray[np.int64]:
@@ -188,7 +209,7 @@ def _spread(available: int, wanted: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, available - 1, min(wanted, available)).round().astype(np.int64))
 
 
-def _tile_size(images: Mapping[str, Image.Image]) -> tuple[int, int]:
-    """Tiles as tall as the usual picture is, between 3:4 wide and 2:3 high."""
+def _tile_ratio(images: Mapping[str, Image.Image]) -> float:
+    """Height of a tile in widths: that of the usual picture, between 3:4 (wide) and 3:2 (high)."""
     ratio = float(np.median([picture.height / picture.width for picture in images.values()])) if images else 1.0
-    return 72, round(72 * min(max(ratio, 0.75), 1.5))
+    return min(max(ratio, 0.75), 1.5)
