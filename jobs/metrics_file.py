@@ -119,7 +119,9 @@ def _about_models(gauges: _Gauges, metrics: Mapping[str, Any]) -> None:
     models = {name: values or {} for name, values in (metrics.get("models") or {}).items()}
     models["popularity"] = metrics.get("popularity") or {}
     for kind in ("recall", "ndcg"):
-        values = {(name, k): found.get(key) for name, found in models.items() for of, key, k in _TOP if of == kind}
+        values: dict[tuple[str, ...], Any] = {
+            (name, k): found.get(key) for name, found in models.items() for of, key, k in _TOP if of == kind
+        }
         says = f"Mean {kind} at k on the hold-out, over the full catalogue."
         gauges.by(f"esans_model_{kind}_ratio", says, ("model", "k"), values)
     coverage = {name: found.get("coverage_50") for name, found in models.items()}

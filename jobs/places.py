@@ -1,4 +1,4 @@
-"""Where data lies: a folder of this machine, or a folder of any store with an fsspec client (s3, gs, abfs, webhdfs, ...).
+"""Where data lies: a folder of this machine, of the Hadoop file system (webhdfs), or of an object store (s3, gs).
 
 A place off this machine has pathlib's methods (`universal_pathlib`), but is no `Path`. Credentials are never part of it:
 fsspec and Hadoop find them in the environment, as they always do.
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow.dataset as pads
 from fsspec.registry import known_implementations
@@ -21,10 +21,9 @@ from jobs.errors import DataError
 from jobs.locks import alone_in
 
 # Their clients keep listings in memory, in which another process's files never appear.
-_CACHING = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
-# What Hadoop calls them. It has one name for the two of a kind, where fsspec has several.
-_HADOOP = {"s3": "s3a", "s3a": "s3a", "gs": "gs", "gcs": "gs", "abfs": "abfss", "abfss": "abfss", "az": "abfss"}
-_WITH_HOST = frozenset({"hdfs", "webhdfs"})
+_CACHING = frozenset({"s3", "s3a", "gs", "gcs"})
+# What Hadoop calls the stores that it can read. It has one name where fsspec has two.
+_HADOOP = {"s3": "s3a", "s3a": "s3a", "gs": "gs", "gcs": "gs", "webhdfs": "webhdfs"}
 
 
 class WebHdfsPath(UPath):
@@ -59,13 +58,13 @@ def place(uri: str | Path) -> UPath:
         found = UPath(text, **options)
         _ = found.fs
     except (ImportError, ValueError, OSError) as error:
-        client = known_implementations.get(parts.scheme.replace("abfss", "abfs"), {}).get("err")
+        client = known_implementations.get(parts.scheme, {}).get("err")
         raise DataError(
             f"no client for '{parts.scheme}' can be had ({str(error).splitlines()[0]}).",
             file=text,
             remedy=f"{client}, into the environment of the pipeline and of Spark's workers."
             if client
-            else "use a scheme that fsspec knows (s3, gs, abfs, webhdfs, ...).",
+            else "use a scheme that fsspec knows (s3, gs, webhdfs, ...).",
         ) from error
     return found
 
@@ -99,14 +98,10 @@ def uri_of(folder: UPath, scheme: str | None = None) -> str:
     """The whole URI of a place; universal_pathlib's own leaves out the host."""
     if isinstance(folder, Path):
         return folder.as_uri()
-    if folder.protocol in _WITH_HOST:
+    if folder.protocol == "webhdfs":
         host, port, user = (folder.storage_options.get(name) for name in ("host", "port", "user"))
         before = f"{user}@" if user and scheme is None else ""  # Hadoop takes HADOOP_USER_NAME
         return f"{scheme or folder.protocol}://{before}{host or ''}{f':{port}' if port else ''}{folder.path}"
-    if folder.protocol in ("abfs", "abfss", "az"):
-        container, _, rest = folder.path.partition("/")
-        account = folder.storage_options.get("account_name", "")
-        return f"{scheme or folder.protocol}://{container}@{account}.dfs.core.windows.net/{rest}"
     return f"{scheme or folder.protocol}://{folder.path.lstrip('/')}"
 
 
@@ -118,13 +113,13 @@ def hadoop_uri(path: UPath) -> str:
     """
     if isinstance(path, Path):
         return f"file://{path}"
-    if path.protocol not in _HADOOP and path.protocol not in _WITH_HOST:
+    if path.protocol not in _HADOOP:
         raise DataError(
             f"Spark has no file system for '{path.protocol}'.",
             file=uri_of(path),
-            remedy=f"use one of {', '.join(sorted({*_HADOOP, *_WITH_HOST}))}, or a folder that all machines share.",
+            remedy=f"use one of {', '.join(sorted(_HADOOP))}, or a folder that all machines share.",
         )
-    return uri_of(path, _HADOOP.get(path.protocol, path.protocol))
+    return uri_of(path, _HADOOP[path.protocol])
 
 
 def arrow_source(path: UPath) -> dict[str, Any]:
@@ -190,13 +185,19 @@ def replace_text(path: UPath, text: str, *, aside: UPath) -> None:
         aside.replace(path)
     elif path.protocol == "webhdfs":
         aside.write_text(text)
-        # The client's own `mv` has no way to say that the file there is to be replaced.
-        path.fs._call("RENAME", "put", aside.path, destination=path.path, renameoptions="OVERWRITE")
-    elif path.protocol == "hdfs":
-        aside.write_text(text)
-        path.fs.mv(aside.path, path.path)
+        _rename_over(aside, path)
     else:
         path.write_text(text)  # one PUT, which an object store shows whole or not at all
+
+
+def _rename_over(source: UPath, target: UPath) -> None:
+    """Rename a file of the Hadoop file system onto one that may be there: RENAME with OVERWRITE of its REST interface.
+
+    fsspec's `mv` leaves out that option, so the request is made with the session that fsspec has opened.
+    """
+    fs = source.fs
+    wanted = {"op": "RENAME", "destination": target.path, "renameoptions": "OVERWRITE"}
+    fs.session.put(fs.url + quote(source.path, safe="/="), params=fs.pars | wanted).raise_for_status()
 
 
 @contextmanager

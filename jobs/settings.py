@@ -32,7 +32,7 @@ class DataSettings(Section):
 
     source: str = Field(
         EMBEDDED,
-        description="Folder or URI (file, s3, gs, abfs, webhdfs ...) with the tables of docs/data-contract.md, or 'embedded' "
+        description="Folder or URI (file, s3, gs, webhdfs) with the tables of docs/data-contract.md, or 'embedded' "
         "for the built-in shop.",
     )
     timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of a numeric timestamp column.")
@@ -365,9 +365,7 @@ class PipelineSettings(BaseSettings):
 
     date: dt.date = Field(dt.date(2026, 1, 28), description="Logical date, YYYY-MM-DD: the last day of events used.")
     home: Path = Field(Path("var/embedded"), description="Folder for all that the pipeline keeps.")
-    lake: str = Field(
-        "", description="Folder or URI (s3, gs, abfs, webhdfs ...) of the tables; empty: `lake` in the home folder."
-    )
+    lake: str = Field("", description="Folder or URI (s3, gs, webhdfs) of the tables; empty: `lake` in the home folder.")
     serving: str = Field(
         "", pattern=r"^[^:]*$", description="Folder of published serving bundles; empty: `serving` in the home folder."
     )
