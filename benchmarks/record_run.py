@@ -1,4 +1,4 @@
-"""Keep the summary of a finished run of the pipeline as a result, and show it in the README.
+"""Keep the summary of a finished run of the pipeline as a result, and show it on the pages that have it.
 
 python -m benchmarks.record_run var/movielens-posters 2018-09-24 movielens_run
 """
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import readme
+from benchmarks import pages
 from benchmarks.record import Row, write_result
 
 _METRICS = ("recall_50", "recall_200", "ndcg_50")
 
 
 def main() -> None:
-    """Record one run and rewrite the README's blocks."""
+    """Record one run and rewrite the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path, help="home folder of the run, such as var/embedded")
     parser.add_argument("date", help="logical date, YYYY-MM-DD")
@@ -25,7 +25,7 @@ def main() -> None:
     summary = json.loads((arguments.home / "runs" / arguments.date / "summary.json").read_text())
     command = "make run" if summary["embedded"] else f"make run DATA={Path(summary['source']).name}"
     write_result(arguments.name, command, rows(summary), summary=without_paths(summary, arguments.home.resolve()))
-    readme.main()
+    pages.main()
 
 
 def rows(summary: dict[str, Any]) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""The result as tables: all of it for the terminal, what a user wants to know for the README."""
+"""The result as tables: all of it for the terminal, what a reader wants to know for the pages of docs."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,11 +1,11 @@
-"""The README's example is code that runs."""
+"""The README is short, its example runs, and what it and the other pages show of results is what was recorded."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.readme import filled
+from benchmarks.pages import BLOCKS, filled, pages
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,13 +23,18 @@ def test_the_example_runs_and_learns(tmp_path: Path) -> None:
     assert len(losses) == 3 and losses[0] > losses[1] > losses[2]
 
 
+def test_it_is_one_short_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 def test_every_number_shown_is_one_recorded() -> None:
-    page = (ROOT / "README.md").read_text()
-    assert re.findall(r"<!-- /(\w+) -->", page)
-    assert filled(page) == page, "run python -m benchmarks.readme"
+    shown = {name for page in pages() for name in re.findall(r"<!-- /(\w+) -->", page.read_text())}
+    assert shown == set(BLOCKS), "a part that no page shows, or one that nothing makes"
+    for page in pages():
+        assert filled(page.read_text()) == page.read_text(), f"{page.relative_to(ROOT)}: run python -m benchmarks.pages"
 
 
 def test_links_and_pictures_exist() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+    for page in pages():
         for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

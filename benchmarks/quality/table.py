@@ -1,4 +1,4 @@
-"""The quality benchmark's rows as markdown: for the terminal and for the README."""
+"""The quality benchmark's rows as markdown: for the terminal and for the pages of docs."""
 
 from typing import Any
 

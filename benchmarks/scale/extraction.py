@@ -31,7 +31,7 @@ from jobs.spark import spark_session
 from jobs.spark_tables import read_table
 
 SPARK, LOOP = "visual_features, the whole job", "a bare loop with the same encoder, one process a core"
-STARTED = "visual_features, in a session that has done it for fewer"
+STARTED = "visual_features, in a Spark session that is already warm"
 _SIDE = 192
 _BATCH = FeatureSettings().encode_batch_size
 _CHUNK = 256  # pictures handed to a process of the bare loop at a time

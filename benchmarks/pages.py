@@ -1,0 +1,82 @@
+"""The parts of README and docs that come from results: each is made from its files, and a test holds the pages to them.
+
+python -m benchmarks.pages
+
+A part stands between `<!-- name -->` and `<!-- /name -->`.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.headlines import block as headlines_block
+from benchmarks.quality.table import block as quality_block
+from benchmarks.record import REPOSITORY, RESULTS
+from benchmarks.table import block as measured_block
+from jobs.report.layout import format_summary
+
+_SHORTENED = ("INGESTED", "CLUSTERS", "RETRIEVAL", "VERDICT")  # the sections that the README shows of a run's summary
+
+Result = dict[str, Any]
+
+
+def run_block(result: Result) -> str:
+    """The summary of a run of the pipeline, as the terminal shows it."""
+    return f"```text\n{format_summary(result['summary']).strip()}\n```"
+
+
+def short_run_block(result: Result) -> str:
+    """The summary's head and the few sections that say what the run was about and how it ended."""
+    title, _, *body, _, end = format_summary(result["summary"]).strip().splitlines()
+    kept, keeping = [], False
+    for line in body:
+        if not line.startswith(" "):
+            keeping = line.startswith(_SHORTENED)
+        if keeping:
+            kept.append(line)
+    return "\n".join(["```text", title, *kept, end, "```"])
+
+
+# For each part the results that it is made from, by the names of their files, and what makes it.
+BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "gpu": (("gpu",), measured_block),
+    "headlines": (("quality", "speed", "serving", "scale"), headlines_block),
+    "movielens_run": (("movielens_run",), run_block),
+    "quality": (("quality",), quality_block),
+    "scale": (("scale",), measured_block),
+    "serving": (("serving",), measured_block),
+    "short_run": (("movielens_run",), short_run_block),
+    "speed": (("speed",), measured_block),
+}
+
+
+def pages() -> list[Path]:
+    """README and every page of docs."""
+    return [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+def filled(page: str) -> str:
+    """The page with each part made anew.
+
+    Raises:
+        KeyError: the page has a part that nothing here makes.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        sources, make = BLOCKS[match[1]]
+        results = [json.loads((RESULTS / f"{source}.json").read_text()) for source in sources]
+        return f"<!-- {match[1]} -->\n{make(*results)}\n<!-- /{match[1]} -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", block, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Rewrite the pages."""
+    for path in pages():
+        path.write_text(filled(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How the site of `docs/` is built (`make docs`): what mkdocs adds to the folder, and the checks that fail the build."""
