@@ -109,5 +109,11 @@ def _measured(rows: list[dict[str, Any]], wanted: _Measured) -> str:
         == (wanted.case, wanted.subject, wanted.metric, wanted.peer)
     )
     theirs = row["value"] / row["ratio"]
-    cells = (wanted.title, quantity(row["value"], row["unit"]), wanted.peer, quantity(theirs, row["unit"]), quantity(row["ratio"]))
+    cells = (
+        wanted.title,
+        quantity(row["value"], row["unit"]),
+        wanted.peer,
+        quantity(theirs, row["unit"]),
+        quantity(row["ratio"]),
+    )
     return f"| {' | '.join(cells)} |"

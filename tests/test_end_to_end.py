@@ -22,6 +22,7 @@ from infra.local.progress import RunResult
 from infra.local.stack import LocalStack
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
+from tests.tutorials import follow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.slow]
 
@@ -194,3 +195,14 @@ def test_airflow_refuses_a_conf_that_the_form_refuses(stack: LocalStack) -> None
 
     with pytest.raises(ApiError, match=r"training\.epochs"):
         stack.run(POISONED_DAY + dt.timedelta(days=1), {"training.epochs": 0})
+
+
+def test_the_tutorial_of_the_first_day_can_be_followed(
+    stack: LocalStack, poisoned: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the home of these runs, after all of them: the tutorial publishes a bundle. Its `make run` is what the fixtures do."""
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "embedded").symlink_to(stack.home)
+    monkeypatch.chdir(tmp_path)
+    follow("first-day.md", {"here"}, tmp_path)
+    assert (stack.home / "serving" / "CURRENT").exists()

@@ -1,7 +1,7 @@
 """Links of the pages: written for somebody who reads them in the repository, and turned into links of the site.
 
-A page may link to any file of the repository. A target that has a page on the site becomes a link to it. Any other file is named
-by its path instead. A target that does not exist fails a strict build.
+A page may link to any file of the repository. A target that has a page on the site becomes a link to it. Any other file is
+named by its path instead. A target that does not exist fails a strict build.
 """
 
 import logging
@@ -23,7 +23,9 @@ ELSEWHERE = {
     "infra/helm.md": "infra/helm/README.md",
 }
 _ON_SITE = {path: uri for uri, path in ELSEWHERE.items()}
-_LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:!\[[^\]]*\]\([^)]*\)|[^\]])*)\]\((?!https?://|#|mailto:)(?P<target>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
+_LINK = re.compile(
+    r"(?P<image>!?)\[(?P<text>(?:!\[[^\]]*\]\([^)]*\)|[^\]])*)\]\((?!https?://|#|mailto:)(?P<target>[^)#\s]+)(?P<anchor>#[^)]*)?\)"
+)
 
 log = logging.getLogger("mkdocs.hooks.links")
 

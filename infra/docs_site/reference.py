@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import esans_core
 import griffe
 
+import esans_core
 from infra.docs_site.links import REPOSITORY
 
 PAGE = "reference/library.md"
@@ -14,7 +14,10 @@ _ENTRY = re.compile(r"^::: esans_core\.(\w+)$", re.MULTILINE)
 
 
 def for_site(markdown: str) -> str:
-    """The page with each `::: esans_core.Name` led to where the name is defined: the exports load lazily, which no reader of source can follow."""
+    """The page with each `::: esans_core.Name` led to where the name is defined.
+
+    mkdocstrings reads the source without running it, and could not follow exports that are loaded lazily.
+    """
     return _ENTRY.sub(lambda match: f"::: {_defined_at(match[1])}", markdown)
 
 
@@ -53,7 +56,7 @@ def _constant(name: str) -> str:
 
 
 def _undocumented(found: Any) -> Iterator[str]:
-    """Paths of the object and its public members that nothing is said of. What a class's own docstring names counts as documented."""
+    """Paths of what has no docstring: the object, or its public members that its own docstring does not name either."""
     if not found.has_docstring:
         yield found.path
         return

@@ -60,8 +60,12 @@ def _values(field: dict[str, Any], sections: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "anyOf" in field:
         return " or ".join(_values(part, sections) for part in field["anyOf"])
-    low = next((f"{sign} {field[key]}" for key, sign in (("minimum", "at least"), ("exclusiveMinimum", "above")) if key in field), "")
-    high = next((f"{sign} {field[key]}" for key, sign in (("maximum", "at most"), ("exclusiveMaximum", "below")) if key in field), "")
+    low = next(
+        (f"{sign} {field[key]}" for key, sign in (("minimum", "at least"), ("exclusiveMinimum", "above")) if key in field), ""
+    )
+    high = next(
+        (f"{sign} {field[key]}" for key, sign in (("maximum", "at most"), ("exclusiveMaximum", "below")) if key in field), ""
+    )
     kind = {"boolean": "true or false", "integer": "whole number", "number": "number", "null": "nothing"}.get(
         field.get("type", ""), {"date": "date", "path": "folder"}.get(field.get("format", ""), "text")
     )

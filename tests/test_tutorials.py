@@ -1,0 +1,71 @@
+"""The tutorials can be followed as they are written. What needs a finished day is in `test_end_to_end.py`."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from infra.local import run, up
+from tests.tutorials import ROOT, TUTORIALS, blocks, follow, made_by, today
+
+PAGES = sorted(path.name for path in TUTORIALS.glob("*.md"))
+NOTEBOOK = TUTORIALS / "sampler-in-your-own-loop.ipynb"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_followed(page: str) -> None:
+    assert {block.kind for block in blocks(page)} <= {"here", "spark", "run", "up"}
+    assert any(block.kind == "here" for block in blocks(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_runs_would_start(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if page == "own-data.md":
+        follow(page, {"here"}, tmp_path)
+    for block in blocks(page):
+        if block.kind == "run":
+            for line in block.text.strip().splitlines():
+                (words,) = made_by(line)
+                plan = run.make_plan(run._arguments(words[words.index("infra.local.run") + 1 :]), today=today())
+                assert plan.date.year == 2026
+
+
+def test_the_example_of_own_data_ends_on_the_day_that_the_tutorial_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    follow("own-data.md", {"here"}, tmp_path)
+    assert str(run.make_plan(run._arguments(["--data", "my-data"]), today=today()).date) == "2026-03-01"
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in blocks("own-data.md") if block.kind == "up" for line in block.text.splitlines()]
+)
+def test_the_stack_takes_these_options(line: str) -> None:
+    (words,) = made_by(line)
+    up._arguments(words[words.index("infra.local.up") + 1 :])
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_own_data_can_be_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    follow("own-data.md", {"here", "spark"}, tmp_path)
+    report = (tmp_path / "var/my-data/runs/2026-03-01/gates/raw.json").read_text()
+    assert '"success": true' in report
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_its_own_process_and_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the log it makes, or on the one in the folder that ESANS_BEAUTY names."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOK, 4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    (table,) = (output for output in notebook.cells[-2].outputs if output.output_type == "execute_result")
+    recall = dict(line.rsplit(maxsplit=1) for line in table.data["text/plain"].splitlines()[1:])
+    least = float(recall["most popular items"])
+    assert float(recall["ESANS"]) > 2 * least and float(recall["uniform"]) > 2 * least, recall
+    assert not list(tmp_path.iterdir()), "the notebook leaves nothing behind"

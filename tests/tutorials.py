@@ -1,0 +1,100 @@
+"""The blocks of a tutorial, and how a test follows them.
+
+A line `<!-- tested: KIND -->` before a fenced block says what becomes of it:
+
+- `here`: it is executed as it stands;
+- `spark`: it is executed too, by a test that may start Spark;
+- `run`: commands `make run ...`. They are checked up to the point where Airflow would start: make knows the target, and the
+  settings, the date and the data are accepted. A run itself is what the end-to-end test does;
+- `up`: commands of the stack that stays, checked in the same way.
+
+A block without such a line is not tested, and a test counts those.
+"""
+
+import datetime as dt
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TUTORIALS = ROOT / "docs" / "tutorials"
+_BLOCK = re.compile(r"(?:<!-- tested: (?P<kind>\w+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what becomes of it in a test, its language, and its text."""
+
+    kind: str | None
+    language: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    """All blocks of a tutorial, in order."""
+    return [Block(match["kind"], match["language"], match["text"]) for match in _BLOCK.finditer((TUTORIALS / page).read_text())]
+
+
+def follow(page: str, kinds: set[str], folder: Path) -> list[str]:
+    """Execute the blocks of these kinds in order, Python in one namespace; what each shell block said.
+
+    Args:
+        page: name of the tutorial.
+        kinds: of the blocks to execute.
+        folder: stands for the folder of the repository; `monkeypatch.chdir` must have led there.
+    """
+    if not (folder / ".venv").exists():
+        (folder / ".venv").symlink_to(sys.prefix)
+    said: list[str] = []
+    names: dict[str, Any] = {}
+    for block in blocks(page):
+        if block.kind not in kinds:
+            continue
+        if block.language == "python":
+            exec(compile(block.text, page, "exec"), names)
+        else:
+            said.append(shell(block.text, folder))
+    return said
+
+
+def shell(text: str, folder: Path) -> str:
+    """Execute shell commands that import from the repository; what they said.
+
+    Raises:
+        AssertionError: one of them failed.
+    """
+    done = subprocess.run(
+        ["bash", "-euc", text],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def made_by(command: str) -> list[list[str]]:
+    """The Python commands that a `make ...` would execute, as words, without executing any.
+
+    Raises:
+        AssertionError: make knows no such target.
+    """
+    done = subprocess.run(
+        ["make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if " -m infra.local." in line]
+    assert lines, f"{command} starts nothing of infra/local: {done.stdout}"
+    return [shlex.split(line) for line in lines]
+
+
+def today() -> dt.date:
+    """The date that `make run` would start at."""
+    return dt.datetime.now(dt.UTC).date()
