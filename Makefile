@@ -13,7 +13,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) |
 AT_HOME = $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)")
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint lock bench bench-speed bench-quality bench-scale clean
+.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-scale clean
 
 help: ## Lists what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -59,11 +59,15 @@ test: setup ## Runs every test; installs Chromium and PostgreSQL where it may
 test-fast: setup ## Runs the tests without Spark, Airflow, MLflow and long training
 	@$(BIN)/python -m pytest -m "not spark and not airflow and not mlflow and not browser and not slow"
 
-lint: setup ## Checks style, types and spelling
+lint: setup ## Checks style, types, spelling and the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell
+	@$(MAKE) --no-print-directory docs
+
+docs: setup ## Builds the site of docs/ in site/; a dead link or an undocumented public name fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lock: setup ## Compiles requirements.txt from requirements.in; UPGRADE=1 takes newer versions
 	@$(BIN)/python -m pip install -q --disable-pip-version-check pip-tools==7.6.2
@@ -94,5 +98,5 @@ bench-scale: setup ## Measures a day's steps at 1 to 10 million items, over an h
 	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)
 
 clean: ## Removes caches and build folders; var/, with models and tables, stays
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db derby.log *.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db derby.log *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +
