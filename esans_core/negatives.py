@@ -20,6 +20,7 @@ Method = Literal[
     "full_softmax",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
+"""Names of all methods that `NegativeConfig.for_method` knows."""
 Proposal = Literal["uniform", "popularity", "fair"]
 
 

@@ -40,6 +40,10 @@ class RetrievalObjective(nn.Module):
         item_groups: int64 [N], group of each item; needed by the `fair` proposal.
         num_users: U; needed when `config.adaptive_temperature`.
 
+    Attributes:
+        sources: draws the negatives and counts how often each is expected.
+        adaptive: the temperature of each user, or None where all users share one.
+
     Raises:
         ValueError: something that the configuration needs is missing.
     """

@@ -178,6 +178,11 @@ class TwoTower(nn.Module):
         max_history: L, longest history.
         id_dropout: chance that training hides an item's id.
         sparse_ids: see `ItemInput`.
+
+    Attributes:
+        item_input: makes what both towers read of an item, from its content and its id.
+        item_tower: from item inputs to item embeddings.
+        user_tower: from the item inputs of a history to the user's embedding.
     """
 
     def __init__(
