@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from esans_core.standardisation import standardise
 from esans_core.towers import TwoTower
 
 _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
@@ -38,9 +39,11 @@ class NewItemEncoder(nn.Module):
     unknown_id: Tensor
 
     def forward(self, content_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [B, F], NaN for a missing view -> item inputs and unit embeddings, float32 [B, D] each."""
-        standardised = ((content_BF - self.mean) / self.std).nan_to_num(0.0)
-        inputs_BD = self.unknown_id + self.projection(standardised)
+        """float32 [B, F], NaN for a missing view -> item inputs and unit embeddings, float32 [B, D] each.
+
+        A program cannot raise an error about its input, so an infinite value counts as one that lies at the bound.
+        """
+        inputs_BD = self.unknown_id + self.projection(standardise(content_BF, self.mean, self.std))
         return inputs_BD, self.tower(inputs_BD)
 
 

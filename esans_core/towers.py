@@ -12,11 +12,10 @@ from torch.nn import functional
 
 from esans_core.hashing import uniform_hash
 from esans_core.sequences import Sequences, by_length
+from esans_core.standardisation import SMALLEST_DEVIATION, feature_statistics, standardise_blocks
 from esans_core.transfer import to_device
 
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
-_MIN_STD = 1e-6
-_BLOCK = 1 << 17  # items whose content is standardised at a time: it may be the largest thing in memory
 _PADDED_EVENTS = 1 << 18  # up to so many a GPU takes padded: starting the work on groups takes longer than their padding
 
 
@@ -24,12 +23,16 @@ class ItemInput(nn.Module):
     """Sum of an id embedding and a projection of standardised content; what both towers read of an item.
 
     Args:
-        content_NF: float32 [N, F], raw content features; NaN marks a missing view and becomes the mean.
+        content_NF: float32 [N, F], raw content features; NaN marks a missing view and becomes the mean. What is the same for all
+            items, or lies more than `esans_core.standardisation.MAX_DEVIATIONS` from the mean, is dealt with there.
         known_N: bool [N], whether the item's own id may be used (it has training events).
         dim: D.
         id_dropout: chance that training hides an item's id.
         sparse_ids: the gradient of the id embedding holds only the rows that a step used, so that with an optimizer for such
             gradients (`torch.optim.SparseAdam`) a step does not grow with the catalogue.
+
+    Raises:
+        ValueError: a value of the content is infinite.
 
     Attributes:
         dropout_seed: which ids are hidden until it is changed, in histories and as targets alike: so does a new item come to be
@@ -41,19 +44,17 @@ class ItemInput(nn.Module):
     ) -> None:
         super().__init__()
         num_items, num_features = content_NF.shape
-        blocks = content_NF.split(_BLOCK)
-        count_F = sum((~block.isnan()).sum(0) for block in blocks).clamp_min(1)
-        mean_F = sum(block.nan_to_num(0.0).sum(0) for block in blocks) / count_F
-        variance_F = sum(((block - mean_F).nan_to_num(0.0) ** 2).sum(0) for block in blocks) / count_F
+        mean_F, std_F = feature_statistics(content_NF)
         self.register_buffer("content_mean", mean_F)
-        self.register_buffer("content_std", variance_F.sqrt().clamp_min(_MIN_STD))
-        self.register_buffer("content", self._standardise(content_NF))
+        self.register_buffer("content_std", std_F)
+        self.register_buffer("content", standardise_blocks(content_NF, mean_F, std_F))
         self.register_buffer("known", known_N.clone())
         self.id_embedding = nn.Embedding(num_items + 1, dim, sparse=sparse_ids)  # the last row is the unknown id
         nn.init.normal_(self.id_embedding.weight, std=dim**-0.5)
         self.content_projection = nn.Linear(num_features, dim)
         self.id_dropout = id_dropout
         self.dropout_seed: int | None = None
+        self.register_load_state_dict_post_hook(_mark_constant_features)
 
     content: Tensor
     content_mean: Tensor
@@ -80,30 +81,33 @@ class ItemInput(nn.Module):
         ids = torch.where(known, items, self.num_items)
         return self.id_embedding(ids) + self.content_projection(functional.embedding(items, self.content))
 
-    def _standardise(self, content_NF: Tensor) -> Tensor:
-        standardised_NF = torch.empty_like(content_NF)
-        for block, out in zip(content_NF.split(_BLOCK), standardised_NF.split(_BLOCK), strict=True):
-            torch.sub(block, self.content_mean, out=out).div_(self.content_std).nan_to_num_(0.0)
-        return standardised_NF
-
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "ItemInput":
         """The same trained parameters over another catalogue.
 
         Args:
             rows: int64 [N'], row of each new item in this catalogue, -1 for an item this one has never seen.
             content_NF: float32 [N', F], content of the new catalogue, from the same encoders.
+
+        Raises:
+            ValueError: another number of features, or a value that is infinite.
         """
         if content_NF.shape[1] != len(self.content_mean):
             raise ValueError(f"content has {content_NF.shape[1]} features, the trained towers expect {len(self.content_mean)}")
         known = (rows >= 0) & self.known[rows.clamp_min(0)]
         other = ItemInput(content_NF, known, self.id_embedding.embedding_dim, self.id_dropout)
         other.content_mean, other.content_std = self.content_mean.clone(), self.content_std.clone()
-        other.content = other._standardise(content_NF)
+        other.content = standardise_blocks(content_NF, other.content_mean, other.content_std)
         other.content_projection.load_state_dict(self.content_projection.state_dict())
         source = torch.cat([torch.where(known, rows, self.num_items), torch.tensor([self.num_items])])
         with torch.no_grad():
             other.id_embedding.weight.copy_(self.id_embedding.weight[source])
         return other
+
+
+def _mark_constant_features(item_input: nn.Module, _: object) -> None:
+    """Towers saved by version 0.1 hold the smallest deviation for a constant feature; today it is infinite."""
+    assert isinstance(item_input, ItemInput)
+    item_input.content_std.masked_fill_(item_input.content_std <= SMALLEST_DEVIATION, torch.inf)
 
 
 class ItemTower(nn.Module):

@@ -40,6 +40,24 @@ def test_the_item_tower_serves_an_item_that_training_never_met(tmp_path: Path) -
     torch.testing.assert_close(vectors, moved.encode_items(torch.arange(3)))
 
 
+def test_the_exported_item_tower_bounds_its_input_and_reads_no_feature_that_was_constant(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    content = torch.randn(30, 12)
+    content[:, 0] = 0.3
+    model = TwoTower(content, torch.arange(30) < 25, dim=8, num_heads=2, max_history=4).eval()
+    export_item_tower(model, tmp_path / "item.pt2")
+    program = torch.export.load(tmp_path / "item.pt2").module()
+    raw = content[:1].repeat(4, 1)
+    raw[1, 0] = 1.3  # a million deviations, were there one to divide by
+    raw[2, 5], raw[3, 5] = 1e30, torch.inf
+    inputs, vectors = program(raw)
+    torch.testing.assert_close(vectors[1], vectors[0])
+    torch.testing.assert_close(vectors[3], vectors[2])
+    moved = model.for_catalogue(torch.full((3,), -1), raw[:3])
+    torch.testing.assert_close(inputs[:3], moved.item_input(torch.arange(3)))
+    assert inputs.abs().max() < 50 and vectors.isfinite().all()
+
+
 def test_the_same_weights_give_the_same_bytes_and_hold_no_pickle(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     code = (

@@ -68,15 +68,68 @@ def test_attention_equals_pytorchs_with_keys_and_values_made() -> None:
     torch.testing.assert_close(model.encode_users(past), torch.nn.functional.normalize(mixed, dim=-1))
 
 
-def test_content_is_standardised_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def constant_content(num_items: int = 30) -> torch.Tensor:
+    """Content whose features 0, 1 and 2 are constant, up to rounding; the others are not."""
+    torch.manual_seed(1)
+    content = torch.randn(num_items, 12)
+    content[:, 0], content[:, 1] = 0.0, 0.3
+    content[:, 2] = 0.02 + 1e-9 * torch.randn(num_items)
+    return content
+
+
+def test_content_is_centred_and_a_missing_view_is_the_mean() -> None:
     content = torch.randn(100, 5) * 3 + 1
     content[::7, :2] = torch.nan
-    whole = ItemInput(content, torch.ones(100, dtype=torch.bool), 8)
-    monkeypatch.setattr("esans_core.towers._BLOCK", 32)
-    blocks = ItemInput(content, torch.ones(100, dtype=torch.bool), 8)
-    for name in ("content_mean", "content_std", "content"):
-        torch.testing.assert_close(getattr(blocks, name), getattr(whole, name), rtol=1e-5, atol=1e-6)
-    assert whole.content[::7, :2].eq(0).all() and whole.content.mean(0).abs().max() < 1e-5
+    found = ItemInput(content, torch.ones(100, dtype=torch.bool), 8).content
+    assert found[::7, :2].eq(0).all() and found.mean(0).abs().max() < 1e-5
+
+
+def test_a_feature_constant_in_training_stays_zero_through_training_and_in_tomorrows_catalogue() -> None:
+    content = constant_content()
+    model = TwoTower(content, torch.ones(30, dtype=torch.bool), dim=16, num_heads=4, max_history=8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(3):
+        users, items = model.encode_users(history([1, 2, 3], [4])), model.encode_items(torch.arange(30))
+        (users @ items.T).logsumexp(1).sum().backward()
+        optimizer.step()
+    model.eval()
+    before = model.encode_items(torch.tensor([7]))
+    today = torch.cat([content, content[7:8], content[7:8]])
+    today[30, :3] = torch.tensor([1.0, -5.0, 1e6])  # differs where training never did
+    today[31, 5] = 1e9
+    moved = model.for_catalogue(torch.arange(32).masked_fill(torch.arange(32) >= 30, -1), today).eval()
+    assert moved.item_input.content[:, :3].eq(0).all()
+    assert moved.item_input.content.abs().max() == 10.0
+    torch.testing.assert_close(moved.encode_items(torch.tensor([7])), before)
+    new, twin = moved.item_input.content[30], moved.item_input.content[7]
+    torch.testing.assert_close(new, twin)
+    # Once more from there: the next day's catalogue, in which those features vary, starts from the same statistics.
+    later = moved.for_catalogue(torch.arange(32), today)
+    assert torch.equal(later.item_input.content, moved.item_input.content)
+    assert torch.equal(later.item_input.content_std, model.item_input.content_std)
+
+
+def test_towers_saved_with_a_clamped_deviation_are_read_as_if_it_were_infinite() -> None:
+    content, known = constant_content(), torch.ones(30, dtype=torch.bool)
+    model = TwoTower(content, known, dim=16, num_heads=4, max_history=8).eval()
+    state = model.state_dict()
+    state["item_input.content_std"] = state["item_input.content_std"].clamp(min=1e-6, max=1e9)
+    state["item_input.content_std"][:3] = 1e-6  # as version 0.1 saved it
+    other = TwoTower(torch.zeros(30, 12), known, dim=16, num_heads=4, max_history=8).eval()
+    other.load_state_dict(state)
+    today = content.clone()
+    today[:, :3] += 1
+    moved = other.for_catalogue(torch.arange(30), today)
+    torch.testing.assert_close(moved.encode_items(torch.arange(30)), model.encode_items(torch.arange(30)))
+
+
+def test_infinite_content_is_refused_in_training_and_in_another_catalogue() -> None:
+    model, broken = make(), torch.randn(4, 12)
+    broken[2, 3] = torch.inf
+    with pytest.raises(ValueError, match="feature 3 of item row 2 is inf"):
+        model.for_catalogue(torch.arange(4), broken)
+    with pytest.raises(ValueError, match="finite"):
+        ItemInput(broken, torch.ones(4, dtype=torch.bool), 8)
 
 
 def test_ids_are_hidden_in_training_only() -> None:
