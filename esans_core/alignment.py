@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from esans_core.standardisation import MAX_DEVIATIONS, standardise, usable_deviations
+
 _SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
 class _Head(nn.Module):
-    """Standardise, then project: `W (x - mean) / std`. Centred inputs need no bias."""
+    """Standardise within bounds (`esans_core.standardisation`), then project without a bias, which centred inputs need not."""
 
     mean: Tensor
     std: Tensor
@@ -29,7 +31,7 @@ class _Head(nn.Module):
         self.register_buffer("std", torch.ones(input_dim))
 
     def forward(self, x_NF: Tensor) -> Tensor:
-        return functional.linear((x_NF - self.mean) / self.std, self.weight)
+        return functional.linear(standardise(x_NF, self.mean, self.std), self.weight)
 
 
 class AlignmentHeads(nn.Module):
@@ -79,19 +81,22 @@ class AlignmentHeads(nn.Module):
         """The forward pass for arrays of any length, float32 [N, M, D].
 
         Computed in float64 and rounded once, so that the block size and the number of threads, which change the order
-        of sums, do not show in the result. The statistics are folded into the weights, and a block stays in the cache.
+        of sums, do not show in the result. The statistics are folded into the weights, and a block stays in the cache: to
+        limit standardised values is to limit the raw ones, which costs one pass.
         """
         out = np.zeros((len(present_NM), len(self.heads), self.dim), np.float32)
         for column, (name, head) in enumerate(self._named()):
             weight_DF, mean_F, std_F = (value.detach().double().numpy() for value in (head.weight, head.mean, head.std))
             scaled_FD = np.ascontiguousarray((weight_DF / std_F).T)
             shift_D = mean_F @ scaled_FD
+            low_F, high_F = (np.float32(mean_F + side * MAX_DEVIATIONS * std_F) for side in (-1, 1))
             for start in range(0, len(out), block_rows):
                 rows = start + np.flatnonzero(present_NM[start : start + block_rows, column])
                 block_BF = views[name][start : start + block_rows]
                 if len(rows) < len(block_BF):
                     block_BF = block_BF[rows - start]
-                projected_BD = block_BF.astype(np.float64) @ scaled_FD - shift_D
+                bounded_BF = np.minimum(np.maximum(block_BF, low_F), high_F)  # twice as fast as np.clip
+                projected_BD = bounded_BF.astype(np.float64) @ scaled_FD - shift_D
                 norm_B = np.sqrt(np.einsum("bd,bd->b", projected_BD, projected_BD))
                 out[rows, column] = projected_BD / np.maximum(norm_B, _SMALLEST_NORM)[:, None]
         return out
@@ -207,13 +212,13 @@ def fit_alignment(
 
 
 def _standardise(head: _Head, x_VF: Tensor) -> None:
-    """Mean and deviation of each feature over the items that have the view; a constant feature is only centred."""
+    """Mean and deviation of each feature over the items that have the view; a constant feature counts as zero from now on."""
     if not len(x_VF):
         return
     exact = x_VF.double()
     std, mean = torch.std_mean(exact, dim=0, correction=0)
-    constant = std <= 1e-6 * exact.abs().amax(dim=0).clamp_min(1e-30)
-    head.load_state_dict({"weight": head.weight, "mean": mean, "std": torch.where(constant, 1.0, std)})
+    deviations = usable_deviations(std, exact.abs().amax(dim=0))
+    head.load_state_dict({"weight": head.weight, "mean": mean, "std": deviations})
 
 
 def _checked(views: Mapping[str, np.ndarray], present: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:

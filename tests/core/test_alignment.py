@@ -159,3 +159,37 @@ def test_bad_input_is_named() -> None:
         fit_alignment(views, present[:, :2], **options)
     with pytest.raises(ValueError, match="view 'visual'"):
         fit_alignment(views | {"visual": views["visual"][:10]}, present, **options)
+
+
+def test_a_feature_constant_in_training_never_moves_a_later_item() -> None:
+    views, present = make_views(100)
+    views["visual"][:, 0], views["text"][:, 1] = 1e6, 0.3
+    views["text"][:, 1] += np.float32(3e-8) * (np.arange(100) % 2)  # what rounding leaves
+    first, _ = fit_alignment(views, present, dim=8, epochs=2, temperature=0.1, seed=0)
+    warm, _ = fit_alignment(views, present, dim=8, epochs=1, temperature=0.1, seed=0, initial=first)
+    for heads in (first, warm, AlignmentHeads.from_arrays(first.to_arrays(), NAMES)):
+        before = heads.align(views, present)
+        other = {name: values.copy() for name, values in views.items()}
+        other["visual"][:, 0], other["text"][:, 1] = -1e6, 1.3
+        assert np.array_equal(heads.align(other, present), before)
+
+
+def test_one_feature_far_off_does_not_decide_alone_where_an_item_lies() -> None:
+    views, present = make_views(400, missing=0.0)
+    views["text"][:, 1] = np.arange(400) == 0  # one item in four hundred has it: 20 deviations
+    heads, _ = fit_alignment(views, present, dim=8, epochs=2, temperature=0.1, seed=0)
+    far = {name: values[:2].copy() for name, values in views.items()}
+    far["text"][1] = far["text"][0]
+    far["text"][:, 1] = [1.0, 1e9]
+    aligned = heads.align(far, present[:2])
+    assert np.array_equal(aligned[0, 1], aligned[1, 1])
+    forward = heads({name: torch.from_numpy(values) for name, values in far.items()}, torch.from_numpy(present[:2]))
+    np.testing.assert_allclose(aligned, forward.numpy(), atol=1e-5)
+
+
+def test_items_within_the_bound_are_aligned_to_the_bit_as_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    views, present = make_views(300)
+    heads, _ = fit_alignment(views, present, dim=8, epochs=1, temperature=0.1, seed=0)
+    bounded = heads.align(views, present)
+    monkeypatch.setattr("esans_core.alignment.MAX_DEVIATIONS", 1e9)
+    assert np.array_equal(heads.align(views, present), bounded)

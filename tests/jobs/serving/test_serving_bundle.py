@@ -10,6 +10,9 @@ import pytest
 import torch
 from bundles import build, write_challenger
 
+from esans_core.bundle_writer import write_bundle
+from esans_core.retrieval_index import RetrievalIndex
+from esans_core.retriever import item_embeddings
 from esans_core.serving import ServingBundle
 from esans_core.towers import TwoTower
 from jobs.errors import DataError
@@ -79,6 +82,29 @@ def test_unknown_items_are_passed_over_and_new_users_get_what_is_popular(made: t
     assert bundle.recommend([]) == []
     everything = bundle.recommend([ids(*range(NUM_ITEMS))])[0]
     assert (everything.item_ids, everything.fallback) == ([], False)
+
+
+def test_a_new_item_is_served_whatever_a_feature_that_was_constant_in_training_says_of_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    content = torch.randn(40, 6)
+    content[:, 2] = 0.3
+    trained = TwoTower(content, torch.ones(40, dtype=torch.bool), dim=16, num_heads=2, max_history=8)
+    today = torch.cat([content, content[[7, 7]]])
+    today[41, 2] = 1.3  # another value at last
+    model = trained.for_catalogue(torch.arange(42).masked_fill(torch.arange(42) >= 40, -1), today).eval()
+    index = RetrievalIndex.build(item_embeddings(model), "exact")
+    names = [f"i{row:04d}" for row in range(42)]
+    write_bundle(tmp_path, model, names, index, events=np.arange(42), k=41, max_k=42)
+    bundle = ServingBundle(tmp_path)
+    answer = bundle.recommend([["i0003"]])[0]
+    scores = dict(zip(answer.item_ids, answer.scores, strict=True))
+    assert scores["i0041"] == pytest.approx(scores["i0040"], abs=1e-6), "as its twin, but for that feature"
+    first, second = bundle.recommend([["i0040"], ["i0041"]], 10)
+    common = set(first.item_ids) & set(second.item_ids)
+    assert len(common) >= 9 and not first.fallback and not second.fallback
+    inputs, vectors = torch.export.load(tmp_path / "item_tower.pt2").module()(today[[40, 41]])
+    torch.testing.assert_close(vectors[1], vectors[0])
+    torch.testing.assert_close(inputs, model.item_input(torch.tensor([40, 41])))
 
 
 def test_one_answer_does_not_depend_on_the_others_or_on_threads(
