@@ -40,6 +40,7 @@ SCHEMA = (
     "has_visual boolean, has_text boolean, has_behaviour boolean, distance float"
 )
 _CONTENT_TABLES = FEATURE_TABLES[:2]  # what makes an item the same item as yesterday: its picture and its text
+_NO_DISTORTION = 1e-9  # a squared distance of unit vectors; less is rounding
 _SPAN_ROWS = 32_768  # items of a task, at least: below that, opening the tables shows
 
 
@@ -136,11 +137,16 @@ def _assigner(
 
 
 def _growth(lake: Lake, previous: dt.date | None, distortion: float | None) -> dict[str, Any]:
-    """Mean squared distance to the primary code on the date before, and by what share it has grown since."""
+    """Mean squared distance to the primary code on the date before, and by what share it has grown since.
+
+    Items that lay on their codes have no distance that could grow: no share then, instead of one of a billion.
+    """
     before = lake.manifest("clusters", previous)["stats"]["primary"]["distortion"] if previous else None
     return {
         "distortion_before": before,
-        "distortion_growth": distortion / before - 1 if before and distortion is not None else None,
+        "distortion_growth": distortion / before - 1
+        if before is not None and before > _NO_DISTORTION and distortion is not None
+        else None,
     }
 
 

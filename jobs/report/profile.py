@@ -18,6 +18,7 @@ from jobs.places import open_dataset
 from jobs.report.facts import VIEWS, RunFacts, model_embeddings
 
 _PAIRS = 65_536  # embeddings compared at once
+_NO_SPREAD = 1e-6  # codes are means of unit vectors: what lies nearer together differs by rounding alone
 
 
 def build_profile(facts: RunFacts) -> dict[str, Any]:
@@ -145,7 +146,10 @@ def _embeddings(facts: RunFacts) -> dict[str, Any] | None:
 
 
 def _centroids(facts: RunFacts) -> dict[str, Any] | None:
-    """How far primary codes have moved on average, as a share of their mean distance from their centre; warm fits only."""
+    """How far primary codes have moved on average, as a share of their mean distance from their centre; warm fits only.
+
+    Codes that all lay in one place, as those of a catalogue of equal items, have no spread to measure by: None.
+    """
     lake, date, fit = Lake.of(facts.settings), facts.settings.date, facts.stats("codebooks")
     before = dt.date.fromisoformat(fit["previous_date"]) if fit.get("warm") and fit.get("previous_date") else None
     if before is None or not lake.exists("codebooks", before):
@@ -156,5 +160,7 @@ def _centroids(facts: RunFacts) -> dict[str, Any] | None:
     if new.shape != old.shape:
         return None
     spread = np.linalg.norm(old - old.mean(axis=0), axis=1).mean()
+    if spread <= _NO_SPREAD:
+        return None
     moved = np.linalg.norm(new - old, axis=1).mean()
-    return {"moved": float(moved / max(spread, 1e-12)), "since": before.isoformat()}
+    return {"moved": float(moved / spread), "since": before.isoformat()}

@@ -10,6 +10,10 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from esans_core.alignment import AlignmentHeads
+from esans_core.codebooks import Codebooks
+from jobs.assign_clusters import _growth
+from jobs.codebook_store import save_codebooks
 from jobs.lake import Lake, write_json
 from jobs.report.facts import RunFacts
 from jobs.report.history import collect, publish_history
@@ -101,3 +105,26 @@ def test_a_profile_counts_what_the_tables_hold(settings: PipelineSettings) -> No
     assert found["embeddings"]["items"] == 5
     assert found["embeddings"]["cosine"] == pytest.approx(1, abs=1e-5) and found["embeddings"]["cosine_as_they_are"] < 0.9
     assert build_profile(RunFacts.collect(yesterday))["embeddings"] is None
+
+
+@pytest.mark.parametrize(("spread", "moved"), [(0.5, pytest.approx(0.2)), (1e-9, None)])
+def test_codes_are_measured_by_their_spread_and_not_where_they_have_none(
+    settings: PipelineSettings, spread: float, moved: Any
+) -> None:
+    yesterday = settings.model_copy(update={"date": settings.date - dt.timedelta(days=1)})
+    codes = np.array([[0.6, 0.8], [0.6, 0.8]], np.float32) + np.float32(spread) * np.array([[1, 0], [-1, 0]], np.float32)
+    heads = AlignmentHeads({"text": 3}, 2)
+    for day, shift, about in ((yesterday, 0.0, {}), (settings, 0.1, {"warm": True, "previous_date": yesterday.ds})):
+        with Lake.of(day).write("codebooks", day) as table:
+            books = Codebooks((codes + np.float32(shift) * np.eye(2, dtype=np.float32)[1]), np.ones(2, bool), np.zeros((1, 1, 2)))
+            save_codebooks(table.path, heads, books, {})
+            table.stats = about
+    found = build_profile(RunFacts.collect(settings))["centroids"]
+    assert (None if found is None else found["moved"]) == moved
+
+
+@pytest.mark.parametrize(("before", "growth"), [(0.4, pytest.approx(0.25)), (1e-15, None), (0.0, None)])
+def test_distortion_grows_from_what_is_more_than_rounding(settings: PipelineSettings, before: float, growth: Any) -> None:
+    publish_frame(settings, "clusters", pd.DataFrame({"primary": [0]}), primary={"distortion": before})
+    found = _growth(Lake.of(settings), settings.date, 0.5)
+    assert (found["distortion_before"], found["distortion_growth"]) == (before, growth)
