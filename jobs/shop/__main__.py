@@ -5,6 +5,7 @@ import datetime as dt
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -24,10 +25,11 @@ def main() -> int:
     parser.add_argument("home", type=Path, metavar="HOME", help="folder to write to")
     parser.add_argument("--date", type=dt.date.fromisoformat, default=FIRST_RUN, help="last day of events (%(default)s)")
     for name, field in ShopSettings.model_fields.items():
-        kind = float if field.annotation is float else int
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, default=field.default, help=f"{field.description} (%(default)s)"
-        )
+        kind: dict[str, Any] = {"type": field.annotation}
+        if field.annotation is bool:
+            kind = {"action": argparse.BooleanOptionalAction}
+        about = (field.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", default=field.default, help=f"{about} (%(default)s)", **kind)
     values = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     log = logging.getLogger("jobs.shop")

@@ -19,7 +19,7 @@ from jobs.settings import ShopSettings
 from jobs.shop import pictures
 from jobs.shop.events import day_events
 from jobs.shop.texts import describe
-from jobs.shop.world import OPENING_DAY, World, date_of, day_of
+from jobs.shop.world import FIRST_RUN, OPENING_DAY, World, date_of, day_of
 
 log = logging.getLogger(__name__)
 _MAX_FILES = 20_000  # a larger catalogue keeps its pictures in Parquet, as so many small files are slow to list and copy
@@ -46,7 +46,7 @@ def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
         The snapshot folder.
 
     Raises:
-        DataError: the shop was not open yet on that date, or the date is too far ahead.
+        DataError: the shop was not open yet on that date, or not for as many days as asked for, or the date is too far ahead.
     """
     if not first_date() <= date <= last_date():
         raise DataError(
@@ -54,6 +54,12 @@ def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
             remedy="choose a date between these, or set data.source to a folder with data of your own.",
         )
     world, day = World(shop), day_of(date)
+    if (open_days := day - OPENING_DAY + 1) < shop.num_days:
+        raise DataError(
+            f"the embedded shop opened on {first_date()}, so on {date} it has {open_days} days of events, and shop.num_days asks "
+            f"for {shop.num_days}.",
+            remedy=f"choose {first_date() + dt.timedelta(days=shop.num_days - 1)} or a later date, or fewer days.",
+        )
     items = np.arange(world.num_items(day))
     leaves = world.item_leaf(items)
     target = home / "source" / f"date={date}"
@@ -69,7 +75,16 @@ def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
             _draw_blocks(world, items, leaves, shelf, folder / "images.parquet")
         _write_items(world, items, leaves, f"../{shelf.name}" if in_files else None, folder / "items.parquet")
         num_events = _write_interactions(world, day, folder / "interactions.parquet")
-    log.info("shop on %s: %d items, %d users, %d events", date, len(items), world.num_users(day), num_events)
+    num_users = world.num_users(day)
+    log.info("shop on %s: %d items, %d users, %d events", date, len(items), num_users, num_events)
+    if (len(items), num_users) != (shop.num_items, shop.num_users):
+        log.info(
+            "shop.num_items (%d) and shop.num_users (%d) are those of %s, and the shop grows every day. For exactly so many on every "
+            "date set shop.grows to false.",
+            shop.num_items,
+            shop.num_users,
+            FIRST_RUN,
+        )
     return target
 
 

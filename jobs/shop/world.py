@@ -18,7 +18,7 @@ FIRST_RUN = dt.date(2026, 1, 28)
 OPENING_DAY = -400  # the older half of the catalogue and of the users was there from this day on
 DRIFT_DAYS = 14  # one of a user's leaves is replaced this often
 
-_NEW_ITEMS, _NEW_USERS = 0.003, 0.005  # born each day, as a share of the first run date's number
+_NEW_ITEMS, _NEW_USERS = 0.003, 0.005  # born each day where the shop grows, as a share of the first run date's number
 _FOCUS = 0.8  # chance that a leaf a user likes lies in the user's focus category
 _SLOT_WEIGHTS = np.array([0.32, 0.24, 0.19, 0.14, 0.11])  # how a user's interest is shared among the liked leaves
 
@@ -54,8 +54,8 @@ class World:
         self.leaves = tuple(
             self._leaf(category, place) for category in range(self.num_categories) for place in range(self.leaves_per_category)
         )
-        self._new_items = max(1, round(_NEW_ITEMS * shop.num_items))
-        self._new_users = max(1, round(_NEW_USERS * shop.num_users))
+        self._new_items = max(1, round(_NEW_ITEMS * shop.num_items)) if shop.grows else 0
+        self._new_users = max(1, round(_NEW_USERS * shop.num_users)) if shop.grows else 0
 
     def num_items(self, day: int) -> int:
         """Items that have been born by the end of a day."""
@@ -147,10 +147,14 @@ def date_of(day: int) -> dt.date:
 
 
 def _population(base: int, per_day: int, day: int) -> int:
+    if not per_day:
+        return base
     return max(base + per_day * day, base - base // 2)
 
 
 def _born(numbers: NDArray[np.int64], base: int, per_day: int) -> NDArray[np.int64]:
+    if not per_day:
+        return np.full_like(numbers, OPENING_DAY)
     day = -((base - 1 - numbers) // per_day)
     return np.where(numbers < base - base // 2, OPENING_DAY, day)
 

@@ -277,6 +277,46 @@ def test_a_date_outside_the_shop_is_refused_before_anything_is_written(tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("days", [0, 1, 296])
+@pytest.mark.parametrize("size", [50, 400, 499])
+def test_a_shop_that_does_not_grow_has_exactly_what_was_asked_for_on_every_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, days: int
+) -> None:
+    monkeypatch.setattr(snapshot, "_draw_files", lambda *_: None)
+    shop = ShopSettings(num_items=size, num_users=size + 7, num_days=9, grows=False)
+    date = FIRST_RUN + dt.timedelta(days=days)
+    write_snapshot(shop, tmp_path, date)
+    assert len(read(tmp_path, date, "items")) == len(read(tmp_path, date, "items", "truth")) == size
+    assert len(read(tmp_path, date, "users", "truth")) == size + 7
+    log = read(tmp_path, date, "interactions")
+    assert ((log.timestamp - _epoch(date)) // DAY_SECONDS).nunique() == 9
+    assert log.item_id.isin(read(tmp_path, date, "items").item_id).all()
+
+
+def test_a_shop_that_grows_says_so_where_it_has_more_than_its_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(snapshot, "_draw_files", lambda *_: None)
+    shop = ShopSettings(num_items=400, num_users=30, num_days=7)
+    caplog.set_level("INFO")
+    write_snapshot(shop, tmp_path, FIRST_RUN)
+    assert "400 items, 30 users" in caplog.text and "grows" not in caplog.text
+    write_snapshot(shop, tmp_path, FIRST_RUN + dt.timedelta(days=296))
+    assert "696 items, 326 users" in caplog.text
+    assert "shop.num_items (400) and shop.num_users (30) are those of 2026-01-28" in caplog.text
+    assert "set shop.grows to false" in caplog.text
+
+
+def test_fewer_days_than_asked_for_are_refused_with_the_first_date_that_has_them(tmp_path: Path) -> None:
+    early = first_date() + dt.timedelta(days=SMALL.num_days - 2)
+    with pytest.raises(DataError, match=rf"has 13 days of events.*asks for 14.*choose {early + dt.timedelta(days=1)} or a later"):
+        write_snapshot(SMALL, tmp_path, early)
+    assert not list(tmp_path.iterdir())
+    write_snapshot(SMALL, tmp_path, early + dt.timedelta(days=1))
+    log = read(tmp_path, early + dt.timedelta(days=1), "interactions")
+    assert ((log.timestamp - _epoch(first_date())) // DAY_SECONDS).nunique() == 14
+
+
 def test_days_and_dates_are_inverse() -> None:
     assert day_of(date_of(-400)) == -400
     assert date_of(0) == FIRST_RUN
@@ -296,6 +336,10 @@ def test_the_command_makes_a_folder_or_says_why_not(tmp_path: Path) -> None:
     done = shop(str(tmp_path / "home"), "--date", "2026-02-03", *small)
     assert done.returncode == 0, done.stderr
     assert pq.read_metadata(tmp_path / "home" / "source" / "date=2026-02-03" / "items.parquet").num_rows == 66
+    exact = shop(str(tmp_path / "fixed"), "--date", "2026-02-03", "--no-grows", *small)
+    assert exact.returncode == 0, exact.stderr
+    assert pq.read_metadata(tmp_path / "fixed" / "source" / "date=2026-02-03" / "items.parquet").num_rows == 60
+    assert "0.3 % of num_items" in shop("--help").stdout.replace("\n", " ").replace("  ", " ")
     refused = shop(str(tmp_path / "home"), "--date", "2040-01-01", *small)
     assert refused.returncode == 65
     assert "no data for 2040-01-01" in refused.stderr
