@@ -52,7 +52,7 @@ INTERACTIONS = InputTable(
             True,
             "When, UTC: Unix time in `data.timestamp_unit` (seconds unless set otherwise) or a timestamp type.",
         ),
-        Column("rating", "float", False, "Kept out of training: every row counts as a positive."),
+        Column("rating", "float", False, "Not used in training: every row counts as a positive."),
     ),
 )
 ITEMS = InputTable(
@@ -70,7 +70,8 @@ ITEMS = InputTable(
 IMAGES = InputTable(
     "images",
     False,
-    "Pictures apart from the catalogue. Where it exists it goes before `items.image`, and that before `items.image_path`.",
+    "Pictures apart from the catalogue. If it exists, it is used instead of `items.image`, which in turn is used instead of "
+    "`items.image_path`.",
     (
         Column("item_id", "id", True, "Key of the items table."),
         Column("image", "binary", True, "Encoded picture (JPEG, PNG, WebP)."),
@@ -80,17 +81,24 @@ INPUT_TABLES = (INTERACTIONS, ITEMS, IMAGES)
 
 _PAGE_HEAD = """# Data contract
 
-Bring a folder (or the URI of one in a store) with the tables below, each as Parquet (one file or part files) or CSV with a
-header, and run `make run DATA=<folder>`. Further columns are ignored. This page is generated from `jobs/contract.py`.
+Bring a folder with the tables below, or the URI of such a folder in a store. Each table is Parquet (one file or part files)
+or CSV with a header. Then run `make run DATA=<folder>`. Further columns are ignored. This page is generated from
+`jobs/contract.py`.
 
-What stops a run, with a message that names file, column, rows and remedy: a required table or column is missing, a column
-has another type, a table is empty, timestamps are in another unit than declared, the logical date has no events, there
-are fewer items than clusters, or more than `data.max_rejected_fraction` of a table's rows had to be set aside.
+These faults stop a run, with a message that names file, column and rows and says what to do:
 
-What is set aside row by row, counted and listed in the `quarantine` table and on the report: repeated item ids, missing
-ids, unknown items, repeated events, timestamps that are no time or lie in the future, users with more than
-`ingest.max_events_per_user_day` events on one day. A missing or unreadable picture or text leaves that view of the item
-empty; the item keeps its other views.
+- a required table or column is missing, a column has another type, or a table is empty;
+- timestamps are in another unit than declared, or the logical date has no events;
+- there are fewer items than clusters;
+- more than `data.max_rejected_fraction` of a table's rows had to be set aside.
+
+These rows are set aside one by one. They are counted, and listed in the table `quarantine` and on the report:
+
+- repeated item ids, missing ids, unknown items and repeated events;
+- timestamps that are not a time or lie in the future;
+- all events of a user who has more than `ingest.max_events_per_user_day` events on one day.
+
+If a picture or a text is missing or cannot be read, that view of the item is empty, and the item keeps its other views.
 """
 
 
