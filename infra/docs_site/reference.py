@@ -32,7 +32,7 @@ def complaints(markdown: str) -> Iterator[str]:
         yield f"esans_core exports {name}, which docs/{PAGE} does not list: add the line '::: esans_core.{name}'"
     for name in sorted(set(listed) - set(esans_core.__all__)):
         yield f"docs/{PAGE} lists {name}, which esans_core does not export: take the line out"
-    package = griffe.load("esans_core", search_paths=[str(REPOSITORY)])
+    package = griffe.load("esans_core", search_paths=[str(REPOSITORY)], try_relative_path=False)
     for name in esans_core.__all__:
         path = _defined_at(name).removeprefix("esans_core.")
         yield from (f"{where} has no docstring" for where in _undocumented(package[path]))
