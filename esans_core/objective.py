@@ -154,7 +154,7 @@ class RetrievalObjective(nn.Module):
         )
         vectors = (positives_bD, world.gather(part_SD, len(shared_S)), *others_D)
         step = _Step(everyone, mine, positives, negatives, mixing, semantic, shared_S, copies_S, 0, product)
-        users_bD = users_bD / self._temperature(user_rows)
+        unit_users_bD, users_bD = users_bD, users_bD / self._temperature(user_rows)
         if self._cache is None:
             loss, loss_b = self._softmax(step, vectors, users_bD)
         else:
@@ -163,6 +163,9 @@ class RetrievalObjective(nn.Module):
             own, _ = self._softmax(step, vectors, users_bD.detach())
             loss, loss_b = self._softmax(*self._with_cache(step, vectors), users_bD)
             loss = loss + own - own.detach()
+        if self.adaptive is not None:  # learns from losses at temperature 1, which do not depend on what it has set
+            with torch.no_grad():
+                _, loss_b = self._softmax(step, vectors, unit_users_bD)
         self._observe(everyone, positives_bD, loss_b.detach(), user_rows, world)
         return loss / batch_size
 
@@ -203,7 +206,10 @@ class RetrievalObjective(nn.Module):
         device = drawn_BR.device
         positive_BR = simple_BCVM = hard_BH = None
         if config.positive_mixing and drawn_BR.shape[1]:
-            positive_BR = torch.rand(drawn_BR.shape, generator=generator, device=device)
+            # One share for all candidates of a positive: were each to have its own, the largest shares would be chosen for the
+            # hardest, and they are next to the positive itself.
+            shares_B1 = torch.rand((len(drawn_BR), 1), generator=generator, device=device)
+            positive_BR = shares_B1.expand(drawn_BR.shape)
         if semantic is not None and config.simple_interpolation and semantic.easy_BCM.shape[1]:
             *leading, items = semantic.easy_BCM.shape
             simple_BCVM = simple_weights(tuple(leading), items, generator=generator, device=device)

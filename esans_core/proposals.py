@@ -72,13 +72,18 @@ class PopularityProposal(nn.Module):
 class FairProposal(nn.Module):
     """A group of items by an adaptive share, then an item of the group uniformly (after FairNeg, WWW 2023, arXiv 2302.08266).
 
-    Groups whose positives have an above-average loss are drawn less often as negatives, with momentum. The paper's second
-    part, importance by score, is what the softmax over the drawn items does.
+    After each step, with L_z the mean loss of the positives of group z and m the mean of L_z over the Z groups seen in it:
+
+        v_z <- momentum v_z + step_size / Z (L_z - m),    p_z <- p_z - v_z, held above a small floor and summing to 1.
+
+    So a group whose positives are fitted worse than the average is drawn less often as a negative. Shares start at the groups'
+    shares of the items. The paper takes the binary cross-entropy of positives for L_z, here it is the softmax loss. Its second
+    part, which mixes this distribution with one that favours high scores, is left out (`docs/methods.md`).
 
     Args:
         groups: int64 [N], group of each item; negative values form a group of their own.
-        step_size: how fast shares follow the losses.
-        momentum: share of the last change that is kept.
+        step_size: how fast shares follow the losses, relative to an even share 1 / Z.
+        momentum: share of the last change that is kept, 0 to 1.
     """
 
     def __init__(self, groups: Tensor, *, step_size: float = 0.1, momentum: float = 0.5) -> None:
@@ -110,7 +115,7 @@ class FairProposal(nn.Module):
 
     @torch.no_grad()
     def observe(self, positives: Tensor, loss_B: Tensor) -> None:
-        """Move the shares by the mean loss of each group's positives.
+        """Move the shares by the mean loss of each group's positives; a group without any keeps only its momentum.
 
         Args:
             positives: int64 [B].

@@ -9,15 +9,25 @@ _BRANCH_POINT = -1 / math.e
 
 
 class AdaptiveTemperature(nn.Module):
-    """tau_u = tau_0 exp(-W(max(-1/e, (loss_u - mean loss) / spread))), with W the Lambert function.
+    """A temperature for each user: tau_u = tau_0 exp(W(max(-1/e, (L_u - m) / beta))), with W the Lambert function.
 
-    A user whose events are fitted worse than the average gets a lower temperature, so sharper gradients. Losses are those of
-    the epoch before; in the first epoch, and for a user without a loss yet, the temperature is tau_0.
+    L_u is the mean loss of the user's events in the epoch before, with every score taken at temperature 1, and m is the mean
+    of L_u over users. A user who is fitted worse than the average gets a higher temperature, so a softer softmax and smaller
+    gradients. In the first epoch, and for a user without a loss yet, the temperature is tau_0.
+
+    The formula is the closed form of a minimum. With sigma_u = tau_0 / tau_u, the objective of SuperLoss (Castells et al.,
+    NeurIPS 2020, with lambda = beta / 2), from which Adap-tau takes it, is
+
+        (L_u - m) sigma_u + beta / 2 (log sigma_u)^2,
+
+    and its minimum is at sigma_u = exp(-W((L_u - m) / beta)). Scores are multiplied by sigma_u / tau_0: the authors' code
+    calls that product the temperature, so the sign of W is the other one there. Below -1/e there is no minimum, and the
+    argument is held at -1/e, so no temperature is below tau_0 / e. There is no upper bound.
 
     Args:
         temperature: tau_0.
         num_users: U.
-        spread: divides the excess loss; larger values keep the temperatures closer together.
+        spread: beta; larger values keep the temperatures closer together.
     """
 
     def __init__(self, temperature: float, num_users: int, *, spread: float = 1.0) -> None:
@@ -33,7 +43,12 @@ class AdaptiveTemperature(nn.Module):
 
     @torch.no_grad()
     def observe(self, users: Tensor, loss_B: Tensor) -> None:
-        """Count the loss of each event, float [B], to its user, int64 [B]."""
+        """Add the loss of each event to its user.
+
+        Args:
+            users: int64 [B], rows of the users.
+            loss_B: float [B], loss of each event with scores at temperature 1, so that it does not depend on the user's own.
+        """
         self._loss.index_add_(0, users, loss_B.to(self._loss.dtype))
         self._count.index_add_(0, users, torch.ones_like(loss_B, dtype=self._count.dtype))
 
@@ -44,7 +59,7 @@ class AdaptiveTemperature(nn.Module):
         if bool(seen.any()):
             mean = self._loss / self._count.clamp_min(1)
             excess = torch.where(seen, mean - mean[seen].mean(), 0.0) / self.spread
-            self.per_user.copy_(self.temperature * torch.exp(-lambert_w(excess)))
+            self.per_user.copy_(self.temperature * torch.exp(lambert_w(excess)))
         self._loss.zero_()
         self._count.zero_()
 

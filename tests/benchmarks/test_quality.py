@@ -139,6 +139,13 @@ def test_the_key_names_all_that_decides() -> None:
     assert len({base.key, *(other.key for other in others)}) == 6
 
 
+def test_a_method_whose_formula_has_changed_gets_other_keys_and_all_others_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [Trial("quick", "d", method, {}, 1) for method in ("uniform", "adap_tau")]
+    now = [trial.key for trial in trials]
+    monkeypatch.setattr(trials_module, "REVISIONS", {})
+    assert [trial.key == key for trial, key in zip(trials, now, strict=True)] == [True, False]
+
+
 def test_tuning_may_be_shorter_than_what_it_chooses() -> None:
     tuned_on, final = (Trial("shop-100k-mid", "d", "esans", {"temperature": 0.1}, seed) for seed in (TUNING_SEED, 1))
     assert tuned_on.epochs < final.epochs == EPOCHS["shop-100k-mid"]

@@ -192,7 +192,7 @@ def test_only_the_hardest_count() -> None:
 
 def test_mixing_takes_a_random_share_of_the_positive() -> None:
     generator = torch.Generator().manual_seed(0)
-    drawn, share = torch.randint(N, (B, 9), generator=generator), torch.rand((B, 9), generator=generator)
+    drawn, share = torch.randint(N, (B, 9), generator=generator), torch.rand((B, 1), generator=generator)
     mixed = share[..., None] * ITEMS[POSITIVES][:, None] + (1 - share[..., None]) * ITEMS[drawn]
     logits = torch.einsum("bd,brd->br", USERS, mixed) / TAU
     logits[drawn == POSITIVES[:, None]] = -torch.inf

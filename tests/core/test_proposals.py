@@ -47,14 +47,14 @@ def test_lambert_w_inverts_w_exp_w() -> None:
     assert float(lambert_w(torch.tensor([-5.0]))) == pytest.approx(-1.0, abs=1e-6)
 
 
-def test_temperature_falls_for_users_with_large_losses_and_only_after_an_epoch() -> None:
+def test_temperature_rises_for_users_with_large_losses_and_only_after_an_epoch() -> None:
     adaptive = AdaptiveTemperature(0.1, 4)
     adaptive.observe(torch.tensor([0, 0, 1, 2]), torch.tensor([3.0, 5.0, 1.0, 2.5]))
     assert torch.equal(adaptive.per_user, torch.full((4,), 0.1))
     adaptive.end_epoch()
-    assert adaptive.per_user[0] < adaptive.per_user[2] < adaptive.per_user[1]
+    assert adaptive.per_user[0] > adaptive.per_user[2] > adaptive.per_user[1]
     assert float(adaptive.per_user[2]) == pytest.approx(0.1)  # 2.5 is the mean over users
     assert float(adaptive.per_user[3]) == pytest.approx(0.1)
-    assert float(adaptive.per_user[1]) == pytest.approx(0.1 * torch.e, rel=1e-3)  # as far as the branch point allows
+    assert float(adaptive.per_user[1]) == pytest.approx(0.1 / torch.e, rel=1e-3)  # as far as the branch point allows
     adaptive.end_epoch()  # nothing observed: nothing changes
     assert float(adaptive.per_user[2]) == pytest.approx(0.1)
