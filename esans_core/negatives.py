@@ -49,7 +49,7 @@ class NegativeConfig:
         same_group_weight: weight, in the shared negatives, of items of the positive's own cluster (primary and secondary):
             1 treats them as any other, 0 never counts them.
         num_hardest: of the negatives drawn for a positive only so many with the highest scores count; 0 keeps all.
-        positive_mixing: mix a random share of the positive into each negative drawn for it, before the hardest are kept.
+        positive_mixing: mix one random share of the positive into all negatives drawn for it, before the hardest are kept.
         adaptive_temperature: a temperature for each user, from the user's loss in the epoch before.
         log_q: share, 0 to 1, of the log of the item's expected count among the draws that each logit is corrected by: 1 makes
             the sampled softmax an estimate of the full one, less leaves popular items pushed down where they are drawn often.
