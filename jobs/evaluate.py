@@ -1,4 +1,4 @@
-"""Challenger, champion and baseline on the same hold-out, ranked over the full catalogue; and what the samplers really drew."""
+"""Challenger, champion, anchor and baseline on one hold-out, over the full catalogue; and what the samplers really drew."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import requests
 import torch
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from torch import Tensor
 from upath import UPath
 
@@ -16,10 +18,12 @@ from esans_core.evaluation import Relevant, RetrievalResult, encode_catalogue, e
 from esans_core.loader import Loader
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
+from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers
 from jobs.places import local_draft
+from jobs.registry.anchor import Anchor, anchor_of
 from jobs.registry.gate_report import checked_copy
 from jobs.registry.version_records import said
 from jobs.registry.versions import MODEL_DIGEST, TRAINED, incumbent_version, version_date
@@ -30,7 +34,7 @@ from jobs.truth import HiddenTruth
 
 log = logging.getLogger(__name__)
 _HEAD_SHARE = 0.2  # the most popular fifth of the catalogue is the head, the rest with any event the tail
-SLICES = {"head": "head", "tail": "tail", "new": "new_item"}  # of the catalogue, and how metrics call them
+_GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}  # what MLflow calls files that are not there any more
 _SAMPLED_POSITIVES = 4096  # training events over which the samplers' false negatives are counted
 
 
@@ -48,38 +52,43 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             file=lake.path("sequences", settings.date),
             remedy="bring more days of events, or change ingest.split and ingest.holdout_days.",
         )
+    cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
+    if (k_note := cutoffs.note(len(data.item_ids))) is not None:
+        log.warning("%s", k_note)
     models: dict[str, TwoTower] = {}
     for role in ("challenger", "baseline"):
         models[role] = load_towers(lake.path(role, settings.date))[0]
     incumbent = incumbent_version(settings)
-    note = None
-    if incumbent is not None:
+    anchor = None if incumbent is None else _anchor(settings, incumbent)
+    note = anchor_note = None
+    if incumbent is not None and anchor is not None:
         with _checked_incumbent(settings, incumbent) as folder:
             champion, note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data.item_ids, data.content)
         if champion is None:
             log.warning("champion version %s cannot be compared: %s", incumbent.version, note)
         else:
             models["champion"] = champion
+        if anchor.number != str(incumbent.version):
+            best, anchor_note = anchor_on_catalogue(settings, anchor, data)
+            if best is None:
+                log.warning("anchor version %s cannot be ranked: %s", anchor.number, anchor_note)
+            else:
+                models["anchor"] = best
     slices = catalogue_slices(data.num_train)
     metrics: dict[str, Any] = {}
     frames = []
     for name, model in models.items():
-        result = evaluate(model, data.log, "holdout", slices=slices)
-        metrics[name] = summarise(result, model)
+        result = evaluate(model, data.log, "holdout", ks=cutoffs.ks, slices=slices)
+        metrics[name] = summarise(result, model, cutoffs)
         frames.append(
             pd.DataFrame(
-                {
-                    "model": name,
-                    "user_index": result.users.numpy(),
-                    "num_relevant": result.num_relevant.numpy(),
-                    "recall_50": result.recall[50].numpy(),
-                    "recall_200": result.recall[200].numpy(),
-                    "ndcg_50": result.ndcg[50].numpy(),
-                }
-                | {f"{SLICES[part]}_recall_50": values.numpy() for part, values in result.slice_recall.items()}
+                {"model": name, "user_index": result.users.numpy(), "num_relevant": result.num_relevant.numpy()}
+                | {f"recall_{k}": values.numpy() for k, values in result.recall.items()}
+                | {cutoffs.ndcg: result.ndcg[cutoffs.first].numpy()}
+                | {cutoffs.slice_recall(part): values.numpy() for part, values in result.slice_recall.items()}
             )
         )
-        log.info("%s: recall@50 %.4f, recall@200 %.4f", name, metrics[name]["recall_50"], metrics[name]["recall_200"])
+        log.info("%s: %s", name, ", ".join(f"{recall} {metrics[name][recall]:.4f}" for recall in cutoffs.recalls))
     with lake.write("evaluation", settings, inputs=("challenger", "baseline", "sequences", "items")) as table:
         table.path.mkdir()
         with local_draft(table.path / "part-0.parquet") as file:
@@ -87,11 +96,15 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     truth = HiddenTruth.load(settings)
     report = {
         "users": data.log.num_evaluated("holdout"),
+        "ks": list(cutoffs.ks),
+        "k_note": k_note,
         "models": {"champion": None} | metrics,
-        "popularity": popularity_recall(data),
+        "popularity": popularity_recall(data, cutoffs),
         "incumbent_version": None if incumbent is None else str(incumbent.version),
         "incumbent_note": note,
         "incumbent_table": None if incumbent is None else _made_from(incumbent),
+        "anchor_version": None if anchor is None else anchor.number,
+        "anchor_note": anchor_note,
         "false_negative_rate": None
         if truth is None
         else false_negative_rates(settings, data, load_item_clusters(settings), truth),
@@ -100,22 +113,57 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         else truth.cluster_agreement(lake.read_pandas("clusters", settings.date, ["item_index", "primary", "secondary"])),
     }
     write_json(settings.run_dir / "metrics.json", report)
-    return {name: round(values["recall_50"], 4) for name, values in metrics.items()}
+    return {name: round(values[cutoffs.recall], 4) for name, values in metrics.items()}
+
+
+def _anchor(settings: PipelineSettings, incumbent: ModelVersion) -> Anchor:
+    with _readable_incumbent(incumbent):
+        return anchor_of(settings, incumbent)
+
+
+def anchor_on_catalogue(settings: PipelineSettings, anchor: Anchor, data: TrainingData) -> tuple[TwoTower | None, str | None]:
+    """The anchor's towers over today's items, or None and the reason why it cannot be ranked.
+
+    An anchor that is gone, was changed or reads other features stops no run: the verdict says so (`jobs.judge`).
+    """
+    if anchor.version is None:
+        return None, "the registry has it no more"
+    today = Lake.of(settings).path("challenger", settings.date)
+    try:
+        with checked_copy(settings, anchor.version) as (_, copy):
+            return champion_on_catalogue(copy / TRAINED, today, data.item_ids, data.content)
+    except DataError as error:
+        return None, error.problem.rstrip(".")
+    except MlflowException as error:
+        if error.error_code not in _GONE:
+            raise
+        return None, "its files are gone"
+    except OSError as error:
+        if isinstance(error, requests.RequestException):  # the server cannot be reached: that passes
+            raise
+        return None, "its files are gone"
 
 
 @contextmanager
 def _checked_incumbent(settings: PipelineSettings, incumbent: ModelVersion) -> Iterator[Path]:
     """Folder with the trained towers of a champion that may serve; anybody who reaches MLflow can move the alias to another."""
     with ExitStack() as stack:
-        try:
+        with _readable_incumbent(incumbent):
             _, copy = stack.enter_context(checked_copy(settings, incumbent))
-        except DataError as error:
-            raise DataError(
-                f"cannot be the champion to compare with: {error.problem}",
-                file=said(incumbent),
-                remedy="let esans_publish put the alias back (it runs every hour), then run evaluate again for this date.",
-            ) from error
         yield copy / TRAINED
+
+
+@contextmanager
+def _readable_incumbent(incumbent: ModelVersion) -> Iterator[None]:
+    """Say of what is found wrong with the champion what to do about it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            f"cannot be the champion to compare with: {error.problem}",
+            file=said(incumbent),
+            remedy="let esans_publish put the alias back (it runs every hour), then run evaluate again for this date.",
+        ) from error
 
 
 def _made_from(version: ModelVersion) -> dict[str, str | None]:
@@ -146,25 +194,24 @@ def catalogue_slices(num_train: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def summarise(result: RetrievalResult, model: TwoTower) -> dict[str, Any]:
+def summarise(result: RetrievalResult, model: TwoTower, cutoffs: Cutoffs) -> dict[str, Any]:
     """Means over users, coverage of the catalogue, and health of the item embeddings."""
     embeddings = encode_catalogue(model)
-    slices = {f"{SLICES[name]}_recall_50": _mean(values) for name, values in result.slice_recall.items()}
+    slices = {cutoffs.slice_recall(name): _mean(values) for name, values in result.slice_recall.items()}
     return {
-        "recall_50": _mean(result.recall[50]),
-        "recall_200": _mean(result.recall[200]),
-        "ndcg_50": _mean(result.ndcg[50]),
+        **{f"recall_{k}": _mean(values) for k, values in result.recall.items()},
+        cutoffs.ndcg: _mean(result.ndcg[cutoffs.first]),
         **slices,
-        "coverage_50": int(result.retrieved.sum()) / model.num_items,
+        cutoffs.coverage: int(result.retrieved.sum()) / model.num_items,
         "embedding_norm_mean": float(embeddings.norm(dim=1).mean()),
         "embedding_std": float(embeddings.std(dim=0).mean()),
         "finite": bool(embeddings.isfinite().all()),
     }
 
 
-def popularity_recall(data: TrainingData) -> dict[str, float]:
+def popularity_recall(data: TrainingData, cutoffs: Cutoffs) -> dict[str, float]:
     """Recall of recommending everyone the most popular unseen items: what a model must beat to be worth anything."""
-    totals, popularity = {50: 0.0, 200: 0.0}, data.num_train.float()[:, None]
+    totals, popularity = dict.fromkeys(cutoffs.ks, 0.0), data.num_train.float()[:, None]
     for log_block in range(data.log.num_blocks):
         sequences = data.log.read(log_block)
         for block in sequences.evaluation_users("holdout").split(512):

@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from jobs.cutoffs import Cutoffs
 from jobs.lake import write_text
 from jobs.locks import alone_in
 from jobs.report.layout import VERDICTS
@@ -21,7 +22,6 @@ from jobs.settings import PipelineSettings
 log = logging.getLogger(__name__)
 
 _SEVERITY = {None: 0, "warning": 1, "critical": 2}
-_TOP = (("recall", "recall_50", "50"), ("recall", "recall_200", "200"), ("ndcg", "ndcg_50", "50"))
 
 
 def metrics_path(settings: PipelineSettings) -> Path:
@@ -118,14 +118,16 @@ def _about_gates(gauges: _Gauges, gates: Mapping[str, Mapping[str, Any]]) -> Non
 def _about_models(gauges: _Gauges, metrics: Mapping[str, Any]) -> None:
     models = {name: values or {} for name, values in (metrics.get("models") or {}).items()}
     models["popularity"] = metrics.get("popularity") or {}
-    for kind in ("recall", "ndcg"):
+    cutoffs = Cutoffs.of(metrics)
+    for kind, ks in (("recall", cutoffs.ks), ("ndcg", cutoffs.ks[:1])):
         values: dict[tuple[str, ...], Any] = {
-            (name, k): found.get(key) for name, found in models.items() for of, key, k in _TOP if of == kind
+            (name, str(k)): found.get(f"{kind}_{k}") for name, found in models.items() for k in ks
         }
         says = f"Mean {kind} at k on the hold-out, over the full catalogue."
         gauges.by(f"esans_model_{kind}_ratio", says, ("model", "k"), values)
-    coverage = {name: found.get("coverage_50") for name, found in models.items()}
-    gauges.by_name("esans_model_coverage_ratio", "Share of the catalogue in the users' top 50.", "model", coverage)
+    coverage = {name: found.get(cutoffs.coverage) for name, found in models.items()}
+    says = f"Share of the catalogue in the users' top {cutoffs.first}."
+    gauges.by_name("esans_model_coverage_ratio", says, "model", coverage)
 
 
 def _about_promotion(gauges: _Gauges, verdict: Mapping[str, Any], serving: Mapping[str, Any]) -> None:

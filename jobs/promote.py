@@ -76,7 +76,7 @@ def _promote(settings: PipelineSettings) -> dict[str, Any]:
             notes = ["nobody has decided on the review" if review is None else str(review)]
     if word == AWAITING_PROMOTION:
         report = check_gate_report(settings, version)
-        by, reason = ("pipeline", record["findings"][0]) if review is None else (review.by, review.reason or str(review))
+        by, reason = ("pipeline", record["because"]) if review is None else (review.by, review.reason or str(review))
         put_in_force(settings, version, incumbent=report.incumbent_version, by=by, reason=reason)
         word = "promoted"
     champion, tags = champion_version(settings), challenger_version(settings).tags

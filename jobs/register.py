@@ -9,6 +9,7 @@ from typing import Any
 
 import mlflow
 
+from jobs.cutoffs import Cutoffs
 from jobs.lake import Lake
 from jobs.places import copy_files
 from jobs.registry.card import model_card
@@ -45,7 +46,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         if found.run_id:  # an earlier attempt may not have come to it
             log_review(settings, found.run_id, found)
         return {"version": str(found.version), "new": False, "run_key": run_key}
-    card = model_card(settings, metrics, metric_intervals(settings), manifests, gates)
+    card = model_card(settings, metrics, metric_intervals(settings, Cutoffs.of(metrics)), manifests, gates)
     tags = {
         "esans.git_sha": challenger["git_sha"],
         "esans.config_hash": challenger["config_hash"],

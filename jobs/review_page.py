@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jobs import mlflow_pages as pages
+from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.lake import write_text
 from jobs.registry.card import quality
@@ -27,7 +28,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     if not path.exists():
         raise DataError("there is no verdict for this date.", file=path, remedy="run judge for this date first.")
     verdict, metrics = json.loads(path.read_text()), read_metrics(settings)
-    write_text(settings.run_dir / "review.md", page(settings, verdict, metrics, metric_intervals(settings)))
+    intervals = metric_intervals(settings, Cutoffs.of(metrics))
+    write_text(settings.run_dir / "review.md", page(settings, verdict, metrics, intervals))
     return {"version": verdict["version"]}
 
 

@@ -246,14 +246,29 @@ class GateSettings(Section):
     """When a challenger replaces the champion, and when a gate stops the run."""
 
     bootstrap_samples: int = Field(2000, ge=100, description="Resamples of the paired bootstrap over hold-out users.")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the bootstrap interval.")
-    max_recall_loss: float = Field(
-        0.01, ge=0, le=1, description="Recall@50 the challenger may lose to the champion, at the interval's lower end."
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Level of the intervals shown; 1 minus it is the share of promotions that may in truth lose more than the "
+        "margin, with all looks counted.",
     )
-    min_recall: float = Field(0.02, ge=0, le=1, description="Absolute floor of Recall@50.")
-    min_head_recall: float = Field(0.005, ge=0, le=1, description="Absolute floor of Recall@50 on head items.")
-    min_tail_recall: float = Field(0.0, ge=0, le=1, description="Absolute floor of Recall@50 on tail items.")
-    min_coverage: float = Field(0.05, ge=0, le=1, description="Least share of the catalogue in the users' top 50.")
+    max_relative_loss: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Margin: the share of the champion's Recall@k that a challenger may lose. A larger loss must be ruled out, "
+        "against the best version ever in force too.",
+    )
+    allow_below_baseline: bool = Field(
+        False, description="Promote a challenger whose recall is shown to be below the uniform-negatives baseline's."
+    )
+    min_recall: float = Field(
+        0.02, ge=0, le=1, description="Absolute floor of Recall@k; k is 50, and at most a tenth of the catalogue."
+    )
+    min_head_recall: float = Field(0.005, ge=0, le=1, description="Absolute floor of Recall@k on head items.")
+    min_tail_recall: float = Field(0.0, ge=0, le=1, description="Absolute floor of Recall@k on tail items.")
+    min_coverage: float = Field(0.05, ge=0, le=1, description="Least share of the catalogue in the users' top k.")
     max_cluster_share: float = Field(0.3, gt=0, le=1, description="Largest share of items one primary cluster may hold.")
     max_label_churn: float = Field(
         0.5, ge=0, le=1, description="Stop when more unchanged items change primary cluster; warn when a refit was asked for."

@@ -76,7 +76,7 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
         "method": method,
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
-        "validation_recall_50": progress.best_recall,
+        training.cutoffs.validation_recall: progress.best_recall,
         "mlflow_run_id": run_id,
         "mlflow_experiment_id": experiment_id,
         "device": str(device),

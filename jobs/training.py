@@ -13,6 +13,7 @@ from esans_core.towers import TwoTower
 from esans_core.training import Position, build_optimizers, train_epoch
 from esans_core.world import World
 from jobs.checkpoint import Checkpoint
+from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.event_log import some_users
 from jobs.lake import Lake
@@ -38,6 +39,7 @@ class Training:
     Attributes:
         progress: where it stands.
         checkpoint: its saved states.
+        cutoffs: depths that recall is measured at; validation looks at the first.
 
     Raises:
         DataError: there is nothing to train on.
@@ -80,6 +82,7 @@ class Training:
         if left_out := self._loader.epoch(0).num_left_out:
             log.warning("about %d of them are in no batch of an epoch, other ones each time", left_out)
         self._validation, self._probe = None, None
+        self.cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
         if data.log.num_evaluated("validation"):
             self._probe = None if world.rank else NegativeProbe(settings, data, objective)
             users = some_users(data.log, "validation", training.validation_users)
@@ -98,7 +101,7 @@ class Training:
             loss = self._epoch(epoch)
             recall = float(epoch) if self._validation is None else self._recall()
             progress.epoch = epoch
-            measured = {"train_loss": loss, "validation_recall_50": recall}
+            measured = {"train_loss": loss, self.cutoffs.validation_recall: recall}
             measured |= self._probe.measure(self._model) if self._probe else {}
             progress.curves.append({"epoch": epoch} | measured)
             if recall > progress.best_recall:
@@ -109,10 +112,11 @@ class Training:
             self.checkpoint.save(progress)
             mlflow.log_metrics(measured, step=epoch)
             log.info(
-                "epoch %d of %d: loss %.4f, validation recall@50 %.4f, %.1f s on %s",
+                "epoch %d of %d: loss %.4f, validation recall@%d %.4f, %.1f s on %s",
                 epoch,
                 training.epochs,
                 loss,
+                self.cutoffs.first,
                 recall,
                 time.monotonic() - started,
                 self._device,
@@ -138,10 +142,10 @@ class Training:
             self.checkpoint.save(self.progress, position)
 
     def _recall(self) -> float:
-        """Mean Recall@50 over the validation users, of which each process ranks its share."""
+        """Mean recall over the validation users, of which each process ranks its share."""
         found = torch.zeros(2, dtype=torch.float64, device=self._device)
         if self._validation is not None and self._validation.num_users:
-            recall = evaluate(self._model, self._validation, "validation", ks=(50,)).recall[50]
+            recall = evaluate(self._model, self._validation, "validation", ks=self.cutoffs.ks[:1]).recall[self.cutoffs.first]
             found = torch.stack([recall.sum(), recall.new_tensor(len(recall))]).to(self._device)
         total, count = self._world.sum(found).tolist()
         return total / count

@@ -9,29 +9,35 @@ from typing import Any
 import great_expectations.expectations as gxe
 import pandas as pd
 
+from jobs.cutoffs import SLICES, Cutoffs, validation_recall
 from jobs.errors import DataError
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
 
-_SHARES = ("recall_50", "recall_200", "ndcg_50", "coverage_50")
-_SLICES = ("head_recall_50", "tail_recall_50", "new_item_recall_50")
 _POPULARITY_FACTOR = 0.5  # half of what "the most popular for everyone" reaches is a sign of a broken model
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
-    """What must hold of every model's metrics, of the challenger beside the others, and of its learning curve."""
+    """What must hold of every model's metrics, of the challenger beside the others, and of its learning curve.
+
+    Metrics are called by the depths of the date's evaluation, and by the wanted ones where there is none.
+    """
+    cutoffs = Cutoffs.of(_metrics(settings))
     between, present, gate = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull, settings.gate
     again = "run evaluate again for this date; if it stays, look at the training curves."
     retrain = "look at the training curves; lower training.learning_rate or change training.temperature, and train again."
     metrics = Suite.of(
         "metrics",
-        *(check(present, name, "critical", f"{name} is a number", again) for name in _SHARES),
+        *(check(present, name, "critical", f"{name} is a number", again) for name in _shares(cutoffs)),
         *(
             check(between, name, "critical", f"{name} lies in [0, 1]", again, min_value=0, max_value=1)
-            for name in (*_SHARES, *_SLICES)
+            for name in (*_shares(cutoffs), *map(cutoffs.slice_recall, SLICES))
         ),
-        check(between, "recall_gain_200", "critical", "recall_200 is not below recall_50", again, min_value=-1e-9),
+        *(
+            check(between, _gain(deep), "critical", f"{deep} is not below {cutoffs.recall}", again, min_value=-1e-9)
+            for deep in cutoffs.recalls[1:]
+        ),
         true("finite", "critical", "all item embeddings are finite", retrain),
         check(present, "finite", "critical", "item embeddings were checked", again),
     )
@@ -66,25 +72,25 @@ def suites(settings: PipelineSettings) -> list[Suite]:
         ),
         check(
             between,
-            "recall_50",
+            cutoffs.recall,
             "warning",
-            f"recall_50 is at least {_POPULARITY_FACTOR} of what popularity alone reaches",
+            f"{cutoffs.recall} is at least {_POPULARITY_FACTOR} of what popularity alone reaches",
             retrain,
             min_value=parameter("popularity_floor"),
         ),
         check(
             between,
-            "recall_50",
+            cutoffs.recall,
             "warning",
-            "recall_50 is not below the uniform-negatives baseline",
+            f"{cutoffs.recall} is not below the uniform-negatives baseline",
             "look at the samplers' false negatives on the report; change the sampling settings.",
             min_value=parameter("baseline_recall"),
         ),
         check(
             between,
-            "coverage_50",
+            cutoffs.coverage,
             "warning",
-            "the users' top 50 cover the catalogue (gate.min_coverage)",
+            f"the users' top {cutoffs.first} cover the catalogue (gate.min_coverage)",
             "look at sampling.log_q and at the popularity of what is recommended.",
             min_value=gate.min_coverage,
         ),
@@ -93,7 +99,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
         "learning_curve",
         check(present, "train_loss", "critical", "the loss of every epoch is a number", retrain),
         check(between, "train_loss", "critical", "the loss stays finite", retrain, max_value=1e6),
-        check(present, "validation_recall_50", "critical", "the validation recall of every epoch is a number", retrain),
+        check(present, cutoffs.validation_recall, "critical", "the validation recall of every epoch is a number", retrain),
     )
     return [metrics, challenger, curve]
 
@@ -107,39 +113,56 @@ def tables(settings: PipelineSettings, spark: None = None) -> Judged:
     lake, path = Lake.of(settings), settings.run_dir / "metrics.json"
     if not path.exists():
         raise DataError("there are no metrics for this date.", file=path, remedy="run evaluate for this date first.")
-    report: dict[str, Any] = json.loads(path.read_text())
+    report = _metrics(settings)
+    cutoffs = Cutoffs.of(report)
     models = {name: values for name, values in report["models"].items() if values is not None}
     for name in ("challenger", "baseline"):
         if name not in models:
             raise DataError(f"holds no metrics of the {name}.", file=path, remedy=f"run train {name}, then evaluate.")
     challenger = models["challenger"]
-    columns = [*_SHARES, *_SLICES, "finite"]
+    columns = [*_shares(cutoffs), *map(cutoffs.slice_recall, SLICES), "finite"]
     metrics = pd.DataFrame(
         [
             {ROW: name, "model": name} | {column: _number(values.get(column)) for column in columns}
             for name, values in models.items()
         ]
     )
-    metrics["recall_gain_200"] = metrics["recall_200"] - metrics["recall_50"]
+    for deep in cutoffs.recalls[1:]:
+        metrics[_gain(deep)] = metrics[deep] - metrics[cutoffs.recall]
     metrics["finite"] = metrics["finite"].map({1.0: True, 0.0: False})
-    facts = {column: _number(challenger.get(column)) for column in ("recall_50", "coverage_50", "embedding_norm_mean")}
+    facts = {column: _number(challenger.get(column)) for column in (cutoffs.recall, cutoffs.coverage, "embedding_norm_mean")}
     spread = _number(challenger.get("embedding_std")) * math.sqrt(settings.training.embedding_dim)
     alone = pd.DataFrame([{ROW: "challenger", "users": report["users"], "embedding_spread": spread} | facts])
     epochs = json.loads((lake.path("challenger", settings.date) / "curves.json").read_text())["epochs"]
+    measured = {"train_loss": "train_loss", cutoffs.validation_recall: validation_recall(epochs)}
     curve = pd.DataFrame(
         [
-            {ROW: f"epoch {values['epoch']}"}
-            | {name: _number(values.get(name)) for name in ("train_loss", "validation_recall_50")}
+            {ROW: f"epoch {values['epoch']}"} | {column: _number(values.get(name)) for column, name in measured.items()}
             for values in epochs
         ],
-        columns=[ROW, "train_loss", "validation_recall_50"],
+        columns=[ROW, *measured],
     )
-    popularity, baseline = (report.get("popularity") or {}).get("recall_50"), models["baseline"].get("recall_50")
+    popularity, baseline = (report.get("popularity") or {}).get(cutoffs.recall), models["baseline"].get(cutoffs.recall)
     return Judged(
         {"metrics": metrics, "challenger": alone, "learning_curve": curve},
         {"popularity_floor": _POPULARITY_FACTOR * _bound(popularity), "baseline_recall": _bound(baseline)},
         {name: lake.manifest(name, settings.date)["digest"] for name in ("challenger", "baseline", "evaluation")},
     )
+
+
+def _metrics(settings: PipelineSettings) -> dict[str, Any]:
+    path = settings.run_dir / "metrics.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _shares(cutoffs: Cutoffs) -> tuple[str, ...]:
+    """Metrics that every model has and that lie between 0 and 1."""
+    return (*cutoffs.recalls, cutoffs.ndcg, cutoffs.coverage)
+
+
+def _gain(deep: str) -> str:
+    """Column of what a deeper recall has over the first one, such as `recall_gain_200`."""
+    return deep.replace("recall_", "recall_gain_")
 
 
 def _number(value: Any) -> float:

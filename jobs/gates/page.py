@@ -20,11 +20,13 @@ Results: `<home>/runs/<date>/gates/<stage>.json`, with the digests of the tables
 promotion out when a gate was not run, failed, or judged other tables than those in use. Data Docs, readable without a
 network: `<home>/gx/uncommitted/data_docs/local_site/index.html`.
 
-The gate `model` asks whether the numbers can be true. Whether a model is good enough is decided at promotion: by the absolute
-floors `gate.min_recall`, `min_head_recall`, `min_tail_recall`, `min_coverage` and `min_embedding_spread`, and, where there is
-a champion, by a paired bootstrap over the hold-out users: the lower end of the interval of the difference in Recall@50
-must not lie below `-gate.max_recall_loss`. The uniform-negatives baseline stands in for a champion that cannot run on
-today's features.
+The gate `model` asks whether the numbers can be true. Whether a model is good enough is decided at promotion
+([how](promotion.md#when-a-challenger-passes)): by the absolute floors `gate.min_recall`, `min_head_recall`, `min_tail_recall`,
+`min_coverage` and `min_embedding_spread`, by the uniform-negatives baseline of the same night, and, where there is a champion,
+by what it may lose to the champion and to the best version ever in force (`gate.max_relative_loss`).
+
+Metrics of the gate `model` are called by the depth they were measured at: 50 and 200, each at most a tenth of the catalogue
+(`jobs/cutoffs.py`). Below they have the names of a catalogue of 2,000 items or more.
 
 Bounds below are those of the default settings; a name in brackets is the setting behind one. "At least 95 %" means that so
 many of the rows that have a value must comply. This page is generated from `jobs/gates/`.

@@ -3,18 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.cutoffs import Cutoffs
 from jobs.registry.promotion import Difference
 from jobs.settings import PipelineSettings
 
-_METRICS = {
-    "recall_50": "Recall@50",
-    "recall_200": "Recall@200",
-    "ndcg_50": "NDCG@50",
-    "head_recall_50": "Recall@50, head items",
-    "tail_recall_50": "Recall@50, tail items",
-    "new_item_recall_50": "Recall@50, new items",
-    "coverage_50": "Coverage@50",
-}
 _SHORT = 110  # characters of a gate's finding: the registry holds 5,000 of the whole card
 _SETTINGS = (
     "sampling.method",
@@ -78,7 +70,7 @@ def model_card(
         "- Judged offline, on items that users found by themselves or through earlier recommendations.\n"
         "- Answers only with items of its own catalogue; items that came later need the next version.\n"
         "- A user without any known item gets the same answer as every other such user.\n"
-        "- Promotion asks for Recall@50 and for floors; the other intervals above are for the eye.",
+        f"- Promotion asks for Recall@{Cutoffs.of(metrics).first} and for floors; the other intervals above are for the eye.",
         "## Lineage",
         _lineage(challenger),
     ]
@@ -108,25 +100,36 @@ def quality(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Dif
         metrics: content of metrics.json.
         intervals: as for `model_card`.
     """
-    incumbent = metrics.get("incumbent_version")
+    incumbent, cutoffs = metrics.get("incumbent_version"), Cutoffs.of(metrics)
+    names = {
+        "champion": f"champion (version {incumbent})",
+        "anchor": f"the best version ever in force (version {metrics.get('anchor_version')})",
+    }
     columns: list[tuple[str, Any]] = [("challenger", metrics["models"]["challenger"])]
-    for name in ("champion", "baseline"):
+    for name, title in (("champion", "champion"), ("anchor", "best ever"), ("baseline", "baseline")):
         if metrics["models"].get(name) is not None:
-            columns += [(name, metrics["models"][name]), ("difference", intervals.get(name, {}))]
+            columns += [(title, metrics["models"][name]), ("difference", intervals.get(name, {}))]
     if metrics.get("popularity"):
         columns.append(("most popular", metrics["popularity"]))
     lines = [f"| {metrics['users']:,} users | {' | '.join(title for title, _ in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for key, label in _METRICS.items():
+    for key, label in cutoffs.labels.items():
         if any(values.get(key) is not None for _, values in columns):
             lines.append(f"| {label} | {' | '.join(_cell(values.get(key)) for _, values in columns)} |")
     lines.append("")
     for name, found in intervals.items():
-        gap, opponent = found["recall_50"], f"champion (version {incumbent})" if name == "champion" else name
-        lines.append(f"- Recall@50 against {opponent}: {gap.mean:+.4f}, {gap.confidence:.0%} interval {_interval(gap)}.")
+        gap = found[cutoffs.recall]
+        against = f"- Recall@{cutoffs.first} against {names.get(name, name)}"
+        lines.append(f"{against}: {gap.mean:+.4f}, {gap.confidence:.0%} interval {_interval(gap)}.")
     if incumbent is None:
         lines.append("- There was no champion to compare with.")
     elif "champion" not in intervals:
         lines.append(f"- Champion version {incumbent} could not be compared: {metrics.get('incumbent_note') or 'no rows'}.")
+    if metrics.get("anchor_note"):
+        lines.append(
+            f"- The best version ever in force, {metrics.get('anchor_version')}, has no rank: {metrics['anchor_note']}."
+        )
+    if metrics.get("k_note"):
+        lines.append(f"- Mind: {metrics['k_note']}.")
     return "\n".join(lines)
 
 

@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.gates import STAGES
 from jobs.lake import Lake
-from jobs.registry.promotion import Difference, paired_bootstrap
+from jobs.registry.promotion import RelativeChange, relative_change
 from jobs.settings import PipelineSettings
 
 
@@ -32,15 +32,24 @@ def read_metrics(settings: PipelineSettings) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def recall_difference(settings: PipelineSettings, other: str) -> Difference | None:
-    """Paired bootstrap of Recall@50, challenger minus another model of the `evaluation` table; None where that has no rows.
+def recall_change(settings: PipelineSettings, cutoffs: Cutoffs, other: str, *, level: float) -> RelativeChange | None:
+    """How the challenger's recall differs from another model's of the table `evaluation`; None where that has no rows.
+
+    Args:
+        settings: of the run.
+        cutoffs: depths of the evaluation.
+        other: name of the model in the table.
+        level: chance of error on either side of the interval.
 
     Raises:
         DataError: the two were not evaluated on the same users.
     """
     lake = Lake.of(settings)
-    table = lake.read_pandas("evaluation", settings.date, ["model", "user_index", "recall_50"])
-    recall = {name: _by_user(table, name) for name in ("challenger", other)}
+    table = lake.read_pandas("evaluation", settings.date, ["model", "user_index", cutoffs.recall])
+    recall = {
+        name: table[table["model"] == name].set_index("user_index")[cutoffs.recall].sort_index()
+        for name in ("challenger", other)
+    }
     if recall[other].isna().all():
         return None
     if not recall["challenger"].index.equals(recall[other].index) or any(values.isna().any() for values in recall.values()):
@@ -50,13 +59,7 @@ def recall_difference(settings: PipelineSettings, other: str) -> Difference | No
             column="user_index",
             remedy="run evaluate again for this date.",
         )
-    return paired_bootstrap(
-        recall["challenger"].to_numpy(np.float64),
-        recall[other].to_numpy(np.float64),
-        samples=settings.gate.bootstrap_samples,
-        confidence=settings.gate.confidence,
-        seed=settings.training.seed,
-    )
+    return relative_change(recall["challenger"].to_numpy(np.float64), recall[other].to_numpy(np.float64), level=level)
 
 
 def gate_outcomes(settings: PipelineSettings) -> dict[str, dict[str, Any] | None]:
@@ -83,7 +86,3 @@ def gate_blockers(settings: PipelineSettings) -> list[str]:
             if changed := sorted(name for name, digest in record["digests"].items() if digest != now[name]):
                 blockers.append(f"gate {stage} judged other data than are in use now ({', '.join(changed)})")
     return blockers
-
-
-def _by_user(table: pd.DataFrame, model: str) -> pd.Series:
-    return table[table["model"] == model].set_index("user_index")["recall_50"].sort_index()

@@ -17,9 +17,9 @@ from jobs.lake import Lake, file_digest
 from jobs.places import files_below
 from jobs.registry.comparison import gate_outcomes
 from jobs.registry.decisions import read_decision
-from jobs.registry.promotion import Verdict
 from jobs.registry.signing import seal, unseal
 from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY
+from jobs.registry.verdict import Verdict
 from jobs.registry.version_records import files_of, read_record, said, version_copy, write_record
 from jobs.registry.versions import MODEL_DIGEST
 from jobs.serving.bundle import BUNDLE_DIGEST
@@ -40,11 +40,15 @@ class GateReport(BaseModel):
         model_digest: of the table `challenger` it was registered from.
         bundle_digest: of its serving bundle, "" where it has none.
         incumbent_version: the champion it was compared with, "" for none.
+        anchor_version: the best version ever in force that it was held against, "" for none (`jobs.registry.anchor`).
+        anchor_look: how many champions, with this one, have been held against that anchor.
+        takes_anchor: whether it is the anchor once it is champion; so is the champion of a release that knew no anchors.
         policy: `registry.promotion` when it was judged; under `review` a signed approval is needed too.
         verdict: of the comparison; blocked: a data-quality gate ruled it out.
         reasons: why.
         checks: each condition with value and bound.
-        difference: of Recall@50 to the opponent, with its interval.
+        comparisons: with each opponent that it must not lose to.
+        difference: written by earlier releases.
         gates: outcome, failures and judged digests of each data-quality gate; None where it was not run.
         files: SHA-256 of each file of the version, by path.
         config_hash: of the settings.
@@ -59,11 +63,15 @@ class GateReport(BaseModel):
     model_digest: str
     bundle_digest: str
     incumbent_version: str
+    anchor_version: str = ""
+    anchor_look: int = 1
+    takes_anchor: bool = True
     policy: Literal["auto", "review", "never"]
     verdict: Literal["passed", "failed", "blocked"]
     reasons: tuple[str, ...]
     checks: tuple[dict[str, Any], ...]
-    difference: dict[str, float] | None
+    comparisons: tuple[dict[str, Any], ...] = ()
+    difference: dict[str, float] | None = None
     gates: dict[str, dict[str, Any] | None]
     files: dict[str, str]
     config_hash: str
@@ -76,9 +84,27 @@ class GateReport(BaseModel):
 
 
 def write_gate_report(
-    settings: PipelineSettings, version: ModelVersion, verdict: Verdict, *, incumbent: str, blockers: Sequence[str]
+    settings: PipelineSettings,
+    version: ModelVersion,
+    verdict: Verdict,
+    *,
+    incumbent: str,
+    blockers: Sequence[str],
+    anchor: str = "",
+    anchor_look: int = 1,
+    takes_anchor: bool = True,
 ) -> GateReport:
     """Sign what was found about the date's challenger and put it beside the version; the same findings give the same bytes.
+
+    Args:
+        settings: of the run.
+        version: the challenger's.
+        verdict: on it.
+        incumbent: number of the champion it was compared with, "" for none.
+        blockers: gates that rule it out.
+        anchor: number of the anchor it was held against, "" for none.
+        anchor_look: the how-manieth comparison with that anchor it is.
+        takes_anchor: whether it takes the anchor's place if it is promoted.
 
     Raises:
         DataError: the version's files are not those of the date's challenger, or not those judged before.
@@ -95,11 +121,14 @@ def write_gate_report(
         model_digest=digest,
         bundle_digest=version.tags.get(BUNDLE_DIGEST, ""),
         incumbent_version=incumbent,
+        anchor_version=anchor,
+        anchor_look=anchor_look,
+        takes_anchor=takes_anchor,
         policy=settings.registry.promotion,
         verdict="blocked" if blockers else "passed" if verdict.passed else "failed",
         reasons=found["reasons"],
         checks=found["checks"],
-        difference=found["difference"],
+        comparisons=found["comparisons"],
         gates={stage: _gate(record) for stage, record in gate_outcomes(settings).items()},
         files=files,
         config_hash=settings.config_hash(),

@@ -3,18 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.registry.promotion import Difference
 from jobs.settings import PipelineSettings
 
-OPPONENTS = ("champion", "baseline")
-COMPARED = ("recall_50", "recall_200", "ndcg_50", "head_recall_50", "tail_recall_50", "new_item_recall_50")
+OPPONENTS = ("champion", "anchor", "baseline")
 _DRAWN = 8_000_000  # users drawn at once, over all resamples of a block: about 200 MB
 
 
-def metric_intervals(settings: PipelineSettings) -> dict[str, dict[str, Difference]]:
-    """Challenger minus champion and minus baseline, by metric, over the users of the date's `evaluation`.
+def metric_intervals(settings: PipelineSettings, cutoffs: Cutoffs) -> dict[str, dict[str, Difference]]:
+    """Challenger minus each opponent, by metric, over the users of the date's `evaluation`.
+
+    Args:
+        settings: of the run.
+        cutoffs: depths of the evaluation, from which its metrics have their names.
 
     Returns:
         Opponent -> metric -> difference; without an opponent that has no rows, and without a metric that no user has.
@@ -24,14 +28,14 @@ def metric_intervals(settings: PipelineSettings) -> dict[str, dict[str, Differen
     """
     lake = Lake.of(settings)
     table = lake.read_pandas("evaluation", settings.date)
-    metrics = [name for name in COMPARED if name in table]
+    metrics = [name for name in cutoffs.of_users if name in table]
     models = {str(name): rows.set_index("user_index")[metrics].sort_index() for name, rows in table.groupby("model")}
     found = {}
     for name in OPPONENTS:
-        if name not in models or models[name]["recall_50"].isna().all():
+        if name not in models or models[name][cutoffs.recall].isna().all():
             continue
         gaps = models["challenger"] - models[name]
-        if not models["challenger"].index.equals(models[name].index) or gaps["recall_50"].isna().any():
+        if not models["challenger"].index.equals(models[name].index) or gaps[cutoffs.recall].isna().any():
             raise DataError(
                 f"challenger and {name} were not evaluated on the same users.",
                 file=lake.path("evaluation", settings.date),
@@ -49,8 +53,6 @@ def metric_intervals(settings: PipelineSettings) -> dict[str, dict[str, Differen
 
 def paired_intervals(gaps_UM: NDArray[np.float64], *, samples: int, confidence: float, seed: int) -> list[Difference | None]:
     """Percentile intervals of mean differences, users resampled in pairs, the same resamples for every metric.
-
-    For a metric that all users have the interval is that of `jobs.registry.promotion.paired_bootstrap` with this seed.
 
     Args:
         gaps_UM: float64 [U, M], difference of each metric for each user, NaN where the user has none.

@@ -17,6 +17,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.entities.model_registry import ModelVersion
 
+from jobs.cutoffs import Cutoffs
 from jobs.gates import STAGES
 from jobs.lake import Lake, folder_digest
 from jobs.places import uri_of
@@ -82,7 +83,7 @@ def log_review(settings: PipelineSettings, run_id: str, version: ModelVersion) -
         card = model_card(
             settings,
             facts.metrics,
-            metric_intervals(settings),
+            metric_intervals(settings, Cutoffs.of(facts.metrics)),
             manifests,
             gates,
             serving=serving,

@@ -13,10 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-CHALLENGER, CHAMPION, BASELINE, POPULARITY = "#2f5d8c", "#d98e32", "#8a9a9d", "#cfd4d6"
-_COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "baseline": BASELINE, "popularity": POPULARITY}
+from jobs.cutoffs import Cutoffs, validation_recall
+
+CHALLENGER, CHAMPION, ANCHOR, BASELINE, POPULARITY = "#2f5d8c", "#d98e32", "#5b8a57", "#8a9a9d", "#cfd4d6"
+_COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "anchor": ANCHOR, "baseline": BASELINE, "popularity": POPULARITY}
 _LABELS = {
-    "challenger": "challenger", "champion": "champion", "baseline": "uniform-negatives baseline", "popularity": "most popular"
+    "challenger": "challenger", "champion": "champion", "anchor": "best ever in force",
+    "baseline": "uniform-negatives baseline", "popularity": "most popular",
 }  # fmt: skip
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False,
@@ -29,7 +32,7 @@ _MAP_POINTS = 6000
 
 
 def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Training loss and validation Recall@50 by epoch, one line for each model."""
+    """Training loss and validation recall by epoch, one line for each model."""
     with mpl.rc_context(STYLE):
         figure, (loss, recall) = figure_with(9.6, 3.4, 2)
         for role, epochs in curves.items():
@@ -41,9 +44,10 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
                 "markersize": 3.5,
             }
             loss.plot(numbers, [_value(epoch.get("train_loss")) for epoch in epochs], **style)
-            recall.plot(numbers, [_value(epoch.get("validation_recall_50")) for epoch in epochs], **style)
+            recall.plot(numbers, [_value(epoch.get(validation_recall(epochs))) for epoch in epochs], **style)
         loss.set(title="Training loss (not comparable between models)", xlabel="epoch")
-        recall.set(title="Validation Recall@50", xlabel="epoch")
+        depth = validation_recall([epoch for epochs in curves.values() for epoch in epochs]).rpartition("_")[2]
+        recall.set(title=f"Validation Recall@{depth}", xlabel="epoch")
         for axes in (loss, recall):
             _epochs(axes, curves)
         recall.legend(loc="lower right")
@@ -71,13 +75,9 @@ def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_
         save(figure, path)
 
 
-def metric_bars(models: Mapping[str, Mapping[str, Any] | None], path: Path) -> None:
-    """The models beside each other on every hold-out metric."""
-    names = {
-        "recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50",
-        "head_recall_50": "Recall@50\nhead items", "tail_recall_50": "Recall@50\ntail items",
-        "new_item_recall_50": "Recall@50\nnew items",
-    }  # fmt: skip
+def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs, path: Path) -> None:
+    """The models beside each other on every hold-out metric that users have."""
+    names = {name: cutoffs.labels[name].replace(", ", "\n") for name in cutoffs.of_users}
     present = {name: values for name, values in models.items() if values}
     with mpl.rc_context(STYLE):
         figure, (axes,) = figure_with(9.6, 3.4)

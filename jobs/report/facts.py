@@ -86,7 +86,7 @@ class RunFacts:
         return dataset.to_table(columns=columns).to_pandas()
 
     def curves(self, role: str) -> list[dict[str, Any]]:
-        """The epochs of a trained model: dicts of epoch, train_loss, validation_recall_50, and what the probe measured."""
+        """The epochs of a trained model: dicts of epoch, train_loss, the validation recall, and what the probe measured."""
         return list(self._curves(role).get("epochs") or [])
 
     def false_means(self, role: str) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from jobs.cutoffs import Cutoffs
 from jobs.lake import write_text
 from jobs.report import history_charts
 from jobs.report.gallery import embedded
@@ -20,8 +21,9 @@ _LISTED = 40
 _FIGURES = {
     "quality": (
         history_charts.quality_chart,
-        "Recall@50 and NDCG@50 of challenger, champion and baseline by date. Each date has its own hold-out, so compare the "
-        "lines with each other rather than one date with another; a ring marks a promotion.",
+        "Recall and NDCG of challenger, champion and baseline by date, at 50, in a small catalogue at a tenth of it. Each date "
+        "has its own hold-out, so compare the lines with each other rather than one date with another; a ring marks a "
+        "promotion.",
     ),
     "input": (
         history_charts.input_chart,
@@ -63,8 +65,8 @@ def collect(home: Path) -> list[dict[str, Any]]:
     """One row for each of the latest dates that have a run, oldest first.
 
     Returns:
-        date, models, users, verdict, verdict_text, by, profile, moved (distribution -> stability index against the latest
-        earlier date that has one), and report, the address of the date's own page where there is one.
+        date, models, cutoffs, users, verdict, verdict_text, by, profile, moved (distribution -> stability index against the
+        latest earlier date that has one), and report, the address of the date's own page where there is one.
     """
     rows: list[dict[str, Any]] = []
     before: dict[str, dict[str, int]] = {}
@@ -75,6 +77,7 @@ def collect(home: Path) -> list[dict[str, Any]]:
             {
                 "date": dt.date.fromisoformat(folder.name),
                 "models": metrics.get("models") or {},
+                "cutoffs": Cutoffs.of(metrics),
                 "users": metrics.get("users"),
                 "verdict": verdict,
                 "verdict_text": verdict_text(verdict),

@@ -20,20 +20,22 @@ _CALM, _SHIFT = 0.1, 0.25  # the customary bounds of a population stability inde
 
 
 def quality_chart(rows: Rows, path: Path) -> None:
-    """Recall@50 and NDCG@50 of each date's models; a ring where the challenger was promoted."""
+    """Recall and NDCG of each date's models, at the first depth of the date; a ring where the challenger was promoted."""
     with mpl.rc_context(STYLE):
         figure, axes_list = figure_with(9.6, 3.6, 2)
-        for axes, metric, title in zip(axes_list, ("recall_50", "ndcg_50"), ("Recall@50", "NDCG@50"), strict=True):
+        depths = "/".join(str(k) for k in sorted({row["cutoffs"].first for row in rows}))
+        for axes, title in zip(axes_list, ("Recall", "NDCG"), strict=True):
+            measured = [_named(row, title) for row in rows]
             for name, (colour, line) in _MODELS.items():
-                values = _series(rows, "models", name, metric)
+                values = _series(measured, name)
                 axes.plot(*values, line, color=colour, label=name, marker="o", markersize=3.5)
             promoted = [row for row in rows if row["verdict"].get("verdict") == "promoted"]
             days = [row["date"] for row in promoted]
-            heights = [_value(row, "models", "challenger", metric) for row in promoted]
+            heights = [_value(_named(row, title), "challenger") for row in promoted]
             ring: Any = {"facecolors": "none", "edgecolors": CHALLENGER, "linewidths": 1.4}
             axes.scatter(days, heights, s=90, label="promoted", **ring)
             _dates(axes, rows)
-            axes.set_title(f"{title} on the hold-out of the date")
+            axes.set_title(f"{title}@{depths} on the hold-out of the date")
         axes_list[0].legend(loc="best", fontsize=8)
         save(figure, path)
 
@@ -81,6 +83,12 @@ def model_chart(rows: Rows, path: Path) -> None:
             axes.set_ylim(0, 1.03 if not unit else max(axes.get_ylim()[1], 1))
             _dates(axes, rows)
         save(figure, path)
+
+
+def _named(row: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """The date of a row, and each model's recall or NDCG."""
+    metric = row["cutoffs"].recall if title == "Recall" else row["cutoffs"].ndcg
+    return {"date": row["date"]} | {name: (values or {}).get(metric) for name, values in row["models"].items()}
 
 
 def _series(rows: Rows, *keys: str, times: float = 1) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:

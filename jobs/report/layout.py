@@ -4,12 +4,14 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jobs.cutoffs import Cutoffs
 from jobs.report.facts import STAGES, VIEWS
 
 _WIDTH, _LABEL = 100, 14
 _MODEL_NAMES = {
     "challenger": "challenger (today)",
     "champion": "champion",
+    "anchor": "best ever in force",
     "baseline": "uniform-negatives baseline",
     "popularity": "most popular items",
 }
@@ -177,17 +179,25 @@ def _retrieval(summary: Mapping[str, Any]) -> list[str]:
     models = summary.get("models")
     if not models:
         return ["not measured: the run stopped before"]
-    columns = {"recall_50": "Recall@50", "recall_200": "Recall@200", "ndcg_50": "NDCG@50", "coverage_50": "coverage@50"}
+    cutoffs = Cutoffs.of(summary)
+    shown = (*cutoffs.recalls, cutoffs.ndcg, cutoffs.coverage)
+    columns = {name: cutoffs.labels[name] for name in shown}
     lines = [f"{_count(summary.get('users')) + ' hold-out users':<30}" + "".join(f"{name:>13}" for name in columns.values())]
     for key, name in _MODEL_NAMES.items():
         values = models.get(key)
         if key == "champion" and summary.get("incumbent_version"):
             name = f"champion (version {summary['incumbent_version']})"
+        if key == "anchor" and summary.get("anchor_version"):
+            name = f"best ever (version {summary['anchor_version']})"
         if values:
             lines.append(f"{name:<30}" + "".join(f"{_number(values.get(column), 4):>13}" for column in columns))
         elif key == "champion":
             note = summary.get("incumbent_note")
             lines.append(f"{name:<30}{'':>4}" + (f"not comparable: {note}" if note else "none yet"))
+        elif key == "anchor" and summary.get("anchor_note"):
+            lines.append(f"{name:<30}{'':>4}not comparable: {summary['anchor_note']}")
+    if summary.get("k_note"):
+        lines += _wrap(str(summary["k_note"]))
     return lines
 
 

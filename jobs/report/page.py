@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from jobs.cutoffs import Cutoffs
 from jobs.report.facts import STAGES, RunFacts
 from jobs.report.gallery import embedded
 from jobs.report.layout import seconds_text, verdict_text
@@ -15,17 +16,9 @@ _LISTED = 12
 _MODELS = {
     "challenger": "Challenger",
     "champion": "Champion",
+    "anchor": "Best ever in force",
     "baseline": "Uniform-negatives baseline",
     "popularity": "Most popular items",
-}
-_METRICS = {
-    "recall_50": "Recall@50",
-    "recall_200": "Recall@200",
-    "ndcg_50": "NDCG@50",
-    "head_recall_50": "R@50 head",
-    "tail_recall_50": "R@50 tail",
-    "new_item_recall_50": "R@50 new items",
-    "coverage_50": "Coverage@50",
 }
 
 
@@ -61,7 +54,8 @@ def render_page(
         tone=_tone(summary),
         models=_MODELS,
         stages=STAGES,
-        metrics=_METRICS,
+        metrics=Cutoffs.of(summary).labels,
+        recall=Cutoffs.of(summary).recall,
         pictures={picture.file: picture for picture in pictures},
         sources={picture.file: embedded(embed_from / picture.file) if embed_from else picture.file for picture in pictures},
         quarantine=_quarantine(facts),

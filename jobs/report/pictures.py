@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from jobs.cutoffs import Cutoffs
 from jobs.report import charts, posters
 from jobs.report.facts import RunFacts
 from jobs.report.images import load_images
@@ -46,8 +47,10 @@ def _model_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
         )
     models = facts.metrics.get("models") or {}
     if any(models.values()):
-        ordered = {name: models.get(name) for name in ("challenger", "champion", "baseline")}
-        charts.metric_bars(ordered | {"popularity": facts.metrics.get("popularity")}, folder / "metrics.png")
+        ordered = {name: models.get(name) for name in ("challenger", "champion", "anchor", "baseline")}
+        charts.metric_bars(
+            ordered | {"popularity": facts.metrics.get("popularity")}, Cutoffs.of(facts.metrics), folder / "metrics.png"
+        )
         drawn.append(
             Picture(
                 "metrics.png", "Hold-out metrics", "Full-catalogue retrieval on the hold-out, the same users for all models."

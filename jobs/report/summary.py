@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jobs.cutoffs import Cutoffs
 from jobs.report.facts import VIEWS, RunFacts
 from jobs.report.layout import format_summary
 from jobs.settings import EMBEDDED, PipelineSettings
 
 __all__ = ["build_summary", "format_summary", "report_folder"]
-
-_METRICS = ("recall_50", "recall_200", "ndcg_50", "coverage_50", "head_recall_50", "tail_recall_50", "new_item_recall_50")
 
 
 def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> dict[str, Any]:
@@ -27,10 +26,14 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
         "ingest": _ingest(facts),
         "views": _views(facts),
         "clusters": _clusters(facts),
+        "ks": list(Cutoffs.of(facts.metrics).ks),
+        "k_note": facts.metrics.get("k_note"),
         "models": _models(facts),
         "users": facts.metrics.get("users"),
         "incumbent_version": facts.metrics.get("incumbent_version"),
         "incumbent_note": facts.metrics.get("incumbent_note"),
+        "anchor_version": facts.metrics.get("anchor_version"),
+        "anchor_note": facts.metrics.get("anchor_note"),
         "false_negative_rate": facts.metrics.get("false_negative_rate"),
         "clusters_vs_truth": facts.metrics.get("clusters_vs_truth"),
         "verdict": facts.verdict or None,
@@ -109,10 +112,10 @@ def _models(facts: RunFacts) -> dict[str, dict[str, Any] | None]:
     models: Mapping[str, Any] = facts.metrics.get("models") or {}
     if not models:
         return {}
-    chosen = {name: models.get(name) for name in ("challenger", "champion", "baseline")}
-    rows = {name: {key: values.get(key) for key in _METRICS} if values else None for name, values in chosen.items()}
-    popularity = facts.metrics.get("popularity")
-    return rows | {"popularity": {key: popularity.get(key) for key in _METRICS} if popularity else None}
+    names = Cutoffs.of(facts.metrics).labels
+    chosen = {name: models.get(name) for name in ("challenger", "champion", "anchor", "baseline")}
+    chosen["popularity"] = facts.metrics.get("popularity")
+    return {name: {key: values.get(key) for key in names} if values else None for name, values in chosen.items()}
 
 
 def _findings(facts: RunFacts) -> list[dict[str, Any]]:

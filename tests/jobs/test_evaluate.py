@@ -10,6 +10,7 @@ import torch
 from training_tables import NUM_TASTES, NUM_USERS, write_training_tables
 
 from jobs import evaluate, judge, promote, register, train
+from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers, save_towers
@@ -41,15 +42,16 @@ def test_models_are_compared_on_the_same_users_over_the_full_catalogue(settings:
     evaluate.run(today)
     report = json.loads((today.run_dir / "metrics.json").read_text())
     table = Lake.of(today).read_pandas("evaluation", today.date)
+    assert report["ks"] == [12] and "metrics are at 12, not at 50 and 200" in report["k_note"]  # a tenth of 120 items
     assert report["users"] == NUM_USERS and report["models"]["champion"] is None and report["incumbent_version"] is None
     for name in train.ROLES:
         rows = table[table["model"] == name]
         assert rows["user_index"].tolist() == list(range(NUM_USERS))
-        for metric in ("recall_50", "head_recall_50", "tail_recall_50"):
+        for metric in ("recall_12", "head_recall_12", "tail_recall_12"):
             assert report["models"][name][metric] == pytest.approx(rows[metric].mean())  # over the users that have it
-        assert 0 < report["models"][name]["coverage_50"] <= 1 and report["models"][name]["finite"]
+        assert 0 < report["models"][name]["coverage_12"] <= 1 and report["models"][name]["finite"]
         assert report["models"][name]["embedding_norm_mean"] == pytest.approx(1, abs=1e-4)
-    assert report["models"]["challenger"]["recall_50"] > report["popularity"]["recall_50"]
+    assert report["models"]["challenger"]["recall_12"] > report["popularity"]["recall_12"]
     assert report["false_negative_rate"] is None and report["clusters_vs_truth"] is None
     digest = Lake.of(today).manifest("evaluation", today.date)["digest"]
     evaluate.run(today)
@@ -68,10 +70,10 @@ def test_popularity_recall_matches_a_loop(settings: PipelineSettings) -> None:
         seen = set(sequences.items[start : start + known].tolist())
         scores = data.num_train.float().clone()
         scores[list(seen)] = -torch.inf
-        top = set(scores.topk(50).indices.tolist())
+        top = set(scores.topk(12).indices.tolist())
         relevant = sequences.items[start + known : end].tolist()
         recalls.append(sum(item in top for item in relevant) / len(relevant))
-    assert evaluate.popularity_recall(data)["recall_50"] == pytest.approx(np.mean(recalls))
+    assert evaluate.popularity_recall(data, Cutoffs((12,)))["recall_12"] == pytest.approx(np.mean(recalls))
 
 
 def test_slices_cover_the_catalogue_without_overlap() -> None:
@@ -108,7 +110,7 @@ def test_the_champion_of_the_day_before_is_evaluated_on_todays_catalogue(setting
     evaluate.run(second)
     report = json.loads((second.run_dir / "metrics.json").read_text())
     assert report["incumbent_table"]["date"] == first.ds
-    assert report["incumbent_version"] == "1" and report["models"]["champion"]["recall_50"] > report["popularity"]["recall_50"]
+    assert report["incumbent_version"] == "1" and report["models"]["champion"]["recall_12"] > report["popularity"]["recall_12"]
     champion = load_towers(Lake.of(first).path("challenger", first.date))[0]
     data = load_training_data(second)
     moved, note = evaluate.champion_on_catalogue(

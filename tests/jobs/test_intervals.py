@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.registry.intervals import metric_intervals, paired_intervals
-from jobs.registry.promotion import paired_bootstrap
 from jobs.settings import PipelineSettings
 from tests.jobs.records import publish_frame
 
@@ -16,10 +16,29 @@ CHOICE = {"samples": 300, "confidence": 0.9, "seed": 5}
 def test_each_interval_is_that_of_its_metric_alone() -> None:
     random = np.random.default_rng(0)
     gaps = random.normal(0.1, 1, size=(80, 2))
-    expected = [paired_bootstrap(gaps[:, m], np.zeros(80), **CHOICE) for m in range(2)]
-    for found, wanted in zip(paired_intervals(gaps, **CHOICE), expected, strict=True):
+    generator = np.random.default_rng(CHOICE["seed"])
+    drawn = [generator.integers(0, 80, size=80) for _ in range(300)]
+    for column, found in enumerate(paired_intervals(gaps, **CHOICE)):
+        means = sorted(sum(gaps[user, column] for user in users) / 80 for users in drawn)
         assert found is not None
-        assert (found.mean, found.low, found.high) == pytest.approx((wanted.mean, wanted.low, wanted.high))
+        assert found.mean == pytest.approx(gaps[:, column].mean())
+        assert (found.low, found.high) == pytest.approx((np.quantile(means, 0.05), np.quantile(means, 0.95)))
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says_and_pairing_narrows_it() -> None:
+    random, covered = np.random.default_rng(2), 0
+    for trial in range(300):
+        gaps = random.normal(0.05, 0.3, size=(200, 1))
+        (found,) = paired_intervals(gaps, samples=300, confidence=0.9, seed=trial)
+        assert found is not None
+        covered += found.low <= 0.05 <= found.high
+    # 270 expected; 300 trials at 0.9 have a standard deviation of 5.2
+    assert 250 <= covered <= 290
+    other = random.random(400)
+    (paired,) = paired_intervals(np.full((400, 1), 0.01), **CHOICE)
+    (shuffled,) = paired_intervals((random.permutation(other + 0.01) - other)[:, None], **CHOICE)
+    assert paired is not None and shuffled is not None
+    assert paired.high - paired.low < 1e-12 and shuffled.high - shuffled.low > 0.03
 
 
 def test_users_without_a_metric_do_not_count_and_a_metric_without_users_has_no_interval() -> None:
@@ -44,10 +63,10 @@ def test_the_table_gives_opponents_and_slices(settings: PipelineSettings) -> Non
         for name, level in (("challenger", 0.5), ("baseline", 0.4))
     ]
     publish_frame(settings, "evaluation", pd.concat(frames))
-    found = metric_intervals(settings)
+    found = metric_intervals(settings, Cutoffs())
     assert list(found) == ["baseline"] and list(found["baseline"]) == ["recall_50", "tail_recall_50"]
     assert found["baseline"]["tail_recall_50"].mean == pytest.approx(0.1)
     frames[1]["user_index"] += 1
     publish_frame(settings, "evaluation", pd.concat(frames))
     with pytest.raises(DataError, match="not evaluated on the same users"):
-        metric_intervals(settings)
+        metric_intervals(settings, Cutoffs())

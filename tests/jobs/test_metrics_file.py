@@ -38,8 +38,9 @@ def test_the_latest_run_speaks(settings: PipelineSettings) -> None:
     step(settings, "register", "2026-01-27")
     os.utime(settings.home / "runs" / "2026-01-27" / "steps" / "report.json", (1_700_000_000, 1_700_000_000))
     write_json(settings.run_dir / "gates" / "raw.json", {"worst": "warning", "checked": 9, "failures": [{}]})
-    models = {"challenger": metrics(recall_50=0.25), "champion": None}
-    write_json(settings.run_dir / "metrics.json", {"models": models, "popularity": {"recall_50": 0.1}})
+    models = {"challenger": metrics(recall_50=0.25, recall_120=0.4), "champion": None}
+    measured = {"ks": [50, 120], "models": models, "popularity": {"recall_50": 0.1}}
+    write_json(settings.run_dir / "metrics.json", measured)
     write_json(settings.run_dir / "verdict.json", {"verdict": "kept_champion", "champion_version": "4"})
     (settings.home / "serving").mkdir()
     (settings.home / "serving" / "CURRENT").write_text('{"version": "4"}')
@@ -55,6 +56,7 @@ def test_the_latest_run_speaks(settings: PipelineSettings) -> None:
         'esans_gate_severity{stage="raw"}': 1,
         'esans_gate_failures{stage="raw"}': 1,
         'esans_model_recall_ratio{k="50",model="challenger"}': 0.25,
+        'esans_model_recall_ratio{k="120",model="challenger"}': 0.4,
         'esans_model_recall_ratio{k="50",model="popularity"}': 0.1,
         'esans_promotion_verdict{verdict="kept_champion"}': 1,
         'esans_promotion_verdict{verdict="promoted"}': 0,

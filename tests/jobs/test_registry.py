@@ -16,6 +16,7 @@ from jobs.errors import DataError, GateFailed
 from jobs.gates import STAGES
 from jobs.lake import Lake, write_json
 from jobs.model_store import save_towers
+from jobs.registry.anchor import anchor_of
 from jobs.registry.tracking import client, start_or_resume_run
 from jobs.registry.versions import (
     MAX_TEXT,
@@ -41,9 +42,19 @@ def on_day(settings: PipelineSettings, day: int, **registry: object) -> Pipeline
 
 
 def prepare_day(
-    settings: PipelineSettings, *, recall: float = 0.2, champion: float | None = None, seed: int = 0, **changes: object
+    settings: PipelineSettings,
+    *,
+    recall: float = 0.2,
+    champion: float | None = None,
+    anchor: float | None = None,
+    seed: int = 0,
+    baseline: float = 0.15,
+    **changes: object,
 ) -> None:
-    """Everything a day has in lake and run folder before it registers: the challenger's recall is `recall` on average."""
+    """Everything a day has in lake and run folder before it registers: the challenger's recall is `recall` on average.
+
+    Recall differs from user to user as much for every model, so that an interval has no width.
+    """
     lake, rng = Lake.of(settings), np.random.default_rng(seed)
     ids = [f"i{n:03d}" for n in range(NUM_ITEMS)]
     counts = np.arange(NUM_ITEMS)[::-1]
@@ -61,7 +72,8 @@ def prepare_day(
         save_towers(pending.path, towers.eval(), ids, {"seed": seed})
         pending.stats = {"run_key": f"key-{settings.ds}-{seed}", "mlflow_run_id": "none", "method": "esans", "best_epoch": 2}
     noise = rng.normal(0, 0.05, NUM_USERS)
-    levels = {"challenger": recall, "baseline": 0.15} | ({} if champion is None else {"champion": champion})
+    others = {"champion": champion, "anchor": anchor}
+    levels = {"challenger": recall, "baseline": baseline} | {name: level for name, level in others.items() if level is not None}
     frames = [
         pd.DataFrame({"model": name, "user_index": range(NUM_USERS), "recall_50": level + noise - noise.mean()})
         for name, level in levels.items()
@@ -78,6 +90,8 @@ def prepare_day(
             "popularity": {"recall_50": 0.05, "recall_200": 0.1},
             "incumbent_version": None if incumbent is None else incumbent.version,
             "incumbent_note": None,
+            "anchor_version": None if incumbent is None else anchor_of(settings, incumbent).number,
+            "anchor_note": None,
         },
     )
     judged = {
@@ -207,7 +221,8 @@ def test_the_line_of_champions(settings: PipelineSettings, home: Path) -> None:
     assert settle(tuesday)["verdict"] == "kept_champion"
     assert alias(tuesday) == one
     assert verdict(tuesday)["incumbent_version"] == one
-    assert verdict(tuesday)["difference"]["mean"] == pytest.approx(-0.05)
+    (compared,) = verdict(tuesday)["comparisons"]
+    assert compared["role"] == "champion" and compared["change"]["mean"] == pytest.approx(-0.25)
     assert find_version(tuesday, f"key-{tuesday.ds}-0").tags["validation_status"] == "failed"
 
     prepare_day(wednesday, recall=0.22, champion=0.2)
@@ -293,7 +308,8 @@ def test_a_champion_that_cannot_be_compared_leaves_the_baseline_to_beat(settings
     prepare_day(tomorrow, recall=0.1)
     enter(tomorrow)
     assert settle(tomorrow)["verdict"] == "kept_champion"
-    assert "cannot be compared" in verdict(tomorrow)["reasons"][0]
+    assert "below the uniform-negatives baseline of the same night" in verdict(tomorrow)["reasons"][0]
+    assert "champion version 1 cannot be compared, and the baseline takes its place" in "; ".join(verdict(tomorrow)["reasons"])
     prepare_day(tomorrow, recall=0.2, seed=1)
     enter(tomorrow)
     assert settle(tomorrow)["verdict"] == "promoted"

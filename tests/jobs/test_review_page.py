@@ -10,7 +10,8 @@ from records import metrics, publish_frame
 from jobs import review_page
 from jobs.errors import DataError
 from jobs.gates import STAGES
-from jobs.registry.promotion import Difference, judge
+from jobs.registry.promotion import RelativeChange
+from jobs.registry.verdict import Comparison, Facts, decide
 from jobs.settings import PipelineSettings
 
 USERS = 400
@@ -30,8 +31,8 @@ def judged(settings: PipelineSettings) -> PipelineSettings:
     _write(settings, "metrics.json", {"models": models, "users": USERS, "incumbent_version": "1", "incumbent_note": None})
     for stage in STAGES:
         _write(settings, f"gates/{stage}.json", {"success": True, "checked": 9, "failures": []})
-    gap = Difference(0.02, 0.015, 0.025, 0.95)
-    verdict = judge(models["challenger"], settings.gate, embedding_dim=16, difference=gap, opponent="champion version 1")
+    gain = Comparison("champion", "champion version 1", RelativeChange(0.1, 0.05, 0.15, 0.025, 0.025, USERS), 1)
+    verdict = decide(Facts(models["challenger"], comparisons=[gain]), settings.gate, embedding_dim=16)
     assert verdict.passed
     record = verdict.as_json() | {"verdict": "awaiting_review", "needs_review": True, "version": "2", "champion_version": "1"}
     _write(settings, "verdict.json", record)

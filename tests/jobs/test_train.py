@@ -41,7 +41,7 @@ def weights(settings: PipelineSettings, role: str = "challenger") -> dict[str, t
 def test_both_roles_learn_and_are_logged(prepared: PipelineSettings) -> None:
     for role in train.ROLES:
         summary = train.run(prepared, role)
-        assert summary["validation_recall_50"] > 0.6  # 50 of 120 items by chance give 0.42
+        assert summary["validation_recall_12"] > 0.25  # 12 of 120 items by chance give 0.1
         assert summary["method"] == ("uniform" if role == "baseline" else "esans")
         inputs = {*INPUTS, *(CLUSTER_INPUTS if role == "challenger" else ())}
         run = mlflow.get_run(summary["mlflow_run_id"])
@@ -148,7 +148,7 @@ def test_a_killed_process_goes_on_with_the_next_batch(prepared: PipelineSettings
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(prepared: PipelineSettings, method: str) -> None:
     summary = train.run(with_method(prepared, method), "challenger")
-    assert summary["method"] == method and summary["validation_recall_50"] > 0.4
+    assert summary["method"] == method and summary["validation_recall_12"] > 0.15
 
 
 def test_sparse_updates_learn_and_are_chosen_for_large_catalogues(
@@ -162,7 +162,7 @@ def test_sparse_updates_learn_and_are_chosen_for_large_catalogues(
         "AdamW",
         "SparseAdam",
     ]
-    assert train.run(prepared, "challenger")["validation_recall_50"] > 0.6
+    assert train.run(prepared, "challenger")["validation_recall_12"] > 0.25
 
 
 def test_the_form_offers_every_method() -> None:

@@ -47,5 +47,8 @@ def publish_metrics(settings: PipelineSettings, *, users: int = 100, loss: float
             write_json(
                 pending.path / "curves.json", {"epochs": [{"epoch": 1, "train_loss": loss, "validation_recall_50": 0.1}]}
             )
+    ks = changes.pop("ks", [50, 200])
     models = {"challenger": metrics(**changes), "champion": None, "baseline": metrics(recall_50=0.15)}
-    write_json(settings.run_dir / "metrics.json", {"users": users, "models": models, "popularity": {"recall_50": 0.1}})
+    write_json(
+        settings.run_dir / "metrics.json", {"users": users, "ks": ks, "models": models, "popularity": {"recall_50": 0.1}}
+    )

@@ -1,6 +1,7 @@
 import pytest
 
 from jobs import gate
+from jobs.gates import model
 from jobs.settings import PipelineSettings
 from tests.jobs.gates.judging import blocked, publish_metrics, verdict
 
@@ -14,6 +15,13 @@ def test_model_passes_without_spark(settings: PipelineSettings) -> None:
     warnings = [f["column"] for f in verdict(settings, "model")["failures"]]
     assert warnings == ["recall_50", "recall_50", "coverage_50"]
     assert "(at least 0.15); observed 1 of 1 rows (100.00%), such as challenger (0.04)" in str(verdict(settings, "model"))
+
+
+def test_a_small_catalogue_is_judged_at_its_own_depth(settings: PipelineSettings) -> None:
+    publish_metrics(settings, ks=[6])
+    assert "recall_6" in {name for _, name in blocked(settings, "model")[0]}, "nobody measured it"
+    columns = [getattr(expectation, "column", "") for suite in model.suites(settings) for expectation in suite.expectations]
+    assert "recall_6" in columns and "coverage_6" in columns and not any("50" in str(name) for name in columns)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""The tables of docs/promotion.md, made from benchmarks/results/promotion.json; a test holds the page to them."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.record import REPOSITORY, RESULTS
+
+PAGE = REPOSITORY / "docs" / "promotion.md"
+_RULES = {
+    "absolute": "absolute margin of .01 (earlier releases)",
+    "relative": "relative margin, champion alone",
+    "anchored": "relative margin, anchor, looks counted",
+}
+
+
+def filled(text: str, result: Mapping[str, Any]) -> str:
+    """The page with its blocks `<!-- promotion_power -->` and `<!-- promotion_years -->` made anew."""
+    rows = result["rows"]
+    for name, lines in {"promotion_power": _power(rows), "promotion_years": _years(rows)}.items():
+        block = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
+        text, found = re.subn(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+        if found != 1:
+            raise ValueError(f"expected one block {name} in {PAGE.name}, found {found}")
+    return text
+
+
+def main() -> None:
+    """Rewrite the page."""
+    PAGE.write_text(filled(PAGE.read_text(), json.loads((RESULTS / "promotion.json").read_text())))
+
+
+def _power(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    passes = {(row["case"], row["subject"]): row["value"] for row in rows if row["metric"] == "passes"}
+    changes = sorted({change for _, change in passes}, key=float)
+    heads = [f"{float(change):+.0%}" if float(change) else "equal" for change in changes]
+    lines = [f"| hold-out | {' | '.join(heads)} |", "|---|" + "---:|" * len(changes)]
+    for case in dict.fromkeys(case for case, _ in passes):
+        users, look = case.split(" users, look ")
+        cells = " | ".join(_share(passes[case, change]) for change in changes)
+        lines.append(f"| {int(users):,} users, look {look} | {cells} |")
+    return lines
+
+
+def _years(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        if row["subject"] in _RULES:
+            found.setdefault((row["case"], row["subject"]), {})[row["metric"]] = row["value"]
+    metrics = list(next(iter(found.values())))
+    lines = [f"| challengers | rule | {' | '.join(metrics)} |", "|---|---|" + "---:|" * len(metrics)]
+    for (case, rule), values in found.items():
+        users, story = case.split(" users, ")
+        cells = [
+            f"{value:.1f}" if metric.startswith(("promotions a year", "age")) else _share(value)
+            for metric, value in values.items()
+        ]
+        lines.append(f"| {story}, {int(users):,} users | {_RULES[rule]} | {' | '.join(cells)} |")
+    return lines
+
+
+def _share(value: float) -> str:
+    if abs(value) < 0.0005:
+        return "0"
+    return f"{value:.1%}".replace("%", " %")
