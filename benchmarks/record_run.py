@@ -11,8 +11,7 @@ from typing import Any
 
 from benchmarks import pages
 from benchmarks.record import Row, write_result
-
-_METRICS = ("recall_50", "recall_200", "ndcg_50")
+from jobs.cutoffs import Cutoffs
 
 
 def main() -> None:
@@ -30,9 +29,10 @@ def main() -> None:
 
 def rows(summary: dict[str, Any]) -> Iterator[Row]:
     """One row for each number worth comparing."""
+    cutoffs = Cutoffs.of(summary)
     case = "embedded shop" if summary["embedded"] else Path(summary["source"]).name
     for model, values in summary["models"].items():
-        for metric in _METRICS:
+        for metric in (*cutoffs.recalls, cutoffs.ndcg):
             if values and values.get(metric) is not None:
                 yield Row(case, model, metric, "share", values[metric])
     for metric, unit in (("minutes", "min"), ("peak_memory_mb", "MB")):

@@ -1,6 +1,6 @@
 """The promotion gate's power and its years, as a result file and as the tables of docs/promotion.md.
 
-python -m benchmarks.promotion              # simulate, in a minute; writes benchmarks/results/promotion.json and the page
+python -m benchmarks.promotion              # simulate, in some minutes; writes benchmarks/results/promotion.json and the page
 python -m benchmarks.promotion --pairs      # first train the pairs of models that it draws users from, in some minutes
 """
 

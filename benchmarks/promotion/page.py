@@ -1,7 +1,6 @@
 """The tables of docs/promotion.md, made from benchmarks/results/promotion.json; a test holds the page to them."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,10 +18,11 @@ def filled(text: str, result: Mapping[str, Any]) -> str:
     """The page with its blocks `<!-- promotion_power -->` and `<!-- promotion_years -->` made anew."""
     rows = result["rows"]
     for name, lines in {"promotion_power": _power(rows), "promotion_years": _years(rows)}.items():
-        block = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
-        text, found = re.subn(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
-        if found != 1:
-            raise ValueError(f"expected one block {name} in {PAGE.name}, found {found}")
+        before, opened, rest = text.partition(f"<!-- {name} -->\n")
+        _, closed, after = rest.partition(f"<!-- /{name} -->")
+        if not (opened and closed):
+            raise ValueError(f"{PAGE.name} has no block {name}")
+        text = before + opened + "\n".join(lines) + "\n" + closed + after
     return text
 
 
@@ -50,13 +50,16 @@ def _years(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             found.setdefault((row["case"], row["subject"]), {})[row["metric"]] = row["value"]
     metrics = list(next(iter(found.values())))
     lines = [f"| challengers | rule | {' | '.join(metrics)} |", "|---|---|" + "---:|" * len(metrics)]
+    shown = min(int(case.split(" users, ")[0]) for case, _ in found)
     for (case, rule), values in found.items():
         users, story = case.split(" users, ")
+        if int(users) != shown:
+            continue
         cells = [
             f"{value:.1f}" if metric.startswith(("promotions a year", "age")) else _share(value)
             for metric, value in values.items()
         ]
-        lines.append(f"| {story}, {int(users):,} users | {_RULES[rule]} | {' | '.join(cells)} |")
+        lines.append(f"| {story} | {_RULES[rule]} | {' | '.join(cells)} |")
     return lines
 
 

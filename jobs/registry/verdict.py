@@ -80,6 +80,7 @@ class Verdict:
         checks: every condition with its value and bound.
         comparisons: with each opponent.
         because: what let it pass, or what kept it back, in one sentence.
+        concerns: bad news among the reasons that did not decide.
     """
 
     passed: bool
@@ -87,11 +88,12 @@ class Verdict:
     checks: tuple[Check, ...]
     comparisons: tuple[Comparison, ...]
     because: str
+    concerns: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON values."""
         lists = {name: [asdict(part) for part in getattr(self, name)] for name in ("checks", "comparisons")}
-        return asdict(self) | lists | {"reasons": list(self.reasons)}
+        return asdict(self) | lists | {"reasons": list(self.reasons), "concerns": list(self.concerns)}
 
 
 def decide(facts: Facts, gate: GateSettings, *, embedding_dim: int) -> Verdict:
@@ -123,7 +125,9 @@ def decide(facts: Facts, gate: GateSettings, *, embedding_dim: int) -> Verdict:
     held_back = [*failed, *unknown]
     good = [] if held_back else [_passed(facts, gate, len(floors))]
     reasons = [*held_back, *concerns, *good, *facts.remarks]
-    return Verdict(not held_back, tuple(reasons), tuple(checks), tuple(facts.comparisons), (held_back or good)[0])
+    return Verdict(
+        not held_back, tuple(reasons), tuple(checks), tuple(facts.comparisons), (held_back or good)[0], tuple(concerns)
+    )
 
 
 def _floors(facts: Facts, gate: GateSettings, embedding_dim: int) -> list[Check]:
@@ -190,7 +194,7 @@ def _fallen(facts: Facts) -> list[str]:
     order = [*parts, *(name for name in labels if name not in parts)]
     fallen = [name for name in order if name in facts.against_champion and facts.against_champion[name].high < 0]
     return [
-        f"worse than the champion: {labels[name]} by {-gap.mean:.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+        f"{labels[name]} is below the champion's by {-gap.mean:.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
         for name in fallen
         if name != facts.cutoffs.recall
         for gap in (facts.against_champion[name],)

@@ -71,14 +71,15 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def verdict_text(verdict: Mapping[str, Any] | None) -> str:
-    """The decision of the promotion gate in one line."""
+    """The decision of the promotion gate in one line; a promotion with bad news says so first."""
     if not verdict:
         return "NONE: the run did not reach the promotion gate"
     word, version, champion = str(verdict.get("verdict")), verdict.get("version"), verdict.get("champion_version")
     before, alias = verdict.get("incumbent_version"), verdict.get("alias") or "champion"
     if word == "promoted":
         place = f" (before: version {before})" if before not in (None, version) else ""
-        return f"PROMOTED: registered version {version} now carries the alias '{alias}'{place}"
+        mind = f", but {verdict['concerns'][0]}" if verdict.get("concerns") else ""
+        return f"PROMOTED{mind}: registered version {version} now carries the alias '{alias}'{place}"
     stays = f"version {champion} stays '{alias}'" if champion is not None else f"no version carries the alias '{alias}'"
     head = _HELD_BACK.get(word, word.replace("_", " ").upper())
     return f"{head}: version {version} is registered, {stays}"
@@ -181,7 +182,7 @@ def _retrieval(summary: Mapping[str, Any]) -> list[str]:
         return ["not measured: the run stopped before"]
     cutoffs = Cutoffs.of(summary)
     shown = (*cutoffs.recalls, cutoffs.ndcg, cutoffs.coverage)
-    columns = {name: cutoffs.labels[name] for name in shown}
+    columns = {name: cutoffs.labels[name].replace("Coverage", "coverage") for name in shown}
     lines = [f"{_count(summary.get('users')) + ' hold-out users':<30}" + "".join(f"{name:>13}" for name in columns.values())]
     for key, name in _MODEL_NAMES.items():
         values = models.get(key)

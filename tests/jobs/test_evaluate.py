@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,11 @@ from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers, save_towers
+from jobs.registry.anchor import Anchor
+from jobs.registry.gate_report import read_gate_report
+from jobs.registry.signing import seal
+from jobs.registry.version_records import write_record
+from jobs.registry.versions import download_version, numbered_version
 from jobs.settings import PipelineSettings
 from jobs.training_data import load_item_clusters, load_training_data
 from jobs.truth import HiddenTruth
@@ -84,9 +90,9 @@ def test_slices_cover_the_catalogue_without_overlap() -> None:
     assert torch.nonzero(slices["new"]).flatten().tolist() == [1, 4, 8]
 
 
-def registered_day(settings: PipelineSettings) -> PipelineSettings:
+def registered_day(settings: PipelineSettings, number: int = 0) -> PipelineSettings:
     """A date whose challenger is in the registry, and not judged yet."""
-    first = day(settings)
+    first = day(settings, number)
     evaluate.run(first)
     for stage in STAGES:
         passed = {"stage": stage, "success": True, "worst": None, "checked": 1, "failures": [], "digests": {}}
@@ -122,6 +128,42 @@ def test_the_champion_of_the_day_before_is_evaluated_on_todays_catalogue(setting
     assert note is None and moved is not None and moved.num_items == 126
     known = torch.arange(115)  # items 115 to 119 were new on the first day: content alone
     torch.testing.assert_close(moved.encode_items(known), champion.encode_items(known), atol=1e-5, rtol=1e-4)
+
+
+def test_the_best_version_ever_is_ranked_beside_the_champion(settings: PipelineSettings) -> None:
+    open_gate = settings.gate.model_copy(update={"max_relative_loss": 1.0, "allow_below_baseline": True})
+    settings = settings.model_copy(update={"gate": open_gate})
+    for number in (0, 1):
+        today = registered_day(settings, number)
+        judge.run(today)
+        assert promote.run(today)["verdict"] == "promoted"
+    first, champion = (numbered_version(settings, number) for number in ("1", "2"))
+    assert first is not None and champion is not None
+    # As if the second one had not been shown to be as good as the first.
+    report = read_gate_report(today, champion).model_dump(mode="json") | {"takes_anchor": False, "anchor_version": "1"}
+    write_record(today, champion, "report", seal(today, "gate report", report))
+    third = day(settings, 2)
+    evaluate.run(third)
+    measured = json.loads((third.run_dir / "metrics.json").read_text())
+    assert (measured["incumbent_version"], measured["anchor_version"], measured["anchor_note"]) == ("2", "1", None)
+    assert list(measured["models"]) == ["champion", "challenger", "baseline", "anchor"]
+    rows = Lake.of(third).read_pandas("evaluation", third.date)
+    assert rows[rows["model"] == "anchor"]["user_index"].tolist() == list(range(NUM_USERS))
+    assert measured["models"]["anchor"]["recall_12"] > measured["popularity"]["recall_12"]
+
+    # An anchor that cannot be ranked stops no run.
+    data = load_training_data(third)
+    gone = evaluate.anchor_on_catalogue(third, Anchor("1", None, 2), data)
+    assert gone == (None, "the registry has it no more")
+    folder = download_version(first, settings)
+    towers = folder / "towers.safetensors"
+    towers.write_bytes(towers.read_bytes()[:-1] + b"x")
+    model, note = evaluate.anchor_on_catalogue(third, Anchor("1", first, 2), data)
+    assert model is None and note is not None and "its files are not those that were judged" in note
+    shutil.rmtree(folder.parents[1])
+    assert evaluate.anchor_on_catalogue(third, Anchor("1", first, 2), data) == (None, "its files are gone")
+    evaluate.run(third)
+    assert json.loads((third.run_dir / "metrics.json").read_text())["anchor_note"] == "its files are gone"
 
 
 def test_a_champion_of_other_encoders_is_set_aside_with_the_reason(settings: PipelineSettings) -> None:

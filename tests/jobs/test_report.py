@@ -290,6 +290,18 @@ def test_a_verdict_says_which_version_is_where(word: str, champion: str | None, 
     assert verdict_text({"verdict": word, "version": "3", "champion_version": champion, "alias": "champion"}) == expected
 
 
+def test_a_promotion_with_bad_news_says_so_in_its_first_line() -> None:
+    text = verdict_text({"verdict": "promoted", "version": "3", "concerns": ["Recall@50, new items is below the champion's"]})
+    assert text.startswith("PROMOTED, but Recall@50, new items is below the champion's: registered version 3")
+
+
+def test_a_small_catalogue_and_an_anchor_are_named_as_they_are() -> None:
+    models = {"challenger": {"recall_6": 0.3, "ndcg_6": 0.2, "coverage_6": 0.9}, "anchor": {"recall_6": 0.31}}
+    text = format_summary({"ks": [6], "k_note": "metrics are at 6", "models": models, "users": 9, "anchor_version": "2"})
+    assert "Recall@6" in text and "@50" not in text and "metrics are at 6" in text
+    assert "best ever (version 2)" in text and "0.3100" in text
+
+
 def jpeg(colour: str, size: tuple[int, int] = (40, 60)) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", size, colour).save(stream, "JPEG")

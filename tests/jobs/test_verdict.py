@@ -64,8 +64,8 @@ OLD = "the best version ever in force, version 1, cannot be ranked any more (its
         (replace(NEXT, comparisons=[LOST], metrics=metrics(recall_50=0.001)), {}, False, "it loses more than"),
         (replace(NEXT, comparisons=[UNKNOWN], metrics=metrics(recall_50=0.001)), {}, False, "recall_50 is 0.0010"),
         # What decides nothing and is bad news all the same.
-        (replace(NEXT, against_champion={"new_item_recall_50": WORSE}), {}, True, "the champion: Recall@50, new items"),
-        (replace(NEXT, against_champion={"ndcg_50": WORSE, "head_recall_50": EVEN}), {}, True, "the champion: NDCG@50"),
+        (replace(NEXT, against_champion={"new_item_recall_50": WORSE}), {}, True, "Recall@50, new items is below the"),
+        (replace(NEXT, against_champion={"ndcg_50": WORSE, "head_recall_50": EVEN}), {}, True, "NDCG@50 is below the"),
         (replace(NEXT, concerns=[OLD]), {}, True, OLD),
         (replace(NEXT, concerns=[OLD], comparisons=[LOST]), {}, False, "it loses more than"),
         # Floors and health.
@@ -92,7 +92,8 @@ def test_decision_and_first_reason(facts: Facts, gate: dict, passed: bool, first
 def test_a_verdict_that_passes_ends_with_why_and_one_that_does_not_says_nothing_good() -> None:
     facts = replace(NEXT, concerns=[OLD], against_champion={"ndcg_50": WORSE}, remarks=["mind the depth"])
     found = verdict(facts)
-    assert [reason.split()[0] for reason in found.reasons] == ["worse", "the", "recall_50", "mind"]
+    assert [reason.split()[0] for reason in found.reasons] == ["NDCG@50", "the", "recall_50", "mind"]
+    assert found.concerns == found.reasons[:2]
     assert found.because == found.reasons[2]
     failed = verdict(replace(facts, comparisons=[LOST]))
     assert not any("rules out" in reason or "floors are met" in reason for reason in failed.reasons)
@@ -102,7 +103,7 @@ def test_a_verdict_that_passes_ends_with_why_and_one_that_does_not_says_nothing_
 def test_new_items_come_before_the_other_metrics_that_fell() -> None:
     fallen = dict.fromkeys(("recall_50", "recall_200", "ndcg_50", "head_recall_50", "new_item_recall_50"), WORSE)
     reasons = verdict(replace(NEXT, against_champion=fallen)).reasons
-    assert [reason.split(": ")[1].split(" by ")[0] for reason in reasons[:-1]] == [
+    assert [reason.split(" is below")[0] for reason in reasons[:-1]] == [
         "Recall@50, new items", "Recall@50, head items", "Recall@200", "NDCG@50"
     ]  # fmt: skip
 
