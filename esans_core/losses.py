@@ -8,8 +8,8 @@ def sampled_softmax_loss(
     positive_logits: Tensor,
     negative_logits: Tensor,
     *,
-    log_expected_counts: Tensor | None = None,
-    valid: Tensor | None = None,
+    log_expected_counts: Tensor | None,
+    valid: Tensor | None,
 ) -> Tensor:
     """Cross-entropy of each positive against itself and its sampled negatives, averaged over the batch.
 
@@ -22,9 +22,12 @@ def sampled_softmax_loss(
         positive_logits: float [B], already divided by the temperature.
         negative_logits: float [B, n].
         log_expected_counts: float [B, n] (or broadcastable), log of how many times each negative is expected among the
-            draws; None leaves the logits uncorrected.
+            draws; None leaves the logits uncorrected. What it holds where `valid` is False does not matter.
         valid: bool [B, n], False for entries that must not count: accidental hits (the negative is the positive) and
-            failed draws.
+            failed draws; None where every entry counts.
+
+    Neither has a default, so that neither is forgotten: whoever means to correct nothing, or knows that no draw can fail, says
+    None. `SemanticNegatives` brings both.
 
     Returns:
         float scalar.
@@ -37,6 +40,12 @@ def sampled_softmax_loss(
             f"expected positive_logits [B] and negative_logits [B, n], got {list(positive_logits.shape)} and "
             f"{list(negative_logits.shape)}"
         )
+    for name, given in (("log_expected_counts", log_expected_counts), ("valid", valid)):
+        if given is not None and given.shape[-1] not in (1, negative_logits.shape[1]):
+            raise ValueError(
+                f"{name} is {list(given.shape)}, which does not fit negative_logits {list(negative_logits.shape)}: with "
+                "virtual negatives behind the drawn ones, take both from SemanticNegatives.with_virtual"
+            )
     if log_expected_counts is not None:
         negative_logits = negative_logits - log_expected_counts
     if valid is not None:

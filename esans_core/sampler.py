@@ -13,7 +13,7 @@ negative is one integer below |p| - |p, s|, moved past the gap that the positive
 Shape legend: B positives, C = m_c easy clusters, M = m_o items in each, H hard negatives, K = K_p primary clusters.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -25,24 +25,93 @@ _LARGEST_UNIFORM = 1.0 - 2.0**-30  # keeps p + u inside row p of the cumulative 
 
 
 @dataclass(frozen=True)
-class SemanticNegatives:
-    """Draws for B positives. Where a mask is False the entries hold the positive itself and must not be used.
+class NegativeSet:
+    """What a loss must know of n negatives for each of B positives, apart from their logits.
 
     Attributes:
-        easy_BCM: int64 [B, m_c, m_o], items of other primary clusters; the m_o items of one cluster are distinct.
-        hard_BH: int64 [B, num_hard], items of the same primary and another secondary cluster.
-        easy_valid_B: bool [B], whether the positive has a cluster and another large enough cluster exists.
-        hard_valid_B: bool [B], whether the positive's primary cluster has a second group.
+        log_expected_counts: float32 [B, n], log of how often each is expected among the draws; 0 where it is not valid.
+        valid: bool [B, n], False for what must not count.
     """
 
+    log_expected_counts: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class SemanticNegatives:
+    """Draws for B positives, R = C M + H for each: first the easy ones, cluster after cluster, then the hard ones.
+
+    `items`, `valid` and `log_expected_counts` are all that `sampled_softmax_loss` takes beside the logits. Where `valid` is
+    False the item is the positive itself and must not count.
+
+    Attributes:
+        items: int64 [B, R].
+        easy_BCM: int64 [B, m_c, m_o], the easy part of `items`: items of other primary clusters; the m_o items of one cluster
+            are distinct.
+        hard_BH: int64 [B, num_hard], the hard part of `items`: items of the same primary and another secondary cluster.
+        easy_valid_B: bool [B], whether the positive has a cluster and another large enough cluster exists.
+        hard_valid_B: bool [B], whether the positive's primary cluster has a second group.
+        easy_counts_BC: float32 [B, m_c], expected count of each item of an easy cluster that was drawn.
+        hard_counts_B: float32 [B], expected count of each hard item.
+    """
+
+    items: Tensor
     easy_BCM: Tensor
     hard_BH: Tensor
     easy_valid_B: Tensor
     hard_valid_B: Tensor
+    easy_counts_BC: Tensor
+    hard_counts_B: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """bool [B, R], which draws found an item."""
+        easy_BR, hard_BR = self.easy_valid_B[:, None], self.hard_valid_B[:, None]
+        num_easy = self.easy_BCM.shape[1] * self.easy_BCM.shape[2]
+        return torch.cat([easy_BR.expand(-1, num_easy), hard_BR.expand(-1, self.hard_BH.shape[1])], dim=1)
+
+    @property
+    def log_expected_counts(self) -> Tensor:
+        """float32 [B, R], log of how often each item is expected among the draws for its positive; 0 where it is not valid."""
+        easy_BC = self.easy_counts_BC.masked_fill(~self.easy_valid_B[:, None], 1.0).log()
+        hard_B = self.hard_counts_B.masked_fill(~self.hard_valid_B, 1.0).log()
+        easy_BR = easy_BC.repeat_interleave(self.easy_BCM.shape[2], dim=1)
+        return torch.cat([easy_BR, hard_B[:, None].expand(-1, self.hard_BH.shape[1])], dim=1)
+
+    def easy(self, values: Tensor) -> Tensor:
+        """The part of the easy draws, [B, m_c, m_o, ...], of values that every draw has, such as logits: [B, R, ...]."""
+        _, clusters, items = self.easy_BCM.shape
+        return values[:, : clusters * items].unflatten(1, (clusters, items))
+
+    def hard(self, values: Tensor) -> Tensor:
+        """The part of the hard draws, [B, num_hard, ...], of values that every draw has: [B, R, ...]."""
+        return values[:, self.items.shape[1] - self.hard_BH.shape[1] :]
+
+    def with_virtual(self, weights: Tensor | None = None, lambdas: Tensor | None = None) -> NegativeSet:
+        """The draws with virtual negatives behind them: the simple ones, cluster after cluster, then the hard ones.
+
+        The log count of a virtual negative is the same combination of log counts as its logit is of logits, so that it is
+        corrected as the items are that it is made of. The positive is not corrected: its log count is 0.
+
+        Args:
+            weights: float [B, m_c, V, m_o], from `simple_weights`; None where there are no simple virtual negatives.
+            lambdas: float [B, num_hard], from `hard_lambdas`; None where there are no hard ones.
+
+        Returns:
+            For R draws, m_c V simple and num_hard hard virtual negatives.
+        """
+        logs, valid = [self.log_expected_counts], [self.valid]
+        if weights is not None:
+            logs.append((weights @ self.easy(logs[0])[..., None]).squeeze(-1).flatten(1))
+            valid.append(self.easy_valid_B[:, None].expand(-1, logs[-1].shape[1]))
+        if lambdas is not None:
+            logs.append((1 - lambdas) * self.hard(logs[0]))
+            valid.append(self.hard_valid_B[:, None].expand(-1, logs[-1].shape[1]))
+        return NegativeSet(torch.cat(logs, dim=1), torch.cat(valid, dim=1))
 
     def rows(self, rows: slice) -> "SemanticNegatives":
         """The draws for some of the positives."""
-        return SemanticNegatives(self.easy_BCM[rows], self.hard_BH[rows], self.easy_valid_B[rows], self.hard_valid_B[rows])
+        return SemanticNegatives(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 class SemanticNegativeSampler:
@@ -110,26 +179,29 @@ class SemanticNegativeSampler:
         clustered_B = group_B >= 0
         group_B = group_B.clamp_min(0)
         if len(self.index.group_primary) == 0:  # nothing is clustered: nothing to look up below
-            nothing = torch.zeros_like(positives, dtype=torch.bool)
-            return SemanticNegatives(
-                positives[:, None, None].expand(-1, self.num_easy_clusters, self.items_per_cluster),
-                positives[:, None].expand(-1, self.num_hard),
-                nothing,
-                nothing,
-            )
+            items_BR, nothing_B = positives[:, None].expand(-1, self.num_draws), torch.zeros_like(clustered_B)
+            no_counts_B = torch.zeros(len(positives), device=positives.device)
+            return self._negatives(items_BR, nothing_B, nothing_B, no_counts_B[:, None], no_counts_B)
         primary_B = self.index.group_primary[group_B]
         easy_valid_B = clustered_B & self._row_has_easy_K[primary_B]
         hard_valid_B = clustered_B & (self._hard_pool_G[group_B] > 0)
         # Everything random first: the rest is one function of it, which can be compiled whole.
         uniform_BC, bits_BCM, bits_BH = self._random(len(positives), generator)
-        easy_BCM = self._easy(primary_B, uniform_BC, bits_BCM)
-        hard_BH = self._hard(primary_B, group_B, bits_BH)
-        return SemanticNegatives(
-            torch.where(easy_valid_B[:, None, None], easy_BCM, positives[:, None, None]),
-            torch.where(hard_valid_B[:, None], hard_BH, positives[:, None]),
-            easy_valid_B,
-            hard_valid_B,
+        easy_BCM, cluster_BC = self._easy(primary_B, uniform_BC, bits_BCM)
+        easy_BR = torch.where(easy_valid_B[:, None], easy_BCM.flatten(1), positives[:, None])
+        hard_BH = torch.where(hard_valid_B[:, None], self._hard(primary_B, group_B, bits_BH), positives[:, None])
+        easy_counts_BC = self._easy_rate_KK[primary_B[:, None], cluster_BC]
+        return self._negatives(
+            torch.cat([easy_BR, hard_BH], dim=1), easy_valid_B, hard_valid_B, easy_counts_BC, self._hard_rate_G[group_B]
         )
+
+    def _negatives(
+        self, items_BR: Tensor, easy_valid_B: Tensor, hard_valid_B: Tensor, easy_counts_BC: Tensor, hard_counts_B: Tensor
+    ) -> SemanticNegatives:
+        easy_BR, hard_BH = items_BR.split([self.num_draws - self.num_hard, self.num_hard], dim=1)
+        easy_BCM = easy_BR.unflatten(1, (self.num_easy_clusters, self.items_per_cluster))
+        easy_counts_BC = easy_counts_BC.expand(-1, self.num_easy_clusters)
+        return SemanticNegatives(items_BR, easy_BCM, hard_BH, easy_valid_B, hard_valid_B, easy_counts_BC, hard_counts_B)
 
     def expected_counts(self, positives: Tensor, items: Tensor) -> Tensor:
         """How many times each item is expected among the draws for each positive: easy and hard together, in closed form.
@@ -190,8 +262,8 @@ class SemanticNegativeSampler:
         bits_BH = torch.randint(0, 2**_BITS, (count, self.num_hard), generator=generator, device=device)
         return uniform_BC, bits_BCM, bits_BH
 
-    def _easy(self, primary_B: Tensor, uniform_BC: Tensor, bits_BCM: Tensor) -> Tensor:
-        """m_c clusters per positive by inverse transform, then m_o distinct items in each (Floyd's algorithm)."""
+    def _easy(self, primary_B: Tensor, uniform_BC: Tensor, bits_BCM: Tensor) -> tuple[Tensor, Tensor]:
+        """m_c clusters per positive by inverse transform, and m_o distinct items in each (Floyd's algorithm), items first."""
         target = primary_B[:, None] + uniform_BC.clamp_max_(_LARGEST_UNIFORM)
         flat = torch.searchsorted(self._cumulative, target, right=True)
         cluster_BC = flat.clamp_(max=self._cumulative.numel() - 1) % max(1, self.index.num_primary)
@@ -205,7 +277,7 @@ class SemanticNegativeSampler:
             picked.append(rank_BC)
         rank_BCM = torch.stack(picked, dim=-1)
         position = self.index.primary_offsets[cluster_BC][..., None] + rank_BCM
-        return self.index.order[position.clamp_(max=len(self.index.order) - 1)].long()
+        return self.index.order[position.clamp_(max=len(self.index.order) - 1)].long(), cluster_BC
 
     def _hard(self, primary_B: Tensor, group_B: Tensor, bits_BH: Tensor) -> Tensor:
         """A rank among the items of the primary cluster outside the group, moved past the group's run."""

@@ -105,4 +105,6 @@ def rows(size: Size, peers: bool = True) -> Iterator[Row]:
 
 
 def _loss(positive: Tensor, easy: Tensor, hard: Tensor, *virtual: Tensor) -> Tensor:
-    return sampled_softmax_loss(positive, torch.cat([part.flatten(1) for part in (easy, hard, *virtual)], dim=1))
+    return sampled_softmax_loss(
+        positive, torch.cat([part.flatten(1) for part in (easy, hard, *virtual)], dim=1), log_expected_counts=None, valid=None
+    )

@@ -45,7 +45,7 @@ def in_batch(users_BD: Tensor, items_BD: Tensor) -> Tensor:
     users_BD = torch.nn.functional.normalize(users_BD, dim=1) / TEMPERATURE
     logits_BB = users_BD @ torch.nn.functional.normalize(items_BD, dim=1).T
     others = ~torch.eye(len(logits_BB), dtype=torch.bool)
-    return sampled_softmax_loss(logits_BB.diagonal(), logits_BB, valid=others)
+    return sampled_softmax_loss(logits_BB.diagonal(), logits_BB, log_expected_counts=None, valid=others)
 
 
 def in_batch_in_blocks(users_BD: Tensor, items_BD: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from esans_core.cluster_index import ClusterIndex
+from esans_core.interpolation import simple_weights
 from esans_core.sampler import SemanticNegativeSampler
 
 # 24 items: primary 0 has groups of 3, 2, 1; primary 1 one group of 6; primary 2 groups of 5 and 3; primary 3 is too small to
@@ -104,6 +105,47 @@ def test_failed_draws_are_marked_and_hold_the_positive() -> None:
     assert (draws.hard_BH[lost] == items[lost][:, None]).all()
 
 
+def test_one_call_gives_items_validity_and_the_log_of_the_expected_counts() -> None:
+    sampler, primary, _ = make()
+    positives = torch.arange(24).repeat(20)
+    draws = sampler.sample(positives, torch.Generator().manual_seed(0))
+    assert draws.items.shape == draws.valid.shape == draws.log_expected_counts.shape == (480, sampler.num_draws)
+    assert torch.equal(draws.items, torch.cat([draws.easy_BCM.flatten(1), draws.hard_BH], dim=1))
+    assert torch.equal(draws.easy(draws.items), draws.easy_BCM) and torch.equal(draws.hard(draws.items), draws.hard_BH)
+    assert torch.equal(draws.valid[:, 0], draws.easy_valid_B) and torch.equal(draws.valid[:, -1], draws.hard_valid_B)
+    assert not draws.valid.all()
+    counts = sampler.expected_counts(positives, draws.items)
+    assert torch.equal(draws.log_expected_counts, torch.where(draws.valid, counts.log(), 0.0))
+    assert torch.equal(draws.valid, draws.items != positives[:, None])
+    some = draws.rows(slice(3, 9))
+    assert torch.equal(some.log_expected_counts, draws.log_expected_counts[3:9]) and torch.equal(some.valid, draws.valid[3:9])
+
+
+def test_virtual_negatives_are_valid_and_corrected_as_the_items_they_are_made_of() -> None:
+    sampler, _, _ = make()
+    positives, generator = torch.arange(24), torch.Generator().manual_seed(0)
+    draws = sampler.sample(positives, generator)
+    weights, lambdas = simple_weights((24, 2), 4, generator=generator), torch.rand(24, 3, generator=generator) - 0.5
+    both, num_virtual = draws.with_virtual(weights, lambdas), weights.shape[2]
+    assert both.valid.shape == both.log_expected_counts.shape == (24, 11 + 2 * num_virtual + 3)
+    assert bool(both.log_expected_counts.isfinite().all())
+    real = draws.log_expected_counts
+    for i in range(24):
+        column = 11
+        for c in range(2):
+            for v in range(num_virtual):
+                wanted = sum(float(weights[i, c, v, m]) * float(real[i, c * 4 + m]) for m in range(4))
+                assert float(both.log_expected_counts[i, column]) == pytest.approx(wanted, abs=1e-5)
+                assert both.valid[i, column] == draws.easy_valid_B[i]
+                column += 1
+        for h in range(3):
+            assert float(both.log_expected_counts[i, column + h]) == pytest.approx(
+                float((1 - lambdas[i, h]) * real[i, 8 + h]), abs=1e-5
+            )
+            assert both.valid[i, column + h] == draws.hard_valid_B[i]
+    assert torch.equal(draws.with_virtual().valid, draws.valid)
+
+
 @pytest.mark.parametrize("primary", [torch.zeros(6, dtype=torch.long), torch.full((6,), -1)])
 def test_one_cluster_or_none_gives_no_easy_negatives(primary: Tensor) -> None:
     secondary = torch.where(primary < 0, -1, torch.arange(6) % 2)
@@ -112,6 +154,7 @@ def test_one_cluster_or_none_gives_no_easy_negatives(primary: Tensor) -> None:
     assert not draws.easy_valid_B.any()
     assert torch.equal(draws.hard_valid_B, primary >= 0)
     assert draws.easy_BCM.shape == (6, 2, 2) and draws.hard_BH.shape == (6, 5)
+    assert draws.items.shape == draws.valid.shape == (6, 9) and bool(draws.log_expected_counts.isfinite().all())
     counts = sampler.expected_counts(torch.arange(6), torch.arange(6))
     assert counts.sum() == (30 if primary[0] == 0 else 0)
 
@@ -120,6 +163,7 @@ def test_a_single_item_catalogue() -> None:
     sampler = SemanticNegativeSampler(ClusterIndex.from_labels(torch.tensor([0]), torch.tensor([0])), torch.zeros(1, 3))
     draws = sampler.sample(torch.tensor([0, 0]))
     assert not draws.easy_valid_B.any() and not draws.hard_valid_B.any()
+    assert not draws.valid.any() and (draws.items == 0).all() and (draws.log_expected_counts == 0).all()
 
 
 def test_same_seed_same_draws_and_other_seed_other_draws() -> None:
