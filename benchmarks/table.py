@@ -6,6 +6,7 @@ from typing import Any
 _SIGNIFICANT = 3
 _TITLES = {
     "sampler": "Sampling",
+    "near_clusters": "Sampling, many clusters",
     "step": "A training step",
     "edis": "Virtual negatives",
     "loss": "The loss, in-batch negatives",
@@ -21,6 +22,7 @@ _TITLES = {
 }
 _SHOWN = {
     "sampler": {"throughput", "growth of the cost per negative", "memory", "waits that torch reports"},
+    "near_clusters": {"throughput", "memory"},
     "step": {"step", "waits that torch reports"},
     "edis": {"forward and backward", "peak memory"},
     "loss": {"forward and backward", "peak memory"},

@@ -2,8 +2,8 @@
 
 For a positive in primary cluster p and group (p, s):
 
-- easy: m_c other primary clusters q, each drawn with probability P(q | p) = softmax(-dist(c_p, c_q) / temperature),
-  then m_o distinct items in each;
+- easy: m_c other primary clusters q, each drawn with probability P(q | p) = softmax(-dist(c_p, c_q) / temperature), over all of
+  them or the nearest (`esans_core.near_clusters`), then m_o distinct items in each;
 - hard: items of p outside (p, s), uniformly, with replacement;
 - items of (p, s) are never drawn: they are the likely false negatives.
 
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from esans_core.cluster_index import ClusterIndex
+from esans_core.near_clusters import NearClusters
 
 _BITS = 32  # (32 random bits * n) >> 32 is uniform on 0..n-1 to within n / 2^32, and exact in int64 for n < 2^31
-_LARGEST_UNIFORM = 1.0 - 2.0**-30  # keeps p + u inside row p of the cumulative table after float64 rounding
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,12 @@ class SemanticNegativeSampler:
         items_per_cluster: m_o, distinct items drawn in each; clusters with fewer items are never drawn as easy.
         num_hard: hard negatives per positive.
         easy_temperature: temperature of the softmax over negative Euclidean distances; the paper's is 1.
+        max_near_clusters: easy clusters are drawn among so many nearest ones. None: among all while their table has up to 64 MB
+            (2,309 primary clusters), else among as many as fit. So the table grows with K_p at most, not with its square.
 
     Raises:
-        ValueError: a count is negative, the temperature is not positive, or the centroids do not fit the index.
+        ValueError: a count is negative, the temperature or `max_near_clusters` is not positive, or the centroids do not fit the
+            index.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class SemanticNegativeSampler:
         items_per_cluster: int = 5,
         num_hard: int = 5,
         easy_temperature: float = 1.0,
+        max_near_clusters: int | None = None,
     ) -> None:
         if num_easy_clusters < 0 or num_hard < 0 or items_per_cluster < 1:
             raise ValueError(
@@ -146,6 +150,8 @@ class SemanticNegativeSampler:
             )
         if easy_temperature <= 0:
             raise ValueError(f"easy_temperature must be positive, got {easy_temperature}")
+        if max_near_clusters is not None and max_near_clusters < 1:
+            raise ValueError(f"max_near_clusters must be at least 1, or None for as many as fit, got {max_near_clusters}")
         if centroids.dim() != 2 or len(centroids) != index.num_primary:
             raise ValueError(f"centroids must be [{index.num_primary}, d] to fit the index, got {list(centroids.shape)}")
         self.index = index
@@ -153,20 +159,35 @@ class SemanticNegativeSampler:
         self._primary_sizes = index.primary_sizes
         self._group_sizes = index.group_sizes
         self._hard_pool_G = self._primary_sizes[index.group_primary] - self._group_sizes
-        self.cluster_probs_KK = _cluster_probabilities(
-            centroids.to(index.device), self._primary_sizes >= items_per_cluster, easy_temperature
+        self._near = NearClusters(
+            centroids.to(index.device),
+            self._primary_sizes >= items_per_cluster,
+            num_easy_clusters * items_per_cluster / self._primary_sizes.clamp_min(1),
+            easy_temperature,
+            max_near_clusters,
         )
-        rows = torch.arange(index.num_primary, dtype=torch.float64, device=index.device)
-        self._cumulative = (self.cluster_probs_KK.cumsum(1) + rows[:, None]).flatten()
-        self._row_has_easy_K = self.cluster_probs_KK.sum(1) > 0
-        per_item = num_easy_clusters * items_per_cluster / self._primary_sizes.clamp_min(1)
-        self._easy_rate_KK = (self.cluster_probs_KK * per_item).float()
         self._hard_rate_G = torch.where(self._hard_pool_G > 0, num_hard / self._hard_pool_G.clamp_min(1), 0.0).float()
 
     @property
     def num_draws(self) -> int:
         """Draws for each positive, easy and hard."""
         return self.num_easy_clusters * self.items_per_cluster + self.num_hard
+
+    @property
+    def num_near_clusters(self) -> int:
+        """Primary clusters among which the easy ones of a positive are drawn: all, or the nearest (`max_near_clusters`)."""
+        return self._near.num_kept
+
+    @property
+    def near_bytes(self) -> int:
+        """Bytes of the table of near clusters."""
+        return self._near.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sampler's own tables, the index apart."""
+        own = (self._primary_sizes, self._group_sizes, self._hard_pool_G, self._hard_rate_G)
+        return self.near_bytes + sum(table.nbytes for table in own)
 
     def sample(self, positives: Tensor, generator: torch.Generator | None = None) -> SemanticNegatives:
         """Draw negatives for each positive.
@@ -183,14 +204,14 @@ class SemanticNegativeSampler:
             no_counts_B = torch.zeros(len(positives), device=positives.device)
             return self._negatives(items_BR, nothing_B, nothing_B, no_counts_B[:, None], no_counts_B)
         primary_B = self.index.group_primary[group_B]
-        easy_valid_B = clustered_B & self._row_has_easy_K[primary_B]
+        easy_valid_B = clustered_B & self._near.has_any_K[primary_B]
         hard_valid_B = clustered_B & (self._hard_pool_G[group_B] > 0)
         # Everything random first: the rest is one function of it, which can be compiled whole.
         uniform_BC, bits_BCM, bits_BH = self._random(len(positives), generator)
-        easy_BCM, cluster_BC = self._easy(primary_B, uniform_BC, bits_BCM)
+        cluster_BC, easy_counts_BC = self._near.draw(primary_B, uniform_BC)
+        easy_BCM = self._easy(cluster_BC, bits_BCM)
         easy_BR = torch.where(easy_valid_B[:, None], easy_BCM.flatten(1), positives[:, None])
         hard_BH = torch.where(hard_valid_B[:, None], self._hard(primary_B, group_B, bits_BH), positives[:, None])
-        easy_counts_BC = self._easy_rate_KK[primary_B[:, None], cluster_BC]
         return self._negatives(
             torch.cat([easy_BR, hard_BH], dim=1), easy_valid_B, hard_valid_B, easy_counts_BC, self._hard_rate_G[group_B]
         )
@@ -218,20 +239,18 @@ class SemanticNegativeSampler:
         if len(self.index.group_primary) == 0:
             return torch.zeros(len(positives), items.shape[-1], device=items.device)
         group_B, group = self.index.group(positives), self.index.group(items)
-        primary_B1 = self.index.group_primary[group_B.clamp_min(0)][:, None]
-        # One small table per positive, count by primary cluster: its own one's is the hard count, and the last column is for
-        # items without a cluster. What is left then is its own group.
-        table_BK = torch.nn.functional.pad(self._easy_rate_KK[primary_B1[:, 0]], (0, 1))
-        table_BK.scatter_(1, primary_B1, self._hard_rate_G[group_B.clamp_min(0)][:, None])
-        table_BK.masked_fill_((group_B < 0)[:, None], 0.0)
-        column = torch.where(group < 0, self.index.num_primary, self.index.group_primary[group.clamp_min(0)])
-        counts = table_BK.index_select(1, column) if items.dim() == 1 else table_BK.gather(1, column)
+        known_B = group_B.clamp_min(0)
+        cluster = torch.where(group < 0, self.index.num_primary, self.index.group_primary[group.clamp_min(0)])
+        primary_B, own_B = self.index.group_primary[known_B], self._hard_rate_G[known_B]
+        # Of the positive's own cluster this is the hard count; what is left then is its own group.
+        counts = self._near.expected_counts(primary_B, own_B, group_B >= 0, cluster)
         return counts.masked_fill_(group == group_B[:, None], 0.0)
 
     def batch_expected_counts(self, positives: Tensor, items: Tensor) -> Tensor:
         """How many times each item is expected among the draws for all positives together: `expected_counts` summed over B.
 
-        Takes O(B K_p + items) instead of O(B items): the sum is one of counts per cluster and per group.
+        The sum is one of counts per cluster and per group, which takes O(K_p^2 + items), or O(B J + items) where only the J
+        nearest clusters are kept, instead of O(B items).
 
         Args:
             positives: int64 [B].
@@ -244,10 +263,11 @@ class SemanticNegativeSampler:
         if num_groups == 0:
             return torch.zeros(items.shape, device=items.device)
         group_B = self.index.group(positives)
-        counted_B = (group_B >= 0).float()
-        positives_G = torch.zeros_like(self._hard_rate_G).index_add_(0, group_B.clamp_min(0), counted_B)
-        positives_K = torch.zeros_like(self._easy_rate_KK[0]).index_add_(0, self.index.group_primary, positives_G)
-        easy_K = positives_K @ self._easy_rate_KK
+        counted_B, known_B = (group_B >= 0).float(), group_B.clamp_min(0)
+        positives_G = torch.zeros_like(self._hard_rate_G).index_add_(0, known_B, counted_B)
+        positives_K = torch.zeros(self.index.num_primary, device=self.index.device)
+        positives_K.index_add_(0, self.index.group_primary, positives_G)
+        easy_K = self._near.batch_expected_counts(self.index.group_primary[known_B], counted_B, positives_K)
         hard_G = positives_G * self._hard_rate_G
         hard_K = torch.zeros_like(easy_K).index_add_(0, self.index.group_primary, hard_G)
         count_G = (easy_K + hard_K)[self.index.group_primary] - hard_G
@@ -262,11 +282,8 @@ class SemanticNegativeSampler:
         bits_BH = torch.randint(0, 2**_BITS, (count, self.num_hard), generator=generator, device=device)
         return uniform_BC, bits_BCM, bits_BH
 
-    def _easy(self, primary_B: Tensor, uniform_BC: Tensor, bits_BCM: Tensor) -> tuple[Tensor, Tensor]:
-        """m_c clusters per positive by inverse transform, and m_o distinct items in each (Floyd's algorithm), items first."""
-        target = primary_B[:, None] + uniform_BC.clamp_max_(_LARGEST_UNIFORM)
-        flat = torch.searchsorted(self._cumulative, target, right=True)
-        cluster_BC = flat.clamp_(max=self._cumulative.numel() - 1) % max(1, self.index.num_primary)
+    def _easy(self, cluster_BC: Tensor, bits_BCM: Tensor) -> Tensor:
+        """m_o distinct items of each cluster (Floyd's algorithm)."""
         size_BC = self._primary_sizes[cluster_BC]
         picked: list[Tensor] = []
         for m, bits_BC in enumerate(bits_BCM.unbind(-1)):
@@ -277,7 +294,7 @@ class SemanticNegativeSampler:
             picked.append(rank_BC)
         rank_BCM = torch.stack(picked, dim=-1)
         position = self.index.primary_offsets[cluster_BC][..., None] + rank_BCM
-        return self.index.order[position.clamp_(max=len(self.index.order) - 1)].long(), cluster_BC
+        return self.index.order[position.clamp_(max=len(self.index.order) - 1)].long()
 
     def _hard(self, primary_B: Tensor, group_B: Tensor, bits_BH: Tensor) -> Tensor:
         """A rank among the items of the primary cluster outside the group, moved past the group's run."""
@@ -287,13 +304,3 @@ class SemanticNegativeSampler:
         rank_BH += torch.where(rank_BH >= gap_B[:, None], self._group_sizes[group_B][:, None], 0)
         position = (start_B[:, None] + rank_BH).clamp_(max=len(self.index.order) - 1)
         return self.index.order[position].long()
-
-
-def _cluster_probabilities(centroids: Tensor, drawable_K: Tensor, temperature: float) -> Tensor:
-    """float64 [K, K], row p = P(q | p): zero on the diagonal and for clusters that cannot be drawn; a zero row if none can."""
-    centroids = centroids.double()
-    score_KK = -torch.cdist(centroids, centroids, compute_mode="donot_use_mm_for_euclid_dist") / temperature
-    allowed_KK = drawable_K[None, :].expand_as(score_KK).clone()
-    allowed_KK.fill_diagonal_(False)
-    score_KK = score_KK.masked_fill(~allowed_KK, -torch.inf)
-    return torch.softmax(score_KK, dim=1).nan_to_num_(0.0)

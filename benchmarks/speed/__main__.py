@@ -15,10 +15,10 @@ import torch
 
 from benchmarks import table
 from benchmarks.record import REPOSITORY, RESULTS, Row, write_result
-from benchmarks.speed import assignment, codebooks, edis, loss, plot, sampler, serving, step
+from benchmarks.speed import assignment, codebooks, edis, loss, near_clusters, plot, sampler, serving, step
 
-CASES = {"sampler": sampler, "step": step, "edis": edis, "loss": loss, "codebooks": codebooks, "assignment": assignment,
-         "serving": serving}  # fmt: skip
+CASES = {"sampler": sampler, "near_clusters": near_clusters, "step": step, "edis": edis, "loss": loss, "codebooks": codebooks,
+         "assignment": assignment, "serving": serving}  # fmt: skip
 _VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "recbole", "sentence-transformers", "pytorch-metric-learning",
              "vector-quantize-pytorch")  # fmt: skip
 _QUIET = 0.5  # load average of a machine that does nothing else

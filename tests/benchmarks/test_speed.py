@@ -13,13 +13,14 @@ import torch
 from benchmarks import table
 from benchmarks.measure import beside, judged, peak_bytes, seconds
 from benchmarks.record import Row
-from benchmarks.speed import assignment, codebooks, edis, gpu, loss, plot, sampler, serving, step, syncs
+from benchmarks.speed import assignment, codebooks, edis, gpu, loss, near_clusters, plot, sampler, serving, step, syncs
 from benchmarks.speed.world import World, WorldSize
 from esans_core.transfer import to_device
 
 WORLD = WorldSize(num_items=300, num_primary=6, batch=16, num_features=8, history=5, dim=8)
 TINY: dict[ModuleType, Any] = {
     sampler: sampler.Size({300: 4, 900: 8}, 300, (300, 900), batch=16, batches=2, repeats=2),
+    near_clusters: near_clusters.Size((8, 40), largest_dense=8, batch=16, repeats=2),
     step: step.Size(WORLD, pool=16, repeats=2),
     edis: edis.Size(batches=(16,), dim=8, repeats=2),
     loss: loss.Size(batches=(16,), dim=8, repeats=2),

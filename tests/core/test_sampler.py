@@ -16,7 +16,7 @@ CENTROIDS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [9.0, 
 SHUFFLE = torch.randperm(24, generator=torch.Generator().manual_seed(3))
 
 
-def make(**changes: int | float) -> tuple[SemanticNegativeSampler, Tensor, Tensor]:
+def make(**changes: int | float | None) -> tuple[SemanticNegativeSampler, Tensor, Tensor]:
     primary, secondary = PRIMARY[SHUFFLE], SECONDARY[SHUFFLE]
     options = {"num_easy_clusters": 2, "items_per_cluster": 4, "num_hard": 3} | changes
     index = ClusterIndex.from_labels(primary, secondary, num_primary=5)
@@ -32,6 +32,7 @@ def enumerate_expected_counts(sampler: SemanticNegativeSampler, primary: Tensor,
         if p < 0:
             continue
         drawable = [q for q in range(5) if q != p and int((primary == q).sum()) >= m_o]
+        drawable = sorted(drawable, key=lambda q: float((CENTROIDS[p] - CENTROIDS[q]).norm()))[: sampler.num_near_clusters]
         weights = {q: float(torch.exp(-(CENTROIDS[p] - CENTROIDS[q]).norm())) for q in drawable}
         hard = [j for j in range(n) if primary[j] == p and secondary[j] != s]
         for j in range(n):
@@ -43,8 +44,10 @@ def enumerate_expected_counts(sampler: SemanticNegativeSampler, primary: Tensor,
     return expected
 
 
-def test_expected_counts_match_enumeration() -> None:
-    sampler, primary, secondary = make()
+@pytest.mark.parametrize("max_near", [None, 1, 2, 3, 9])
+def test_expected_counts_match_enumeration(max_near: int | None) -> None:
+    sampler, primary, secondary = make(max_near_clusters=max_near)
+    assert sampler.num_near_clusters == min(max_near or 5, 5)
     items = torch.arange(24)
     expected = enumerate_expected_counts(sampler, primary, secondary)
     torch.testing.assert_close(sampler.expected_counts(items, items), expected)
@@ -52,8 +55,9 @@ def test_expected_counts_match_enumeration() -> None:
     torch.testing.assert_close(sampler.expected_counts(items, per_row), expected[:, items.roll(5)])
 
 
-def test_drawn_frequencies_match_enumeration() -> None:
-    sampler, primary, secondary = make()
+@pytest.mark.parametrize("max_near", [None, 2])
+def test_drawn_frequencies_match_enumeration(max_near: int | None) -> None:
+    sampler, primary, secondary = make(max_near_clusters=max_near)
     expected = enumerate_expected_counts(sampler, primary, secondary)
     repeats = 8_000
     generator = torch.Generator().manual_seed(1)
@@ -177,9 +181,16 @@ def test_same_seed_same_draws_and_other_seed_other_draws() -> None:
 def test_nearer_clusters_are_drawn_more_often_and_temperature_sharpens_it() -> None:
     warm, _, _ = make(easy_temperature=1.0)
     cold, _, _ = make(easy_temperature=0.1)
-    assert warm.cluster_probs_KK[0, 1] > warm.cluster_probs_KK[0, 2] > 0
-    assert cold.cluster_probs_KK[0, 1] > warm.cluster_probs_KK[0, 1]
-    assert warm.cluster_probs_KK.diagonal().sum() == 0 and warm.cluster_probs_KK[:, 3:].sum() == 0
+    items = torch.arange(24)
+    near, far = PRIMARY[SHUFFLE] == 1, PRIMARY[SHUFFLE] == 2
+    mine = items[PRIMARY[SHUFFLE] == 0][:1]
+    share = []
+    for sampler in (warm, cold):
+        counts = sampler.expected_counts(mine, items)[0]
+        assert counts[near].sum() > counts[far].sum() > 0
+        share.append(float(counts[near].sum()))
+        assert (counts[PRIMARY[SHUFFLE] == 3] == 0).all()
+    assert share[1] > share[0]
 
 
 def test_refuses_what_does_not_fit() -> None:
@@ -190,6 +201,8 @@ def test_refuses_what_does_not_fit() -> None:
         SemanticNegativeSampler(index, torch.zeros(2, 2), easy_temperature=0.0)
     with pytest.raises(ValueError, match="at least"):
         SemanticNegativeSampler(index, torch.zeros(2, 2), num_hard=-1)
+    with pytest.raises(ValueError, match="max_near_clusters must be at least 1"):
+        SemanticNegativeSampler(index, torch.zeros(2, 2), max_near_clusters=0)
 
 
 @pytest.mark.gpu
@@ -207,8 +220,9 @@ def test_draws_on_a_gpu_follow_the_same_proposal() -> None:
     )
 
 
-def test_counts_of_a_batch_are_the_sum_of_its_rows() -> None:
-    sampler, _, _ = make()
+@pytest.mark.parametrize("max_near", [None, 1, 2])
+def test_counts_of_a_batch_are_the_sum_of_its_rows(max_near: int | None) -> None:
+    sampler, _, _ = make(max_near_clusters=max_near)
     positives = torch.randint(24, (50,), generator=torch.Generator().manual_seed(1))
     items = torch.randint(24, (7, 5), generator=torch.Generator().manual_seed(2))
     total = sampler.expected_counts(positives, items.flatten()).sum(0).view(7, 5)
