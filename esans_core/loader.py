@@ -122,6 +122,34 @@ class Loader:
                 min(shards, key=lambda shard: shard.num_targets).add(block)
         return Epoch(self, shards)
 
+    def target_frequency(self, num_items: int, device: torch.device | str | None = None) -> Tensor:
+        """How often each item is the target of a training event: the chance that a row of a batch has it as its positive.
+
+        This is the distribution of in-batch negatives, so it is what logQ needs. A count of all training events would include
+        each user's first one, which has no history and is no target. The log is read once; of several processes each reads
+        a part of it, and all get the sum.
+
+        Args:
+            num_items: N.
+            device: where the result is wanted; of several processes, where their collectives run.
+
+        Returns:
+            float32 [N], sums to 1.
+
+        Raises:
+            ValueError: a target is not below `num_items`.
+        """
+        counts = torch.zeros(num_items, dtype=torch.long)
+        for block in range(self.world.rank, self.log.num_blocks, self.world.size):
+            if self.block_targets[block]:
+                part, chosen = self.log.read(block), self.chosen(block)
+                part = part if chosen is None else part.select(torch.nonzero(chosen).flatten())
+                items = part.items[part.training_targets()[1]]
+                if int(items.max()) >= num_items:
+                    raise ValueError(f"the log has an item row {int(items.max())}, expected less than num_items = {num_items}")
+                counts += torch.bincount(items, minlength=num_items)
+        return self.world.sum(counts.to(device)) / self.num_targets
+
     def chosen(self, block: int) -> Tensor | None:
         """bool [users of the block], whose events are used; None for everybody's."""
         if self._sample_fraction >= 1:

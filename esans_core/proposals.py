@@ -45,7 +45,7 @@ class PopularityProposal(nn.Module):
     """Items by frequency^exponent (PNS; the exponent 0.75 is that of word2vec, Mikolov et al. 2013, arXiv 1310.4546).
 
     Args:
-        frequency: float [N], share of training events of each item; an item without any is never drawn.
+        frequency: float [N], share of each item among training targets; an item that is none is never drawn.
         exponent: at least 0.
     """
 

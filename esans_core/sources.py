@@ -44,7 +44,7 @@ class NegativeSources(nn.Module):
 
     Args:
         config: which negatives.
-        item_frequency: float [N], share of training events of each item (sums to 1).
+        item_frequency: float [N], share of each item among training targets (`Loader.target_frequency`).
         sampler: the semantic-aware sampler; needed when `config.needs_sampler`.
         item_groups: int64 [N], group of each item; needed by the `fair` proposal.
 

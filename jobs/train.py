@@ -12,6 +12,7 @@ import torch
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from safetensors.torch import save_file
+from torch import Tensor
 from upath import UPath
 
 import esans_core
@@ -29,7 +30,7 @@ from jobs.places import local_draft, uri_of
 from jobs.registry.tracking import start_or_resume_run
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
-from jobs.training import Training
+from jobs.training import Training, make_loader
 from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, load_training_data
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,10 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
         run_key = training_key(settings, role, digests)
         torch.manual_seed(settings.training.seed)
         model = build_model(settings, data).to(device)
-        objective = build_objective(settings, data, clusters, method, temperature, device)
-        training = Training(settings, data, model, objective, f"{role}-{run_key}", device, world)
+        loader = make_loader(settings, data, world)
+        frequency = loader.target_frequency(len(data.item_ids), device)
+        objective = build_objective(settings, data, clusters, frequency, method, temperature)
+        training = Training(settings, data, model, objective, loader, f"{role}-{run_key}", device, world)
         if world.rank:
             training.run()
             return {}
@@ -103,12 +106,21 @@ def build_objective(
     settings: PipelineSettings,
     data: TrainingData,
     clusters: ItemClusters | None,
+    frequency: Tensor,
     method: str,
     temperature: float,
-    device: torch.device,
 ) -> RetrievalObjective:
-    """The loss of a method at its temperature, with its sampler, where there are clusters, on the training device."""
-    sampling = settings.sampling
+    """The loss of a method at its temperature, with its sampler, where there are clusters, on the device of `frequency`.
+
+    Args:
+        settings: those of the run.
+        data: what it reads.
+        clusters: of its items; None for a method that needs none.
+        frequency: float32 [N], `Loader.target_frequency`.
+        method: one of `METHODS`.
+        temperature: tau.
+    """
+    sampling, device = settings.sampling, frequency.device
     fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
     config = NegativeConfig.for_method(method, **fields)  # type: ignore[arg-type]
     sampler, groups = None, None
@@ -123,10 +135,9 @@ def build_objective(
             num_hard=sampling.num_hard,
             easy_temperature=sampling.easy_temperature,
         )
-    frequency = data.num_train.float() / data.num_train.sum().clamp_min(1)
     return RetrievalObjective(
         config,
-        frequency.to(device),
+        frequency,
         temperature=temperature,
         sampler=sampler,
         item_groups=groups,

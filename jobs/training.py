@@ -24,6 +24,32 @@ from jobs.training_probe import NegativeProbe
 log = logging.getLogger(__name__)
 
 
+def make_loader(settings: PipelineSettings, data: TrainingData, world: World) -> Loader:
+    """The batches of a training run.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    training = settings.training
+    try:
+        return Loader(
+            data.log,
+            batch_size=training.batch_size,
+            max_history=training.max_history,
+            window_targets=training.window_events,
+            num_shards=training.num_shards,
+            sample_fraction=training.sample_fraction,
+            sample_seed=training.seed,
+            world=world,
+        )
+    except ValueError as error:
+        raise DataError(
+            str(error),
+            file=Lake.of(settings).path("sequences", settings.date),
+            remedy="bring more events, or set training.sample_fraction, batch_size, num_shards and processes to fit them.",
+        ) from error
+
+
 class Training:
     """A training run, restored to where its last attempt stopped.
 
@@ -32,6 +58,7 @@ class Training:
         data: what it reads.
         model: fresh towers on the training device.
         objective: the loss.
+        loader: makes the batches (`make_loader`).
         name: of its checkpoints.
         device: the training device.
         world: the processes that train together; the first alone saves and reports.
@@ -40,9 +67,6 @@ class Training:
         progress: where it stands.
         checkpoint: its saved states.
         cutoffs: depths that recall is measured at; validation looks at the first.
-
-    Raises:
-        DataError: there is nothing to train on.
     """
 
     def __init__(
@@ -51,6 +75,7 @@ class Training:
         data: TrainingData,
         model: TwoTower,
         objective: RetrievalObjective,
+        loader: Loader,
         name: str,
         device: torch.device,
         world: World,
@@ -61,23 +86,7 @@ class Training:
         self._optimizers = build_optimizers(model, learning_rate=training.learning_rate, weight_decay=training.weight_decay)
         self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
         self.progress, self._position = self.checkpoint.load(device)
-        try:
-            self._loader = Loader(
-                data.log,
-                batch_size=training.batch_size,
-                max_history=training.max_history,
-                window_targets=training.window_events,
-                num_shards=training.num_shards,
-                sample_fraction=training.sample_fraction,
-                sample_seed=training.seed,
-                world=world,
-            )
-        except ValueError as error:
-            raise DataError(
-                str(error),
-                file=Lake.of(settings).path("sequences", settings.date),
-                remedy="bring more events, or set training.sample_fraction, batch_size, num_shards and processes to fit them.",
-            ) from error
+        self._loader = loader
         log.info("%d training events, %d shards", self._loader.num_targets, self._loader.num_shards)
         if left_out := self._loader.epoch(0).num_left_out:
             log.warning("about %d of them are in no batch of an epoch, other ones each time", left_out)

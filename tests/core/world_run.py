@@ -41,7 +41,8 @@ def losses(method: str, world: World) -> dict[str, list[float]]:
     items = torch.randint(N, (int(length.sum()),), generator=generator)
     offsets = torch.cat([torch.zeros(1, dtype=torch.long), length.cumsum(0)])
     log = Sequences(items, offsets, length - 4, torch.ones(USERS, dtype=torch.long))
-    frequency = torch.bincount(items, minlength=N).float() / len(items)
+    loader = Loader(log, batch_size=63, max_history=8, world=world)
+    frequency = loader.target_frequency(N)
     torch.manual_seed(1)
     index = ClusterIndex.from_labels(torch.arange(N) % 4, torch.arange(N) // 4 % 3)
     objective = RetrievalObjective(
@@ -56,7 +57,6 @@ def losses(method: str, world: World) -> dict[str, list[float]]:
     model = TwoTower(torch.randn(N, 6), torch.arange(N) < 55, dim=16, num_heads=2, max_history=8, sparse_ids=sparse)
     table, *rest = sorted(model.parameters(), key=lambda each: each is not model.item_input.id_embedding.weight)
     optimizers = [torch.optim.AdamW(rest, lr=1e-2), (torch.optim.SparseAdam if sparse else torch.optim.AdamW)([table], lr=1e-2)]
-    loader = Loader(log, batch_size=63, max_history=8, world=world)
     means = [train_epoch(model, objective, loader, optimizers, seed=seed, world=world) for seed in range(2)]
     return {"losses": means, "weights": [float(value.detach().abs().sum()) for value in model.parameters()]}
 

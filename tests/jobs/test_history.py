@@ -116,7 +116,9 @@ def test_codes_are_measured_by_their_spread_and_not_where_they_have_none(
     heads = AlignmentHeads({"text": 3}, 2)
     for day, shift, about in ((yesterday, 0.0, {}), (settings, 0.1, {"warm": True, "previous_date": yesterday.ds})):
         with Lake.of(day).write("codebooks", day) as table:
-            books = Codebooks((codes + np.float32(shift) * np.eye(2, dtype=np.float32)[1]), np.ones(2, bool), np.zeros((1, 1, 2)))
+            books = Codebooks(
+                (codes + np.float32(shift) * np.eye(2, dtype=np.float32)[1]), np.ones(2, bool), np.zeros((1, 1, 2))
+            )
             save_codebooks(table.path, heads, books, {})
             table.stats = about
     found = build_profile(RunFacts.collect(settings))["centroids"]

@@ -309,7 +309,9 @@ def test_a_shop_that_grows_says_so_where_it_has_more_than_its_settings_name(
 
 def test_fewer_days_than_asked_for_are_refused_with_the_first_date_that_has_them(tmp_path: Path) -> None:
     early = first_date() + dt.timedelta(days=SMALL.num_days - 2)
-    with pytest.raises(DataError, match=rf"has 13 days of events.*asks for 14.*choose {early + dt.timedelta(days=1)} or a later"):
+    with pytest.raises(
+        DataError, match=rf"has 13 days of events.*asks for 14.*choose {early + dt.timedelta(days=1)} or a later"
+    ):
         write_snapshot(SMALL, tmp_path, early)
     assert not list(tmp_path.iterdir())
     write_snapshot(SMALL, tmp_path, early + dt.timedelta(days=1))

@@ -22,9 +22,11 @@ def trained(settings: PipelineSettings, data: TrainingData, clusters: ItemCluste
     """Loss and weights after an epoch."""
     torch.manual_seed(0)
     model = train.build_model(settings, data)
-    objective = train.build_objective(settings, data, clusters, "esans", 0.1, torch.device("cpu"))
+    loader = Loader(data.log, batch_size=64, max_history=8)
+    frequency = loader.target_frequency(len(data.item_ids))
+    objective = train.build_objective(settings, data, clusters, frequency, "esans", 0.1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    loss = train_epoch(model, objective, Loader(data.log, batch_size=64, max_history=8), [optimizer], seed=1)
+    loss = train_epoch(model, objective, loader, [optimizer], seed=1)
     return loss, list(model.state_dict().values())
 
 

@@ -23,7 +23,7 @@ def test_rates_and_hardness_are_those_of_a_count_by_hand(settings: PipelineSetti
     torch.manual_seed(0)
     model = build_model(settings, data).train()
     clusters = load_item_clusters(settings) if method == "esans" else None
-    objective = build_objective(settings, data, clusters, method, 0.2, torch.device("cpu"))
+    objective = build_objective(settings, data, clusters, data.num_train / data.num_train.sum(), method, 0.2)
     probe = NegativeProbe(settings, data, objective)
     found, state = probe.measure(model), torch.get_rng_state()
     assert found == probe.measure(model)
@@ -60,6 +60,8 @@ def test_the_hidden_truth_counts_where_there_is_one(
     leaf, everyone = np.zeros(len(data.item_ids), np.int64), np.zeros((data.log.num_users, 1), np.int64)
     leaf[::2] = 1  # of all items every user likes the odd ones
     monkeypatch.setattr(HiddenTruth, "load", classmethod(lambda cls, settings: cls(leaf, leaf, everyone)))
-    probe = NegativeProbe(settings, data, build_objective(settings, data, None, "uniform", 0.2, torch.device("cpu")))
+    probe = NegativeProbe(
+        settings, data, build_objective(settings, data, None, data.num_train / data.num_train.sum(), "uniform", 0.2)
+    )
     assert probe.false_means == "truth"
     assert probe.measure(build_model(settings, data))["false_negative_rate"] == pytest.approx(0.5, abs=0.05)
