@@ -1,12 +1,11 @@
 """Steps that need not run again: same inputs, settings and code as at their last success, and all they left still there.
 
-A step that can be reused has a recipe. After a success its key is kept under `<home>/reuse/<date>/<step>.json` with the
-digests of the tables that the step left and the text of its files; the next run of the date compares and, where both agree,
-leaves the tables and puts the files back. A setting that a recipe does not name cannot be read by its step, which is handed the
-named sections alone; tables that it does not name would go unnoticed.
+A step that can be reused has a recipe; its code is what its module imports (`jobs.code_key`). After a success its key is kept
+under `<home>/reuse/<date>/<step>.json` with the digests of the tables that the step left and the text of its files; the next
+run of the date compares and, where both agree, leaves the tables and puts the files back. A setting that a recipe does not
+name cannot be read by its step, which is handed the named sections alone; tables that it does not name would go unnoticed.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -15,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import DataError
-from jobs.lake import Lake, file_digest, folder_digest, write_json, write_text
+from jobs.lake import Lake, folder_digest, write_json, write_text
 from jobs.settings import PipelineSettings
-
-_REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,20 @@ class Recipe:
     further: Callable[[PipelineSettings], Mapping[str, str]] = lambda settings: {}
     leaves: Callable[[PipelineSettings], tuple[Path, ...]] = lambda settings: ()
 
-    def key(self, step: str, settings: PipelineSettings) -> str | None:
-        """Hash of everything that decides the result; None where an input cannot be read, which the step will say."""
+    def key(self, step: str, settings: PipelineSettings, code: str) -> str | None:
+        """Hash of everything that decides the result; None where an input cannot be read, which the step will say.
+
+        Args:
+            step: its name.
+            settings: those of the run.
+            code: digest of its code (`jobs.code_key`).
+        """
         lake = Lake.of(settings)
         try:
             parts = {
                 "step": step,
                 "date": settings.ds,
-                "code": code_digest(),
+                "code": code,
                 "settings": {name: getattr(settings, name).model_dump(mode="json") for name in self.sections},
                 "reads": {table: lake.manifest(table, settings.date)["digest"] for table in self.reads},
                 "before": {table: _latest_before(lake, table, settings) for table in self.before},
@@ -83,16 +86,6 @@ class Recipe:
         if on_disk:
             return {table: folder_digest(lake.path(table, date)) for table in there}
         return {table: lake.manifest(table, date)["digest"] for table in there}
-
-
-@functools.cache
-def code_digest() -> str:
-    """SHA-256 over the project's code and the pinned packages: anything else may change without changing a result."""
-    digest = hashlib.sha256()
-    files = [path for room in ("jobs", "esans_core") for path in sorted((_REPOSITORY / room).rglob("*.py"))]
-    for path in [*files, *_REPOSITORY.glob("requirements.txt")]:
-        digest.update(f"{path.relative_to(_REPOSITORY)}:{file_digest(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def _latest_before(lake: Lake, table: str, settings: PipelineSettings) -> str | None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from jobs import workers
+from jobs.code_key import code_key
 from jobs.errors import EXIT_BAD_DATA, DataError
 from jobs.lake import write_json
 from jobs.memory import PeakMemory
@@ -22,6 +23,9 @@ from jobs.reuse import Recipe
 from jobs.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
+
+# Read by `jobs.code_key`. Whatever comes to decide what a step writes belongs into a module that the step imports itself.
+OUTSIDE_KEYS = "this module starts a step and records how it went; what the step writes comes from its own modules"
 
 
 def load_settings(argv: Sequence[str]) -> PipelineSettings:
@@ -128,7 +132,7 @@ def _do(
     """Run the step, or find that it need not run; what its record says of a success."""
     if recipe is None:
         return {"summary": work(settings, *chosen) or {}}
-    key = recipe.key(name, settings)
+    key = recipe.key(name, settings, code_key(work))
     if settings.run.reuse and (kept := recipe.recall(name, settings, key)) is not None:
         log.info("nothing has changed since this step's last success: its result is kept (run.reuse)")
         return {"summary": kept, "reused": True}

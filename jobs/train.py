@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -15,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from upath import UPath
 
-import esans_core
 from esans_core.evaluation import encode_catalogue
 from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
@@ -23,6 +21,7 @@ from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
 from esans_core.training import DENSE_ITEMS
 from jobs import workers
+from jobs.code_key import code_key, package_key
 from jobs.errors import DataError
 from jobs.lake import Lake, write_json
 from jobs.model_store import save_towers
@@ -35,13 +34,15 @@ from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, l
 
 log = logging.getLogger(__name__)
 ROLES = ("baseline", "challenger")
+_SECTIONS = ("data", "sampling", "training")  # that training may read; another setting's change trains nothing again
 
 
-def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
+def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
     """Train, resuming where an interrupted run of the same inputs stopped; publish the best epoch's towers.
 
     Where several processes train together all come here; the first alone writes anything.
     """
+    settings = whole.only(_SECTIONS)
     device = resolve_device(settings.training.device)
     with workers.joined(device) as world:
         data = load_training_data(settings)
@@ -50,20 +51,21 @@ def run(settings: PipelineSettings, role: str) -> dict[str, Any]:
         # The baseline never asks for clusters, so that it can be trained beside their fit.
         clusters = load_item_clusters(settings) if role == "challenger" else None
         digests = data.digests | (clusters.digests if clusters else {})
-        run_key = training_key(settings, role, digests)
+        key = training_key(settings, role, digests)
         torch.manual_seed(settings.training.seed)
         model = build_model(settings, data).to(device)
         loader = make_loader(settings, data, world)
         frequency = loader.target_frequency(len(data.item_ids), device)
         objective = build_objective(settings, data, clusters, frequency, method, temperature)
-        training = Training(settings, data, model, objective, loader, f"{role}-{run_key}", device, world)
+        training = Training(settings, data, model, objective, loader, f"{role}-{key}", device, world)
         if world.rank:
             training.run()
             return {}
-        progress, lake = training.progress, Lake.of(settings)
+        progress, lake, run_key = training.progress, Lake.of(settings), version_key(settings, key)
         with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
-            if progress.epoch == 0 and progress.step == 0:
-                _log_start(settings, role, method, temperature, digests)
+            if not tracked.data.params or (progress.epoch == 0 and progress.step == 0):
+                _log_start(whole, role, method, temperature, digests)
+                training.log_curves()  # of a training that was done before, under other settings of later steps
             training.run()
             run_id, experiment_id = tracked.info.run_id, tracked.info.experiment_id
             training.checkpoint.load_best(device)
@@ -146,11 +148,27 @@ def build_objective(
 
 
 def training_key(settings: PipelineSettings, role: str, digests: dict[str, str]) -> str:
-    """Names a training run by all that decides its result: role, settings, tables, and the library's own code."""
-    code = hashlib.sha256()
-    for path in sorted(Path(esans_core.__file__).parent.glob("*.py")):
-        code.update(path.read_bytes())
-    parts = [role, settings.config_hash(), json.dumps(digests, sort_keys=True), code.hexdigest()]
+    """Names a training by all that decides its result: role, date, settings that it may read, tables and code.
+
+    Its checkpoints carry this name, so whatever else changes, nothing is trained again.
+    """
+    parts = {
+        "role": role,
+        "date": settings.ds,
+        "settings": {name: getattr(settings, name).model_dump(mode="json") for name in _SECTIONS},
+        "tables": digests,
+        "code": code_key(run),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def version_key(settings: PipelineSettings, key: str) -> str:
+    """Names the MLflow run and the model version of a training: they hold more than the towers.
+
+    A version is packed and judged by the settings of later steps, and ships the whole library. Where one of these changes it
+    must become another version, although nothing is trained again.
+    """
+    parts = [key, settings.config_hash(), package_key("esans_core")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -131,6 +131,12 @@ class Training:
                 self._device,
             )
 
+    def log_curves(self) -> None:
+        """Log what the epochs done so far have measured to the current MLflow run."""
+        for values in self.progress.curves:
+            measured = {name: value for name, value in values.items() if name != "epoch"}
+            mlflow.log_metrics(measured, step=int(values["epoch"]))
+
     def _epoch(self, epoch: int) -> float:
         position, self._position = self._position, None
         return train_epoch(

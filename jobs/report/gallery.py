@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from jobs.code_key import code_key
 from jobs.lake import write_json
 from jobs.publish import published_folder
 from jobs.report.facts import RunFacts
 from jobs.report.pictures import Picture, draw_pictures
-from jobs.reuse import code_digest
 
 _SHOWN = ("items", "clusters", "challenger", "baseline")
 _LIST = "pictures.json"
@@ -34,5 +34,5 @@ def embedded(path: Path) -> str:
 
 def _key(facts: RunFacts) -> str:
     tables = {name: facts.manifests[name]["digest"] for name in _SHOWN if name in facts.manifests}
-    parts = {"tables": tables, "metrics": facts.metrics, "source": facts.source, "code": code_digest()}
+    parts = {"tables": tables, "metrics": facts.metrics, "source": facts.source, "code": code_key(draw_pictures)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -3,13 +3,12 @@
 import json
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from jobs import reuse
+from jobs import runtime
 from jobs.errors import DataError
 from jobs.lake import Lake
 from jobs.reuse import Recipe
@@ -79,7 +78,7 @@ def test_any_change_runs_it_again(step: Step, change: str, monkeypatch: pytest.M
     elif change == "earlier date":
         put(step.settings.model_copy(update={"date": step.settings.date.replace(day=1)}), "numbers", [7])
     elif change == "code":
-        monkeypatch.setattr(reuse, "code_digest", lambda: "other code")
+        monkeypatch.setattr(runtime, "code_key", lambda work: "other code")
     else:
         flags = ["--no-run.reuse"]
     assert not step.run(*flags)["reused"]
@@ -135,13 +134,3 @@ def test_a_step_gets_only_the_settings_it_names(settings: PipelineSettings) -> N
     with pytest.raises(AttributeError, match="training"):
         _ = part.training
     assert settings.training.epochs, "the whole is left as it was"
-
-
-def test_the_code_digest_follows_code_and_pinned_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reuse, "_REPOSITORY", tmp_path)
-    digests = set()
-    for name, text in (("jobs/sub/a.py", "1"), ("esans_core/b.py", "1"), ("jobs/sub/a.py", "2"), ("requirements.txt", "x==1")):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-        digests.add(reuse.code_digest.__wrapped__())
-    assert len(digests) == 4

@@ -177,6 +177,25 @@ def test_the_training_key_follows_settings_and_data(prepared: PipelineSettings) 
     assert key != train.training_key(prepared, "challenger", digests | {"items": "other"})
     other = prepared.model_copy(update={"training": prepared.training.model_copy(update={"seed": 8})})
     assert key != train.training_key(other, "challenger", digests)
+    later = prepared.model_copy(update={"gate": prepared.gate.model_copy(update={"min_recall": 0.5})})
+    assert key == train.training_key(later, "challenger", digests), "a setting of a later step trains nothing again"
+    assert train.version_key(later, key) != train.version_key(prepared, key), "but it makes another version"
+
+
+def test_another_version_of_the_same_training_is_logged_whole_and_trains_nothing(
+    prepared: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train.run(prepared, "challenger")
+    monkeypatch.setattr(training, "train_epoch", None)
+    later = prepared.model_copy(update={"gate": prepared.gate.model_copy(update={"min_recall": 0.5})})
+    second = train.run(later, "challenger")
+    assert second["mlflow_run_id"] != first["mlflow_run_id"]
+    assert second | {"mlflow_run_id": first["mlflow_run_id"]} == first
+    client, runs = mlflow.MlflowClient(), [mlflow.get_run(summary["mlflow_run_id"]) for summary in (first, second)]
+    assert [run.data.params["gate.min_recall"] for run in runs] == ["0.02", "0.5"]
+    assert runs[0].data.metrics == runs[1].data.metrics
+    logged = [client.get_metric_history(run.info.run_id, "train_loss") for run in runs]
+    assert [metric.step for metric in logged[0]] == [metric.step for metric in logged[1]]
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
