@@ -64,7 +64,7 @@ class NegativeConfig:
     proposal: Proposal = "uniform"
     popularity_exponent: float = 0.75
     semantic: bool = True
-    share_draws: bool = False
+    share_draws: bool = True
     simple_interpolation: bool = True
     hard_interpolation: bool = True
     lambda_low: float = -0.3
@@ -131,7 +131,7 @@ def _recipe(*chosen: str, **fixed: Any) -> _Recipe:
 _SOURCES = ("in_batch", "num_pool", "num_cached", "all_items", "num_per_positive", "semantic")
 _CHOICES = (*_SOURCES, "share_draws", "num_hardest", "positive_mixing", "adaptive_temperature")
 _DEFAULT = NegativeConfig()
-_SIZES = {"num_per_positive": 20, "num_cached": 4096, "num_hardest": 4}
+_SIZES = {"num_per_positive": 16, "num_cached": 16_384, "num_hardest": 4}
 _RECIPES: dict[str, _Recipe] = {
     "esans": _recipe("in_batch", "num_pool", "share_draws", semantic=True),
     "esans_paper": _recipe(semantic=True, log_q=0.0, virtual_weight=1.0),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from esans_core.cluster_index import ClusterIndex
+from esans_core.defaults import SAMPLER
 from esans_core.near_clusters import NearClusters
 
 _BITS = 32  # (32 random bits * n) >> 32 is uniform on 0..n-1 to within n / 2^32, and exact in int64 for n < 2^31
@@ -137,10 +138,10 @@ class SemanticNegativeSampler:
         index: ClusterIndex,
         centroids: Tensor,
         *,
-        num_easy_clusters: int = 2,
-        items_per_cluster: int = 5,
-        num_hard: int = 5,
-        easy_temperature: float = 1.0,
+        num_easy_clusters: int = SAMPLER.num_easy_clusters,
+        items_per_cluster: int = SAMPLER.items_per_cluster,
+        num_hard: int = SAMPLER.num_hard,
+        easy_temperature: float = SAMPLER.easy_temperature,
         max_near_clusters: int | None = None,
     ) -> None:
         if num_easy_clusters < 0 or num_hard < 0 or items_per_cluster < 1:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from esans_core.defaults import TRAINING
 from esans_core.hashing import uniform_hash
 from esans_core.sequences import Sequences, by_length
 from esans_core.standardisation import SMALLEST_DEVIATION, feature_statistics, standardise_blocks
@@ -40,7 +41,13 @@ class ItemInput(nn.Module):
     """
 
     def __init__(
-        self, content_NF: Tensor, known_N: Tensor, dim: int, id_dropout: float = 0.1, *, sparse_ids: bool = False
+        self,
+        content_NF: Tensor,
+        known_N: Tensor,
+        dim: int,
+        id_dropout: float = TRAINING.id_dropout,
+        *,
+        sparse_ids: bool = False,
     ) -> None:
         super().__init__()
         num_items, num_features = content_NF.shape
@@ -197,7 +204,7 @@ class TwoTower(nn.Module):
         dim: int,
         num_heads: int,
         max_history: int,
-        id_dropout: float = 0.1,
+        id_dropout: float = TRAINING.id_dropout,
         sparse_ids: bool = False,
     ) -> None:
         super().__init__()

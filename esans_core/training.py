@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esans_core.defaults import Schedule
 from esans_core.loader import Loader
 from esans_core.objective import RetrievalObjective
 from esans_core.towers import TwoTower
@@ -28,7 +29,25 @@ def build_optimizers(model: TwoTower, *, learning_rate: float, weight_decay: flo
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)]
     if table.sparse:
         optimizers.append(torch.optim.SparseAdam([table.weight], lr=learning_rate))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = learning_rate
     return optimizers
+
+
+def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], schedule: Schedule, *, done: int, total: int) -> None:
+    """Set the rate of the next step. It follows from the steps done alone, so an interrupted training goes on with it.
+
+    Args:
+        optimizers: as `build_optimizers` makes them.
+        schedule: `linear` falls from the rate that they were made with to zero, along a line over all steps; `constant` stays.
+        done: steps done, 0 to `total`.
+        total: steps of the whole training.
+    """
+    share = 1 - done / total if schedule == "linear" else 1.0
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * share
 
 
 @dataclass

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from torch import Tensor
 from upath import UPath
 
+from esans_core.defaults import HEAD_SHARE
 from esans_core.evaluation import Relevant, RetrievalResult, encode_catalogue, evaluate, retrieve
 from esans_core.loader import Loader
 from esans_core.sampler import SemanticNegativeSampler
@@ -33,7 +34,6 @@ from jobs.training_data import ItemClusters, TrainingData, load_item_clusters, l
 from jobs.truth import HiddenTruth
 
 log = logging.getLogger(__name__)
-_HEAD_SHARE = 0.2  # the most popular fifth of the catalogue is the head, the rest with any event the tail
 _GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}  # what MLflow calls files that are not there any more
 _SAMPLED_POSITIVES = 4096  # training events over which the samplers' false negatives are counted
 
@@ -186,7 +186,7 @@ def champion_on_catalogue(
 
 def catalogue_slices(num_train: Tensor) -> dict[str, Tensor]:
     """head: the most popular fifth; tail: the other items with training events; new: items without any. bool [N] each."""
-    threshold_rank = max(1, int(len(num_train) * _HEAD_SHARE))
+    threshold_rank = max(1, int(len(num_train) * HEAD_SHARE))
     head = torch.zeros(len(num_train), dtype=torch.bool)
     head[num_train.argsort(descending=True, stable=True)[:threshold_rank]] = True
     head &= num_train > 0

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from esans_core.defaults import HEAD_SHARE
 from jobs.errors import DataError
 from jobs.item_tables import ItemTable
 from jobs.settings import PipelineSettings
 from jobs.views import FEATURE_TABLES, MODALITIES, feature_tables
 
-_HEAD_SHARE = 0.2  # the most popular fifth of the catalogue, as in the evaluation
 _LEAST_SHARE = 0.01  # of the sample, for a stratum that has as many items
 _NARROW_ROWS = 1 << 18  # rows at once of tables without their vectors
 
@@ -87,7 +87,7 @@ def _head_threshold(items: ItemTable) -> int:
     for batch in items.batches(["num_train"], batch_rows=_NARROW_ROWS):
         for events, number in zip(*np.unique(batch["num_train"].to_numpy(), return_counts=True), strict=True):
             counts[int(events)] = counts.get(int(events), 0) + int(number)
-    wanted, found = items.num_rows * _HEAD_SHARE, 0
+    wanted, found = items.num_rows * HEAD_SHARE, 0
     for events in sorted(counts, reverse=True):
         found += counts[events]
         if found >= wanted:

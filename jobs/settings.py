@@ -16,7 +16,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from esans_core.defaults import CLUSTERS, SAMPLER, TRAINING, Schedule
+from esans_core.negatives import METHODS, NegativeConfig
+
 EMBEDDED = "embedded"
+_NEGATIVES = NegativeConfig()
+_DRAWN = NegativeConfig.for_method("dns")  # a method that draws for each positive and keeps the hardest
 _WHEN_AND_WHERE = frozenset({"date", "home", "lake", "serving"})  # of a run
 _NO_RESULT = frozenset({"spark", "registry", "run"})  # sections that say how and where steps run
 
@@ -116,40 +121,31 @@ class FeatureSettings(Section):
 class ClusterSettings(Section):
     """MSAC: alignment of the views and the cascaded codebooks."""
 
-    dim: int = Field(64, ge=2, le=1024, description="Dimension d of the aligned space.")
+    dim: int = Field(CLUSTERS.dim, ge=2, le=1024, description="Dimension d of the aligned space.")
     alignment: bool = Field(True, description="Train the contrastive alignment; off: a fixed random projection.")
-    alignment_epochs: int = Field(20, ge=1, description="Passes over the items when the alignment heads are trained.")
-    alignment_temperature: float = Field(0.1, gt=0, le=1, description="Temperature of the symmetric InfoNCE loss.")
-    num_primary: int = Field(32, ge=2, le=65_535, description="K_p, codes of the primary codebook.")
-    num_secondary: int = Field(16, ge=2, le=65_535, description="K_s, codes of the secondary codebook.")
+    alignment_epochs: int = Field(
+        CLUSTERS.alignment_epochs, ge=1, description="Passes over the items when the alignment heads are trained."
+    )
+    alignment_temperature: float = Field(
+        CLUSTERS.alignment_temperature, gt=0, le=1, description="Temperature of the symmetric InfoNCE loss."
+    )
+    num_primary: int = Field(CLUSTERS.num_primary, ge=2, le=65_535, description="K_p, codes of the primary codebook.")
+    num_secondary: int = Field(CLUSTERS.num_secondary, ge=2, le=65_535, description="K_s, codes of the secondary codebook.")
     secondary_per_primary: bool = Field(
         False, description="One secondary codebook per primary cluster instead of one shared cascade."
     )
-    min_cluster_size: int = Field(5, ge=2, description="Smallest primary cluster, m_o; smaller ones are repaired and reported.")
+    min_cluster_size: int = Field(
+        CLUSTERS.min_cluster_size, ge=2, description="Smallest primary cluster, m_o; smaller ones are repaired and reported."
+    )
     warm_start: bool = Field(True, description="Start from the codebooks of the previous date.")
     force_refit: bool = Field(False, description="Ignore the previous codebooks on this run.")
     max_train_items: int = Field(
-        200_000, ge=100, description="Items sampled to fit alignment and codebooks, by views and popularity."
+        CLUSTERS.max_train_items, ge=100, description="Items sampled to fit alignment and codebooks, by views and popularity."
     )
     seed: int = Field(11, ge=0, description="Seed of the alignment heads, k-means and the sample of items.")
 
 
-SamplingMethod = Literal[
-    "esans",
-    "esans_paper",
-    "uniform",
-    "popularity",
-    "in_batch",
-    "in_batch_logq",
-    "mns",
-    "debiased_mns",
-    "cross_batch",
-    "dns",
-    "mixgcf",
-    "fairneg",
-    "adap_tau",
-    "full_softmax",
-]
+SamplingMethod = Literal[METHODS]  # type: ignore[valid-type]
 
 
 class SamplingSettings(Section):
@@ -162,38 +158,61 @@ class SamplingSettings(Section):
         "debiased_mns: in-batch + uniform pool; cross_batch: in-batch + cached; dns: hardest of the drawn; mixgcf: mixed with "
         "the positive; fairneg: groups by their loss; adap_tau: a temperature per user; full_softmax: the whole catalogue.",
     )
-    num_pool: int = Field(1024, ge=0, description="Uniform negatives shared by the batch.")
-    num_easy_clusters: int = Field(2, ge=0, description="m_c, easy clusters drawn per positive.")
-    items_per_cluster: int = Field(5, ge=2, description="m_o, items drawn in each easy cluster.")
-    num_hard: int = Field(5, ge=0, description="Hard negatives drawn per positive.")
-    easy_temperature: float = Field(1.0, gt=0, description="Temperature of softmax(-distance) over primary clusters.")
-    simple_interpolation: bool = Field(True, description="EDIS: virtual negatives inside each easy cluster.")
-    hard_interpolation: bool = Field(True, description="EDIS: virtual negatives between positive and hard negatives.")
-    lambda_low: float = Field(-0.3, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from.")
-    lambda_high: float = Field(0.1, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda.")
+    num_pool: int = Field(_NEGATIVES.num_pool, ge=0, description="Uniform negatives shared by the batch.")
+    num_easy_clusters: int = Field(SAMPLER.num_easy_clusters, ge=0, description="m_c, easy clusters drawn per positive.")
+    items_per_cluster: int = Field(SAMPLER.items_per_cluster, ge=2, description="m_o, items drawn in each easy cluster.")
+    num_hard: int = Field(SAMPLER.num_hard, ge=0, description="Hard negatives drawn per positive.")
+    easy_temperature: float = Field(
+        SAMPLER.easy_temperature, gt=0, description="Temperature of softmax(-distance) over primary clusters."
+    )
+    simple_interpolation: bool = Field(
+        _NEGATIVES.simple_interpolation, description="EDIS: virtual negatives inside each easy cluster."
+    )
+    hard_interpolation: bool = Field(
+        _NEGATIVES.hard_interpolation, description="EDIS: virtual negatives between positive and hard negatives."
+    )
+    lambda_low: float = Field(
+        _NEGATIVES.lambda_low, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from."
+    )
+    lambda_high: float = Field(
+        _NEGATIVES.lambda_high, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda."
+    )
     virtual_weight: float = Field(
-        0.02,
+        _NEGATIVES.virtual_weight,
         ge=0,
         le=1000,
         description="Weight of a virtual negative in the softmax, relative to the real ones it is made of. With share_draws "
         "some thirty of them stand beside thousands of real ones: at 50 they weigh a tenth as much, at 0.02 next to nothing.",
     )
     log_q: float = Field(
-        1.0,
+        _NEGATIVES.log_q,
         ge=0,
         le=1,
         description="Share of the logQ correction, the log of each item's expected count, where the method leaves it open.",
     )
-    share_draws: bool = Field(False, description="The ESANS draws of one positive are negatives of the whole batch.")
+    share_draws: bool = Field(
+        _NEGATIVES.share_draws, description="The ESANS draws of one positive are negatives of the whole batch."
+    )
     same_group_weight: float = Field(
-        1.0, ge=0, le=1, description="Weight, in the shared pool, of items of the positive's own (primary, secondary) cluster."
+        _NEGATIVES.same_group_weight,
+        ge=0,
+        le=1,
+        description="Weight, in the shared pool, of items of the positive's own (primary, secondary) cluster.",
     )
     num_per_positive: int = Field(
-        20, ge=1, description="Negatives drawn for each positive: uniform, popularity, dns, mixgcf, fairneg, adap_tau."
+        _DRAWN.num_per_positive,
+        ge=1,
+        description="Negatives drawn for each positive: uniform, popularity, dns, mixgcf, fairneg, adap_tau.",
     )
-    num_hardest: int = Field(4, ge=1, description="How many of the drawn negatives dns and mixgcf keep.")
-    popularity_exponent: float = Field(0.75, ge=0, le=2, description="Negatives of 'popularity' are drawn by frequency^this.")
-    num_cached: int = Field(4096, ge=1, description="Earlier positives that 'cross_batch' keeps as negatives.")
+    num_hardest: int = Field(_DRAWN.num_hardest, ge=1, description="How many of the drawn negatives dns and mixgcf keep.")
+    popularity_exponent: float = Field(
+        _NEGATIVES.popularity_exponent, ge=0, le=2, description="Negatives of 'popularity' are drawn by frequency^this."
+    )
+    num_cached: int = Field(
+        NegativeConfig.for_method("cross_batch").num_cached,
+        ge=1,
+        description="Earlier positives that 'cross_batch' keeps as negatives.",
+    )
 
     @model_validator(mode="after")
     def _ordered_lambda(self) -> "SamplingSettings":
@@ -205,23 +224,37 @@ class SamplingSettings(Section):
 class TrainingSettings(Section):
     """The two towers and how they are trained."""
 
-    embedding_dim: int = Field(64, ge=4, le=1024, description="Output dimension D of both towers.")
-    num_heads: int = Field(4, ge=1, description="Attention heads of the user tower.")
-    max_history: int = Field(50, ge=1, le=2000, description="Latest events of a user that the user tower sees.")
-    temperature: float = Field(0.12, gt=0, le=1, description="tau, temperature of the cosine score.")
-    baseline_temperature: float = Field(
-        0.07, gt=0, le=1, description="tau of the uniform-negatives baseline; each method has its own best one."
+    embedding_dim: int = Field(TRAINING.dim, ge=4, le=1024, description="Output dimension D of both towers.")
+    num_heads: int = Field(TRAINING.num_heads, ge=1, description="Attention heads of the user tower.")
+    max_history: int = Field(
+        TRAINING.max_history, ge=1, le=2000, description="Latest events of a user that the user tower sees."
     )
-    batch_size: int = Field(1024, ge=2, description="Positives per step.")
-    epochs: int = Field(12, ge=1, le=1000, description="Largest number of passes over the training events.")
-    patience: int = Field(3, ge=1, description="Stop after so many epochs without a better validation recall.")
-    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Step size of AdamW.")
-    weight_decay: float = Field(1e-4, ge=0, lt=1, description="Decoupled weight decay.")
+    temperature: float = Field(TRAINING.temperature, gt=0, le=1, description="tau, temperature of the cosine score.")
+    baseline_temperature: float = Field(
+        TRAINING.uniform_temperature,
+        gt=0,
+        le=1,
+        description="tau of the uniform-negatives baseline; each method has its own best one.",
+    )
+    batch_size: int = Field(TRAINING.batch_size, ge=2, description="Positives per step.")
+    epochs: int = Field(TRAINING.epochs, ge=1, le=1000, description="Largest number of passes over the training events.")
+    patience: int = Field(
+        TRAINING.patience,
+        ge=1,
+        description="Stop after so many epochs without a better validation recall; as many as epochs: never before the last.",
+    )
+    learning_rate: float = Field(TRAINING.learning_rate, gt=0, lt=1, description="Step size of AdamW, at the first step.")
+    schedule: Schedule = Field(
+        TRAINING.schedule, description="linear: the step size falls to zero along a line over all epochs; constant: it stays."
+    )
+    weight_decay: float = Field(TRAINING.weight_decay, ge=0, lt=1, description="Decoupled weight decay.")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32",
+        TRAINING.precision,
         description="Of the towers' and the loss's matrix products; bfloat16 is faster on GPUs and on CPUs that have it.",
     )
-    id_dropout: float = Field(0.1, ge=0, lt=1, description="Chance to hide an item's id, so that new items can be served.")
+    id_dropout: float = Field(
+        TRAINING.id_dropout, ge=0, lt=1, description="Chance to hide an item's id, so that new items can be served."
+    )
     sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of users whose events are trained on.")
     table_updates: Literal["auto", "dense", "sparse"] = Field(
         "auto",

@@ -10,7 +10,7 @@ from esans_core.evaluation import evaluate
 from esans_core.loader import Loader
 from esans_core.objective import RetrievalObjective
 from esans_core.towers import TwoTower
-from esans_core.training import Position, build_optimizers, train_epoch
+from esans_core.training import Position, build_optimizers, set_learning_rate, train_epoch
 from esans_core.world import World
 from jobs.checkpoint import Checkpoint
 from jobs.cutoffs import Cutoffs
@@ -139,17 +139,30 @@ class Training:
 
     def _epoch(self, epoch: int) -> float:
         position, self._position = self._position, None
+        training, seed = self._settings.training, self._settings.training.seed * 100_003 + epoch
+        steps = self._loader.epoch(seed).num_batches
+
+        def set_rate(step: int) -> None:
+            done = (epoch - 1) * steps + step
+            set_learning_rate(self._optimizers, training.schedule, done=done, total=training.epochs * steps)
+
+        def after_step(now: Position) -> None:
+            set_rate(now.step)
+            if not self._world.rank:
+                self._save_when_due(now)
+
+        set_rate(position.step if position else 0)
         return train_epoch(
             self._model,
             self._objective,
             self._loader,
             self._optimizers,
-            seed=self._settings.training.seed * 100_003 + epoch,
-            precision=getattr(torch, self._settings.training.precision),
+            seed=seed,
+            precision=getattr(torch, training.precision),
             world=self._world,
             position=position,
             on_step=lambda step, steps, loss: log.info("epoch %d, step %d of %d, loss %.4f", epoch, step, steps, loss),
-            after_step=None if self._world.rank else self._save_when_due,
+            after_step=after_step,
         )
 
     def _save_when_due(self, position: Position) -> None:

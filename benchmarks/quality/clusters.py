@@ -17,21 +17,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.quality.data import DATA, QualityData, save_arrays
+from esans_core.defaults import CLUSTERS
 
 FOLDER = DATA.parent / "clusters"
 # K_p, K_s: the pipeline's defaults. With finer primary clusters, which come to coincide with what users like, "same primary,
 # other secondary" would draw items of the positive's own leaf: 2 % of the hard negatives of shop-100k-mid with 32 primary
 # clusters, 7 % with 64, 20 % with 128, 54 % with 256.
-SIZES = {
-    "quick": (32, 16),
-    "movielens": (32, 16),
-    "tiktok": (32, 16),
-    "shop-100k-low": (32, 16),
-    "shop-100k-mid": (32, 16),
-    "shop-100k-high": (32, 16),
-    "shop-1m": (32, 16),
-}
-EPOCHS, TEMPERATURE, MIN_CLUSTER_SIZE, MAX_TRAIN_ITEMS = 20, 0.1, 5, 200_000  # the pipeline's defaults
+_USUAL = (CLUSTERS.num_primary, CLUSTERS.num_secondary)
+_DATA_SETS = ("quick", "movielens", "tiktok", "shop-100k-low", "shop-100k-mid", "shop-100k-high", "shop-1m")
+SIZES = dict.fromkeys(_DATA_SETS, _USUAL)
 KNOWN_BEFORE = 0.9  # share of the items that the day before a warm start knew
 VERSION = 1  # raise it when the same arguments would give other clusters
 
@@ -66,7 +60,7 @@ def fit_clusters(
     *,
     num_primary: int,
     num_secondary: int,
-    dim: int = 64,
+    dim: int = CLUSTERS.dim,
     alignment: bool = True,
     views: Sequence[str] | None = None,
     mean_residual: bool = False,
@@ -124,7 +118,7 @@ def _fit(
 
     views = {name: data.views[name].numpy() for name in names}
     present = np.stack([~np.isnan(values).any(axis=1) for values in views.values()], axis=1)
-    chosen = np.random.default_rng(seed).permutation(data.num_items)[:MAX_TRAIN_ITEMS]
+    chosen = np.random.default_rng(seed).permutation(data.num_items)[: CLUSTERS.max_train_items]
     heads, codebooks = None, None
     for count in (round(KNOWN_BEFORE * len(chosen)), len(chosen)) if warm_start else (len(chosen),):
         known = np.sort(chosen[:count])
@@ -134,8 +128,8 @@ def _fit(
             {name: values[known] for name, values in views.items()},
             present[known],
             dim=dim,
-            epochs=EPOCHS if alignment else 0,
-            temperature=TEMPERATURE,
+            epochs=CLUSTERS.alignment_epochs if alignment else 0,
+            temperature=CLUSTERS.alignment_temperature,
             seed=seed,
             initial=heads,
         )
@@ -148,7 +142,7 @@ def _fit(
             seen_NM[known],
             num_primary=num_primary,
             num_secondary=num_secondary,
-            min_cluster_size=MIN_CLUSTER_SIZE,
+            min_cluster_size=CLUSTERS.min_cluster_size,
             seed=seed,
             initial=codebooks,
         )

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esans_core.defaults import HEAD_SHARE
 from esans_core.sequences import Sequences
 
 DATA = Path("var/bench/quality/data")
 BEHAVIOUR = "behaviour"
-HEAD_SHARE = 0.2  # as in jobs/evaluate.py
 SPLITS = ("train", "validation", "holdout")  # the order of the codes in `sequences_from_events`
 
 

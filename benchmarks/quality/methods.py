@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.quality.frozen import is_large_shop
-from esans_core.negatives import Method
+from esans_core.defaults import SAMPLER, TRAINING
+from esans_core.negatives import Method, NegativeConfig
 
-BATCH = 1024
-PER_POSITIVE = 16
+BATCH = TRAINING.batch_size
+PER_POSITIVE = NegativeConfig.for_method("uniform").num_per_positive
 TEMPERATURES = (0.05, 0.08, 0.13, 0.2, 0.3)
 LOWER_TEMPERATURES = (0.03, 0.05, 0.08, 0.13, 0.2)  # for the large shops, where .05 is better than .08 for uniform draws
 LEARNING_RATES = (2e-3, 8e-3)  # beside the usual one
@@ -49,9 +50,18 @@ class Contender:
         )
 
 
+# A trial's settings name the values that a default gives, so that its key says with which it was run.
 _DRAWN = {"num_per_positive": PER_POSITIVE}
-_POOL = {"num_pool": BATCH * PER_POSITIVE}
-_ESANS = {"num_pool": BATCH, "sampler.num_easy_clusters": 2, "sampler.items_per_cluster": 5, "sampler.num_hard": 5}
+_HARDER = _DRAWN | {"num_hardest": NegativeConfig.for_method("dns").num_hardest}
+_POOL = {"num_pool": BATCH * PER_POSITIVE}  # the budget of the others; 1,024, the default, serves a large shop as well
+_DEFAULT = NegativeConfig.for_method("esans")
+_ESANS = {
+    "num_pool": _DEFAULT.num_pool,
+    "sampler.num_easy_clusters": SAMPLER.num_easy_clusters,
+    "sampler.items_per_cluster": SAMPLER.items_per_cluster,
+    "sampler.num_hard": SAMPLER.num_hard,
+}
+_DEBIASED = {name: getattr(_DEFAULT, name) for name in ("share_draws", "virtual_weight", "log_q", "same_group_weight")}
 _REGULARISED = ({"training.weight_decay": 1e-2}, {"training.id_dropout": 0.3}, {"training.id_dropout": 0.0})
 _CORRECTED = ({"log_q": 0.75}, {"log_q": 0.5}, {"log_q": 0.25})
 _SHIFTED = ({"log_q": 0.5}, {"log_q": 0.0}, {"training.id_dropout": 0.3})
@@ -64,7 +74,7 @@ CONTENDERS: dict[str, Contender] = {
         "esans",
         "ESANS, debiased (ours)",
         ({"log_q": 0.75}, {"log_q": 0.5}, {"log_q": 0.75, "same_group_weight": 0.5}),
-        _ESANS | {"share_draws": True, "virtual_weight": 0.02, "log_q": 1.0, "same_group_weight": 1.0},
+        _ESANS | _DEBIASED,
     ),
     "mns": Contender("mns", "mixed (MNS)", _REGULARISED, _POOL),
     "in_batch_logq": Contender("in_batch_logq", "in-batch + logQ", _CORRECTED),
@@ -74,12 +84,14 @@ CONTENDERS: dict[str, Contender] = {
         tuple({"lambda_low": at, "lambda_high": at} for at in (-0.3, 0.1, 0.3)),  # type: ignore[arg-type]
         _ESANS,
     ),
-    "dns": Contender("dns", "dynamic (DNS)", _HARDEST, _DRAWN | {"num_hardest": 4}),
+    "dns": Contender("dns", "dynamic (DNS)", _HARDEST, _HARDER),
     "popularity": Contender("popularity", "popularity (PNS)", _SHIFTED, _DRAWN),
-    "mixgcf": Contender("mixgcf", "positive mixing (MixGCF)", _HARDEST, _DRAWN | {"num_hardest": 4}),
+    "mixgcf": Contender("mixgcf", "positive mixing (MixGCF)", _HARDEST, _HARDER),
     "fairneg": Contender("fairneg", "group-fair (FairNeg)", _REGULARISED, _DRAWN),
     "adap_tau": Contender("adap_tau", "adaptive temperature (Adap-tau)", _SHIFTED, _DRAWN),
-    "cross_batch": Contender("cross_batch", "cross-batch cache", _CORRECTED, {"num_cached": BATCH * PER_POSITIVE}),
+    "cross_batch": Contender(
+        "cross_batch", "cross-batch cache", _CORRECTED, {"num_cached": NegativeConfig.for_method("cross_batch").num_cached}
+    ),
     "in_batch": Contender("in_batch", "in-batch", _REGULARISED),
     "full_softmax": Contender("full_softmax", "full softmax", _REGULARISED, reference=True),
 }
@@ -107,9 +119,9 @@ class Sweep:
 SWEEPS = (
     Sweep("K_p, relative", 1.0, {value: {"clusters.primary_factor": value} for value in (0.5, 2.0)}),
     Sweep("K_s, relative", 1.0, {value: {"clusters.secondary_factor": value} for value in (0.5, 2.0)}),
-    Sweep("m_c", 2, {value: {"sampler.num_easy_clusters": value} for value in (1, 3)}),
-    Sweep("m_o", 5, {value: {"sampler.items_per_cluster": value} for value in (4, 6)}),
-    Sweep("virtual weight", 0.02, {value: {"virtual_weight": value} for value in (50, 500)}),
+    Sweep("m_c", SAMPLER.num_easy_clusters, {value: {"sampler.num_easy_clusters": value} for value in (1, 3)}),
+    Sweep("m_o", SAMPLER.items_per_cluster, {value: {"sampler.items_per_cluster": value} for value in (4, 6)}),
+    Sweep("virtual weight", _DEFAULT.virtual_weight, {value: {"virtual_weight": value} for value in (50, 500)}),
     # At the weight that ours has, virtual negatives are too small a part of the softmax for lambda to matter at all.
     Sweep(
         "lambda, weight 50",

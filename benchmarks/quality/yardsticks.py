@@ -23,9 +23,10 @@ import torch
 from benchmarks.peers.recbole_models import recbole_scores
 from benchmarks.quality.data import DATA, QualityData, save_arrays
 from benchmarks.quality.ranking import Scores, evaluate_scores, events_before, means
+from esans_core.defaults import TRAINING
 
 SEED = 17
-DIM = 64  # of matrix factorisations, as of the two towers
+DIM = TRAINING.dim  # of matrix factorisations, as of the two towers
 SELECT_BY = "recall_50"  # on validation
 MAX_DENSE_ITEMS = 12_000  # EASE inverts a matrix of items x items: 80 GB at 100,000 items
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.cutoffs import Cutoffs
-from jobs.report.facts import STAGES, VIEWS
+from jobs.gates import STAGES
+from jobs.report.facts import VIEWS
 
 _WIDTH, _LABEL = 100, 14
 _MODEL_NAMES = {

@@ -7,7 +7,8 @@ from typing import Any
 import jinja2
 
 from jobs.cutoffs import Cutoffs
-from jobs.report.facts import STAGES, RunFacts
+from jobs.gates import STAGES
+from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
 from jobs.report.layout import seconds_text, verdict_text
 from jobs.report.pictures import Picture

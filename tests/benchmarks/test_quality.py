@@ -38,13 +38,15 @@ from benchmarks.quality.report import (
     result_rows,
     yardstick_rows,
 )
-from benchmarks.quality.runner import keep_plan, kept_plan, run_all
+from benchmarks.quality.runner import keep_plan, kept_plan, run_all, runs_of
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
 from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, load_runs, run_trial, some_users
-from benchmarks.record import Row
-from esans_core.negatives import METHODS
+from benchmarks.record import RESULTS, Row
+from esans_core.defaults import CLUSTERS, SAMPLER
+from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.sequences import Sequences
+from jobs.settings import ClusterSettings, SamplingSettings, TrainingSettings
 
 NUM_ITEMS, NUM_USERS = 60, 40
 
@@ -144,6 +146,100 @@ def test_a_method_whose_formula_has_changed_gets_other_keys_and_all_others_keep_
     now = [trial.key for trial in trials]
     monkeypatch.setattr(trials_module, "REVISIONS", {})
     assert [trial.key == key for trial, key in zip(trials, now, strict=True)] == [True, False]
+
+
+SHIPPED = (ClusterSettings(), SamplingSettings(), TrainingSettings())
+
+
+def shipped_negatives(method: str) -> dict[str, Any]:
+    """Fields of the negatives that the training job makes of the default settings, for a method."""
+    fields = SHIPPED[1].model_dump(include=set(NegativeConfig.__dataclass_fields__))
+    return asdict(NegativeConfig.for_method(method, **fields))  # type: ignore[arg-type]
+
+
+def test_the_benchmark_starts_from_what_the_pipeline_ships() -> None:
+    """Field by field for ours; the other methods differ by what they name."""
+    clusters, sampling, training = SHIPPED
+    base = CONTENDERS["esans"].fixed
+    negatives = {name: value for name, value in base.items() if "." not in name}
+    assert asdict(NegativeConfig.for_method("esans", **negatives)) == shipped_negatives("esans") | negatives
+    assert negatives.items() <= shipped_negatives("esans").items()
+    draws = asdict(SAMPLER) | trials_module.part(base, "sampler.")
+    assert draws == {name: getattr(sampling, name) for name in draws}
+    renamed = {"dim": "embedding_dim"}
+    assert {name: getattr(training, renamed.get(name, name)) for name in trials_module.TRAINING} == trials_module.TRAINING
+    assert trials_module.DEFAULTS.schedule == training.schedule
+    assert training.patience == training.epochs, "a trial never stops before its last epoch"
+    assert training.temperature in TEMPERATURES and training.baseline_temperature in TEMPERATURES
+    assert set(SIZES.values()) == {(clusters.num_primary, clusters.num_secondary)}
+    # A budget of negatives that is the same for all: those of the other methods that are not shipped with it.
+    differ = {
+        name: {field: value for field, value in contender.fixed.items() if shipped_negatives(contender.method)[field] != value}
+        for name, contender in CONTENDERS.items()
+        if not contender.method.startswith("esans")
+    }
+    pool = {"num_pool": BATCH * PER_POSITIVE}
+    assert {name: fields for name, fields in differ.items() if fields} == {"mns": pool, "debiased_mns": pool}
+
+
+def test_the_pipeline_ships_what_was_tuned_on_at_least_two_of_three_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the settings that the kept runs chose for ours."""
+    monkeypatch.setattr(trials_module, "PROTOCOL", KEPT)
+    chosen = []
+    for name in ("movielens", "tiktok", "shop-100k-mid"):
+        plan, runs = kept_plan(name, RESULTS / "quality"), runs_of(name, RESULTS / "quality")
+        settings = plan.best_settings("esans", runs)
+        assert settings is not None
+        chosen.append({"training.learning_rate": trials_module.TRAINING["learning_rate"]} | settings)
+    shipped = {"temperature": SHIPPED[2].temperature, "training.learning_rate": SHIPPED[2].learning_rate}
+    shipped |= {name: SHIPPED[1].model_dump()[name] for name in ("share_draws", "log_q", "same_group_weight", "virtual_weight")}
+    for name, value in shipped.items():
+        assert sum(settings[name] == value for settings in chosen) >= 2, name
+
+
+# What trials of the protocols that are kept were run with where their settings say nothing. It is history: when a default
+# changes, raise PROTOCOL, so that kept results are not taken for results of the new default, and add what holds from then on.
+KEPT = 2  # the protocol of the results of version 0.1
+MEASURED = {
+    KEPT: {
+        "in_batch": True,
+        "popularity_exponent": 0.75,
+        "simple_interpolation": True,
+        "hard_interpolation": True,
+        "lambda_low": -0.3,
+        "lambda_high": 0.1,
+        "virtual_weight": 0.02,
+        "normalise_virtual": True,
+        "same_group_weight": 1.0,
+        "log_q": 1.0,
+        "easy_temperature": 1.0,
+        "num_easy_clusters": 2,
+        "items_per_cluster": 5,
+        "num_hard": 5,
+        "schedule": "linear",
+        "dim": 64,
+        "learning_rate": 4e-3,
+        "id_dropout": 0.1,
+        "alignment_epochs": 20,
+        "alignment_temperature": 0.1,
+        "min_cluster_size": 5,
+        "max_train_items": 200_000,
+    }
+}
+
+
+MEASURED[3] = MEASURED[KEPT]
+
+
+def test_kept_results_are_not_mixed_with_those_of_other_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = asdict(CLUSTERS) | asdict(trials_module.DEFAULTS) | asdict(SAMPLER) | asdict(NegativeConfig())
+    measured = MEASURED[trials_module.PROTOCOL]
+    assert {name: now[name] for name in measured} == measured
+    kept = load_runs(RESULTS / "quality" / "shop-100k-mid.jsonl")
+    plan = kept_plan("shop-100k-mid", RESULTS / "quality")
+    assert not any(trial.key in kept for trial in plan.trials("tune", kept, ["esans", "uniform"]))
+    monkeypatch.setattr(trials_module, "PROTOCOL", KEPT)
+    assert all(trial.key in kept for trial in plan.trials("final", kept, ["esans", "uniform"])), "kept results are still found"
 
 
 def test_tuning_may_be_shorter_than_what_it_chooses() -> None:

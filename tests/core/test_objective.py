@@ -77,7 +77,13 @@ def test_under_bfloat16_autocast_only_the_products_are_rounded(method: Any) -> N
 @pytest.mark.parametrize("normalise", [True, False])
 def test_semantic_loss_matches_materialised_vectors(normalise: bool) -> None:
     config = NegativeConfig(
-        in_batch=False, num_pool=0, lambda_low=0.2, lambda_high=0.2, virtual_weight=0.5, normalise_virtual=normalise
+        in_batch=False,
+        num_pool=0,
+        share_draws=False,
+        lambda_low=0.2,
+        lambda_high=0.2,
+        virtual_weight=0.5,
+        normalise_virtual=normalise,
     )
     from esans_core.interpolation import simple_weights
 
@@ -151,7 +157,7 @@ def test_methods_fix_what_makes_them_what_they_are() -> None:
     assert NegativeConfig.for_method("esans_paper").virtual_weight == 1.0
     assert NegativeConfig.for_method("debiased_mns", num_pool=7).num_pool == 7
     uniform = NegativeConfig.for_method("uniform", num_pool=7, num_hardest=3)
-    assert (uniform.in_batch, uniform.num_pool, uniform.num_per_positive, uniform.num_hardest) == (False, 0, 20, 0)
+    assert (uniform.in_batch, uniform.num_pool, uniform.num_per_positive, uniform.num_hardest) == (False, 0, 16, 0)
     assert NegativeConfig.for_method("dns").num_hardest == 4
     assert NegativeConfig.for_method("mixgcf").positive_mixing
 

@@ -9,7 +9,7 @@ from esans_core.loader import Loader
 from esans_core.objective import NegativeConfig, RetrievalObjective
 from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
-from esans_core.training import train_epoch
+from esans_core.training import build_optimizers, set_learning_rate, train_epoch
 
 
 def two_tastes(num_users: int = 200) -> Sequences:
@@ -59,6 +59,27 @@ def test_same_seed_gives_the_same_weights_to_the_bit() -> None:
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
     assert not torch.equal(first.item_input.id_embedding.weight, other.item_input.id_embedding.weight)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_rate_falls_along_a_line_as_pytorch_has_it_and_needs_no_memory(sparse: bool) -> None:
+    model = TwoTower(torch.zeros(9, 2), torch.ones(9, dtype=torch.bool), dim=4, num_heads=1, max_history=3, sparse_ids=sparse)
+    optimizers = build_optimizers(model, learning_rate=4e-3, weight_decay=0.0)
+    assert len(optimizers) == 1 + sparse
+    peers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=4e-3)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(peers[0], lambda step: 1 - step / 7)
+    rates = []
+    for done in range(8):
+        rates.append(peers[0].param_groups[0]["lr"])
+        set_learning_rate(optimizers, "linear", done=done, total=7)
+        assert {group["lr"] for each in optimizers for group in each.param_groups} == {rates[-1]}
+        peers[0].step()
+        schedule.step()
+    assert rates[0] == 4e-3 and rates[7] == 0.0
+    set_learning_rate(optimizers, "linear", done=3, total=7)  # where an interrupted training goes on
+    assert optimizers[-1].param_groups[0]["lr"] == rates[3]
+    set_learning_rate(optimizers, "constant", done=3, total=7)
+    assert optimizers[-1].param_groups[0]["lr"] == 4e-3
 
 
 def test_a_diverging_loss_and_too_few_events_stop_with_a_reason() -> None:
