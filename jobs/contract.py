@@ -7,6 +7,8 @@ the two, so the page, the checks and the code cannot part.
 from dataclasses import dataclass
 from typing import Literal
 
+UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}  # of a numeric timestamp
+
 Kind = Literal["id", "timestamp", "float", "string", "binary"]
 
 # What Arrow or Spark may call a column of each kind; the first word is how the page names it.

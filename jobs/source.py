@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from upath import UPath
 
-from jobs.contract import IMAGES, INTERACTIONS, ITEMS, InputTable
+from jobs.contract import IMAGES, INTERACTIONS, ITEMS, UNITS_PER_SECOND, InputTable
 from jobs.errors import DataError
 from jobs.lake import file_digest
 from jobs.places import children, existing_folder, uri_of
@@ -26,7 +26,6 @@ from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.source_files import open_table, parquet_files
 
 DAY_SECONDS = 86_400
-_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
 # A log whose median event lies outside these years has its timestamps in another unit than declared.
 _FIRST_YEAR, _LAST_YEAR = 1980, 2100
 
@@ -158,7 +157,7 @@ def _find(folder: UPath, names: list[str], table: InputTable) -> UPath | None:
 
 def _seconds(frame: DataFrame, settings: PipelineSettings) -> Column:
     kind = frame.schema["timestamp"].dataType.simpleString()
-    column, per_second = F.col("timestamp"), _UNITS[settings.data.timestamp_unit]
+    column, per_second = F.col("timestamp"), UNITS_PER_SECOND[settings.data.timestamp_unit]
     if kind in ("timestamp", "timestamp_ntz"):
         # Cast in the session's zone, which is UTC; microseconds since 1970.
         return F.floor(F.unix_micros(column.cast("timestamp")) / 1_000_000).cast("bigint")
@@ -210,8 +209,8 @@ def _check_unit(median_seconds: int, file: UPath, settings: PipelineSettings) ->
 
     if plausible(median_seconds):
         return
-    raw = median_seconds * _UNITS[declared]
-    fits = [unit for unit, per_second in _UNITS.items() if plausible(raw / per_second)]
+    raw = median_seconds * UNITS_PER_SECOND[declared]
+    fits = [unit for unit, per_second in UNITS_PER_SECOND.items() if plausible(raw / per_second)]
     remedy = (
         f"set data.timestamp_unit to '{fits[0]}'."
         if fits

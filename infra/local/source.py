@@ -7,11 +7,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from upath import UPath
 
+from jobs.contract import UNITS_PER_SECOND
 from jobs.errors import DataError
 from jobs.places import existing_folder, open_dataset
 
 _TABLE, _COLUMN = "interactions", "timestamp"
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 
 def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.date:
@@ -45,7 +45,7 @@ def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.d
         if not numeric:
             values = pc.divide(pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64()), 1e6)
         else:
-            values = pc.divide(pc.cast(values, pa.float64()), float(_PER_SECOND[timestamp_unit]))
+            values = pc.divide(pc.cast(values, pa.float64()), float(UNITS_PER_SECOND[timestamp_unit]))
         newest = pc.max(pc.filter(values, pc.less(values, end))).as_py()
         if newest is not None and (latest is None or newest > latest):
             latest = newest
