@@ -16,7 +16,7 @@ from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from dags.params import settings_flags
+from dags.params import refuse_unknown, settings_flags
 from jobs.errors import EXIT_BAD_DATA
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -63,7 +63,16 @@ class PythonJobOperator(BaseOperator):
         self._process = JobProcess()
 
     def execute(self, context: Context) -> None:
-        """Run the job; raises `BadInputError` or `StepFailedError` when it does not end well."""
+        """Run the job; raises `BadInputError` or `StepFailedError` when it does not end well.
+
+        A run that was triggered with a name that its DAG does not have is refused by its first task, before any job starts.
+        """
+        try:
+            refuse_unknown(context["dag_run"].conf, list(self.dag.params) if self.has_dag() else [])
+        except ValueError as error:
+            raise BadInputError(
+                f"the run was triggered with a name that its DAG does not have: {error}. Remedy: trigger it again without it."
+            ) from error
         self._process.run(self.job, self.command_arguments(context), self.record)
 
     def command_arguments(self, context: Context) -> list[str]:

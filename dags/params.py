@@ -1,5 +1,6 @@
 """The trigger form of the DAGs, made from the settings schema, and the way back from a run's conf to settings."""
 
+import difflib
 import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -66,14 +67,50 @@ def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
     Raises:
         ValueError: a name is unknown or a value is refused by the schema; the message says which and why.
     """
+    refuse_unknown(conf, [key for key, _, _ in _fields()])
     given = {name: value for name, value in flatten(dict(conf or {})).items() if value is not None}
-    if unknown := sorted(given.keys() - {key for key, _, _ in _fields()}):
-        raise ValueError(f"a run has no setting named {', '.join(unknown)}")
     try:
         PipelineSettings(**nest(given))
     except ValidationError as error:
         raise ValueError(explain(error)) from error
     return [_flag(name, value) for name, value in sorted(given.items())]
+
+
+def refuse_unknown(conf: Mapping[str, Any] | None, known: Collection[str]) -> None:
+    """Refuse a run whose conf names what its DAG does not have: Airflow itself takes such a name and never tells.
+
+    Args:
+        conf: the run's conf: `name -> value`, nested or not.
+        known: names of the DAG's parameters.
+
+    Raises:
+        ValueError: the unknown names, each with the known one that is most like it.
+    """
+    unknown = sorted(set(_names(dict(conf or {}))) - set(known))
+    if unknown:
+        said = [f"{name!r}{_hint(name, known)}" for name in unknown]
+        raise ValueError(f"there is no parameter named {' and none named '.join(said)}")
+
+
+def _names(conf: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """All names of a conf, joined by dots; an empty section is a name of its own, so that it is not passed over."""
+    for name, value in conf.items():
+        if isinstance(value, Mapping) and value:
+            yield from _names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    """The known name that is most like the whole name, or like its last part where somebody left out the section."""
+
+    def likeness(other: str) -> float:
+        whole, last = ((name, other), (name.rsplit(".", 1)[-1], other.rsplit(".", 1)[-1]))
+        return max(difflib.SequenceMatcher(None, *whole).ratio(), 0.95 * difflib.SequenceMatcher(None, *last).ratio())
+
+    if not known:
+        return " (this DAG takes none)"
+    return f" (the nearest is {max(sorted(known), key=likeness)!r})"
 
 
 def _fields() -> Iterator[tuple[str, str, dict[str, Any]]]:

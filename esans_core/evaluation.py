@@ -1,6 +1,7 @@
 """Full-catalogue evaluation: exact top-K of every user over all items, Recall@K and NDCG@K, with slices of the catalogue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -39,15 +40,25 @@ class RetrievalResult:
 @torch.no_grad()
 def encode_catalogue(model: TwoTower) -> Tensor:
     """float32 [N, D], embeddings of all items as they are served, on the model's device; made block by block."""
-    was_training, device = model.training, model.item_input.content.device
-    model.eval()
+    device = model.item_input.content.device
     blocks = torch.arange(model.num_items, device=device).split(_ENCODED_ITEMS)
-    first = model.encode_items(blocks[0])
-    items_ND = first.new_empty(model.num_items, first.shape[1])
-    for block in blocks:
-        items_ND[block[0] : block[-1] + 1] = model.encode_items(block)
-    model.train(was_training)
+    with _in_eval_mode(model):
+        first = model.encode_items(blocks[0])
+        items_ND = first.new_empty(model.num_items, first.shape[1])
+        for block in blocks:
+            items_ND[block[0] : block[-1] + 1] = model.encode_items(block)
     return items_ND
+
+
+@contextmanager
+def _in_eval_mode(model: TwoTower) -> Iterator[None]:
+    """The model in eval mode; afterwards in the mode it was in, also where an error ends the work."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @torch.no_grad()
@@ -122,7 +133,7 @@ def evaluate(
     grow with the log or the catalogue.
 
     Args:
-        model: two towers; evaluated in eval mode, its mode is restored.
+        model: two towers; evaluated in eval mode. Its mode is restored, also after an error.
         log: the users' events.
         split: "validation" (history: training events) or "holdout" (history: training and validation events).
         ks: cut-offs.
@@ -130,28 +141,30 @@ def evaluate(
         users_per_block: users scored at once.
 
     Raises:
-        ValueError: no user has both a history and an event in the split.
+        ValueError: no user has both a history and an event in the split, so that there is no mean to speak of. Ask
+            `Sequences.evaluation_users` first where that may happen.
     """
-    was_training = model.training
-    model.eval()
     device = model.item_input.content.device
     slices = {name: mask.to(device) for name, mask in (slices or {}).items()}
     items_ND: Tensor | None = None
     retrieved_N = torch.zeros(model.num_items, dtype=torch.bool, device=device)
     found: list[dict[str, Tensor]] = []
-    for log_block in range(log.num_blocks):
-        sequences = log.read(log_block)
-        for users in sequences.evaluation_users(split).split(users_per_block):
-            if len(users) == 0:
-                continue
-            items_ND = encode_catalogue(model) if items_ND is None else items_ND
-            values, top = _evaluated(model, sequences, users, split, items_ND, ks, slices)
-            retrieved_N[top[:, : min(ks)]] = True
-            found.append({name: value.cpu() for name, value in values.items()})
-            found[-1]["users"] = users + log.users(log_block).start
-    model.train(was_training)
+    with _in_eval_mode(model):
+        for log_block in range(log.num_blocks):
+            sequences = log.read(log_block)
+            for users in sequences.evaluation_users(split).split(users_per_block):
+                if len(users) == 0:
+                    continue
+                items_ND = encode_catalogue(model) if items_ND is None else items_ND
+                values, top = _evaluated(model, sequences, users, split, items_ND, ks, slices)
+                retrieved_N[top[:, : min(ks)]] = True
+                found.append({name: value.cpu() for name, value in values.items()})
+                found[-1]["users"] = users + log.users(log_block).start
     if not found:
-        raise ValueError(f"no user has both a training history and an event in the {split} split")
+        raise ValueError(
+            f"none of the {log.num_users} users has both a training history and an event in the {split} split: bring more "
+            "events, or split them at another time"
+        )
     whole = {name: torch.cat([part[name] for part in found]) for name in found[0]}
     return RetrievalResult(
         users=whole["users"],

@@ -101,7 +101,8 @@ def _by_item(model: TwoTower, encode: Callable[[Tensor], Tensor]) -> np.ndarray:
     """What `encode` makes of every item, float32 [N, D]: in blocks, and by one thread, whose sums are always the same."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    blocks = torch.arange(model.num_items).split(_ITEMS_PER_BLOCK)
-    made = torch.cat([encode(block) for block in blocks]).numpy()
-    torch.set_num_threads(threads)
-    return made
+    try:
+        blocks = torch.arange(model.num_items).split(_ITEMS_PER_BLOCK)
+        return torch.cat([encode(block) for block in blocks]).numpy()
+    finally:
+        torch.set_num_threads(threads)

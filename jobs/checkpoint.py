@@ -29,8 +29,8 @@ class Progress:
     Attributes:
         epoch: epochs done.
         step: batches done of the next one.
-        best_epoch: epoch of the best validation recall.
-        best_recall: that recall.
+        best_epoch: epoch of the best validation recall, or the latest where nobody can be validated on.
+        best_recall: that recall; below 0 as long as there is none.
         finished: whether nothing is left to do.
         curves: loss, validation recall and what the drawn negatives are like, of each epoch.
     """

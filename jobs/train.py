@@ -81,7 +81,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
         "method": method,
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
-        training.cutoffs.validation_recall: progress.best_recall,
+        training.cutoffs.validation_recall: progress.best_recall if progress.best_recall >= 0 else None,
         "mlflow_run_id": run_id,
         "mlflow_experiment_id": experiment_id,
         "device": str(device),

@@ -96,6 +96,12 @@ class Training:
             self._probe = None if world.rank else NegativeProbe(settings, data, objective)
             users = some_users(data.log, "validation", training.validation_users)
             self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
+        else:
+            log.warning(
+                "no user has both a training history and a validation event: nothing tells when to stop early, so the last of the "
+                "%d epochs is kept",
+                training.epochs,
+            )
 
     @property
     def false_means(self) -> str | None:
@@ -103,17 +109,22 @@ class Training:
         return self._probe.false_means if self._probe else None
 
     def run(self) -> None:
-        """Epochs until the last, or until validation recall has not improved for `patience` epochs."""
+        """Epochs until the last, or until validation recall has not improved for `patience` epochs.
+
+        Without a user to validate on there is no recall to report, and the last epoch counts as the best.
+        """
         training, progress = self._settings.training, self.progress
         while not progress.finished:
             epoch, started = progress.epoch + 1, time.monotonic()
             loss = self._epoch(epoch)
-            recall = float(epoch) if self._validation is None else self._recall()
+            recall = None if self._validation is None else self._recall()
             progress.epoch = epoch
-            measured = {"train_loss": loss, self.cutoffs.validation_recall: recall}
+            measured = {"train_loss": loss} | ({} if recall is None else {self.cutoffs.validation_recall: recall})
             measured |= self._probe.measure(self._model) if self._probe else {}
             progress.curves.append({"epoch": epoch} | measured)
-            if recall > progress.best_recall:
+            if recall is None:
+                progress.best_epoch = epoch
+            elif recall > progress.best_recall:
                 progress.best_epoch, progress.best_recall = epoch, recall
             progress.finished = epoch >= training.epochs or epoch - progress.best_epoch >= training.patience
             if self._world.rank:
@@ -121,12 +132,12 @@ class Training:
             self.checkpoint.save(progress)
             mlflow.log_metrics(measured, step=epoch)
             log.info(
-                "epoch %d of %d: loss %.4f, validation recall@%d %.4f, %.1f s on %s",
+                "epoch %d of %d: loss %.4f, validation recall@%d %s, %.1f s on %s",
                 epoch,
                 training.epochs,
                 loss,
                 self.cutoffs.first,
-                recall,
+                "unknown" if recall is None else f"{recall:.4f}",
                 time.monotonic() - started,
                 self._device,
             )

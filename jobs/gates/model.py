@@ -134,13 +134,19 @@ def tables(settings: PipelineSettings, spark: None = None) -> Judged:
     spread = _number(challenger.get("embedding_std")) * math.sqrt(settings.training.embedding_dim)
     alone = pd.DataFrame([{ROW: "challenger", "users": report["users"], "embedding_spread": spread} | facts])
     epochs = json.loads((lake.path("challenger", settings.date) / "curves.json").read_text())["epochs"]
-    measured = {"train_loss": "train_loss", cutoffs.validation_recall: validation_recall(epochs)}
+    recall = validation_recall(epochs)
     curve = pd.DataFrame(
         [
-            {ROW: f"epoch {values['epoch']}"} | {column: _number(values.get(name)) for column, name in measured.items()}
+            {
+                ROW: f"epoch {values['epoch']}",
+                "train_loss": _number(values.get("train_loss")),
+                # An epoch without the entry was not validated, as the log holds nobody to validate on: the gate on the training
+                # set has warned of that.
+                cutoffs.validation_recall: _number(values.get(recall, 0.0)),
+            }
             for values in epochs
         ],
-        columns=[ROW, *measured],
+        columns=[ROW, "train_loss", cutoffs.validation_recall],
     )
     popularity, baseline = (report.get("popularity") or {}).get(cutoffs.recall), models["baseline"].get(cutoffs.recall)
     return Judged(

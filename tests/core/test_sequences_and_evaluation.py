@@ -144,14 +144,37 @@ def test_seen_items_are_left_out() -> None:
     assert top.tolist() == [[1], [1]]
 
 
-def test_an_empty_split_and_bad_counts_are_refused() -> None:
+def make_towers() -> TwoTower:
+    return TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=4)
+
+
+NOBODY = Sequences(*(torch.zeros(size, dtype=torch.long) for size in (0, 1, 0, 0)))
+
+
+@pytest.mark.parametrize(("split", "log", "count"), [("holdout", None, 5), ("validation", None, 5), ("holdout", NOBODY, 0)])
+def test_an_empty_split_or_log_is_refused_and_the_mode_restored(split: str, log: Sequences | None, count: int) -> None:
     data = sequences()
-    with pytest.raises(ValueError, match="no user has both"):
-        evaluate(
-            TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=4),
-            Sequences(data.items, data.offsets, data.offsets.diff(), torch.zeros(5, dtype=torch.long)),
-            "holdout",
-        )
+    log = log or Sequences(data.items, data.offsets, data.offsets.diff(), torch.zeros(5, dtype=torch.long))
+    for training in (True, False):
+        model = make_towers().train(training)
+        with pytest.raises(ValueError, match=f"none of the {count} users has both a training history and an event in the {split}"):
+            evaluate(model, log, split)
+        assert model.training is training and model.item_input.training is training
+
+
+def test_an_error_in_the_middle_leaves_the_model_in_its_mode() -> None:
+    model = make_towers().train()
+    with pytest.raises((IndexError, RuntimeError)):
+        evaluate(model, sequences(), "holdout", slices={"short": torch.ones(3, dtype=torch.bool)})
+    assert model.training and model.user_tower.training
+    model.item_input.content_projection = torch.nn.Linear(3, 8)
+    with pytest.raises(RuntimeError):
+        evaluation.encode_catalogue(model)
+    assert model.training and model.user_tower.training
+
+
+def test_bad_counts_are_refused() -> None:
+    data = sequences()
     with pytest.raises(ValueError, match="exceeds the length"):
         Sequences(torch.tensor([1]), torch.tensor([0, 1]), torch.tensor([1]), torch.tensor([1]))
     with pytest.raises(ValueError, match="validation"):

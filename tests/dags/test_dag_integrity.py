@@ -144,7 +144,7 @@ def test_a_form_that_is_sent_as_it_came_changes_nothing_of_the_environment(monke
 def test_a_form_never_decides_where_passwords_are_sent() -> None:
     from dags.params import settings_flags
 
-    with pytest.raises(ValueError, match=r"no setting named registry\.tracking_uri"):
+    with pytest.raises(ValueError, match=r"no parameter named 'registry\.tracking_uri'"):
         settings_flags({"registry.tracking_uri": "http://elsewhere"})
 
 
@@ -209,9 +209,15 @@ def test_flags_take_a_nested_conf_and_no_conf() -> None:
 @pytest.mark.parametrize(
     ("conf", "reason"),
     [
-        ({"training.epoch": 3}, "no setting named training.epoch"),
-        ({"home": "/elsewhere"}, "no setting named home"),
-        ({"date": "2020-01-01"}, "no setting named date"),
+        ({"training.epoch": 3}, "no parameter named 'training.epoch' (the nearest is 'training.epochs')"),
+        ({"epochs": 3}, "no parameter named 'epochs' (the nearest is 'training.epochs')"),
+        ({"shop": {"num_item": 400}}, "no parameter named 'shop.num_item' (the nearest is 'shop.num_items')"),
+        ({"trainign.epochs": None}, "no parameter named 'trainign.epochs' (the nearest is 'training.epochs')"),
+        ({"trainign": {}}, "no parameter named 'trainign'"),
+        ({"a.b": 1, "gate.k": 2}, "'a.b'"),
+        ({"a.b": 1, "gate.k": 2}, "none named 'gate.k'"),
+        ({"home": "/elsewhere"}, "no parameter named 'home'"),
+        ({"date": "2020-01-01"}, "no parameter named 'date'"),
         ({"training.epochs": 0}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
         ({"sampling.lambda_low": 0.5}, "lambda_low (0.5) must not exceed lambda_high (0.1)"),
         ({"training.embedding_dim": 30}, "must be divisible by training.num_heads (4)"),

@@ -19,12 +19,13 @@ PROBE = """
 import json, sys
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 
 from dags.operators import RETRY_DEFAULTS, PrepareOperator, PythonJobOperator
 
 once_more = RETRY_DEFAULTS | {"retries": 1, "retry_delay": timedelta(seconds=1), "retry_exponential_backoff": False}
-with DAG("probe", schedule=None, start_date=datetime(2020, 1, 1, tzinfo=UTC), default_args=once_more) as dag:
+about = {"params": {"training.epochs": Param(1)}, "default_args": once_more}
+with DAG("probe", schedule=None, start_date=datetime(2020, 1, 1, tzinfo=UTC), **about) as dag:
     PythonJobOperator(task_id="bad_data", job="prepare", arguments=["--training.epochs=0"], record="/none")
     PythonJobOperator(task_id="broken", job="there_is_no_such_job", arguments=[], record="/none")
     PrepareOperator(task_id="bad_conf", job="there_is_no_such_job", arguments=[], record="/none")

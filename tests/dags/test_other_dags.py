@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dags import assets as a
-from dags.operators import HOME
+from dags.operators import HOME, BadInputError, JobProcess
 
 pytestmark = pytest.mark.airflow
 
@@ -81,6 +81,31 @@ def test_forms_refuse(dags: dict[str, Any], dag: str, name: str, value: object) 
 
     with pytest.raises(ParamValidationError):
         dags[dag].params.get_param(name).resolve(value)
+
+
+@pytest.mark.parametrize(
+    ("dag", "conf", "said"),
+    [
+        ("esans_promote", {"version": 3, "reson": "better"}, "'reson' (the nearest is 'reason')"),
+        ("esans_rollback", {"bundel": "2026-01-28-v3-0a1b2c3d", "reason": "worse"}, "'bundel' (the nearest is 'bundle')"),
+        ("esans_publish", {"version": 3}, "'version' (this DAG takes none)"),
+        ("esans_features", {"features.text_dimm": 9}, "'features.text_dimm' (the nearest is 'features.text_dim')"),
+        ("esans_features", {"training": {"epochs": 3}}, "'training.epochs'"),  # of the daily DAG, and no use here
+        ("esans_daily_retraining", {"training.epoch": 3}, "'training.epoch' (the nearest is 'training.epochs')"),
+    ],
+)
+def test_a_run_with_an_unknown_name_is_refused_before_its_first_job_starts(
+    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, dag: str, conf: dict[str, Any], said: str
+) -> None:
+    first = dags[dag].roots[0]
+    started: list[Any] = []
+    monkeypatch.setattr(JobProcess, "run", lambda *arguments: started.append(arguments))
+    run = SimpleNamespace(conf=conf, run_type="manual", triggering_user_name="ada")
+    with pytest.raises(BadInputError) as refusal:
+        first.execute({"dag_run": run})
+    assert said in str(refusal.value) and "Remedy" in str(refusal.value) and not started
+    first.execute({"dag_run": SimpleNamespace(conf=None, run_type="manual")})
+    assert len(started) == 1
 
 
 def test_a_backfill_of_features_has_a_run_folder_of_its_own_and_works_in_order(dags: dict[str, Any]) -> None:
