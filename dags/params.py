@@ -25,6 +25,8 @@ COMMON = (
     "registry.promotion",
 )
 
+_ALIKE = 0.5  # of `difflib`'s ratio; below it a hint misleads more than it helps
+
 
 def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
     """One typed `Param` per setting, named `section.name` as on the command line, with the schema's bounds.
@@ -110,7 +112,8 @@ def _hint(name: str, known: Collection[str]) -> str:
 
     if not known:
         return " (this DAG takes none)"
-    return f" (the nearest is {max(sorted(known), key=likeness)!r})"
+    nearest = max(sorted(known), key=likeness)
+    return f" (the nearest is {nearest!r})" if likeness(nearest) > _ALIKE else " (nor one like it)"
 
 
 def _fields() -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -7,7 +7,7 @@ pipeline writes such folders (`jobs.serving.bundle`).
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,14 @@ class Recommendation:
         item_ids: best first, none of them in the history; fewer than k only where the catalogue has no more.
         scores: cosine of user and item; of a fallback, the item's share of all training events.
         fallback: the history holds no item of this catalogue, so the answer is the most popular items, as for everybody new.
+        unknown_ids: ids of the history that the catalogue does not have, each once, in the order of the history. The answer
+            rests on the others. Many of them mean that the caller's catalogue is not the one that this bundle was built from.
     """
 
     item_ids: list[str]
     scores: list[float]
     fallback: bool
+    unknown_ids: list[str] = field(default_factory=list)
 
 
 class ServingBundle:
@@ -56,27 +59,42 @@ class ServingBundle:
             popular = pa.ipc.open_file(stream).read_all().to_pydict()
         self._popular: tuple[list[str], list[float]] = popular["item_id"], popular["share"]
 
-    def recommend(self, histories: Sequence[Sequence[str]], k: int | None = None) -> list[Recommendation]:
+    def recommend(
+        self, histories: Sequence[Sequence[str]], k: int | None = None, *, strict: bool = False
+    ) -> list[Recommendation]:
         """The k best items for each history.
 
         Args:
-            histories: item ids of each user, oldest first. Ids that the catalogue does not have are passed over; the model
-                reads the latest of the others, and all of them are left out of the answer.
+            histories: item ids of each user, oldest first. The model reads the latest of those that the catalogue has, and all
+                of them are left out of the answer. The other ids are listed in `Recommendation.unknown_ids`.
             k: how many; by default what the bundle was built with.
+            strict: refuse to answer where a history holds an id that the catalogue does not have.
 
         Raises:
-            ValueError: k is out of bounds, or a history is no list of strings.
+            ValueError: k is out of bounds, a history is no list of strings, or, with `strict`, one holds an unknown id.
         """
         k = self._allowed(k)
         for number, history in enumerate(histories):
             listed = isinstance(history, list | tuple | np.ndarray)
             if not listed or not all(isinstance(item, str) for item in history):
                 raise ValueError(f"history {number}: expected a list of item ids (strings), got {str(history)[:80]!r}")
-        blocks = range(0, len(histories), _AT_ONCE)
-        return [answer for start in blocks for answer in self._answers(histories[start : start + _AT_ONCE], k)]
+        answers: list[Recommendation] = []
+        for start in range(0, len(histories), _AT_ONCE):
+            answers += self._answers(histories[start : start + _AT_ONCE], k, start if strict else None)
+        return answers
 
-    def _answers(self, histories: Sequence[Sequence[str]], k: int) -> list[Recommendation]:
-        rows = self._retriever.item_ids.rows([item for history in histories for item in history])
+    def _answers(self, histories: Sequence[Sequence[str]], k: int, strict_from: int | None) -> list[Recommendation]:
+        """The answers to a block; `strict_from` is the number of its first history where unknown ids are refused."""
+        items = [item for history in histories for item in history]
+        rows = self._retriever.item_ids.rows(items)
+        unknown = _unknown_of_each(items, rows, [len(history) for history in histories])
+        if unknown and strict_from is not None:
+            first, strangers = next(iter(unknown.items()))
+            raise ValueError(
+                f"history {strict_from + first}: {len(strangers)} ids are not in the catalogue of this bundle, such as "
+                f"{strangers[:3]}; "
+                "leave them out, or ask without strict"
+            )
         known_U = _known_of_each(rows, [len(history) for history in histories])
         met = np.flatnonzero(known_U)
         offsets = np.concatenate([[0], np.cumsum(known_U[met])])
@@ -85,6 +103,8 @@ class ServingBundle:
         answers = [new] * len(histories)
         for user, answer in zip(met, found, strict=True):
             answers[user] = answer
+        for user, ids in unknown.items():
+            answers[user] = replace(answers[user], unknown_ids=ids)
         return answers
 
     def _found(self, sequences: Sequences, k: int) -> list[Recommendation]:
@@ -142,6 +162,16 @@ def file_digests(folder: Path) -> dict[str, str]:
 def overall_digest(about: dict[str, Any], files: dict[str, str]) -> str:
     """SHA-256 over what a bundle says of itself and the digests of its files: the name of all that is in it."""
     return hashlib.sha256(json.dumps({"about": about, "files": files}, sort_keys=True).encode()).hexdigest()
+
+
+def _unknown_of_each(items: list[str], rows: np.ndarray, lengths: list[int]) -> dict[int, list[str]]:
+    """Users with ids that the catalogue does not have -> these ids, each once; users ascend."""
+    found: dict[int, dict[str, None]] = {}
+    places = np.flatnonzero(rows < 0)
+    owners = np.searchsorted(np.cumsum(lengths), places, side="right")
+    for user, place in zip(owners.tolist(), places.tolist(), strict=True):
+        found.setdefault(user, {})[items[place]] = None
+    return {user: list(ids) for user, ids in found.items()}
 
 
 def _known_of_each(rows: np.ndarray, lengths: list[int]) -> np.ndarray:

@@ -24,8 +24,8 @@ class ItemInput(nn.Module):
     """Sum of an id embedding and a projection of standardised content; what both towers read of an item.
 
     Args:
-        content_NF: float32 [N, F], raw content features; NaN marks a missing view and becomes the mean. What is the same for all
-            items, or lies more than `esans_core.standardisation.MAX_DEVIATIONS` from the mean, is dealt with there.
+        content_NF: float32 [N, F], raw content features; NaN marks a missing view and becomes the mean. Constant features
+            and values far from the mean: see `esans_core.standardisation`.
         known_N: bool [N], whether the item's own id may be used (it has training events).
         dim: D.
         id_dropout: chance that training hides an item's id.

@@ -56,8 +56,8 @@ class ShopSettings(Section):
     num_users: int = Field(4000, ge=20, le=50_000_000, description="Users on 2026-01-28; on other dates see shop.grows.")
     grows: bool = Field(
         True,
-        description="New items (0.3 % of num_items, at least 1) and users (0.5 %, at least 1) come every day, so that later dates "
-        "have more and earlier ones fewer. Off: exactly num_items and num_users on every date.",
+        description="New items (0.3 % of num_items, at least 1) and users (0.5 %, at least 1) come every day: later dates have "
+        "more, earlier ones fewer. Off: exactly num_items and num_users on every date.",
     )
     num_days: int = Field(35, ge=7, le=400, description="Days of events in each snapshot.")
     noise: float = Field(0.15, ge=0, le=1, description="Share of events made by popularity alone, without taste.")

@@ -98,8 +98,8 @@ class Training:
             self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
         else:
             log.warning(
-                "no user has both a training history and a validation event: nothing tells when to stop early, so the last of the "
-                "%d epochs is kept",
+                "no user has both a training history and a validation event: nothing tells when to stop early, so the last of "
+                "the %d epochs is kept",
                 training.epochs,
             )
 

@@ -118,7 +118,7 @@ def register_version(
         python_model=str(_REPOSITORY / "jobs" / "serving" / "pyfunc_model.py"),
         artifacts={"bundle": str(bundle), "model": str(trained)},
         code_paths=[str(_REPOSITORY / "esans_core")],
-        input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k}),
+        input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k, "strict": False}),
         # Named here, as MLflow would otherwise load the model in another process to find out.
         pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _SERVED_WITH],
     )

@@ -20,6 +20,7 @@ class Answer(BaseModel):
     item_id: list[str]
     score: list[float]
     fallback: bool
+    unknown_item_id: list[str]
 
 
 class RetrievalModel(PythonModel):
@@ -36,15 +37,19 @@ class RetrievalModel(PythonModel):
 
         Args:
             context: not read.
-            model_input: item ids of each user, oldest first; unknown ones are passed over. A data frame with one column of
-                lists does as well.
-            params: `k`, how many items.
+            model_input: item ids of each user, oldest first. Ids that the catalogue does not have are listed in the answer,
+                which rests on the others. A data frame with one column of lists does as well.
+            params: `k`, how many items; `strict`, refuse a history with an unknown id (false by default).
         """
+        asked = params or {}
         try:
-            answers = self.bundle.recommend(model_input, (params or {}).get("k"))
+            answers = self.bundle.recommend(model_input, asked.get("k"), strict=bool(asked.get("strict", False)))
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return [Answer(item_id=found.item_ids, score=found.scores, fallback=found.fallback) for found in answers]
+        return [
+            Answer(item_id=found.item_ids, score=found.scores, fallback=found.fallback, unknown_item_id=found.unknown_ids)
+            for found in answers
+        ]
 
 
 mlflow.models.set_model(RetrievalModel())

@@ -56,8 +56,8 @@ def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
     world, day = World(shop), day_of(date)
     if (open_days := day - OPENING_DAY + 1) < shop.num_days:
         raise DataError(
-            f"the embedded shop opened on {first_date()}, so on {date} it has {open_days} days of events, and shop.num_days asks "
-            f"for {shop.num_days}.",
+            f"the embedded shop opened on {first_date()}, so on {date} it has {open_days} days of events, and shop.num_days "
+            f"asks for {shop.num_days}.",
             remedy=f"choose {first_date() + dt.timedelta(days=shop.num_days - 1)} or a later date, or fewer days.",
         )
     items = np.arange(world.num_items(day))
@@ -79,8 +79,8 @@ def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
     log.info("shop on %s: %d items, %d users, %d events", date, len(items), num_users, num_events)
     if (len(items), num_users) != (shop.num_items, shop.num_users):
         log.info(
-            "shop.num_items (%d) and shop.num_users (%d) are those of %s, and the shop grows every day. For exactly so many on every "
-            "date set shop.grows to false.",
+            "shop.num_items (%d) and shop.num_users (%d) are those of %s, and the shop grows every day. For exactly so many on "
+            "every date set shop.grows to false.",
             shop.num_items,
             shop.num_users,
             FIRST_RUN,

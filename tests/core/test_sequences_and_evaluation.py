@@ -157,7 +157,9 @@ def test_an_empty_split_or_log_is_refused_and_the_mode_restored(split: str, log:
     log = log or Sequences(data.items, data.offsets, data.offsets.diff(), torch.zeros(5, dtype=torch.long))
     for training in (True, False):
         model = make_towers().train(training)
-        with pytest.raises(ValueError, match=f"none of the {count} users has both a training history and an event in the {split}"):
+        with pytest.raises(
+            ValueError, match=f"none of the {count} users has both a training history and an event in the {split}"
+        ):
             evaluate(model, log, split)
         assert model.training is training and model.item_input.training is training
 

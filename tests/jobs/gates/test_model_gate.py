@@ -2,6 +2,7 @@ import pytest
 
 from jobs import gate
 from jobs.gates import model
+from jobs.lake import Lake, write_json
 from jobs.settings import PipelineSettings
 from tests.jobs.gates.judging import blocked, publish_metrics, verdict
 
@@ -41,6 +42,20 @@ def test_a_small_catalogue_is_judged_at_its_own_depth(settings: PipelineSettings
 def test_model_blocks(settings: PipelineSettings, changes: dict, column: str) -> None:
     publish_metrics(settings, **changes)
     assert column in {name for _, name in blocked(settings, "model")[0]}
+
+
+@pytest.mark.parametrize(("recall", "passes"), [({}, True), ({"validation_recall_50": None}, False)])
+def test_a_model_that_nobody_could_be_validated_on_passes_and_one_without_a_number_does_not(
+    settings: PipelineSettings, recall: dict, passes: bool
+) -> None:
+    publish_metrics(settings)
+    with Lake.of(settings).write("challenger", settings) as pending:
+        write_json(pending.path / "curves.json", {"epochs": [{"epoch": 1, "train_loss": 1.0} | recall]})
+    if passes:
+        gate.run(settings, "model")
+        assert verdict(settings, "model")["success"] is True
+    else:
+        blocked(settings, "model")
 
 
 def test_model_without_metrics_blocks(settings: PipelineSettings) -> None:

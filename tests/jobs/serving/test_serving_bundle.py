@@ -75,13 +75,39 @@ def test_unknown_items_are_passed_over_and_new_users_get_what_is_popular(made: t
         [ids(5, 6), ["x", "i0005", "", "i0006", "i9999"], ["nobody", "knows"], [], ids(9)], 7
     )
     assert mixed.item_ids == plain.item_ids and not mixed.fallback
-    assert unknown == empty and empty.fallback and not later.fallback
+    assert unknown.item_ids == empty.item_ids and unknown.fallback and empty.fallback and not later.fallback
+    assert mixed.unknown_ids == ["x", "", "i9999"] and unknown.unknown_ids == ["nobody", "knows"]
+    assert plain.unknown_ids == empty.unknown_ids == later.unknown_ids == []
     items = Lake.of(settings).read_pandas("items", settings.date).sort_values("num_train", ascending=False, kind="stable")
     assert empty.item_ids == items["item_id"].head(7).tolist()
     np.testing.assert_allclose(empty.scores, items["num_train"].head(7) / items["num_train"].sum(), rtol=1e-6)
     assert bundle.recommend([]) == []
     everything = bundle.recommend([ids(*range(NUM_ITEMS))])[0]
     assert (everything.item_ids, everything.fallback) == ([], False)
+
+
+def test_every_unknown_id_is_listed_once_with_its_own_history(
+    made: tuple[PipelineSettings, TwoTower, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, generator = ServingBundle(made[2]), np.random.default_rng(0)
+    monkeypatch.setattr("esans_core.serving._AT_ONCE", 16)
+    names = [*ids(*range(NUM_ITEMS)), *(f"x{number}" for number in range(NUM_ITEMS))]
+    histories = [[names[row] for row in generator.integers(0, 2 * NUM_ITEMS, length)] for length in range(50)]
+    for history, answer in zip(histories, bundle.recommend(histories, 3), strict=True):
+        assert answer.unknown_ids == list(dict.fromkeys(item for item in history if item.startswith("x")))
+
+
+def test_strict_refuses_a_history_with_an_unknown_id_by_its_number(
+    made: tuple[PipelineSettings, TwoTower, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = ServingBundle(made[2])
+    monkeypatch.setattr("esans_core.serving._AT_ONCE", 2)
+    fine = [ids(1, 2), [], ids(3)]
+    assert bundle.recommend(fine, 5, strict=True) == bundle.recommend(fine, 5)
+    with pytest.raises(
+        ValueError, match=r"history 3: 2 ids are not in the catalogue of this bundle, such as \['new', 'other'\]"
+    ):
+        bundle.recommend([*fine, ["new", *ids(4), "other", "new"]], 5, strict=True)
 
 
 def test_a_new_item_is_served_whatever_a_feature_that_was_constant_in_training_says_of_it(tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ except mlflow.exceptions.MlflowException as error:
     assert error.error_code == "INVALID_PARAMETER_VALUE" and "from 1 to 1000" in str(error)
 else:
     raise AssertionError
+try:
+    model.predict(histories, params={"strict": True})
+except mlflow.exceptions.MlflowException as error:
+    assert error.error_code == "INVALID_PARAMETER_VALUE" and "history 0" in str(error) and "'unknown'" in str(error)
+else:
+    raise AssertionError
 signature = model.metadata.signature.to_dict()
 print(json.dumps({
     "answers": [answer.model_dump() for answer in lists],
@@ -84,7 +90,12 @@ def expected(settings: PipelineSettings, histories: list[list[str]], k: int) -> 
     assert load_towers(download_version(version, settings))[2][0] == "i0000"
     bundle = ServingBundle(download_artifact(version, settings, IN_MODEL))
     return [
-        {"item_id": found.item_ids, "score": pytest.approx(found.scores, abs=1e-6), "fallback": found.fallback}
+        {
+            "item_id": found.item_ids,
+            "score": pytest.approx(found.scores, abs=1e-6),
+            "fallback": found.fallback,
+            "unknown_item_id": found.unknown_ids,
+        }
         for found in bundle.recommend(histories, k)
     ]
 
@@ -98,11 +109,14 @@ def test_the_champion_is_loaded_and_served_where_the_project_is_not(
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["answers"] == expected(settings, [["i0003", "unknown", "i0004"], [], ["nobody"]], 5)
     assert [answer["fallback"] for answer in said["answers"]] == [False, True, True]
+    assert [answer["unknown_item_id"] for answer in said["answers"]] == [["unknown"], [], ["nobody"]]
     assert said["default"] == 100 and said["strangers"] == []
     assert "/artifacts/" in said["library"], "the library comes with the version"
     assert "Array(string)" in str(mlflow.types.Schema.from_json(said["signature"]["inputs"]))
-    assert json.loads(said["signature"]["params"])[0]["name"] == "k"
-    assert {"item_id", "score", "fallback"} <= json.loads(said["signature"]["outputs"])[0]["properties"].keys()
+    assert {parameter["name"] for parameter in json.loads(said["signature"]["params"])} == {"k", "strict"}
+    assert {"item_id", "score", "fallback", "unknown_item_id"} <= json.loads(said["signature"]["outputs"])[0][
+        "properties"
+    ].keys()
     _served_over_http(settings, registered, tmp_path)
 
 
@@ -135,6 +149,7 @@ def _served_over_http(settings: PipelineSettings, environment: dict[str, str], t
         assert answer.json()["predictions"] == expected(settings, asked["inputs"], 5)
         for wrong, word in (
             ({"inputs": [["i0003"]], "params": {"k": 0}}, "from 1 to 1000"),
+            ({"inputs": [["i0003", "nobody"]], "params": {"strict": True}}, "nobody"),
             ({"inputs": ["i0003"]}, "Expected list"),
             ({"dataframe_split": {"columns": ["history"], "data": [[["i0003"]]]}}, "'inputs' key"),
         ):
