@@ -86,8 +86,8 @@ def test_forms_refuse(dags: dict[str, Any], dag: str, name: str, value: object) 
 @pytest.mark.parametrize(
     ("dag", "conf", "said"),
     [
-        ("esans_promote", {"version": 3, "reson": "better"}, "'reson' (the nearest is 'reason')"),
-        ("esans_rollback", {"bundel": "2026-01-28-v3-0a1b2c3d", "reason": "worse"}, "'bundel' (the nearest is 'bundle')"),
+        ("esans_promote", {"version": 3, "reasons": "better"}, "'reasons' (the nearest is 'reason')"),
+        ("esans_rollback", {"bundles": "2026-01-28-v3-0a1b2c3d", "reason": "worse"}, "'bundles' (the nearest is 'bundle')"),
         ("esans_publish", {"version": 3}, "'version' (this DAG takes none)"),
         ("esans_features", {"features.text_dimm": 9}, "'features.text_dimm' (the nearest is 'features.text_dim')"),
         ("esans_features", {"training": {"epochs": 3}}, "'training.epochs'"),  # of the daily DAG, and no use here
