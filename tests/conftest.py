@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,18 +19,47 @@ if not hasattr(sys.modules["__main__"], "__file__"):
 torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wait for each other
 
 
-# The two that work with a whole stack: one first and one last, so that with two workers they do not meet and none waits long.
-FIRST, LAST = "test_operations.py", "test_end_to_end.py"
+pytest_plugins = ["tests.whole_stack"]
+
+# Files that share a finished day or a live stack. They run on one worker, first and in this order: what only looks at them,
+# then the stack from its start to its end, then what goes on in the home of the finished day.
+WHOLE_STACK = ("tests/infra/test_up.py", "tests/test_operations.py", "tests/test_end_to_end.py")
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.split("::")[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests at both ends."""
-    items.sort(key=lambda item: {FIRST: 0, LAST: 2}.get(item.path.name, 1))
+    """The whole stack first, then files with slow tests: what is left for the end is short, so that no worker waits long."""
+    slow = {_file(item) for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        if _file(item) not in WHOLE_STACK and {"finished_day", "live_stack"} & set(getattr(item, "fixturenames", ())):
+            raise pytest.UsageError(f"{_file(item)} uses the shared day or stack: name it in WHOLE_STACK of tests/conftest.py")
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        file = _file(item)
+        return (0, WHOLE_STACK.index(file)) if file in WHOLE_STACK else (1 if file in slow else 2, 0)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each file goes to one worker whole, and the files of the whole stack go to one worker together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByRoom(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "whole stack" if file in WHOLE_STACK else file
+
+    return ByRoom(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What runs beside a whole stack gives way to it; the stack, started by its own worker, keeps its priority."""
-    if item.path.name not in (FIRST, LAST) and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) == 0:
+    if _file(item) not in WHOLE_STACK and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) == 0:
         os.nice(5)
 
 

@@ -1,8 +1,9 @@
 """The pipeline as its people operate it: up on PostgreSQL, a run from the form in a browser, a review, MLflow's pages, a served
 bundle, rollback, an alias moved behind everybody's back, and down.
 
-Each fixture is a step of one long day and needs the one before it, so the order is the fixtures' own. With ESANS_SCREENSHOTS
-set to a folder, the pages are kept there as pictures.
+Each fixture is a step of one long day and needs the one before it, so the order is the fixtures' own. `infra/test_up.py` looks
+at the same stack first, kills parts of it and brings it back; here it is taken down in the end. With ESANS_SCREENSHOTS set to a
+folder, the pages are kept there as pictures.
 """
 
 import datetime as dt
@@ -11,13 +12,10 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -26,19 +24,19 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from infra.local.client import DAG_ID, AirflowClient
-from infra.local.environment import USER, load_secrets
+from infra.local.daemons import database_of
+from infra.local.environment import USER
 from infra.local.ports import Ports
 from infra.local.processes import free_port, stack_processes
 from infra.local.status import status
-from infra.local.up import Options, client_of, down, up
+from infra.local.up import client_of, down
 from jobs.lake import Lake
 from jobs.serving.store import ServingStore
 from jobs.settings import PipelineSettings
-from tests.test_end_to_end import CONF, Kept, kept
+from tests.whole_stack import CONF, DAY, FinishedDay, Kept, LiveStack, kept, reused
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.browser, pytest.mark.slow]
 
-DAY = dt.date(2026, 1, 28)
 NEXT_DAY = DAY + dt.timedelta(days=1)
 MODEL = "esans-retrieval"
 CHROMIUM = "/usr/bin/chromium"
@@ -47,21 +45,13 @@ MINUTES = 60.0
 
 
 @dataclass(frozen=True)
-class Alerts:
-    """An HTTP endpoint, and what it has been told."""
-
-    port: int
-    received: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Live:
-    """A home whose stack is up."""
+    """A home whose stack is up, and the alerts that it has sent."""
 
     home: Path
     ports: Ports
-    alerts: Alerts
     keys: dict[str, str]
+    alerts: list[dict[str, Any]]
 
     @property
     def airflow(self) -> AirflowClient:
@@ -111,42 +101,13 @@ def _until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def alerts() -> Iterator[Alerts]:
-    received: list[dict[str, Any]] = []
-
-    class Endpoint(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Alerts(server.server_port, received)
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def live(alerts: Alerts) -> Iterator[Live]:
-    # Not below pytest's own folder, which nobody else may enter: as root, PostgreSQL runs under an account of its own.
-    with TemporaryDirectory(prefix="esans-live-") as folder, pytest.MonkeyPatch.context() as patch:
-        Path(folder).chmod(0o711)
-        home = Path(folder) / "home"
-        for name, value in CONF.items():  # the deployment's own defaults, which the form shows
-            patch.setenv(f"ESANS_{name.replace('.', '__').upper()}", str(value))
-        patch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{alerts.port}/alerts")
-        ports = up(home, Options(port=0, mlflow_port=0, schedule="none"))
-        keys = load_secrets(home / "airflow")
+def live(live_stack: LiveStack) -> Iterator[Live]:
+    """The stack, in the environment of somebody who knows the registry's password."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-        patch.setenv("MLFLOW_TRACKING_PASSWORD", keys["mlflow_password"])
-        patch.setenv("ESANS_REGISTRY__TRACKING_URI", ports.mlflow_url)
-        try:
-            yield Live(home, ports, alerts, keys)
-        finally:
-            down(home)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", live_stack.keys["mlflow_password"])
+        patch.setenv("ESANS_REGISTRY__TRACKING_URI", live_stack.ports.mlflow_url)
+        yield Live(live_stack.home, live_stack.ports, live_stack.keys, live_stack.heard.alerts)
 
 
 @pytest.fixture(scope="module")
@@ -282,16 +243,21 @@ def second(live: Live, published: str, unanswered: dict[str, Any], airflow_page:
     return str(bundle)
 
 
-def test_everything_is_up_on_postgresql(live: Live) -> None:
-    found = status(live.home)
-    assert found.exit_code == 0, str(found)
-    assert all(name in str(found) for name in ("PostgreSQL", "api-server", "scheduler", "dag-processor", "triggerer", "MLflow"))
-
-
-def test_nobody_gets_in_without_a_password(live: Live) -> None:
-    assert requests.get(f"{live.ports.airflow_url}/api/v2/dags", timeout=10).status_code == 401
-    url = f"{live.ports.mlflow_url}/api/2.0/mlflow/registered-models/search"
-    assert requests.get(url, timeout=10).status_code == 401
+def test_the_tables_of_make_run_are_taken_over(live: Live, finished_day: FinishedDay, approved: dict[str, Any]) -> None:
+    """`make run` has made this day in this home before, with a registry of its own: only what a registry decides is new."""
+    steps = {
+        "gate_raw",
+        "ingest",
+        "text_features",
+        "behaviour_features",
+        "fit_codebooks",
+        "assign_clusters",
+        "build_training_set",
+    }
+    assert steps <= reused(live.run_dir(DAY))
+    before, tables = finished_day.kept.tables, live.kept().tables
+    same = {name for name in before if name.split("/")[0] not in ("challenger", "baseline", "candidates")}
+    assert len(same) > 10 and {name: tables[name] for name in same} == {name: before[name] for name in same}
 
 
 def test_a_person_approves_and_the_registry_says_so(live: Live, approved: dict[str, Any]) -> None:
@@ -393,7 +359,7 @@ def test_an_alias_moved_to_an_unchecked_version_is_put_back(live: Live, second: 
     live.registry.set_registered_model_alias(MODEL, "champion", stranger.version)
     assert live.by_hand("esans_publish", {}) == "failed"
     assert live.champion() == "2" and live.store.current() == second
-    alert = next(alert for alert in live.alerts.received if alert["dag"] == "esans_publish")
+    alert = next(alert for alert in live.alerts if alert["dag"] == "esans_publish")
     assert alert["task"] == "publish_champion" and "gate report" in alert["message"]
 
 
@@ -409,11 +375,12 @@ def test_rollback_takes_alias_and_bundle_back(live: Live, published: str, second
     assert live.store.history()[-1]["reason"] == "The new one is slow."
 
 
-def test_down_leaves_nothing_running(live: Live, second: str) -> None:
-    ports = (live.ports.airflow, live.ports.mlflow, live.ports.postgres)
-    assert down(live.home)
-    assert stack_processes(live.home) == []
-    for port in filter(None, ports):
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", port)) != 0
-    assert status(live.home).exit_code == 3
+def test_down_leaves_no_process_and_no_port(live: Live, second: str) -> None:
+    assert down(live.home) is True
+    assert stack_processes(live.home) == [] and status(live.home).exit_code == 3
+    database = database_of(live.home)
+    assert database is not None and database.process is None
+    for port in (live.ports.airflow, live.ports.mlflow, live.ports.postgres):
+        with socket.socket() as knock:
+            assert knock.connect_ex(("127.0.0.1", int(port or 0))) != 0
+    assert down(live.home) is False

@@ -1,16 +1,11 @@
 """`make up`, `down` and `status`: what they refuse at once, and a real stack on PostgreSQL that is killed at and stopped."""
 
-import gzip
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -26,9 +21,10 @@ from infra.local.ports import Ports
 from infra.local.processes import StackError, stack_processes
 from infra.local.stack import LocalStack
 from infra.local.status import status
-from infra.local.up import Options, client_of, down, main, up
+from infra.local.up import Options, client_of, main, up
 from jobs.errors import EXIT_BAD_DATA, DataError
 from tests.infra.command_lines import command_line
+from tests.whole_stack import FinishedDay, LiveStack
 
 # Refused before anything starts
 
@@ -71,68 +67,14 @@ def _anywhere(taken: socket.socket) -> Options:
 # The real thing
 
 
-@pytest.fixture(scope="module")
-def reachable() -> Iterator[Path]:
-    """A folder that PostgreSQL's account can reach, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="esans-up-") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
-
-
-@dataclass
-class Collector:
-    """An OpenTelemetry collector that only keeps the names of the metrics it is sent."""
-
-    server: HTTPServer
-    names: set[str] = field(default_factory=set)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-
-@pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            request = ExportMetricsServiceRequest()
-            request.ParseFromString(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
-            if self.path == "/v1/metrics":
-                scopes = (scope for resource in request.resource_metrics for scope in resource.scope_metrics)
-                found.names.update(metric.name for scope in scopes for metric in scope.metrics)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Collector(server)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield found
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def home(reachable: Path, collector: Collector) -> Iterator[Path]:
+@pytest.fixture
+def home(live_stack: LiveStack) -> Path:
     """A home that is up."""
-    home = reachable / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1000")
-        up(home, Options(port=0, mlflow_port=0, schedule="none", otel=collector.url))
-    try:
-        yield home
-    finally:
-        down(home)
-    shutil.rmtree(home)
+    return live_stack.home
 
 
 class TestStack:
-    """One stack, in order: up, looked at, killed at, up again, down."""
+    """One stack, in order: up, looked at, killed at, up again. `test_operations.py` works with it and takes it down."""
 
     pytestmark = [pytest.mark.airflow, pytest.mark.mlflow, pytest.mark.slow]
 
@@ -184,10 +126,10 @@ class TestStack:
             pass
         assert daemons_of(home) == before
 
-    def test_airflows_metrics_reach_the_collector(self, collector: Collector, home: Path) -> None:
-        _until(lambda: "airflow.scheduler_heartbeat" in collector.names)
+    def test_airflows_metrics_reach_the_collector(self, live_stack: LiveStack) -> None:
+        _until(lambda: "airflow.scheduler_heartbeat" in live_stack.heard.metrics)
 
-    def test_what_was_killed_shows_and_up_brings_it_back_with_its_data(self, home: Path) -> None:
+    def test_what_was_killed_shows_and_up_brings_it_back_with_its_data(self, live_stack: LiveStack, home: Path) -> None:
         daemons, before = daemons_of(home), Ports.of(home)
         daemons["scheduler"].kill()
         _until(lambda: "scheduler" not in daemons_of(home))
@@ -197,29 +139,20 @@ class TestStack:
         database = status_module.database_of(home)
         assert database is not None and database.process is not None
         database.process.kill()
-        assert up(home, Options(schedule="none")) == before
+        with live_stack.deployment():
+            assert up(home, Options(schedule="none")) == before
         assert status(home).exit_code == 0
         assert _mlflow(home, "read") == "kept"
-
-    def test_down_leaves_no_process_and_no_port(self, home: Path) -> None:
-        ports = Ports.of(home)
-        assert ports is not None
-        assert down(home) is True
-        assert stack_processes(home) == [] and status(home).exit_code == 3
-        database = status_module.database_of(home)
-        assert database is not None and database.process is None
-        for port in (ports.airflow, ports.mlflow, ports.postgres):
-            with socket.socket() as knock:
-                assert knock.connect_ex(("127.0.0.1", int(port or 0))) != 0
-        assert down(home) is False
 
 
 @pytest.mark.airflow
 @pytest.mark.mlflow
 @pytest.mark.slow
 def test_a_component_that_dies_at_the_start_is_shown_and_the_rest_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished_day: FinishedDay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "airflow").mkdir()
+    shutil.copy(finished_day.home / "airflow" / "airflow.db", tmp_path / "airflow")  # its tables take ten seconds to make
     monkeypatch.setattr(databases.postgres, "installed", lambda: False)
     monkeypatch.setattr(up_module, "mlflow_command", lambda home, port: ("mlflow", "server", "--no-such-option"))
     lines: list[str] = []

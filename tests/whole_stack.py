@@ -1,0 +1,215 @@
+"""What tests of the whole pipeline share, because it takes minutes to make: a finished day of `make run`, and a live stack.
+
+The files that use them are named in `WHOLE_STACK` (`tests/conftest.py`): they run on one worker, in the order given there.
+"""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from infra.local.environment import REPOSITORY, load_secrets
+from infra.local.ports import Ports
+from jobs.lake import Lake
+from jobs.settings import PipelineSettings
+
+DAY = date(2026, 1, 28)
+
+# A shop so small that its recall says little: the floors are open, and the comparison of models stays real.
+CONF: dict[str, Any] = {
+    "shop.num_items": 200,
+    "shop.num_users": 200,
+    "shop.num_days": 14,
+    "ingest.min_holdout_users": 20,
+    "features.text_dim": 16,
+    "features.behaviour_dim": 16,
+    "clusters.dim": 16,
+    "clusters.alignment_epochs": 2,
+    "clusters.num_primary": 6,
+    "clusters.num_secondary": 4,
+    "training.embedding_dim": 16,
+    "training.num_heads": 2,
+    "training.batch_size": 256,
+    "training.epochs": 1,
+    "sampling.num_pool": 64,
+    "gate.bootstrap_samples": 100,
+    "gate.max_relative_loss": 1.0,
+    "gate.allow_below_baseline": True,
+    "gate.min_recall": 0.0,
+    "gate.min_head_recall": 0.0,
+    "gate.min_coverage": 0.0,
+    "gate.max_cluster_share": 1.0,
+}
+SPARK_MASTER = "local[2]"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What must not change when nothing should: digests of the lake, versions and alias of the registry."""
+
+    tables: dict[str, str]
+    versions: tuple[str, ...]
+    champion: str | None
+
+
+def kept(settings: PipelineSettings) -> Kept:
+    """What a home holds now."""
+    from mlflow import MlflowClient
+
+    lake = Lake.of(settings)
+    tables = {
+        f"{folder.name}/{date}": lake.manifest(folder.name, date)["digest"]
+        for folder in sorted(lake.root.iterdir())
+        for date in lake.dates(folder.name)
+    }
+    client, name = MlflowClient(settings.tracking_uri, settings.tracking_uri), settings.registry.model_name
+    versions = tuple(sorted(str(version.version) for version in client.search_model_versions(f"name='{name}'")))
+    champion = client.get_registered_model(name).aliases.get("champion")
+    return Kept(tables, versions, None if champion is None else str(champion))
+
+
+def step_records(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The records that the steps of a run have left, by the step's name."""
+    return {path.stem: json.loads(path.read_text()) for path in (run_dir / "steps").glob("*.json")}
+
+
+def reused(run_dir: Path) -> set[str]:
+    """The steps of a run that took over an earlier result."""
+    return {name for name, record in step_records(run_dir).items() if record["reused"]}
+
+
+@dataclass(frozen=True)
+class FinishedDay:
+    """The first day of a tiny shop, as `make run` leaves it.
+
+    Attributes:
+        home: its home folder. `test_end_to_end.py` goes on in it, the live stack works on a copy; others only look.
+        command: the command that `make run` is, with its settings.
+        output: everything that the command said.
+        run_dir: a copy of the run's folder, which later runs of the same day do not touch.
+        kept: what the home held after the run.
+    """
+
+    home: Path
+    command: tuple[str, ...]
+    output: str
+    run_dir: Path
+    kept: Kept
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the run's folder."""
+        return json.loads((self.run_dir / name).read_text())
+
+
+@pytest.fixture(scope="session")
+def finished_day(tmp_path_factory: pytest.TempPathFactory) -> FinishedDay:
+    """One whole day, run once for all tests that need a finished day."""
+    folder = tmp_path_factory.mktemp("finished-day")
+    home = folder / "home"
+    given = [f"{name}={value}" for name, value in (CONF | {"spark.master": SPARK_MASTER}).items()]
+    command = [sys.executable, "-m", "infra.local.run", "--home", str(home), "--date", str(DAY), "--set", *given]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=1800
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    run_dir = Path(shutil.copytree(home / "runs" / str(DAY), folder / "run"))
+    return FinishedDay(home, tuple(command), done.stdout, run_dir, kept(PipelineSettings(home=home, date=DAY)))
+
+
+@dataclass(frozen=True)
+class Ears:
+    """An HTTP server that keeps the alerts and the names of the metrics that a stack sends."""
+
+    port: int
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    metrics: set[str] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def _listening() -> Iterator[Ears]:
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/alerts":
+                heard.alerts.append(json.loads(body))
+            elif self.path == "/v1/metrics":
+                request = ExportMetricsServiceRequest()
+                request.ParseFromString(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+                scopes = (scope for resource in request.resource_metrics for scope in resource.scope_metrics)
+                heard.metrics.update(metric.name for scope in scopes for metric in scope.metrics)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        heard = Ears(server.server_port)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield heard
+        server.shutdown()
+
+
+@dataclass(frozen=True)
+class LiveStack:
+    """A home whose stack is up: where it is, its passwords, and what it tells the outside."""
+
+    home: Path
+    ports: Ports
+    keys: dict[str, str]
+    heard: Ears
+
+    @contextmanager
+    def deployment(self) -> Iterator[None]:
+        """The environment in which this stack is started, and started again."""
+        with _environment(_deployment(self.heard)):
+            yield
+
+
+def _deployment(heard: Ears) -> dict[str, str]:
+    defaults = {f"ESANS_{name.replace('.', '__').upper()}": str(value) for name, value in CONF.items()}  # the form shows them
+    return defaults | {"AIRFLOW_CONN_ESANS_ALERTS": f"{heard.url}/alerts", "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def live_stack(finished_day: FinishedDay) -> Iterator[LiveStack]:
+    """`make up` on a home in which `make run` has worked before; `test_operations.py` takes it down in the end."""
+    from infra.local.up import Options, down, up
+
+    # Not below pytest's own folder, which nobody else may enter: as root, PostgreSQL runs under an account of its own.
+    with TemporaryDirectory(prefix="esans-live-") as folder, _listening() as heard:
+        Path(folder).chmod(0o711)
+        home = Path(shutil.copytree(finished_day.home, Path(folder) / "home"))
+        with _environment(_deployment(heard)):
+            ports = up(home, Options(port=0, mlflow_port=0, schedule="none", otel=heard.url))
+        try:
+            yield LiveStack(home, ports, load_secrets(home / "airflow"), heard)
+        finally:
+            down(home)
