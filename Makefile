@@ -57,7 +57,7 @@ test: setup ## Runs every test; installs Chromium and PostgreSQL where it may
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## Runs the tests without Spark, Airflow, MLflow and long training
-	@$(BIN)/python -m pytest -m "not spark and not airflow and not mlflow and not browser and not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not spark and not airflow and not mlflow and not browser and not slow"
 
 lint: setup ## Checks style, types, spelling and the documentation
 	@$(BIN)/ruff check .

@@ -77,13 +77,15 @@ def settings(tmp_path: Path) -> PipelineSettings:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """One local Spark session for the whole test run; jobs that ask for a session get this one."""
+    from infra.local.environment import stack_environment
+    from infra.local.spark_archive import java_options
     from jobs.spark import spark_session
 
     home = tmp_path_factory.mktemp("spark")
     settings = PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2})
     with pytest.MonkeyPatch.context() as patch, ExitStack() as open_session:
-        # Tables here are tiny: the second compiler would cost more than it brings, and so would a collector with threads.
-        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        # Tables here are tiny: what makes a short step quick makes these tests quick.
+        patch.setenv("JDK_JAVA_OPTIONS", java_options(stack_environment(home, port=9), lambda text: None))
         session = open_session.enter_context(spark_session(settings, "tests"))
         patch.undo()
         yield session

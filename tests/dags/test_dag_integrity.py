@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from dags import assets as a
 from jobs.runtime import load_settings
 from jobs.settings import PipelineSettings
 
@@ -53,6 +52,8 @@ def test_every_gate_stands_before_the_registry(dag: Any) -> None:
 
 
 def test_no_alias_moves_before_the_verdict_and_the_review(dag: Any) -> None:
+    from dags import assets as a
+
     assert dag.get_task("registry.promote").upstream_task_ids == {"registry.review"}
     assert dag.get_task("registry.review").upstream_task_ids == {"registry.judge"}
     assert dag.get_task("registry.judge").upstream_task_ids == {"registry.register"}

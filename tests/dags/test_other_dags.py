@@ -5,9 +5,6 @@ from typing import Any
 
 import pytest
 
-from dags import assets as a
-from dags.operators import HOME, BadInputError, JobProcess
-
 pytestmark = pytest.mark.airflow
 
 RUN = SimpleNamespace(triggering_user_name="ada", conf={})
@@ -34,6 +31,8 @@ def test_there_are_these_dags_and_each_is_described(dags: dict[str, Any]) -> Non
 
 
 def test_promotion_by_hand_names_version_reason_and_person(dags: dict[str, Any]) -> None:
+    from dags.operators import HOME
+
     (task,) = dags["esans_promote"].tasks
     found = _arguments(task, {"version": 3, "reason": "better; rm -rf / {{ run_id }}"})
     assert task.job == "promote_version"
@@ -54,6 +53,9 @@ def test_rollback_goes_to_the_bundle_named_or_leaves_the_choice_to_the_job(dags:
 
 
 def test_publishing_follows_the_champion_and_the_clock(dags: dict[str, Any]) -> None:
+    from dags import assets as a
+    from dags.operators import HOME
+
     dag = dags["esans_publish"]
     (task,) = dag.tasks
     assert a.CHAMPION in task.inlets
@@ -97,6 +99,8 @@ def test_forms_refuse(dags: dict[str, Any], dag: str, name: str, value: object) 
 def test_a_run_with_an_unknown_name_is_refused_before_its_first_job_starts(
     dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, dag: str, conf: dict[str, Any], said: str
 ) -> None:
+    from dags.operators import BadInputError, JobProcess
+
     first = dags[dag].roots[0]
     started: list[Any] = []
     monkeypatch.setattr(JobProcess, "run", lambda *arguments: started.append(arguments))
@@ -109,6 +113,8 @@ def test_a_run_with_an_unknown_name_is_refused_before_its_first_job_starts(
 
 
 def test_a_backfill_of_features_has_a_run_folder_of_its_own_and_works_in_order(dags: dict[str, Any]) -> None:
+    from dags.operators import HOME
+
     dag = dags["esans_features"]
     prepare = dag.get_task("prepare.prepare")
     assert "--run.records=feature_runs" in prepare.arguments and not prepare.scheduled

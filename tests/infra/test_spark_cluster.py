@@ -37,15 +37,6 @@ for name in sys.argv[2:]:
     task.render_template_fields(context)
     task.execute(context)
 """
-STEPS = (
-    "ingest.ingest",
-    "features.visual_features",
-    "features.text_features",
-    "features.behaviour_features",
-    "clusters.fit_codebooks",
-    "clusters.assign_clusters",
-    "training.build_training_set",
-)
 TABLES = {
     "ingest": ("items", "users", "interactions", "quarantine"),
     "visual_features": ("visual_features",),
@@ -74,16 +65,31 @@ class Running:
     url: str
     settings: PipelineSettings
 
+    def by_hand(self, *steps: str) -> None:
+        """Run steps in one session, by the settings' file and the cluster's properties."""
+        command = ["-m", "tests.infra.cluster_steps", str(self.settings.run_dir / "settings.json"), self.url, *steps]
+        with self._at_work({"SPARK_CONF_DIR": str(self.cluster.folder)}, *command):
+            pass
+
     @contextmanager
-    def steps(self, *names: str) -> "Iterator[subprocess.Popen[str]]":
-        """Tasks at work; they have ended well when the block has."""
+    def tasks(self, *names: str) -> "Iterator[subprocess.Popen[str]]":
+        """Tasks of the DAG at work; they have ended well when the block has."""
+        with self._at_work({}, "-c", PROBE, self.settings.ds, *names) as process:
+            yield process
+
+    @contextmanager
+    def _at_work(self, further: dict[str, str], *command: str) -> "Iterator[subprocess.Popen[str]]":
         home, properties = self.settings.home, self.cluster.properties
-        environment = stack_environment(home, port=9, spark_master=self.url, spark_properties=properties)
+        environment = stack_environment(home, port=9, spark_master=self.url, spark_properties=properties) | further
         environment["JDK_JAVA_OPTIONS"] = java_options(environment, lambda text: None)
-        command = [sys.executable, "-c", PROBE, self.settings.ds, *names]
         try:
             process = subprocess.Popen(
-                command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                [sys.executable, *command],
+                env=environment,
+                cwd=REPOSITORY,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
             yield process
             output, _ = process.communicate(timeout=TIMEOUT)
@@ -132,10 +138,12 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
     settings_in: Callable[[Path], PipelineSettings],
 ) -> Running:
-    """A cluster on which every step has run once."""
+    """A cluster on which every step has run once: the first by the DAG's task, the others by hand in one session."""
     made = Running(*cluster, settings_in(tmp_path_factory.mktemp("home")))
-    with made.steps(*STEPS):
+    first, *others = TABLES
+    with made.tasks(f"{first}.{first}"):
         pass
+    made.by_hand(*others)
     return made
 
 
@@ -160,7 +168,7 @@ def test_every_table_is_that_of_local_mode(
 def test_a_killed_worker_costs_time_and_nothing_else(running: Running) -> None:
     lake, date = Lake.of(running.settings), running.settings.date
     before = lake.manifest("visual_features", date)
-    with running.steps("features.visual_features") as step:
+    with running.tasks("features.visual_features") as step:
         victim = _worker_at_work(running.cluster, step)
         for process in [victim, *victim.children(recursive=True)]:
             process.kill()
