@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest
 NEXT_DAY = DAY + dt.timedelta(days=1)
 MODEL = "esans-retrieval"
 CHROMIUM = "/usr/bin/chromium"
-PATIENCE = 60_000  # milliseconds that a page may take on a busy machine
+PATIENCE = 120_000  # milliseconds that a page may take on a busy machine
 MINUTES = 60.0
 
 
@@ -179,7 +179,7 @@ def asked(live: Live, airflow_page: Page) -> str:
     policy.press("Enter")
     _keep(airflow_page, "form")
     form.get_by_role("button", name="Trigger", exact=True).click()
-    runs = _until(lambda: live.airflow.runs(date=DAY), 30, "the run that the form starts")
+    runs = _until(lambda: live.airflow.runs(date=DAY), 2 * MINUTES, "the run that the form starts")
     _leave(airflow_page)
     assert runs[0]["conf"]["registry.promotion"] == "review"
     assert runs[0]["conf"]["shop.num_items"] == CONF["shop.num_items"]  # a field nobody touched holds the deployment's value

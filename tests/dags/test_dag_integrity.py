@@ -235,14 +235,17 @@ def test_flags_refuse_with_a_reason(conf: dict[str, Any], reason: str) -> None:
 
 def test_dag_file_is_quick_to_parse_and_loads_no_engine(tmp_path: Path) -> None:
     program = (
-        "import sys, time, airflow.sdk, airflow.sdk.exceptions, airflow.providers.common.compat.sdk\n"
+        "import sys, time\n"
         "started = time.process_time()\n"
+        "import airflow.sdk, airflow.sdk.exceptions, airflow.providers.common.compat.sdk\n"
+        "between = time.process_time()\n"
         "import dags.esans_daily_retraining\n"
         "heavy = {'pyspark', 'torch', 'mlflow', 'pandas', 'pyarrow', 'great_expectations', 'faiss'} & set(sys.modules)\n"
-        "print(time.process_time() - started, sorted(heavy))"
+        "print(between - started, time.process_time() - between, sorted(heavy))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "AIRFLOW_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    seconds, heavy = done.stdout.splitlines()[-1].split(" ", 1)
+    airflow, ours, heavy = done.stdout.splitlines()[-1].split(" ", 2)
     assert heavy == "[]"
-    assert float(seconds) < 1
+    # Beside Airflow's own import, not in seconds: a busy machine slows both. It is about 0.2 s beside 1.2 s.
+    assert float(ours) < 0.8 * float(airflow)

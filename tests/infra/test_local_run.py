@@ -245,15 +245,20 @@ def test_every_process_of_a_home_is_ended_and_no_other(tmp_path: Path, monkeypat
     program = (
         "import os, signal, time\nimport setproctitle\n"
         "if os.fork():\n    os._exit(0)\n"
-        "os.setsid()\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsetproctitle.setproctitle('x' * 500)\ntime.sleep(60)\n"
+        "os.setsid()\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsetproctitle.setproctitle('x' * 500)\n"
+        "open('ready', 'w').close()\ntime.sleep(300)\n"
     )
     home, other = tmp_path / "home", tmp_path / "other"
     for place in (home, other):
         environment = os.environ | {MARKER: str(place), "SPT_NOENV": "1"}
-        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
-    plain = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {MARKER: str(home)})
-    time.sleep(1)
+        place.mkdir()
+        subprocess.run([sys.executable, "-c", program], cwd=place, env=environment, check=True)
+    plain = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], env=os.environ | {MARKER: str(home)})
     try:
+        deadline = time.monotonic() + 60
+        while not all((place / "ready").exists() for place in (home, other)):
+            assert time.monotonic() < deadline, "a child has not changed itself after a minute"
+            time.sleep(0.05)
         assert len(stack_processes(home)) == 2
         survivors = stack_processes(other)
         assert end_processes(home) == 2

@@ -213,7 +213,7 @@ def _token(home: Path) -> str:
 
 
 def _until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not ready():
         assert time.monotonic() < deadline, "not within the time allowed"
         time.sleep(0.2)
