@@ -9,7 +9,7 @@ import datetime as dt
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,35 +42,33 @@ class Day:
         return json.loads((self.run_dir / name).read_text())
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A stack that is up, and what it has said."""
-
-    local: LocalStack
-    said: list[str] = field(default_factory=list)
-
-    def run(self, date: dt.date, conf: dict[str, Any]) -> Day:
-        result, home = self.local.run(date, conf), self.local.home
-        return Day(result, kept(PipelineSettings(home=home, date=date)), home / "runs" / date.isoformat())
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    """What the stack tells its user."""
+    return []
 
 
 @pytest.fixture(scope="module")
-def stack(finished_day: FinishedDay) -> Iterator[Stack]:
-    said: list[str] = []
+def stack(finished_day: FinishedDay, said: list[str]) -> Iterator[LocalStack]:
     with LocalStack(finished_day.home, spark_master=SPARK_MASTER, say=said.append) as running:
-        yield Stack(running, said)
+        yield running
     assert stack_processes(finished_day.home) == []
 
 
-@pytest.fixture(scope="module")
-def again(stack: Stack) -> Day:
-    return stack.run(DAY, CONF)
+def _run(stack: LocalStack, date: dt.date, conf: dict[str, Any]) -> Day:
+    result = stack.run(date, conf)
+    return Day(result, kept(PipelineSettings(home=stack.home, date=date)), stack.home / "runs" / date.isoformat())
 
 
 @pytest.fixture(scope="module")
-def poisoned(stack: Stack, again: Day, tmp_path_factory: pytest.TempPathFactory) -> Day:
+def again(stack: LocalStack) -> Day:
+    return _run(stack, DAY, CONF)
+
+
+@pytest.fixture(scope="module")
+def poisoned(stack: LocalStack, again: Day, tmp_path_factory: pytest.TempPathFactory) -> Day:
     folder = tmp_path_factory.mktemp("poisoned") / "shop"
-    shutil.copytree(stack.local.home / "source" / f"date={DAY}", folder)
+    shutil.copytree(stack.home / "source" / f"date={DAY}", folder)
     path = folder / "interactions.parquet"
     table = pq.read_table(path)
     items = pc.binary_join_element_wise("ghost", table["item_id"].cast(pa.string()), "-")
@@ -80,7 +78,7 @@ def poisoned(stack: Stack, again: Day, tmp_path_factory: pytest.TempPathFactory)
     # A day later, so that the date has events and the items alone are wrong.
     later = pc.add(table["timestamp"], 86_400)
     pq.write_table(table.set_column(table.schema.get_field_index("timestamp"), "timestamp", later), path)
-    return stack.run(POISONED_DAY, CONF | {"data.source": str(folder)})
+    return _run(stack, POISONED_DAY, CONF | {"data.source": str(folder)})
 
 
 def test_first_day_runs_every_step_and_makes_a_champion(finished_day: FinishedDay) -> None:
@@ -95,7 +93,6 @@ def test_first_day_runs_every_step_and_makes_a_champion(finished_day: FinishedDa
     assert metrics["incumbent_version"] is None
     assert set(metrics["models"]) >= {"challenger", "baseline"}
     assert (finished_day.home / "reports" / DAY.isoformat() / "index.html").stat().st_size > 1000
-    assert stack_processes(finished_day.home) == []
 
 
 def test_summary_can_be_read_at_a_glance(finished_day: FinishedDay) -> None:
@@ -107,9 +104,9 @@ def test_summary_can_be_read_at_a_glance(finished_day: FinishedDay) -> None:
     assert text in finished_day.output
 
 
-def test_the_same_day_again_changes_nothing(stack: Stack, finished_day: FinishedDay, again: Day) -> None:
+def test_the_same_day_again_changes_nothing(said: list[str], finished_day: FinishedDay, again: Day) -> None:
     assert again.result.success, again.result.failures
-    assert any("with the same settings" in line for line in stack.said)
+    assert any("with the same settings" in line for line in said)
     assert again.kept == finished_day.kept
     assert reused(again.run_dir) == {
         "gate_raw",
@@ -128,32 +125,32 @@ def test_the_same_day_again_changes_nothing(stack: Stack, finished_day: Finished
     assert again.read("settings.json") == finished_day.read("settings.json")
 
 
-def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(stack: Stack, again: Day, poisoned: Day) -> None:
+def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(stack: LocalStack, again: Day, poisoned: Day) -> None:
     assert not poisoned.result.success
     (failure,) = poisoned.result.failures
     assert failure.bad_data, failure
     assert failure.step == "gate_raw", failure
     assert "items of the catalogue" in failure.message and "Remedy" in failure.message
-    tasks = {task["task_id"]: task for task in stack.local.client.task_instances(poisoned.result.run_id)}
+    tasks = {task["task_id"]: task for task in stack.client.task_instances(poisoned.result.run_id)}
     assert [task["try_number"] for task in tasks.values() if task["state"] == "failed"] == [1]  # bad data is not retried
     assert tasks["registry.promote"]["state"] == "upstream_failed"
     assert (poisoned.kept.versions, poisoned.kept.champion) == (again.kept.versions, again.kept.champion)
     assert not [name for name in poisoned.kept.tables if name.endswith(str(POISONED_DAY))]
 
 
-def test_airflow_refuses_a_conf_that_the_form_refuses(stack: Stack) -> None:
+def test_airflow_refuses_a_conf_that_the_form_refuses(stack: LocalStack) -> None:
     from infra.local.client import ApiError
 
     with pytest.raises(ApiError, match=r"training\.epochs"):
-        stack.local.run(POISONED_DAY + dt.timedelta(days=1), {"training.epochs": 0})
+        stack.run(POISONED_DAY + dt.timedelta(days=1), {"training.epochs": 0})
 
 
 def test_the_tutorial_of_the_first_day_can_be_followed(
-    stack: Stack, poisoned: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: LocalStack, poisoned: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the home of these runs, after all of them: the tutorial publishes a bundle. Its `make run` is what the fixtures do."""
     (tmp_path / "var").mkdir()
-    (tmp_path / "var" / "embedded").symlink_to(stack.local.home)
+    (tmp_path / "var" / "embedded").symlink_to(stack.home)
     monkeypatch.chdir(tmp_path)
     follow("first-day.md", {"here"}, tmp_path)
-    assert (stack.local.home / "serving" / "CURRENT").exists()
+    assert (stack.home / "serving" / "CURRENT").exists()

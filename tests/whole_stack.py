@@ -22,6 +22,7 @@ import pytest
 
 from infra.local.environment import REPOSITORY, load_secrets
 from infra.local.ports import Ports
+from infra.local.processes import stack_processes
 from jobs.lake import Lake
 from jobs.settings import PipelineSettings
 
@@ -124,6 +125,7 @@ def finished_day(tmp_path_factory: pytest.TempPathFactory) -> FinishedDay:
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=1800
     )
     assert done.returncode == 0, done.stdout[-6000:]
+    assert stack_processes(home) == []
     run_dir = Path(shutil.copytree(home / "runs" / str(DAY), folder / "run"))
     return FinishedDay(home, tuple(command), done.stdout, run_dir, kept(PipelineSettings(home=home, date=DAY)))
 
