@@ -88,8 +88,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         patch.setenv("JDK_JAVA_OPTIONS", java_options(stack_environment(home, port=9), lambda text: None))
         session = open_session.enter_context(spark_session(settings, "tests"))
         patch.undo()
-        # Compiling a query takes longer than a hundred rows do: a quarter of what these tests cost. The whole stack compiles, and
-        # the test on a cluster compares what the two ways give.
+        # Compiling a query takes longer than running it over a hundred rows: it was a quarter of what these tests cost. The
+        # whole stack compiles its queries, and the test on a cluster compares what both ways give.
         session.conf.set("spark.sql.codegen.wholeStage", "false")
         session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         yield session

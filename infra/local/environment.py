@@ -87,7 +87,7 @@ def stack_environment(
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60",
         "LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        # A file that has changed is parsed at once. The others would be every 30 s, for a tenth of what a small run costs in all.
+        # A changed file is parsed at once. The others would be every 30 s, which was a tenth of what a small run costs in all.
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         # How long a worker may sleep before it sees that its step has ended and takes the next (5 s unless told).
