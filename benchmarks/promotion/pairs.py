@@ -32,16 +32,17 @@ _EPOCHS, _LEARNING_RATE, _TEMPERATURE = 6, 4e-3, 0.1
 _CHALLENGER_SEED, _CHAMPION_SEED = 1, 2
 
 
-def measure(epochs: int = _EPOCHS) -> dict[str, list[list[int]]]:
+def measure(shop: ShopSettings | None = None, epochs: int = _EPOCHS) -> dict[str, list[list[int]]]:
     """Train the models and count users.
 
     Args:
+        shop: whose users; the embedded one by default.
         epochs: passes over the training events.
 
     Returns:
         Name of a pair, `age <days>` -> rows [relevant items, hits of the challenger, hits of the champion, users].
     """
-    world = World(ShopSettings())
+    world = World(shop or ShopSettings())
     content = _content(world)
     today = _sequences(world, 0)
     challenger = _hits(_trained(world, content, 0, _CHALLENGER_SEED, epochs), today)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.promotion import page
+from benchmarks.promotion import page, pairs
 from benchmarks.promotion.simulate import NIGHTS, changes, pair_with_change, power, spread_per_user, years
 from benchmarks.record import RESULTS
 from jobs.registry.promotion import relative_change
+from jobs.settings import ShopSettings
 
 PAIR = json.loads((RESULTS / "promotion_pairs.json").read_text())["age 0"]
 RULE = {"margin": 0.01, "error_rate": 0.05}
@@ -77,6 +78,18 @@ def test_the_gate_is_not_so_strict_that_nothing_is_promoted() -> None:
     assert found.age.mean() < 4
     assert power(pair_with_change(PAIR, 0.05), 4_000, look=7, nights=2_000, seed=2, **RULE) > 0.9
     assert power(pair_with_change(PAIR, 0.0), 64_000, look=1, nights=2_000, seed=2, **RULE) > 0.9
+
+
+def test_pairs_are_counted_on_the_users_of_one_holdout() -> None:
+    found = pairs.measure(ShopSettings(num_items=300, num_users=200, num_days=21), epochs=1)
+    assert list(found) == [f"age {age}" for age in pairs.AGES]
+    first = np.array(found["age 0"])
+    relevant, ours, theirs, users = first.T
+    assert (ours <= relevant).all() and (theirs <= relevant).all() and ours.sum() > 0
+    assert {sum(row[3] for row in rows) for rows in found.values()} == {users.sum()}
+    # The challenger is the same model in every pair.
+    assert len({sum(row[1] * row[3] for row in rows) for rows in found.values()}) == 1
+    assert 0 < spread_per_user(found["age 0"]) < 5
 
 
 def test_the_page_shows_the_result() -> None:
