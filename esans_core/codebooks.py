@@ -204,8 +204,8 @@ def fit_codebooks(
 def mean_view(aligned_NMD: np.ndarray, present_NM: np.ndarray) -> np.ndarray:
     """Mean of the views present, float32 [N, D]; absent views must be zero. What the primary codebook quantises.
 
-    It is not brought back to length 1. The residuals are taken from the code, and a code longer than the mean of its items leaves
-    the same gap in all of them: on TikTok the items' pairs then tell less of what is used together (docs/LOG.md).
+    It is not brought back to length 1. The residuals are taken from the code, and a code longer than the mean of its items
+    leaves the same gap in all of them: on TikTok the items' pairs then tell less of what is used together (docs/LOG.md).
     """
     count_N1 = np.maximum(present_NM.sum(axis=1, keepdims=True), 1).astype(np.float32)
     return aligned_NMD.sum(axis=1) / count_N1
