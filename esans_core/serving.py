@@ -103,8 +103,8 @@ class ServingBundle:
         answers = [new] * len(histories)
         for user, answer in zip(met, found, strict=True):
             answers[user] = answer
-        for user, ids in unknown.items():
-            answers[user] = replace(answers[user], unknown_ids=ids)
+        for number, ids in unknown.items():
+            answers[number] = replace(answers[number], unknown_ids=ids)
         return answers
 
     def _found(self, sequences: Sequences, k: int) -> list[Recommendation]:
