@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import requests
 import torch
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -35,6 +34,7 @@ from jobs.truth import HiddenTruth
 
 log = logging.getLogger(__name__)
 _GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}  # what MLflow calls files that are not there any more
+_MISSING = "No such file or directory"
 _SAMPLED_POSITIVES = 4096  # training events over which the samplers' false negatives are counted
 
 
@@ -139,7 +139,8 @@ def anchor_on_catalogue(settings: PipelineSettings, anchor: Anchor, data: Traini
             raise
         return None, "its files are gone"
     except OSError as error:
-        if isinstance(error, requests.RequestException):  # the server cannot be reached: that passes
+        # A full disk or a server out of reach passes, and must not cost the anchor its place. MLflow sets no errno.
+        if _MISSING not in str(error):
             raise
         return None, "its files are gone"
 
