@@ -232,4 +232,3 @@ def test_two_real_steps_after_edits(checkout: Path, settings: PipelineSettings, 
     assert reused() == (False, False)
     assert reused("jobs/report/charts.py", "jobs/training_data.py", "esans_core/towers.py") == (True, True)
     assert reused("jobs/splitting.py") == (False, True), "the ingest runs again and leaves the same tables"
-    assert reused("jobs/build_training_set.py") == (True, False)
