@@ -11,25 +11,26 @@ from jobs.settings import PipelineSettings
 
 _HEAD = """# Quality gates
 
-Five gates judge the tables of a run with Great Expectations, each between the step that writes them and the first step that
-reads them (`python -m jobs.gate <stage>`). A **critical** failure ends the run there with exit status 65: nothing downstream
-runs, and the champion stays. A **warning** goes on the report. An expectation that raises, a table that is missing or
-empty, and an expectation that was not evaluated are critical whatever their row below says.
+Five gates judge the tables of a run with Great Expectations. Each gate stands between the step that writes the tables and the
+first step that reads them (`python -m jobs.gate <stage>`). A **critical** failure ends the run there with exit status 65. Then
+nothing after the gate runs, and the champion stays. A **warning** is shown on the report. Three things are critical whatever
+their row below says: an expectation that raises an error, a table that is missing or empty, and an expectation that was not
+evaluated.
 
-Results: `<home>/runs/<date>/gates/<stage>.json`, with the digests of the tables judged. `judge` reads them again and rules a
-promotion out when a gate was not run, failed, or judged other tables than those in use. Data Docs, readable without a
-network: `<home>/gx/uncommitted/data_docs/local_site/index.html`.
+The results are in `<home>/runs/<date>/gates/<stage>.json`, with the digests of the tables that were judged. `judge` reads them
+again. It rules a promotion out if a gate was not run, failed, or judged other tables than those in use. Great Expectations also
+writes its Data Docs, which can be read without a network: `<home>/gx/uncommitted/data_docs/local_site/index.html`.
 
 The gate `model` asks whether the numbers can be true. Whether a model is good enough is decided at promotion
 ([how](promotion.md#when-a-challenger-passes)): by the absolute floors `gate.min_recall`, `min_head_recall`, `min_tail_recall`,
 `min_coverage` and `min_embedding_spread`, by the uniform-negatives baseline of the same night, and, where there is a champion,
 by what it may lose to the champion and to the best version ever in force (`gate.max_relative_loss`).
 
-Metrics of the gate `model` are called by the depth they were measured at: 50 and 200, each at most a tenth of the catalogue
-(`jobs/cutoffs.py`). Below they have the names of a catalogue of 2,000 items or more.
+The names of the metrics of the gate `model` contain the depth at which they were measured: 50 and 200, each at most a tenth of the catalogue
+(`jobs/cutoffs.py`). The names below are those of a catalogue of 2,000 items or more.
 
-Bounds below are those of the default settings; a name in brackets is the setting behind one. "At least 95 %" means that so
-many of the rows that have a value must comply. This page is generated from `jobs/gates/`.
+The bounds below are those of the default settings. A name in brackets is the setting that a bound comes from. "At least 95 %"
+means that at least so many of the rows that have a value must comply. This page is generated from `jobs/gates/`.
 """
 
 
