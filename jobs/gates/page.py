@@ -26,8 +26,8 @@ The gate `model` asks whether the numbers can be true. Whether a model is good e
 `min_coverage` and `min_embedding_spread`, by the uniform-negatives baseline of the same night, and, where there is a champion,
 by what it may lose to the champion and to the best version ever in force (`gate.max_relative_loss`).
 
-The names of the metrics of the gate `model` contain the depth at which they were measured: 50 and 200, each at most a tenth of the catalogue
-(`jobs/cutoffs.py`). The names below are those of a catalogue of 2,000 items or more.
+The names of the metrics of the gate `model` contain the depth at which they were measured: 50 and 200, each at most a tenth of
+the catalogue (`jobs/cutoffs.py`). The names below are those of a catalogue of 2,000 items or more.
 
 The bounds below are those of the default settings. A name in brackets is the setting that a bound comes from. "At least 95 %"
 means that at least so many of the rows that have a value must comply. This page is generated from `jobs/gates/`.
