@@ -22,7 +22,7 @@ from infra.local.processes import stack_processes
 from infra.local.progress import RunResult
 from infra.local.stack import LocalStack
 from jobs.settings import PipelineSettings
-from tests.tutorials import follow
+from tests.tutorials import blocks, follow
 from tests.whole_stack import CONF, DAY, SPARK_MASTER, FinishedDay, Kept, kept, reused, step_records
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.slow]
@@ -148,7 +148,8 @@ def test_airflow_refuses_a_conf_that_the_form_refuses(stack: LocalStack) -> None
 def test_the_tutorial_of_the_first_day_can_be_followed(
     stack: LocalStack, poisoned: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the home of these runs, after all of them: the tutorial publishes a bundle. Its `make run` is what the fixtures do."""
+    """In the home of these runs, and after them, as it publishes a bundle. Its first command is that of the finished day."""
+    assert blocks("first-day.md")[0].text == f"make run DATE={DAY}\n"
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "embedded").symlink_to(stack.home)
     monkeypatch.chdir(tmp_path)
