@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.headlines import block as headlines_block
+from benchmarks.promotion.page import power_block, years_block
 from benchmarks.quality.table import block as quality_block
 from benchmarks.record import REPOSITORY, RESULTS
 from benchmarks.table import block as measured_block
@@ -44,6 +45,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "gpu": (("gpu",), measured_block),
     "headlines": (("quality", "speed", "serving", "scale"), headlines_block),
     "movielens_run": (("movielens_run",), run_block),
+    "promotion_power": (("promotion",), power_block),
+    "promotion_years": (("promotion",), years_block),
     "quality": (("quality",), quality_block),
     "scale": (("scale",), measured_block),
     "serving": (("serving",), measured_block),

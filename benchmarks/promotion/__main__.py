@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.promotion import page, pairs, simulate
+from benchmarks import pages
+from benchmarks.promotion import pairs, simulate
 from benchmarks.record import RESULTS, Row, write_result
 from jobs.lake import write_json
 from jobs.settings import GateSettings
@@ -33,7 +34,7 @@ def main() -> None:
         write_json(_PAIRS, pairs.measure())
     measured = json.loads(_PAIRS.read_text())
     write_result("promotion", "python -m benchmarks.promotion", rows(measured))
-    page.main()
+    pages.main()
 
 
 def rows(measured: dict[str, Any]) -> Iterator[Row]:

@@ -1,12 +1,8 @@
-"""The tables of docs/promotion.md, made from benchmarks/results/promotion.json; a test holds the page to them."""
+"""The tables of docs/promotion.md, made from benchmarks/results/promotion.json (`benchmarks/pages.py` puts them there)."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.record import REPOSITORY, RESULTS
-
-PAGE = REPOSITORY / "docs" / "promotion.md"
 _RULES = {
     "absolute": "absolute margin of .01 (earlier releases)",
     "relative": "relative margin, champion alone",
@@ -14,21 +10,14 @@ _RULES = {
 }
 
 
-def filled(text: str, result: Mapping[str, Any]) -> str:
-    """The page with its blocks `<!-- promotion_power -->` and `<!-- promotion_years -->` made anew."""
-    rows = result["rows"]
-    for name, lines in {"promotion_power": _power(rows), "promotion_years": _years(rows)}.items():
-        before, opened, rest = text.partition(f"<!-- {name} -->\n")
-        _, closed, after = rest.partition(f"<!-- /{name} -->")
-        if not (opened and closed):
-            raise ValueError(f"{PAGE.name} has no block {name}")
-        text = before + opened + "\n".join(lines) + "\n" + closed + after
-    return text
+def power_block(result: Mapping[str, Any]) -> str:
+    """How often a challenger passes, by its true change of recall."""
+    return "\n".join(_power(result["rows"]))
 
 
-def main() -> None:
-    """Rewrite the page."""
-    PAGE.write_text(filled(PAGE.read_text(), json.loads((RESULTS / "promotion.json").read_text())))
+def years_block(result: Mapping[str, Any]) -> str:
+    """What a year of nights does with each rule."""
+    return "\n".join(_years(result["rows"]))
 
 
 def _power(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.promotion import page, pairs
+from benchmarks.promotion import pairs
 from benchmarks.promotion.simulate import NIGHTS, changes, pair_with_change, power, spread_per_user, years
 from benchmarks.record import RESULTS
 from jobs.registry.promotion import relative_change
@@ -90,8 +90,3 @@ def test_pairs_are_counted_on_the_users_of_one_holdout() -> None:
     # The challenger is the same model in every pair.
     assert len({sum(row[1] * row[3] for row in rows) for rows in found.values()}) == 1
     assert 0 < spread_per_user(found["age 0"]) < 5
-
-
-def test_the_page_shows_the_result() -> None:
-    text = page.PAGE.read_text()
-    assert page.filled(text, json.loads((RESULTS / "promotion.json").read_text())) == text
