@@ -50,6 +50,7 @@ def said() -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack(finished_day: FinishedDay, said: list[str]) -> Iterator[LocalStack]:
+    finished_day.restore()
     with LocalStack(finished_day.home, spark_master=SPARK_MASTER, say=said.append) as running:
         yield running
     assert stack_processes(finished_day.home) == []
@@ -92,7 +93,7 @@ def test_first_day_runs_every_step_and_makes_a_champion(finished_day: FinishedDa
     metrics = finished_day.read("metrics.json")
     assert metrics["incumbent_version"] is None
     assert set(metrics["models"]) >= {"challenger", "baseline"}
-    assert (finished_day.home / "reports" / DAY.isoformat() / "index.html").stat().st_size > 1000
+    assert (finished_day.untouched / "reports" / DAY.isoformat() / "index.html").stat().st_size > 1000
 
 
 def test_summary_can_be_read_at_a_glance(finished_day: FinishedDay) -> None:

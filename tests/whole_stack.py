@@ -96,38 +96,53 @@ class FinishedDay:
     """The first day of a tiny shop, as `make run` leaves it.
 
     Attributes:
-        home: its home folder. `test_end_to_end.py` goes on in it, the live stack works on a copy; others only look.
+        home: its home folder. Most tests only look. Whoever goes on in it calls `restore` first.
+        untouched: a copy of the home folder, in which nobody works.
         command: the command that `make run` is, with its settings.
         output: everything that the command said.
-        run_dir: a copy of the run's folder, which later runs of the same day do not touch.
         kept: what the home held after the run.
     """
 
     home: Path
+    untouched: Path
     command: tuple[str, ...]
     output: str
-    run_dir: Path
     kept: Kept
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder, as the run left it."""
+        return self.untouched / "runs" / str(DAY)
 
     def read(self, name: str) -> Any:
         """A JSON file of the run's folder."""
         return json.loads((self.run_dir / name).read_text())
 
+    def restore(self) -> None:
+        """Stop what works in the home, and make it again what the run left, in the same place: the registry has its paths."""
+        from infra.local.up import down
+
+        down(self.home)
+        shutil.rmtree(self.home)
+        shutil.copytree(self.untouched, self.home, symlinks=True)
+
 
 @pytest.fixture(scope="session")
-def finished_day(tmp_path_factory: pytest.TempPathFactory) -> FinishedDay:
+def finished_day() -> Iterator[FinishedDay]:
     """One whole day, run once for all tests that need a finished day."""
-    folder = tmp_path_factory.mktemp("finished-day")
-    home = folder / "home"
     given = [f"{name}={value}" for name, value in (CONF | {"spark.master": SPARK_MASTER}).items()]
-    command = [sys.executable, "-m", "infra.local.run", "--home", str(home), "--date", str(DAY), "--set", *given]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=1800
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert stack_processes(home) == []
-    run_dir = Path(shutil.copytree(home / "runs" / str(DAY), folder / "run"))
-    return FinishedDay(home, tuple(command), done.stdout, run_dir, kept(PipelineSettings(home=home, date=DAY)))
+    # Not below pytest's own folder, which nobody else may enter: as root, PostgreSQL runs under an account of its own.
+    with TemporaryDirectory(prefix="esans-day-") as folder:
+        Path(folder).chmod(0o711)
+        home, untouched = Path(folder) / "home", Path(folder) / "untouched"
+        command = (sys.executable, "-m", "infra.local.run", "--home", str(home), "--date", str(DAY), "--set", *given)
+        done = subprocess.run(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=1800
+        )
+        assert done.returncode == 0, done.stdout[-6000:]
+        assert stack_processes(home) == []
+        shutil.copytree(home, untouched, symlinks=True)
+        yield FinishedDay(home, untouched, command, done.stdout, kept(PipelineSettings(home=home, date=DAY)))
 
 
 @dataclass(frozen=True)
@@ -205,10 +220,9 @@ def live_stack(finished_day: FinishedDay) -> Iterator[LiveStack]:
     """`make up` on a home in which `make run` has worked before; `test_operations.py` takes it down in the end."""
     from infra.local.up import Options, down, up
 
-    # Not below pytest's own folder, which nobody else may enter: as root, PostgreSQL runs under an account of its own.
-    with TemporaryDirectory(prefix="esans-live-") as folder, _listening() as heard:
-        Path(folder).chmod(0o711)
-        home = Path(shutil.copytree(finished_day.home, Path(folder) / "home"))
+    home = finished_day.home
+    finished_day.restore()
+    with _listening() as heard:
         with _environment(_deployment(heard)):
             ports = up(home, Options(port=0, mlflow_port=0, schedule="none", otel=heard.url))
         try:

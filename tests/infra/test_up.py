@@ -152,7 +152,7 @@ def test_a_component_that_dies_at_the_start_is_shown_and_the_rest_is_stopped(
     tmp_path: Path, finished_day: FinishedDay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "airflow").mkdir()
-    shutil.copy(finished_day.home / "airflow" / "airflow.db", tmp_path / "airflow")  # its tables take ten seconds to make
+    shutil.copy(finished_day.untouched / "airflow" / "airflow.db", tmp_path / "airflow")  # its tables take ten seconds to make
     monkeypatch.setattr(databases.postgres, "installed", lambda: False)
     monkeypatch.setattr(up_module, "mlflow_command", lambda home, port: ("mlflow", "server", "--no-such-option"))
     lines: list[str] = []
