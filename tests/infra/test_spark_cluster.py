@@ -224,5 +224,5 @@ def _worker_at_work(cluster: SparkCluster, step: "subprocess.Popen[str]") -> psu
                         return worker
             except psutil.Error:  # one of them has ended; look again
                 continue
-        time.sleep(0.02)
+        time.sleep(0.1)  # looking takes a core as well
     raise AssertionError(f"the step ended before a worker was seen at work:\n{step.communicate()[0][-6000:]}")
