@@ -1,27 +1,19 @@
-"""Which negatives a training step uses, and the field's methods as named configurations of one and the same step."""
+"""Which negatives a training step uses, and the field's methods as named configurations of one and the same step.
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+Names of methods and their defaults stand here and nowhere else. Nothing here imports torch.
+"""
 
-Method = Literal[
-    "esans",
-    "esans_paper",
-    "uniform",
-    "popularity",
-    "in_batch",
-    "in_batch_logq",
-    "mns",
-    "debiased_mns",
-    "cross_batch",
-    "dns",
-    "mixgcf",
-    "fairneg",
-    "adap_tau",
-    "full_softmax",
-]
-METHODS: tuple[Method, ...] = get_args(Method)
-"""Names of all methods that `NegativeConfig.for_method` knows."""
-Proposal = Literal["uniform", "popularity", "fair"]
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from esans_core.mixgcf import MIXGCF
+from esans_core.recipes import Recipe, RowMixing
+
+if TYPE_CHECKING:
+    from esans_core.parts import Catalogue
+    from esans_core.proposals import ItemProposal
+    from esans_core.sources import Source
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,8 @@ class NegativeConfig:
             them and from every other source, items from the other sources alone.
         all_items: source: the whole catalogue; takes the place of every other source.
         num_per_positive: source: negatives drawn for each positive by `proposal`.
-        proposal: `uniform`, `popularity` (frequency^popularity_exponent) or `fair` (adapts to the loss of item groups).
+        proposal: `uniform`, `popularity` (frequency^popularity_exponent) or `fair` (adapts to the loss of item groups), or what
+            makes one of a method's own.
         popularity_exponent: of the popularity proposal.
         semantic: source: easy and hard draws of the semantic-aware sampler.
         share_draws: the semantic draws for one positive are negatives of the whole batch.
@@ -49,11 +42,12 @@ class NegativeConfig:
         same_group_weight: weight, in the shared negatives, of items of the positive's own cluster (primary and secondary):
             1 treats them as any other, 0 never counts them.
         num_hardest: of the negatives drawn for a positive only so many with the highest scores count; 0 keeps all.
-        positive_mixing: mix one random share of the positive into all negatives drawn for it, before the hardest are kept.
+        mixing: turns the negatives drawn for a positive into others, before the hardest are kept.
         adaptive_temperature: a temperature for each user, from the user's loss in the epoch before.
         log_q: share, 0 to 1, of the log of the item's expected count among the draws that each logit is corrected by: 1 makes
             the sampled softmax an estimate of the full one, less leaves popular items pushed down where they are drawn often.
             What the semantic draws favour is corrected wholly at any share but 0, which corrects nothing.
+        more_sources: what makes sources of a method's own.
     """
 
     in_batch: bool = True
@@ -61,7 +55,7 @@ class NegativeConfig:
     num_cached: int = 0
     all_items: bool = False
     num_per_positive: int = 0
-    proposal: Proposal = "uniform"
+    proposal: "str | Callable[[NegativeConfig, Catalogue], ItemProposal]" = "uniform"
     popularity_exponent: float = 0.75
     semantic: bool = True
     share_draws: bool = True
@@ -73,9 +67,10 @@ class NegativeConfig:
     normalise_virtual: bool = True
     same_group_weight: float = 1.0
     num_hardest: int = 0
-    positive_mixing: bool = False
+    mixing: RowMixing | None = None
     adaptive_temperature: bool = False
     log_q: float = 1.0
+    more_sources: "tuple[Callable[[NegativeConfig, Catalogue], Source], ...]" = ()
 
     def __post_init__(self) -> None:
         sources = [name for name in _SOURCES if getattr(self, name)]
@@ -95,7 +90,7 @@ class NegativeConfig:
         return self.semantic or bool(shared and self.same_group_weight != 1)
 
     @classmethod
-    def for_method(cls, method: Method, **values: Any) -> "NegativeConfig":
+    def for_method(cls, method: str, **values: Any) -> "NegativeConfig":
         """The configuration of a named method (`docs/methods.md`).
 
         Args:
@@ -112,39 +107,34 @@ class NegativeConfig:
         if unknown:
             raise ValueError(f"there is no such field: {', '.join(sorted(unknown))}")
         recipe = _RECIPES[method]
-        off = {name: type(getattr(_DEFAULT, name))() for name in _CHOICES if name not in recipe.chosen}
-        return replace(_DEFAULT, **{**_SIZES, **values, **off, **recipe.fixed})
+        off = {name: _OFF[name] for name in _OFF if name not in recipe.chosen}
+        return cls(**{**DEFAULTS, **recipe.defaults, **values, **off, **recipe.fixed})
 
 
-@dataclass(frozen=True)
-class _Recipe:
-    """Choices that values decide, and fields that the method fixes."""
-
-    chosen: frozenset[str]
-    fixed: dict[str, Any]
-
-
-def _recipe(*chosen: str, **fixed: Any) -> _Recipe:
-    return _Recipe(frozenset(chosen), fixed)
-
-
-_SOURCES = ("in_batch", "num_pool", "num_cached", "all_items", "num_per_positive", "semantic")
-_CHOICES = (*_SOURCES, "share_draws", "num_hardest", "positive_mixing", "adaptive_temperature")
-_DEFAULT = NegativeConfig()
-_SIZES = {"num_per_positive": 16, "num_cached": 16_384, "num_hardest": 4}
-_RECIPES: dict[str, _Recipe] = {
-    "esans": _recipe("in_batch", "num_pool", "share_draws", semantic=True),
-    "esans_paper": _recipe(semantic=True, log_q=0.0, virtual_weight=1.0),
-    "uniform": _recipe("num_per_positive", proposal="uniform"),
-    "popularity": _recipe("num_per_positive", proposal="popularity"),
-    "in_batch": _recipe(in_batch=True, log_q=0.0),
-    "in_batch_logq": _recipe(in_batch=True),
-    "mns": _recipe("num_pool", in_batch=True, log_q=0.0),
-    "debiased_mns": _recipe("num_pool", in_batch=True),
-    "cross_batch": _recipe("num_cached", in_batch=True),
-    "dns": _recipe("num_per_positive", "num_hardest", proposal="uniform", log_q=0.0),
-    "mixgcf": _recipe("num_per_positive", "num_hardest", proposal="uniform", positive_mixing=True, log_q=0.0),
-    "fairneg": _recipe("num_per_positive", proposal="fair", log_q=0.0),
-    "adap_tau": _recipe("num_per_positive", proposal="uniform", adaptive_temperature=True),
-    "full_softmax": _recipe(all_items=True, log_q=0.0),
+_SOURCES = ("in_batch", "num_pool", "num_cached", "all_items", "num_per_positive", "semantic", "more_sources")
+_SWITCHES = ("share_draws", "num_hardest", "mixing", "adaptive_temperature")
+_OFF = {name: None if name == "mixing" else type(getattr(NegativeConfig, name))() for name in (*_SOURCES, *_SWITCHES)}
+_SIZES = {"num_per_positive": 16, "num_cached": 16_384, "num_hardest": 4}  # of what is off in a configuration without a method
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NegativeConfig)} | _SIZES
+"""Value of every field that neither the method nor the values given to `NegativeConfig.for_method` decide."""
+_RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe.of("esans", "in_batch", "num_pool", "share_draws", semantic=True),
+        Recipe.of("esans_paper", semantic=True, log_q=0.0, virtual_weight=1.0),
+        Recipe.of("uniform", "num_per_positive", proposal="uniform"),
+        Recipe.of("popularity", "num_per_positive", proposal="popularity"),
+        Recipe.of("in_batch", in_batch=True, log_q=0.0),
+        Recipe.of("in_batch_logq", in_batch=True),
+        Recipe.of("mns", "num_pool", in_batch=True, log_q=0.0),
+        Recipe.of("debiased_mns", "num_pool", in_batch=True),
+        Recipe.of("cross_batch", "num_cached", in_batch=True),
+        Recipe.of("dns", "num_per_positive", "num_hardest", proposal="uniform", log_q=0.0),
+        MIXGCF,
+        Recipe.of("fairneg", "num_per_positive", proposal="fair", log_q=0.0),
+        Recipe.of("adap_tau", "num_per_positive", proposal="uniform", adaptive_temperature=True),
+        Recipe.of("full_softmax", all_items=True, log_q=0.0),
+    )
 }
+METHODS: tuple[str, ...] = tuple(_RECIPES)
+"""Names of all methods that `NegativeConfig.for_method` knows (`docs/methods.md`)."""

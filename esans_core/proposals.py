@@ -1,26 +1,34 @@
 """Distributions that negatives are drawn from for each positive, and how often each item is drawn."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from esans_core.negatives import NegativeConfig
+from esans_core.parts import Catalogue
+
 _LEAST_SHARE = 1e-3  # of an even share: no group of items is ever forgotten
 
 
-class ItemProposal(Protocol):
-    """A distribution over the catalogue."""
+class ItemProposal(nn.Module):
+    """A distribution over the catalogue. One that adapts to losses says so (`learns`)."""
+
+    learns = False
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Item rows, int64 of `shape`, with replacement."""
-        ...
+        raise NotImplementedError
 
     def probability(self, items: Tensor) -> Tensor:
         """Chance of each item in one draw, float32 of the items' shape."""
-        ...
+        raise NotImplementedError
+
+    def observe(self, positives: Tensor, loss_B: Tensor) -> None:
+        """See the losses of a step, float32 [B], by positive, int64 [B]. Called only where the proposal learns."""
 
 
-class UniformProposal(nn.Module):
+class UniformProposal(ItemProposal):
     """Every item alike.
 
     Args:
@@ -41,7 +49,7 @@ class UniformProposal(nn.Module):
         return torch.full(items.shape, 1 / self.num_items, device=items.device)
 
 
-class PopularityProposal(nn.Module):
+class PopularityProposal(ItemProposal):
     """Items by frequency^exponent (PNS; the exponent 0.75 is that of word2vec, Mikolov et al. 2013, arXiv 1310.4546).
 
     Args:
@@ -69,7 +77,7 @@ class PopularityProposal(nn.Module):
         return self._probability[items]
 
 
-class FairProposal(nn.Module):
+class FairProposal(ItemProposal):
     """A group of items by an adaptive share, then an item of the group uniformly (after FairNeg, WWW 2023, arXiv 2302.08266).
 
     After each step, with L_z the mean loss of the positives of group z and m the mean of L_z over the Z groups seen in it:
@@ -96,6 +104,7 @@ class FairProposal(nn.Module):
         self.register_buffer("share", sizes.double() / sizes.sum())
         self.register_buffer("velocity", torch.zeros_like(self.share))
 
+    learns = True
     _group_of_item: Tensor
     _order: Tensor
     _sizes: Tensor
@@ -131,3 +140,28 @@ class FairProposal(nn.Module):
         self.velocity.mul_(self.momentum).add_(excess, alpha=self.step_size * even)
         self.share.sub_(self.velocity).clamp_(min=_LEAST_SHARE * even)
         self.share.div_(self.share.sum())
+
+
+def _fair(config: NegativeConfig, catalogue: Catalogue) -> ItemProposal:
+    if catalogue.item_groups is None:
+        raise ValueError("the fair proposal needs item_groups")
+    return FairProposal(catalogue.item_groups)
+
+
+_PROPOSALS: dict[str, Callable[[NegativeConfig, Catalogue], ItemProposal]] = {
+    "uniform": lambda config, catalogue: UniformProposal(catalogue.num_items, catalogue.device),
+    "popularity": lambda config, catalogue: PopularityProposal(catalogue.item_frequency, config.popularity_exponent),
+    "fair": _fair,
+}
+
+
+def make_proposal(config: NegativeConfig, catalogue: Catalogue) -> ItemProposal:
+    """The proposal of a configuration.
+
+    Raises:
+        ValueError: there is no proposal of that name, or something that it needs is missing.
+    """
+    made = _PROPOSALS.get(config.proposal) if isinstance(config.proposal, str) else config.proposal
+    if made is None:
+        raise ValueError(f"unknown proposal {config.proposal!r}: choose {', '.join(_PROPOSALS)}")
+    return made(config, catalogue)

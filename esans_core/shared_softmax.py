@@ -55,6 +55,16 @@ def summed_log_partition(
         )
 
 
+def matches(wanted_B: Tensor, items_S: Tensor) -> tuple[Tensor, Tensor]:
+    """All pairs (b, s) with wanted_B[b] == items_S[s], as two int64 tensors of one length."""
+    sorted_S, order = items_S.sort()
+    first = torch.searchsorted(sorted_S, wanted_B)
+    count = torch.searchsorted(sorted_S, wanted_B, right=True) - first
+    row = torch.repeat_interleave(count)
+    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    return row, order[first[row] + within]
+
+
 class _SummedLogPartition(torch.autograd.Function):
     @staticmethod
     def forward(

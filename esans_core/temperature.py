@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from esans_core.parts import Part, StepOutcome
+
 _BRANCH_POINT = -1 / math.e
 
 
@@ -62,6 +64,37 @@ class AdaptiveTemperature(nn.Module):
             self.per_user.copy_(self.temperature * torch.exp(lambert_w(excess)))
         self._loss.zero_()
         self._count.zero_()
+
+
+class UserTemperature(Part):
+    """The temperature of each user as a part of a training step.
+
+    Args:
+        temperature: tau_0.
+        num_users: U.
+    """
+
+    def __init__(self, temperature: float, num_users: int) -> None:
+        super().__init__()
+        self.rule = AdaptiveTemperature(temperature, num_users)
+
+    def of(self, user_rows: Tensor | None) -> Tensor:
+        """float32 [b, 1], temperatures of users, int64 [b].
+
+        Raises:
+            ValueError: nobody said who the users are.
+        """
+        if user_rows is None:
+            raise ValueError("an adaptive temperature needs user_rows: give the objective BatchPart(user_rows=...)")
+        return self.rule.per_user[user_rows][:, None]
+
+    def observe(self, outcome: StepOutcome) -> None:
+        """See `Part`."""
+        self.rule.observe(outcome.users_B, outcome.unit_loss_B)
+
+    def end_epoch(self) -> None:
+        """See `Part`."""
+        self.rule.end_epoch()
 
 
 def lambert_w(x: Tensor) -> Tensor:

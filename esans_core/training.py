@@ -8,7 +8,7 @@ from torch import Tensor
 
 from esans_core.defaults import Schedule
 from esans_core.loader import Loader
-from esans_core.objective import RetrievalObjective
+from esans_core.objective import BatchPart, RetrievalObjective
 from esans_core.towers import TwoTower
 from esans_core.transfer import to_device
 from esans_core.world import World
@@ -121,7 +121,8 @@ def train_epoch(
         positives, users = to_device(batch.positives, device), to_device(batch.users, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
             users_BD = model.encode_histories(batch.history_BL)
-            loss = objective(users_BD, positives, model.encode_items, position.generator, users, together, batch.size)
+            part = BatchPart(users, together, batch.size)
+            loss = objective(users_BD, positives, model.encode_items, position.generator, part)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()

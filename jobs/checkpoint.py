@@ -81,7 +81,7 @@ class Checkpoint:
         progress.step = position.step if position else 0
         # The model's buffers, content above all, come from the tables again; they would be most of the file.
         tensors: dict[str, Tensor] = {f"model.{key}": value for key, value in self.model.named_parameters()}
-        tensors |= {f"objective.{key}": value for key, value in self.objective.running_state().items()}
+        tensors |= {f"objective.{key}": value for key, value in self.objective.state_dict().items()}
         for number, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
@@ -109,7 +109,7 @@ class Checkpoint:
         progress = Progress(**json.loads(pointer.read_text()))
         tensors = load_file(self.folder / _file(progress.epoch, progress.step), device=str(device))
         self.model.load_state_dict(_below("model.", tensors), strict=False)
-        self.objective.load_running_state(_below("objective.", tensors))
+        self.objective.load_state_dict(_below("objective.", tensors))
         for number, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, Any]] = {}
             for key, value in _below(f"optimizer.{number}.", tensors).items():

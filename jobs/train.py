@@ -124,7 +124,7 @@ def build_objective(
     """
     sampling, device = settings.sampling, frequency.device
     fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
-    config = NegativeConfig.for_method(method, **fields)  # type: ignore[arg-type]
+    config = NegativeConfig.for_method(method, **fields)
     sampler, groups = None, None
     if clusters is not None:
         index = clusters.index.to(device)

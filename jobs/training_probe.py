@@ -76,7 +76,7 @@ class NegativeProbe:
         """int64 [B, R]: what is drawn for each positive, or of what the batch shares some for each."""
         generator = torch.Generator(device=positives.device).manual_seed(self._seed)
         drawn = self._objective.sources.draw(positives, generator)
-        own_BR = torch.cat([drawn.drawn_BR, drawn.semantic_BR], 1)
+        own_BR = drawn.rows_BR(positives)
         if own_BR.shape[1] or not len(drawn.shared_S):
             return own_BR
         size = (len(positives), _SHARED)

@@ -100,22 +100,22 @@ def _trained(data: QualityData, clusters: Clusters) -> TwoTower:
 def _draws(data: QualityData, clusters: Clusters, positives: Tensor, scores_BN: Tensor) -> Iterator[Drawn]:
     """Ten negatives of each positive by each method."""
 
-    def drawn(method: str, **settings: object) -> tuple[Tensor, Tensor]:
+    def drawn(method: str, **settings: object) -> Tensor:
         trial = Trial(data.name, "", method, {"temperature": _TEMPERATURE, **settings}, 0)
         found = build_objective(trial, data, clusters).sources.draw(positives, torch.Generator().manual_seed(0))
-        return found.drawn_BR, found.semantic_BR
+        return found.rows_BR(positives)
 
     def counted(title: str, items_BR: Tensor) -> Drawn:
         return Drawn(title, items_BR, items_BR != positives[:, None])
 
-    yield counted("uniform", drawn("uniform", num_per_positive=_SHOWN)[0])
-    yield counted("popularity", drawn("popularity", num_per_positive=_SHOWN)[0])
+    yield counted("uniform", drawn("uniform", num_per_positive=_SHOWN))
+    yield counted("popularity", drawn("popularity", num_per_positive=_SHOWN))
     others = torch.randint(len(positives), (len(positives), _SHOWN), generator=torch.Generator().manual_seed(0))
     yield counted("in-batch", positives[others])
-    candidates = drawn("uniform", num_per_positive=_CANDIDATES)[0]
+    candidates = drawn("uniform", num_per_positive=_CANDIDATES)
     scores = scores_BN.gather(1, candidates).masked_fill(candidates == positives[:, None], -torch.inf)
     yield counted(f"dynamic: hardest of {_CANDIDATES} uniform", candidates.gather(1, scores.topk(_SHOWN).indices))
     sizes = {"sampler.num_easy_clusters": 2, "sampler.items_per_cluster": _SHOWN // 2, "sampler.num_hard": _SHOWN}
-    semantic = drawn("esans_paper", **sizes)[1]
+    semantic = drawn("esans_paper", **sizes)
     yield counted("ESANS, easy", semantic[:, :_SHOWN])
     yield counted("ESANS, hard", semantic[:, _SHOWN:])

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.quality.frozen import is_large_shop
 from esans_core.defaults import SAMPLER, TRAINING
-from esans_core.negatives import Method, NegativeConfig
+from esans_core.negatives import NegativeConfig
 
 BATCH = TRAINING.batch_size
 PER_POSITIVE = NegativeConfig.for_method("uniform").num_per_positive
@@ -34,7 +34,7 @@ class Contender:
         reference: not a sampler that one could afford, but the line that others are held against.
     """
 
-    method: Method
+    method: str
     title: str
     own: tuple[Settings, Settings, Settings]
     fixed: Settings = field(default_factory=dict)

@@ -186,7 +186,7 @@ def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device:
         fields["num_pool"] = min(fields["num_pool"], data.num_items)
     index = ClusterIndex.from_labels(clusters.primary, clusters.secondary, len(clusters.centroids)).to(device)
     return RetrievalObjective(
-        NegativeConfig.for_method(trial.method, **fields),  # type: ignore[arg-type]
+        NegativeConfig.for_method(trial.method, **fields),
         make_loader(trial, data).target_frequency(data.num_items, device),
         temperature=trial.settings["temperature"],
         sampler=SemanticNegativeSampler(index, clusters.centroids.to(device), **part(trial.settings, "sampler.")),
@@ -220,7 +220,7 @@ def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, see
     users, positions = users[chosen], positions[chosen]
     positives = data.sequences.items[positions].to(device)
     drawn = objective.sources.draw(positives, torch.Generator(device=device).manual_seed(seed))
-    rows_BR = torch.cat([drawn.drawn_BR, drawn.semantic_BR], dim=1)
+    rows_BR = drawn.rows_BR(positives)
     if len(drawn.shared_S):
         shared = drawn.shared_S[torch.linspace(0, len(drawn.shared_S) - 1, min(64, len(drawn.shared_S))).long()]
         rows_BR = torch.cat([rows_BR, shared.expand(len(positives), -1)], dim=1)

@@ -95,9 +95,10 @@ def test_every_method_of_the_library_is_compared_with_the_same_budget() -> None:
         if contender.reference:
             continue
         drawn = build_objective(first, data, clusters).sources.draw(positives)
-        encoded = [drawn.drawn_BR.numel(), drawn.semantic_BR.numel(), len(drawn.shared_S)]
+        rows_BR = drawn.rows_BR(positives)
+        encoded = [rows_BR.numel(), len(drawn.shared_S)]
         if first.settings.get("share_draws"):
-            encoded[2] -= int((drawn.semantic_BR != positives[:, None]).sum())
+            encoded[1] -= int((rows_BR != positives[:, None]).sum())
         in_batch = BATCH * ("batch" in name or "mns" in name or name == "esans")
         assert sum(encoded) - in_batch <= BATCH * PER_POSITIVE, name
 

@@ -8,8 +8,11 @@ from esans_core.cluster_index import ClusterIndex
 from esans_core.loader import Loader
 from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
+from esans_core.parts import StepOutcome
 from esans_core.sampler import SemanticNegativeSampler
+from esans_core.semantic_rows import SemanticRows
 from esans_core.sequences import Sequences
+from esans_core.world import World
 
 N, USERS, B = 40, 300, 32
 TRIALS = 1500
@@ -57,7 +60,7 @@ def batches(loader: Loader, count: int) -> list[torch.Tensor]:
     return found[:count]
 
 
-NONE = {"in_batch": False, "num_pool": 0, "semantic": False}
+NONE = {"in_batch": False, "num_pool": 0, "semantic": False, "share_draws": False}
 CORRECTED = {
     "in-batch": NONE | {"in_batch": True},
     "pool": NONE | {"num_pool": 24},
@@ -67,20 +70,20 @@ CORRECTED = {
     "easy": NONE | {"semantic": True},
     "shared draws": NONE | {"semantic": True, "share_draws": True},
     "all together": {"num_pool": 24, "num_per_positive": 8, "proposal": "popularity", "share_draws": True},
-    "all together, draws not shared": {"num_pool": 24, "num_per_positive": 8},
+    "all together, draws not shared": {"num_pool": 24, "num_per_positive": 8, "share_draws": False},
 }
 
 
 def observed_and_expected(objective: RetrievalObjective, loader: Loader) -> tuple[torch.Tensor, torch.Tensor]:
     """Over many batches, what is drawn for the first positive and how often it was expected; its own item aside."""
     observed, expected, items = torch.zeros(N), torch.zeros(N), torch.arange(N)
-    generator = torch.Generator().manual_seed(1)
+    generator, shared = torch.Generator().manual_seed(1), objective.config.share_draws
     for positives in batches(loader, TRIALS):
         drawn = objective.sources.draw(positives, generator)
-        rows = torch.cat([drawn.drawn_BR[0], *([] if objective.config.share_draws else [drawn.semantic_BR[0]])])
-        counted = torch.bincount(rows, minlength=N).float()
+        rows = [each.items_BR[0] for each in drawn.rows if not (shared and isinstance(each, SemanticRows))]
+        counted = torch.bincount(torch.cat([*rows, items[:0]]), minlength=N).float()
         counted.index_add_(0, drawn.shared_S, drawn.copies_S)
-        counts = objective.sources.log_counts(objective.sources.common_counts(positives, items, 0), positives[:1], items)
+        counts = objective.sources.log_counts(objective.sources.expected(positives, items), positives[:1], items)
         mine = items != positives[0]
         observed += counted * mine
         expected += counts.exp().view(-1) * mine
@@ -91,7 +94,9 @@ def observed_and_expected(objective: RetrievalObjective, loader: Loader) -> tupl
 def test_draws_are_as_frequent_as_the_correction_says(loader: Loader, name: str) -> None:
     objective = objective_of(NegativeConfig(**CORRECTED[name]), loader.target_frequency(N))  # type: ignore[arg-type]
     if name == "fair":  # shares that have moved
-        objective.sources.proposal.observe(torch.arange(6), torch.tensor([9.0, 1, 1, 9, 1, 2]))  # type: ignore[attr-defined]
+        losses = torch.tensor([9.0, 1, 1, 9, 1, 2])
+        for part in objective.sources.parts:
+            part.observe(StepOutcome(torch.arange(6), losses, lambda: losses, torch.zeros(6, 2), None, World()))  # type: ignore[operator]
     observed, expected = observed_and_expected(objective, loader)
     widened = WIDENED if objective.config.semantic else 1
     assert chi_square(observed, expected, widened) < 5
@@ -121,17 +126,13 @@ def test_cached_negatives_are_as_frequent_as_the_correction_says(loader: Loader)
         for number, batch in enumerate(loader.epoch(seed).batches()):
             mine = items != batch.positives[0]
             if number > 3 and batch.size == B:
-                observed += torch.bincount(cached_items(objective), minlength=N) * mine
-                before = objective.sources.common_counts(batch.positives, items, num_cached)[0]
-                expected += (before - objective.sources.common_counts(batch.positives, items, 0)[0]) * mine
+                assert objective.cache is not None and len(objective.cache) == num_cached
+                with_cache = objective.sources.expected(batch.positives, items, [objective.cache])
+                observed += torch.bincount(objective.cache.items, minlength=N) * mine
+                expected += (with_cache.counts - objective.sources.expected(batch.positives, items).counts) * mine
             objective(users[: len(batch.positives)], batch.positives, lambda rows: vectors[rows])
     # Each positive stays for three steps: the counts of neighbouring steps are those of the same events.
     assert chi_square(observed / 3, expected / 3) < 5
-
-
-def cached_items(objective: RetrievalObjective) -> torch.Tensor:
-    assert objective._cache is not None
-    return objective._cache[0]
 
 
 def test_of_a_small_log_the_count_in_a_batch_is_exact_to_one_in_its_targets() -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, softplus
 
-from esans_core.negatives import Method, NegativeConfig
-from esans_core.objective import RetrievalObjective
+from esans_core.negatives import NegativeConfig
+from esans_core.objective import BatchPart, RetrievalObjective
 from esans_core.proposals import FairProposal, PopularityProposal
 from esans_core.temperature import AdaptiveTemperature
 
@@ -23,7 +23,7 @@ POSITIVES = torch.arange(B) * 4
 FREQUENCY = torch.softmax(torch.randn(N, generator=torch.Generator().manual_seed(2)), 0)
 
 
-def objective_of(method: Method, num_users: int = B, **values: object) -> RetrievalObjective:
+def objective_of(method: str, num_users: int = B, **values: object) -> RetrievalObjective:
     config = NegativeConfig.for_method(method, num_per_positive=R, **values)
     return RetrievalObjective(config, FREQUENCY, temperature=TAU, item_groups=torch.arange(N) % 4, num_users=num_users)
 
@@ -72,7 +72,7 @@ def test_adap_tau_learns_from_losses_at_temperature_1_and_trains_at_each_users_o
     expected, tau_B = AdaptiveTemperature(TAU, B), torch.full((B,), TAU)
     for seed in range(2):
         items_BR, generator = drawn(seed)[0], torch.Generator().manual_seed(seed)
-        loss = objective(USERS, POSITIVES, lambda rows: ITEMS[rows], generator, users)
+        loss = objective(USERS, POSITIVES, lambda rows: ITEMS[rows], generator, BatchPart(users))
         positive_B = (USERS * ITEMS[POSITIVES]).sum(1)
         scores_BR = torch.einsum("bd,brd->br", USERS, ITEMS[items_BR])
         log_count = math.log(R / N)
@@ -161,7 +161,7 @@ def test_in_batch_logq_leaves_the_positive_as_it_is_and_so_estimates_the_full_so
 
 
 @pytest.mark.parametrize(("method", "corrected"), [("mns", False), ("debiased_mns", True)])
-def test_mns_expects_an_item_as_often_as_batch_and_pool_together_should_hold_it(method: Method, corrected: bool) -> None:
+def test_mns_expects_an_item_as_often_as_batch_and_pool_together_should_hold_it(method: str, corrected: bool) -> None:
     pool = torch.randint(N, (30,), generator=torch.Generator().manual_seed(0))
     rows = torch.cat([POSITIVES, pool])
     count = (B - 1) * FREQUENCY[rows] + len(pool) / N

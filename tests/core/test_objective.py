@@ -10,10 +10,12 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from esans_core.cluster_index import ClusterIndex
+from esans_core.mixgcf import PositiveMixing
+from esans_core.negative_sources import NegativeSources
 from esans_core.negatives import METHODS, NegativeConfig
-from esans_core.objective import RetrievalObjective, matches
+from esans_core.objective import BatchPart, RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
-from esans_core.sources import NegativeSources
+from esans_core.shared_softmax import matches
 
 N, D, B, TAU = 60, 8, 12, 0.1
 ITEMS = normalize(torch.randn(N, D, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -33,8 +35,8 @@ def objective_of(config: NegativeConfig) -> RetrievalObjective:
 
 
 def loss_of(config: NegativeConfig, seed: int = 0, items: torch.Tensor = ITEMS) -> torch.Tensor:
-    users = torch.arange(B)
-    return objective_of(config)(USERS, POSITIVES, lambda rows: items[rows], torch.Generator().manual_seed(seed), users)
+    generator = torch.Generator().manual_seed(seed)
+    return objective_of(config)(USERS, POSITIVES, lambda rows: items[rows], generator, BatchPart(torch.arange(B)))
 
 
 def full_softmax() -> torch.Tensor:
@@ -159,12 +161,12 @@ def test_methods_fix_what_makes_them_what_they_are() -> None:
     uniform = NegativeConfig.for_method("uniform", num_pool=7, num_hardest=3)
     assert (uniform.in_batch, uniform.num_pool, uniform.num_per_positive, uniform.num_hardest) == (False, 0, 16, 0)
     assert NegativeConfig.for_method("dns").num_hardest == 4
-    assert NegativeConfig.for_method("mixgcf").positive_mixing
+    assert NegativeConfig.for_method("mixgcf").mixing == PositiveMixing()
 
 
 def test_what_is_missing_or_unknown_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown method"):
-        NegativeConfig.for_method("other")  # type: ignore[arg-type]
+        NegativeConfig.for_method("other")
     with pytest.raises(ValueError, match="no such field: num_pools"):
         NegativeConfig.for_method("mns", num_pools=3)
     with pytest.raises(ValueError, match="no negatives"):
@@ -196,18 +198,6 @@ def test_only_the_hardest_count() -> None:
     assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_mixing_takes_a_random_share_of_the_positive() -> None:
-    generator = torch.Generator().manual_seed(0)
-    drawn, share = torch.randint(N, (B, 9), generator=generator), torch.rand((B, 1), generator=generator)
-    mixed = share[..., None] * ITEMS[POSITIVES][:, None] + (1 - share[..., None]) * ITEMS[drawn]
-    logits = torch.einsum("bd,brd->br", USERS, mixed) / TAU
-    logits[drawn == POSITIVES[:, None]] = -torch.inf
-    positive = (USERS * ITEMS[POSITIVES]).sum(1, keepdim=True) / TAU
-    expected = (torch.logsumexp(torch.cat([positive, logits], dim=1), 1) - positive[:, 0]).mean()
-    config = NegativeConfig.for_method("mixgcf", num_per_positive=9, num_hardest=9)
-    assert float(loss_of(config)) == pytest.approx(float(expected), rel=1e-5)
-
-
 def test_items_of_the_positives_own_group_can_weigh_less_in_the_pool() -> None:
     index = sampler().index
     same = (index.group(POSITIVES)[:, None] == index.group(torch.arange(N))[None]) & (torch.arange(N) != POSITIVES[:, None])
@@ -224,7 +214,7 @@ def test_merging_equal_shared_negatives_changes_nothing(method: str, monkeypatch
     config = NegativeConfig.for_method(method, num_pool=3 * N, share_draws=True, same_group_weight=0.5, num_cached=2 * B)
     found = []
     for worth in (4, 0):  # merged, and every copy for itself
-        monkeypatch.setattr("esans_core.sources._WORTH_MERGING", worth)
+        monkeypatch.setattr("esans_core.negative_sources._WORTH_MERGING", worth)
         items = ITEMS.clone().requires_grad_()
         objective, positives = objective_of(config), torch.cat([POSITIVES[: B // 2], POSITIVES[: B // 2]])
         for seed in range(2):  # the second step has cached negatives, where the method caches
@@ -248,15 +238,19 @@ def test_the_cache_holds_the_latest_positives_as_they_were() -> None:
         positive = users[i] @ moved[later[i]]
         total += float(torch.logsumexp(torch.stack([positive, *logits]), 0) - positive)
     assert float(loss) == pytest.approx(total / B, rel=1e-4)
-    assert objective._cache is not None and len(objective._cache[0]) == B + 4
-    objective.begin_epoch()
+    assert objective.cache is not None and len(objective.cache) == B + 4
+    other = objective_of(objective.config)
+    other.load_state_dict(objective.state_dict())  # whatever the length of what is cached
+    assert other.cache is not None and torch.equal(other.cache.vectors, objective.cache.vectors)
+    objective.end_epoch()
+    assert len(objective.cache) == 0
     assert float(objective(USERS, POSITIVES, lambda rows: ITEMS[rows])) == pytest.approx(first)
 
 
 def test_users_learn_from_cached_items_and_items_from_the_batch_alone() -> None:
     def gradients(method: str) -> list[torch.Tensor]:
         users, items = USERS.clone().requires_grad_(), ITEMS.clone().requires_grad_()
-        objective = objective_of(NegativeConfig.for_method(method, num_cached=B))  # type: ignore[arg-type]
+        objective = objective_of(NegativeConfig.for_method(method, num_cached=B))
         for positives in (POSITIVES, POSITIVES + 1):
             objective(users, positives, lambda rows: items[rows]).backward()
             found = [users.grad, items.grad]
@@ -329,10 +323,10 @@ def step_of(config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, may_look: b
     """Loss, gradient of the items, and what made the host wait, of the second of two training steps."""
     monkeypatch.setattr(NegativeSources, "may_look", may_look)
     objective, items, generator = objective_of(config), ITEMS.clone().requires_grad_(), torch.Generator().manual_seed(0)
-    users, waits = torch.arange(B), Waits()
-    objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, users)
+    part, waits = BatchPart(torch.arange(B)), Waits()
+    objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, part)
     with waits:
-        loss = objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, users)
+        loss = objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, part)
         loss.backward()
     assert items.grad is not None
     return float(loss.detach()), items.grad, waits.seen
@@ -341,7 +335,7 @@ def step_of(config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, may_look: b
 @pytest.mark.parametrize("num_pool", [7, 200])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gpu_never_waits_and_gets_the_same_loss(method: str, num_pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = NegativeConfig.for_method(method, num_pool=num_pool, num_cached=B, share_draws=True)  # type: ignore[arg-type]
+    config = NegativeConfig.for_method(method, num_pool=num_pool, num_cached=B, share_draws=True)
     loss, grad, waits = step_of(config, monkeypatch, may_look=True)
     assert waits, "on a CPU it pays to look"
     there = step_of(config, monkeypatch, may_look=False)

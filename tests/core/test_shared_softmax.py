@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from esans_core import shared_softmax
-from esans_core.objective import matches
-from esans_core.shared_softmax import NEVER, summed_log_partition
+from esans_core.shared_softmax import NEVER, matches, summed_log_partition
 
 B, S, D = 13, 40, 6
 

@@ -46,7 +46,7 @@ def losses(method: str, world: World) -> dict[str, list[float]]:
     torch.manual_seed(1)
     index = ClusterIndex.from_labels(torch.arange(N) % 4, torch.arange(N) // 4 % 3)
     objective = RetrievalObjective(
-        NegativeConfig.for_method(method.split(":")[0], num_pool=16, num_cached=90, share_draws=method.endswith(":shared")),  # type: ignore[arg-type]
+        NegativeConfig.for_method(method.split(":")[0], num_pool=16, num_cached=90, share_draws=method.endswith(":shared")),
         frequency,
         temperature=0.1,
         sampler=SemanticNegativeSampler(index, torch.randn(4, 5), items_per_cluster=3),

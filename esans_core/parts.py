@@ -1,0 +1,105 @@
+"""The parts of a training step that may learn from it, and what they get to see.
+
+A part keeps its own state, in its `state_dict`. The objective tells every part when an epoch begins and ends, and after each
+step of training what came of it; it does not know which of them listen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from esans_core.world import World
+
+if TYPE_CHECKING:
+    from esans_core.sampler import SemanticNegativeSampler
+
+
+class Part(nn.Module):
+    """Something that a step is made of. Unless it says otherwise it learns nothing."""
+
+    def begin_epoch(self) -> None:
+        """An epoch begins."""
+
+    def observe(self, outcome: "StepOutcome") -> None:
+        """A step of training was taken."""
+
+    def end_epoch(self) -> None:
+        """An epoch is over."""
+
+
+class StepOutcome:
+    """What a step of training came to, of all processes' rows.
+
+    Each piece is gathered when it is first asked for, so all processes must ask for the same pieces in the same order.
+
+    Args:
+        positives_B: int64 [B], of the whole batch.
+        loss_b: float32 [b], losses of this process's rows.
+        unit_loss: makes the same with every score at temperature 1, which takes another softmax.
+        unit_loss: makes the same at temperature 1, at the cost of another softmax.
+        vectors_bD: float32 [b, D], embeddings of their positives.
+        users_b: int64 [b], rows of their users; None where nobody said.
+        world: the processes that share the batch.
+    """
+
+    def __init__(
+        self,
+        positives_B: Tensor,
+        loss_b: Tensor,
+        unit_loss: Callable[[], Tensor],
+        vectors_bD: Tensor,
+        users_b: Tensor | None,
+        world: World,
+    ) -> None:
+        self.positives_B, self._unit_loss = positives_B, unit_loss
+        self._loss_b, self._vectors_bD, self._users_b, self._world = loss_b.detach(), vectors_bD.detach(), users_b, world
+
+    @cached_property
+    def loss_B(self) -> Tensor:
+        """float32 [B]."""
+        return self._world.gather(self._loss_b, len(self.positives_B))
+
+    @cached_property
+    def unit_loss_B(self) -> Tensor:
+        """float32 [B], the losses with every score at temperature 1."""
+        return self._world.gather(self._unit_loss(), len(self.positives_B))
+
+    @cached_property
+    def vectors_BD(self) -> Tensor:
+        """float32 [B, D], embeddings of the positives."""
+        return self._world.gather(self._vectors_bD, len(self.positives_B))
+
+    @cached_property
+    def users_B(self) -> Tensor:
+        """int64 [B], rows of the users.
+
+        Raises:
+            ValueError: the step was not told who the users are.
+        """
+        if self._users_b is None:
+            raise ValueError("this method needs to know the users: give the objective BatchPart(user_rows=...)")
+        return self._world.gather(self._users_b, len(self.positives_B))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What parts may be made from; the fields are those of `RetrievalObjective`."""
+
+    item_frequency: Tensor
+    sampler: "SemanticNegativeSampler | None" = None
+    item_groups: Tensor | None = None
+    num_users: int = 0
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return len(self.item_frequency)
+
+    @property
+    def device(self) -> torch.device:
+        """Where draws are made."""
+        return self.item_frequency.device
