@@ -1,68 +1,152 @@
 """Negative sampling, clusters, towers and losses of ESANS (WWW 2025), for anybody's training loop: torch and numpy only.
 
-A name is loaded when it is first asked for, so that who needs the defaults alone does not wait for torch.
+Each name below is loaded when it is first used, so that `import esans_core` costs nothing. What is not named here is private.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esans_core.alignment import AlignmentHeads, fit_alignment
+    from esans_core.bundle_writer import write_bundle
     from esans_core.cluster_index import ClusterIndex
-    from esans_core.evaluation import evaluate, retrieve
+    from esans_core.codebooks import Codebooks, fit_codebooks
+    from esans_core.evaluation import RetrievalResult, evaluate, retrieve
     from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
+    from esans_core.loader import Batch, EventLog, Loader
     from esans_core.losses import sampled_softmax_loss
     from esans_core.negatives import METHODS, NegativeConfig
-    from esans_core.objective import RetrievalObjective
-    from esans_core.sampler import SemanticNegatives, SemanticNegativeSampler
+    from esans_core.objective import BatchPart, RetrievalObjective
+    from esans_core.parts import Catalogue, Part, StepOutcome
+    from esans_core.proposals import ItemProposal
+    from esans_core.recipes import RowMixing
+    from esans_core.retriever import Retriever
+    from esans_core.sampler import SemanticNegativeSampler
+    from esans_core.semantic_negatives import SemanticNegatives
     from esans_core.sequences import Sequences
+    from esans_core.serving import ServingBundle
     from esans_core.shared_softmax import summed_log_partition
+    from esans_core.sources import Drawn, Source
     from esans_core.towers import TwoTower
-    from esans_core.training import build_optimizers, train_epoch
-
-_MODULES = {
-    "METHODS": "negatives",
-    "ClusterIndex": "cluster_index",
-    "NegativeConfig": "negatives",
-    "RetrievalObjective": "objective",
-    "SemanticNegativeSampler": "sampler",
-    "SemanticNegatives": "sampler",
-    "Sequences": "sequences",
-    "TwoTower": "towers",
-    "build_optimizers": "training",
-    "evaluate": "evaluation",
-    "hard_lambdas": "interpolation",
-    "hard_virtual_logits": "interpolation",
-    "retrieve": "evaluation",
-    "sampled_softmax_loss": "losses",
-    "simple_virtual_logits": "interpolation",
-    "simple_weights": "interpolation",
-    "summed_log_partition": "shared_softmax",
-    "train_epoch": "training",
-}
+    from esans_core.training import Position, build_optimizers, set_learning_rate, train_epoch
+    from esans_core.world import World
 
 __all__ = [
     "METHODS",
+    "AlignmentHeads",
+    "Batch",
+    "BatchPart",
+    "Catalogue",
     "ClusterIndex",
+    "Codebooks",
+    "Drawn",
+    "EventLog",
+    "ItemProposal",
+    "Loader",
     "NegativeConfig",
+    "Part",
+    "Position",
     "RetrievalObjective",
+    "RetrievalResult",
+    "Retriever",
+    "RowMixing",
     "SemanticNegativeSampler",
     "SemanticNegatives",
     "Sequences",
+    "ServingBundle",
+    "Source",
+    "StepOutcome",
     "TwoTower",
+    "World",
     "build_optimizers",
     "evaluate",
+    "fit_alignment",
+    "fit_codebooks",
     "hard_lambdas",
     "hard_virtual_logits",
     "retrieve",
     "sampled_softmax_loss",
+    "set_learning_rate",
     "simple_virtual_logits",
     "simple_weights",
     "summed_log_partition",
     "train_epoch",
+    "write_bundle",
 ]
+
+_MODULES = {
+    "alignment": (
+        "AlignmentHeads",
+        "fit_alignment",
+    ),
+    "bundle_writer": ("write_bundle",),
+    "cluster_index": ("ClusterIndex",),
+    "codebooks": (
+        "Codebooks",
+        "fit_codebooks",
+    ),
+    "evaluation": (
+        "RetrievalResult",
+        "evaluate",
+        "retrieve",
+    ),
+    "interpolation": (
+        "hard_lambdas",
+        "hard_virtual_logits",
+        "simple_virtual_logits",
+        "simple_weights",
+    ),
+    "loader": (
+        "Batch",
+        "EventLog",
+        "Loader",
+    ),
+    "losses": ("sampled_softmax_loss",),
+    "negatives": (
+        "METHODS",
+        "NegativeConfig",
+    ),
+    "objective": (
+        "BatchPart",
+        "RetrievalObjective",
+    ),
+    "parts": (
+        "Catalogue",
+        "Part",
+        "StepOutcome",
+    ),
+    "proposals": ("ItemProposal",),
+    "recipes": ("RowMixing",),
+    "retriever": ("Retriever",),
+    "sampler": ("SemanticNegativeSampler",),
+    "semantic_negatives": ("SemanticNegatives",),
+    "sequences": ("Sequences",),
+    "serving": ("ServingBundle",),
+    "shared_softmax": ("summed_log_partition",),
+    "sources": (
+        "Drawn",
+        "Source",
+    ),
+    "towers": ("TwoTower",),
+    "training": (
+        "Position",
+        "build_optimizers",
+        "set_learning_rate",
+        "train_epoch",
+    ),
+    "world": ("World",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    """A public name from its module, loaded now."""
+    if name not in _HOMES:
         raise AttributeError(f"module 'esans_core' has no attribute {name!r}")
-    return getattr(import_module(f"esans_core.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"esans_core.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -81,6 +81,10 @@ class Loader:
         sample_seed: which users.
         world: this process among those that train together.
 
+    Attributes:
+        num_targets: T, training events of an epoch that have a history.
+        block_targets: how many of them each block holds.
+
     Raises:
         ValueError: fewer than two events with a history, or a batch size that shards and processes cannot share.
     """

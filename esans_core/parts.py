@@ -87,7 +87,7 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What parts may be made from; the fields are those of `RetrievalObjective`."""
+    """What parts may be made from: `item_frequency`, `sampler`, `item_groups`, `num_users`, as `RetrievalObjective` takes them."""
 
     item_frequency: Tensor
     sampler: "SemanticNegativeSampler | None" = None

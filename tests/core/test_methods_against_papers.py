@@ -82,7 +82,7 @@ def test_adap_tau_learns_from_losses_at_temperature_1_and_trains_at_each_users_o
         objective.end_epoch()
         expected.end_epoch()
         tau_B = expected.per_user
-        torch.testing.assert_close(objective.adaptive.per_user, tau_B)
+        torch.testing.assert_close(objective.adaptive.rule.per_user, tau_B)
         assert float(tau_B.std()) > 0.001
 
 
