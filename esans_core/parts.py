@@ -87,7 +87,7 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What parts may be made from: `item_frequency`, `sampler`, `item_groups`, `num_users`, as `RetrievalObjective` takes them."""
+    """What parts are made from: `item_frequency`, `sampler`, `item_groups` and `num_users` of `RetrievalObjective`."""
 
     item_frequency: Tensor
     sampler: "SemanticNegativeSampler | None" = None
