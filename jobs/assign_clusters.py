@@ -39,7 +39,7 @@ SCHEMA = (
     "item_index long, item_id string, primary int, secondary int, "
     "has_visual boolean, has_text boolean, has_behaviour boolean, distance float"
 )
-_CONTENT_TABLES = FEATURE_TABLES[:2]  # what makes an item the same item as yesterday: its picture and its text
+CONTENT_TABLES = FEATURE_TABLES[:2]  # what makes an item the same item as yesterday: its picture and its text
 _NO_DISTORTION = 1e-9  # a squared distance of unit vectors; less is rounding
 _SPAN_ROWS = 32_768  # items of a task, at least: below that, opening the tables shows
 
@@ -159,7 +159,7 @@ def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending, da
 
     today = labels(spark.read.parquet(reachable(spark, pending.path)), "_now")
     both = labels(read_table(spark, settings, "clusters", date=date), "_before").join(today, "item_id")
-    for table in _CONTENT_TABLES:
+    for table in CONTENT_TABLES:
         old, new = (read_table(spark, settings, table, ["item_id", "content_hash"], date=day) for day in (date, settings.date))
         same = old.alias("old").join(new.alias("new"), "item_id").where(F.expr("old.content_hash <=> new.content_hash"))
         both = both.join(same.select("item_id"), "item_id")
@@ -182,7 +182,7 @@ def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending, da
 
 
 def _before(settings: PipelineSettings) -> dict[str, str]:
-    return accepted_digests(settings, "clusters", *_CONTENT_TABLES)
+    return accepted_digests(settings, "clusters", *CONTENT_TABLES)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from jobs.settings import PipelineSettings
 from jobs.spark import spark_session
 from jobs.spark_tables import read_table, write_table
 from jobs.training_data import read_content
+from jobs.verdicts import AWAITING_PROMOTION, AWAITING_REVIEW, PROMOTED
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +95,9 @@ def model_in_force(settings: PipelineSettings) -> str | None:
     if not path.exists():
         raise DataError("there is no verdict for this date.", file=path, remedy="run promote for this date first.")
     verdict = json.loads(path.read_text())
-    if verdict["verdict"].startswith("awaiting_"):
+    if verdict["verdict"] in (AWAITING_REVIEW, AWAITING_PROMOTION):
         raise DataError("the verdict was not carried out yet.", file=path, remedy="run promote for this date first.")
-    number = verdict["version"] if verdict["verdict"] == "promoted" else verdict["incumbent_version"]
+    number = verdict["version"] if verdict["verdict"] == PROMOTED else verdict["incumbent_version"]
     return None if number is None else str(number)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import DataError, GateFailed
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.lake import file_digest, write_json
 from jobs.reuse import Recipe
 from jobs.runtime import run_job
@@ -30,7 +30,7 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
     from jobs.gates.checkpoint import run_checkpoint, unavailable  # Great Expectations takes seconds to import
 
     suites_of = importlib.import_module(f"jobs.gates.{stage}")
-    path = _verdict(settings, stage)
+    path = verdict_path(settings, stage)
     path.unlink(missing_ok=True)  # a gate that is stopped half-way must not leave the verdict of an earlier run
     with _engine(settings, stage) as spark:
         try:
@@ -63,7 +63,8 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
     return {"checked": result.checked, "warnings": len(result.failures), "data_docs": result.data_docs}
 
 
-def _verdict(settings: PipelineSettings, stage: str) -> Path:
+def verdict_path(settings: PipelineSettings, stage: str) -> Path:
+    """Where the verdict on a stage lies."""
     return settings.run_dir / "gates" / f"{stage}.json"
 
 
@@ -87,10 +88,10 @@ def _metrics(settings: PipelineSettings) -> dict[str, str]:
 
 
 def _recipe(stage: str, *sections: str, **inputs: Any) -> Recipe:
-    return Recipe(sections=("gate", *sections), leaves=lambda settings: (_verdict(settings, stage),), **inputs)
+    return Recipe(sections=("gate", *sections), leaves=lambda settings: (verdict_path(settings, stage),), **inputs)
 
 
-_RECIPES = {
+RECIPES = {
     "raw": _recipe("raw", "clusters", "data", further=_source),
     "features": _recipe("features", reads=("items", *FEATURE_TABLES)),
     "clusters": _recipe("clusters", "clusters", reads=("items", "clusters", "codebooks")),
@@ -100,4 +101,4 @@ _RECIPES = {
 
 
 if __name__ == "__main__":
-    run_job("gate", run, choice=("stage", STAGES), recipe=_RECIPES)
+    run_job("gate", run, choice=("stage", STAGES), recipe=RECIPES)

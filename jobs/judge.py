@@ -11,7 +11,7 @@ from jobs.errors import DataError, GateFailed
 from jobs.lake import write_json
 from jobs.register import VALIDATION_STATUS
 from jobs.registry.anchor import Anchor, anchor_of, look_at
-from jobs.registry.champion import AWAITING_REVIEW, challenger_version, exclusive, tag_version, verdict_word
+from jobs.registry.champion import challenger_version, exclusive, tag_version, verdict_word
 from jobs.registry.comparison import gate_blockers, read_metrics, recall_change
 from jobs.registry.gate_report import write_gate_report
 from jobs.registry.intervals import metric_intervals
@@ -20,6 +20,7 @@ from jobs.registry.verdict import Comparison, Facts, decide
 from jobs.registry.versions import CHAMPION, champion_version, incumbent_version
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
+from jobs.verdicts import AWAITING_REVIEW
 
 log = logging.getLogger(__name__)
 

@@ -105,7 +105,7 @@ class Lake:
             self._sweep(table, settings.date, keep=pending.path)
             published = version  # said before: even if this fails, by an answer lost on the way, it may have happened
             # Aside means among the writer's own files, so that it goes with them if the writer is killed just now.
-            replace_text(folder / "CURRENT", _json(manifest), aside=pending.path / "CURRENT")
+            replace_text(folder / "CURRENT", json_text(manifest), aside=pending.path / "CURRENT")
         finally:
             if published != pending.path:
                 remove_folder(pending.path)
@@ -184,7 +184,7 @@ class Lake:
 
 def write_json(path: UPath | Path, value: Any) -> None:
     """Write JSON so that a reader never sees half a file."""
-    write_text(path, _json(value))
+    write_text(path, json_text(value))
 
 
 def write_text(path: UPath | Path, text: str) -> None:
@@ -258,7 +258,8 @@ def git_sha() -> str:
         return "unknown"
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """The text of a JSON file: indented and sorted, so that equal values give equal bytes."""
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
 
 

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from jobs.cutoffs import Cutoffs
 from jobs.lake import write_text
 from jobs.locks import alone_in
-from jobs.report.layout import VERDICTS
 from jobs.settings import PipelineSettings
+from jobs.verdicts import VERDICTS
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from jobs.lake import Lake, write_json
 from jobs.places import existing_folder, hadoop_uri, uri_of
 from jobs.runtime import run_job
 from jobs.settings import EMBEDDED, PipelineSettings
-from jobs.shop import write_snapshot
+from jobs.shop.snapshot import write_snapshot
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:

@@ -9,12 +9,9 @@ from pydantic import ValidationError
 from jobs.errors import DataError
 from jobs.lake import write_json
 from jobs.registry.champion import (
-    AWAITING_PROMOTION,
-    AWAITING_REVIEW,
     PROMOTED_AT,
     PROMOTED_BY,
     PROMOTION_REASON,
-    REJECTED_IN_REVIEW,
     REVIEW_DECISION,
     REVIEW_REASON,
     REVIEWED_AT,
@@ -31,6 +28,7 @@ from jobs.registry.gate_report import check_gate_report, passing_report
 from jobs.registry.versions import champion_version, incumbent_version
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
+from jobs.verdicts import AWAITING_PROMOTION, AWAITING_REVIEW, BLOCKED_BY_GATE, PROMOTED, REJECTED_IN_REVIEW
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +62,7 @@ def _promote(settings: PipelineSettings) -> dict[str, Any]:
             file=path,
             remedy="run the steps from evaluate on again for this date.",
         )
-    blocked = record["verdict"] == "blocked_by_gate"
+    blocked = record["verdict"] == BLOCKED_BY_GATE
     word, notes = verdict_word(settings, version, passed=record["passed"], blocked=blocked)
     review = None
     if word == AWAITING_REVIEW:
@@ -78,9 +76,9 @@ def _promote(settings: PipelineSettings) -> dict[str, Any]:
         report = check_gate_report(settings, version)
         by, reason = ("pipeline", record["because"]) if review is None else (review.by, review.reason or str(review))
         put_in_force(settings, version, incumbent=report.incumbent_version, by=by, reason=reason)
-        word = "promoted"
+        word = PROMOTED
     champion, tags = champion_version(settings), challenger_version(settings).tags
-    if word == "promoted" and tags.get(REVIEW_DECISION) == "approved":
+    if word == PROMOTED and tags.get(REVIEW_DECISION) == "approved":
         why = f" ({tags[REVIEW_REASON]})" if tags.get(REVIEW_REASON) else ""
         notes = [*notes, f"approved by {tags.get(REVIEWED_BY)}{why}"]
     reasons = [*record["findings"], *notes]

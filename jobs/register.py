@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
+from mlflow.entities.model_registry import ModelVersion
 
 from jobs.cutoffs import Cutoffs
 from jobs.lake import Lake
@@ -28,12 +29,25 @@ VALIDATION_STATUS = "validation_status"
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Register the challenger of the date, once, with all that the lake and the run folder know about it.
-
-    A rerun finds the version it made.
+    """Register the challenger of the date, and put what a reviewer needs on the version's page in MLflow.
 
     Raises:
         DataError: the challenger or its evaluation is missing, or they do not belong together.
+    """
+    version, new, run_key = register_challenger(settings)
+    if version.run_id:  # also of a version that was there: an earlier attempt may not have come to it
+        log_review(settings, version.run_id, version)
+    return {"version": str(version.version), "new": new, "run_key": run_key}
+
+
+def register_challenger(settings: PipelineSettings) -> tuple[ModelVersion, bool, str]:
+    """Register the challenger of the date, once, with all that the lake and the run folder know about it.
+
+    Returns:
+        The version, whether it is new (a rerun finds the version it made), and the key of the challenger's training run.
+
+    Raises:
+        DataError: as `run`.
     """
     lake = Lake.of(settings)
     metrics, gates = read_metrics(settings), gate_outcomes(settings)
@@ -43,9 +57,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     found = find_version(settings, run_key)
     if found is not None:
         log.info("run %s is version %s already", run_key, found.version)
-        if found.run_id:  # an earlier attempt may not have come to it
-            log_review(settings, found.run_id, found)
-        return {"version": str(found.version), "new": False, "run_key": run_key}
+        return found, False, run_key
     card = model_card(settings, metrics, metric_intervals(settings, Cutoffs.of(metrics)), manifests, gates)
     tags = {
         "esans.git_sha": challenger["git_sha"],
@@ -57,7 +69,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     } | {f"esans.gate.{stage}": _outcome(record) for stage, record in gates.items()}
     with (
         TemporaryDirectory(prefix=".register-", dir=settings.home) as scratch,
-        start_or_resume_run(settings, run_key, f"challenger-{settings.ds}") as tracked,
+        start_or_resume_run(settings, run_key, f"challenger-{settings.ds}"),
     ):
         bundle, trained = Path(scratch) / "bundle", Path(scratch) / "model"
         content = build_bundle(settings, bundle)
@@ -67,9 +79,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         version, new = register_version(settings, bundle, trained, run_key=run_key, tags=tags, description=card)
         measured = {f"serving_{name}": float(value) for name, value in content["measured"].items()}
         mlflow.log_metrics(measured, model_id=version.model_id)
-    log_review(settings, tracked.info.run_id, version)
     log.info("registered version %s of %s", version.version, version.name)
-    return {"version": str(version.version), "new": new, "run_key": run_key}
+    return version, new, run_key
 
 
 def _outcome(record: dict[str, Any] | None) -> str:

@@ -20,7 +20,7 @@ from jobs.settings import EMBEDDED, PipelineSettings
 from jobs.spark import spark_session
 from jobs.spark_tables import read_table
 
-_TABLE = "text_encoder"
+ENCODER_TABLE = "text_encoder"
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -88,13 +88,14 @@ def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[UPath
     No folder where no encoder is kept yet and no item has a text to fit one on.
     """
     lake, dim = Lake.of(settings), settings.features.text_dim
-    for date in reversed([date for date in lake.dates(_TABLE) if date <= settings.date]):
-        if HashedTextEncoder.fits(lake.path(_TABLE, date), dim):
-            return lake.path(_TABLE, date), {f"{_TABLE}/date={date}": lake.manifest(_TABLE, date)["digest"]}
+    for date in reversed([date for date in lake.dates(ENCODER_TABLE) if date <= settings.date]):
+        if HashedTextEncoder.fits(lake.path(ENCODER_TABLE, date), dim):
+            digest = lake.manifest(ENCODER_TABLE, date)["digest"]
+            return lake.path(ENCODER_TABLE, date), {f"{ENCODER_TABLE}/date={date}": digest}
     texts = [row["text"] for row in items.select("text").dropna().distinct().orderBy("text").collect()]
     if not texts:
         return None, {}
-    with lake.write(_TABLE, settings, inputs=["items"]) as pending:
+    with lake.write(ENCODER_TABLE, settings, inputs=["items"]) as pending:
         HashedTextEncoder.fit(texts, dim).save(pending.path)
         pending.stats["texts"] = len(texts)
     return _fitted_encoder(items, settings)
@@ -109,8 +110,8 @@ if __name__ == "__main__":
     recipe = Recipe(
         sections=("features",),
         reads=("items",),
-        before=("text_features", "text_retired", _TABLE),
-        writes=("text_features", "text_retired", _TABLE),
+        before=("text_features", "text_retired", ENCODER_TABLE),
+        writes=("text_features", "text_retired", ENCODER_TABLE),
         further=_model,
     )
     run_job("text_features", run, recipe=recipe)

@@ -6,5 +6,3 @@ import os
 # Both must be set before Great Expectations is imported: it reports usage, and logs hundreds of lines, from its import on.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
-
-STAGES = ("raw", "features", "clusters", "training_set", "model")

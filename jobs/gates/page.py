@@ -6,7 +6,7 @@ from typing import Any
 
 from great_expectations.expectations.expectation import Expectation
 
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.settings import PipelineSettings
 
 _HEAD = """# Quality gates

@@ -18,6 +18,16 @@ from jobs.registry.gate_report import GateReport
 from jobs.registry.tracking import client
 from jobs.registry.versions import CHAMPION, MAX_TEXT, REPLACED, champion_line, champion_version, find_version, version_date
 from jobs.settings import PipelineSettings
+from jobs.verdicts import (
+    AWAITING_PROMOTION,
+    AWAITING_REVIEW,
+    BLOCKED_BY_GATE,
+    CHAMPION_IS_NEWER,
+    KEPT_CHAMPION,
+    NO_CHAMPION,
+    NOT_PROMOTED_BY_POLICY,
+    PROMOTED,
+)
 
 PROMOTED_BY, PROMOTED_AT = "esans.promoted_by", "esans.promoted_at"
 PROMOTION_REASON = "esans.promotion_reason"
@@ -26,9 +36,6 @@ WITHDRAWAL_REASON = "esans.withdrawal_reason"
 REVIEW_DECISION, REVIEW_REASON = "esans.review_decision", "esans.review_reason"
 REVIEWED_BY, REVIEWED_AT = "esans.reviewed_by", "esans.reviewed_at"
 _RECORDED = "esans.recorded_champion"  # on the model: where this pipeline last put the alias
-# Words of a verdict that `promote` has yet to carry out.
-AWAITING_PROMOTION, AWAITING_REVIEW = "awaiting_promotion", "awaiting_review"
-REJECTED_IN_REVIEW = "rejected_in_review"
 
 
 def exclusive(settings: PipelineSettings) -> AbstractContextManager[None]:
@@ -63,23 +70,23 @@ def verdict_word(settings: PipelineSettings, version: ModelVersion, *, passed: b
     """
     champion = champion_version(settings)
     if blocked:
-        return "blocked_by_gate", []
-    stays = "no_champion" if champion is None else "kept_champion"
+        return BLOCKED_BY_GATE, []
+    stays = NO_CHAMPION if champion is None else KEPT_CHAMPION
     if not passed:
         return stays, []
     if champion is not None and champion.version == version.version:
-        return "promoted", []
+        return PROMOTED, []
     if WITHDRAWN_AT in version.tags:
         by, at, why = (version.tags.get(name, "") for name in (WITHDRAWN_BY, WITHDRAWN_AT, WITHDRAWAL_REASON))
         return stays, [f"it was taken back by {by} at {at} ({why}); only a promotion by hand puts it in force again"]
     if champion is not None and version_date(champion) > settings.date:
         newer = f"champion version {champion.version} is newer ({version_date(champion)})"
         if PROMOTED_AT in version.tags:
-            return "promoted", [f"{newer} and has taken its place since"]
-        return "champion_is_newer", [newer]
+            return PROMOTED, [f"{newer} and has taken its place since"]
+        return CHAMPION_IS_NEWER, [newer]
     policy = settings.registry.promotion
     if policy == "never":
-        return "not_promoted_by_policy", ["registry.promotion is 'never'"]
+        return NOT_PROMOTED_BY_POLICY, ["registry.promotion is 'never'"]
     return (AWAITING_REVIEW if policy == "review" else AWAITING_PROMOTION), []
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.lake import Lake
 from jobs.registry.promotion import RelativeChange, relative_change
 from jobs.settings import PipelineSettings

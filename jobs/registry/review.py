@@ -18,7 +18,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.entities.model_registry import ModelVersion
 
 from jobs.cutoffs import Cutoffs
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.lake import Lake, folder_digest
 from jobs.places import uri_of
 from jobs.registry.card import model_card

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from upath import UPath
 
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.lake import Lake
 from jobs.places import local_file, open_dataset
 from jobs.settings import PipelineSettings
@@ -26,7 +26,6 @@ STEPS = (
     "fit_codebooks", "assign_clusters", "gate_clusters", "build_training_set", "gate_training_set", "train_baseline",
     "train_challenger", "evaluate", "gate_model", "register", "judge", "promote", "candidates", "report",
 )  # fmt: skip
-VIEWS = ("visual", "text", "behaviour")
 TABLES = (
     "items", "users", "interactions", "quarantine", "visual_features", "text_features", "behaviour_features", "codebooks",
     "clusters", "cluster_index", "sequences", "baseline", "challenger", "evaluation", "candidates",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.report.facts import RunFacts
 from jobs.report.page import template
 

@@ -15,6 +15,7 @@ from jobs.report.page import template
 from jobs.report.profile import stability_index
 from jobs.serving.store import ServingStore
 from jobs.settings import PipelineSettings
+from jobs.verdicts import PROMOTED
 
 _DATES = 120  # latest ones on the page; the reports of earlier dates stay where they are
 _LISTED = 40
@@ -54,7 +55,7 @@ def publish_history(settings: PipelineSettings) -> Path:
         figures=figures,
         in_production=ServingStore.of(settings).history()[::-1][:_LISTED],
         actions=_actions(settings.home)[:_LISTED],
-        promotions=sum(row["verdict"].get("verdict") == "promoted" for row in rows),
+        promotions=sum(row["verdict"].get("verdict") == PROMOTED for row in rows),
         model=settings.registry.model_name,
     )
     write_text(path, text)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from jobs.report.charts import BASELINE, CHALLENGER, CHAMPION, STYLE, figure_with, save
+from jobs.verdicts import PROMOTED
 
 Rows = Sequence[Mapping[str, Any]]
 _MODELS = {"challenger": (CHALLENGER, "-"), "champion": (CHAMPION, "--"), "baseline": (BASELINE, ":")}
@@ -29,7 +30,7 @@ def quality_chart(rows: Rows, path: Path) -> None:
             for name, (colour, line) in _MODELS.items():
                 values = _series(measured, name)
                 axes.plot(*values, line, color=colour, label=name, marker="o", markersize=3.5)
-            promoted = [row for row in rows if row["verdict"].get("verdict") == "promoted"]
+            promoted = [row for row in rows if row["verdict"].get("verdict") == PROMOTED]
             days = [row["date"] for row in promoted]
             heights = [_value(_named(row, title), "challenger") for row in promoted]
             ring: Any = {"facecolors": "none", "edgecolors": CHALLENGER, "linewidths": 1.4}

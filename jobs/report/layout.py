@@ -5,8 +5,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.cutoffs import Cutoffs
-from jobs.gates import STAGES
-from jobs.report.facts import VIEWS
+from jobs.gates.stages import STAGES
+from jobs.verdicts import (
+    AWAITING_PROMOTION,
+    AWAITING_REVIEW,
+    BLOCKED_BY_GATE,
+    CHAMPION_IS_NEWER,
+    KEPT_CHAMPION,
+    NO_CHAMPION,
+    NOT_PROMOTED_BY_POLICY,
+    PROMOTED,
+    REJECTED_IN_REVIEW,
+)
+from jobs.views import MODALITIES
 
 _WIDTH, _LABEL = 100, 14
 _MODEL_NAMES = {
@@ -20,16 +31,15 @@ _SAMPLERS = {
     "uniform": "uniform", "in_batch": "in-batch", "easy": "easy", "hard": "hard", "same_cluster": "same cluster (excluded)"
 }  # fmt: skip
 _HELD_BACK = {
-    "kept_champion": "CHAMPION KEPT",
-    "no_champion": "NOT GOOD ENOUGH",
-    "champion_is_newer": "NOT PROMOTED, the champion is of a later date",
-    "not_promoted_by_policy": "NOT PROMOTED, by policy",
-    "blocked_by_gate": "BLOCKED by a gate",
-    "awaiting_review": "NOT PROMOTED YET, waiting for a review",
-    "awaiting_promotion": "NOT PROMOTED YET, the run stopped before",
-    "rejected_in_review": "NOT PROMOTED, rejected in review",
+    KEPT_CHAMPION: "CHAMPION KEPT",
+    NO_CHAMPION: "NOT GOOD ENOUGH",
+    CHAMPION_IS_NEWER: "NOT PROMOTED, the champion is of a later date",
+    NOT_PROMOTED_BY_POLICY: "NOT PROMOTED, by policy",
+    BLOCKED_BY_GATE: "BLOCKED by a gate",
+    AWAITING_REVIEW: "NOT PROMOTED YET, waiting for a review",
+    AWAITING_PROMOTION: "NOT PROMOTED YET, the run stopped before",
+    REJECTED_IN_REVIEW: "NOT PROMOTED, rejected in review",
 }
-VERDICTS = ("promoted", *_HELD_BACK)  # the words that verdict.json may hold
 _MAX_FINDINGS = 6
 
 
@@ -77,7 +87,7 @@ def verdict_text(verdict: Mapping[str, Any] | None) -> str:
         return "NONE: the run did not reach the promotion gate"
     word, version, champion = str(verdict.get("verdict")), verdict.get("version"), verdict.get("champion_version")
     before, alias = verdict.get("incumbent_version"), verdict.get("alias") or "champion"
-    if word == "promoted":
+    if word == PROMOTED:
         place = f" (before: version {before})" if before not in (None, version) else ""
         mind = f", but {verdict['concerns'][0]}" if verdict.get("concerns") else ""
         return f"PROMOTED{mind}: registered version {version} now carries the alias '{alias}'{place}"
@@ -127,7 +137,7 @@ def _rejected(summary: Mapping[str, Any]) -> list[str]:
 def _views(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     views = summary.get("views") or {}
-    for view in VIEWS:
+    for view in MODALITIES:
         if view not in views:
             continue
         stats = views[view]

@@ -7,11 +7,12 @@ from typing import Any
 import jinja2
 
 from jobs.cutoffs import Cutoffs
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
 from jobs.report.layout import seconds_text, verdict_text
 from jobs.report.pictures import Picture
+from jobs.verdicts import BLOCKED_BY_GATE, NO_CHAMPION, PROMOTED
 
 _LISTED = 12
 _MODELS = {
@@ -81,9 +82,9 @@ def _quarantine(facts: RunFacts) -> list[dict[str, Any]]:
 
 def _tone(summary: Mapping[str, Any]) -> str:
     verdict = (summary.get("verdict") or {}).get("verdict")
-    if any(step["state"] != "success" for step in summary["steps"]) or verdict in ("no_champion", "blocked_by_gate"):
+    if any(step["state"] != "success" for step in summary["steps"]) or verdict in (NO_CHAMPION, BLOCKED_BY_GATE):
         return "bad"
-    return "good" if verdict == "promoted" else "plain"
+    return "good" if verdict == PROMOTED else "plain"
 
 
 def _count(value: Any) -> str:

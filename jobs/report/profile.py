@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from esans_core.procrustes import ProcrustesSums
 from jobs.lake import Lake
 from jobs.places import open_dataset
-from jobs.report.facts import VIEWS, RunFacts, model_embeddings
+from jobs.report.facts import RunFacts, model_embeddings
+from jobs.views import MODALITIES
 
 _PAIRS = 65_536  # embeddings compared at once
 _NO_SPREAD = 1e-6  # codes are means of unit vectors: what lies nearer together differs by rounding alone
@@ -29,7 +30,7 @@ def build_profile(facts: RunFacts) -> dict[str, Any]:
         distributions (name -> bin -> count), embeddings, centroids and churn (each with the date it is counted from).
     """
     items = facts.manifests.get("items", {}).get("rows") or 0
-    views = {view: facts.stats(f"{view}_features").get("ok") for view in VIEWS}
+    views = {view: facts.stats(f"{view}_features").get("ok") for view in MODALITIES}
     return {
         "items": items or None,
         "events_of_day": _events_of_day(facts),

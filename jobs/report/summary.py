@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from jobs.cutoffs import Cutoffs
-from jobs.report.facts import VIEWS, RunFacts
+from jobs.report.facts import RunFacts
 from jobs.report.layout import format_summary
 from jobs.settings import EMBEDDED, PipelineSettings
+from jobs.views import MODALITIES
 
 __all__ = ["build_summary", "format_summary", "report_folder"]
 
@@ -66,7 +67,7 @@ def _ingest(facts: RunFacts) -> dict[str, Any]:
 def _views(facts: RunFacts) -> dict[str, dict[str, Any]]:
     keys = ("ok", "missing", "unreadable", "too_few_events", "encoded", "reused", "method", "dim")
     out = {}
-    for view in VIEWS:
+    for view in MODALITIES:
         table = f"{view}_features"
         if table in facts.manifests:
             stats = facts.stats(table)

@@ -4,8 +4,3 @@ All of it is a pure function of the seed and the date: an item, its picture and 
 a day's events are the same in every snapshot that covers the day. What the world hides (categories, leaves, tastes) is
 kept apart as ground truth.
 """
-
-from jobs.shop.snapshot import first_date, last_date, write_snapshot
-from jobs.shop.world import World
-
-__all__ = ["World", "first_date", "last_date", "write_snapshot"]

@@ -15,6 +15,8 @@ from esans_core.cluster_index import ClusterIndex
 from jobs import assign_clusters, fit_codebooks, gate
 from jobs.codebook_store import load_codebooks
 from jobs.errors import DataError
+from jobs.gate import RECIPES
+from jobs.gates.stages import STAGES
 from jobs.lake import Lake
 from jobs.runtime import run_job
 from jobs.settings import PipelineSettings
@@ -109,7 +111,7 @@ def test_a_refit_that_nobody_asked_for_is_refused_and_forgotten(
             (tmp_path / "settings.json").write_text(day.model_dump_json())
             monkeypatch.setattr(sys, "argv", ["gate", "clusters", "--settings", str(tmp_path / "settings.json")])
             with pytest.raises(SystemExit) as caught:
-                run_job("gate", gate.run, choice=("stage", gate.STAGES), recipe=gate._RECIPES)
+                run_job("gate", gate.run, choice=("stage", STAGES), recipe=RECIPES)
             assert caught.value.code == 65
             message = json.loads((day.run_dir / "steps" / "gate_clusters.json").read_text())["message"]
             assert f"items with the picture and text of {settings.ds} moved, warm from {settings.ds}" in message

@@ -13,7 +13,7 @@ from training_tables import NUM_TASTES, NUM_USERS, write_training_tables
 from jobs import evaluate, judge, promote, register, train
 from jobs.cutoffs import Cutoffs
 from jobs.errors import DataError
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.lake import Lake, write_json
 from jobs.model_store import load_towers, save_towers
 from jobs.registry.anchor import Anchor

@@ -13,7 +13,7 @@ import torch
 from esans_core.towers import TwoTower
 from jobs import judge, promote, register
 from jobs.errors import DataError, GateFailed
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.lake import Lake, write_json
 from jobs.model_store import save_towers
 from jobs.registry.anchor import anchor_of

@@ -9,7 +9,7 @@ from records import metrics, publish_frame
 
 from jobs import review_page
 from jobs.errors import DataError
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.registry.promotion import RelativeChange
 from jobs.registry.verdict import Comparison, Facts, decide
 from jobs.settings import PipelineSettings

@@ -13,10 +13,11 @@ from PIL import Image
 from jobs.errors import DataError
 from jobs.publish import published_folder
 from jobs.settings import ShopSettings
-from jobs.shop import World, first_date, last_date, pictures, snapshot, write_snapshot
+from jobs.shop import pictures, snapshot
 from jobs.shop.events import DAY_SECONDS, day_events
+from jobs.shop.snapshot import first_date, last_date, write_snapshot
 from jobs.shop.texts import describe
-from jobs.shop.world import DRIFT_DAYS, FIRST_RUN, OPENING_DAY, date_of, day_of
+from jobs.shop.world import DRIFT_DAYS, FIRST_RUN, OPENING_DAY, World, date_of, day_of
 
 SMALL = ShopSettings(num_items=200, num_users=150, num_days=14)
 NEXT = FIRST_RUN + dt.timedelta(days=1)

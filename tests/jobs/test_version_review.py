@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs import register
-from jobs.gates import STAGES
+from jobs.gates.stages import STAGES
 from jobs.lake import write_json
 from jobs.registry.review import FOLDER, log_review
 from jobs.registry.tracking import client
