@@ -55,7 +55,8 @@ def write_result(name: str, command: str, rows: Iterable[Row], *, folder: Path =
         folder: where it goes; quick modes have a folder outside the repository.
         more: further top-level fields.
     """
-    from jobs.lake import git_sha, write_json
+    from jobs.base.files import write_json
+    from jobs.lake.tables import git_sha
 
     plain = [{key: value for key, value in asdict(row).items() if value is not None} for row in rows]
     head = {"machine": machine(), "commit": git_sha(), "date": dt.date.today().isoformat(), "command": command}

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import pages
 from benchmarks.record import Row, write_result
-from jobs.cutoffs import Cutoffs
+from jobs.base.cutoffs import Cutoffs
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import attrs
 from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.types import TaskInstanceKey
 
-from jobs import mlflow_pages as pages
+from jobs.registry import mlflow_pages as pages
 
 
 @attrs.define
@@ -19,7 +19,7 @@ class MlflowLink(BaseOperatorLink):
 
     Attributes:
         name: on the button.
-        pattern: of the address, from `jobs.mlflow_pages`.
+        pattern: of the address, from `jobs.registry.mlflow_pages`.
         trained_by: step whose MLflow run it is.
     """
 

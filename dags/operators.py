@@ -17,7 +17,7 @@ from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryActi
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from dags.params import refuse_unknown, settings_flags
-from jobs.errors import EXIT_BAD_DATA
+from jobs.base.errors import EXIT_BAD_DATA
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("ESANS_HOME") or REPOSITORY / "var" / "embedded").resolve()

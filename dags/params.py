@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from jobs.settings import PipelineSettings, Section, explain, flatten, nest
+from jobs.base.settings import PipelineSettings, Section, explain, flatten, nest
 
 # Of the deployment, not of one run: where Spark and MLflow are (an address in a form would be sent the passwords that the
 # environment holds for the real one), and which of the DAGs it is.

@@ -1,51 +1,8 @@
-"""Training set: each user's events in time order, with the borders between training, validation and hold-out."""
+"""The command that writes each user's events in the order of time."""
 
-from typing import Any
-
-from pyspark.sql import functions as F
-
-from jobs.lake import Lake
-from jobs.reuse import Recipe
-from jobs.runtime import run_job
-from jobs.settings import PipelineSettings
-from jobs.spark import spark_session
-from jobs.spark_tables import read_table, write_table
-
-_ROW_GROUP_MB = 8  # what training reads at a time
-_COUNTS = ("num_train", "num_validation", "num_holdout")
-
-
-def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `sequences`, one row for each user, users without any training event included (they count at evaluation).
-
-    Columns: user_index int64, item_index list<int64>, timestamp list<int64>, num_train, num_validation, num_holdout int32.
-    The first num_train entries of the lists are training events, then come validation and hold-out.
-    """
-    lake = Lake.of(settings)
-    with spark_session(settings, "build_training_set") as spark:
-        counts = read_table(spark, settings, "users").select("user_index", *(F.col(name).cast("int") for name in _COUNTS))
-        sequences = (
-            read_table(spark, settings, "interactions")
-            .groupBy("user_index")
-            # By item_index within one second, which is how ingest drew the borders: it numbers items in order of their ids.
-            .agg(F.array_sort(F.collect_list(F.struct("timestamp", "item_index"))).alias("events"))
-            .join(counts, "user_index")
-            .select("user_index", "events.item_index", "events.timestamp", *_COUNTS)
-            .persist()
-        )
-        with lake.write("sequences", settings, inputs=["interactions", "users"]) as pending:
-            num_users = lake.manifest("users", settings.date)["rows"]
-            write_table(sequences, pending, by=["user_index"], keys=num_users, row_group_mb=_ROW_GROUP_MB)
-            row = sequences.agg(
-                F.count(F.lit(1)).alias("users"),
-                F.count_if((F.col("num_train") > 0) & (F.col("num_holdout") > 0)).alias("users_with_history_and_holdout"),
-                *(F.sum(name).alias(name) for name in _COUNTS),
-                F.max(F.size("item_index")).alias("longest"),
-            ).first()
-            pending.stats |= row.asDict() if row else {}
-            sequences.unpersist()
-            return dict(pending.stats)
-
+from jobs.step.reuse import Recipe
+from jobs.step.runtime import run_job
+from jobs.training.build_training_set import run
 
 if __name__ == "__main__":
     recipe = Recipe(reads=("interactions", "users"), writes=("sequences",))

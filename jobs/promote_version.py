@@ -1,57 +1,7 @@
-"""Make a version of the registry the champion by hand: a person decides, and the gate report still has to allow it."""
+"""The command by which a person makes a version the champion."""
 
-import datetime as dt
-
-from jobs.actions import Action, run_action
-from jobs.errors import DataError
-from jobs.registry.champion import put_in_force, record_decision
-from jobs.registry.decisions import Review, read_decision
-from jobs.registry.gate_report import check_gate_report, passing_report
-from jobs.registry.versions import champion_version, numbered_version, version_date
-
-
-def promote_version(action: Action) -> dict[str, object]:
-    """Move the alias to the version, and say on it who did it and why; where it is already, nothing changes.
-
-    Under the policy `review` this is the approval, unless somebody has rejected the version.
-
-    Raises:
-        DataError: there is no such version, its gate report does not allow it, or a person has rejected it.
-    """
-    settings, number = action.settings, str(action.options["version"])
-    version, champion = numbered_version(settings, number), champion_version(settings)
-    if version is None:
-        raise DataError(
-            f"there is no version {number[:20]!r} of {settings.registry.model_name}.",
-            file=settings.tracking_uri,
-            remedy="take the number of a version that the registry lists.",
-        )
-    before = None if champion is None else str(champion.version)
-    if before == str(version.version):
-        return {
-            "message": f"version {number} carries the alias already.",
-            "version": number,
-            "before": before,
-            "changed": False,
-        }
-    report = passing_report(settings, version)
-    if report.policy == "review":
-        decision = read_decision(settings, version, report.subject)
-        if decision is not None and decision.decision == "rejected" and not decision.timed_out:
-            raise DataError(
-                f"version {number} was {decision}.",
-                remedy=f"clear the review step of {report.date}, so that somebody looks at it again.",
-            )
-        if decision is None or decision.decision == "rejected":
-            approval = Review(decision="approved", by=action.by, at=dt.datetime.now(dt.UTC), reason=action.reason)
-            record_decision(settings, version, report, approval)
-    check_gate_report(settings, version)
-    put_in_force(settings, version, incumbent=report.incumbent_version, by=action.by, reason=action.reason, previous=champion)
-    message = f"version {number} ({report.date}) is champion now, before it was {before or 'none'}."
-    if champion is not None and version_date(champion) > version_date(version):
-        message += f" It is older than the one before ({version_date(champion)})."
-    return {"message": message, "version": number, "before": before, "changed": True}
-
+from jobs.registry.actions import run_action
+from jobs.registry.promote_version import promote_version
 
 if __name__ == "__main__":
     run_action(

@@ -1,31 +1,11 @@
-"""Register the day's challenger as what production would serve, with lineage and model card; it is not champion yet."""
+"""The command that registers the day's challenger, and shows it to a reviewer."""
 
-import json
-import logging
-import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow
-from mlflow.entities.model_registry import ModelVersion
-
-from jobs.cutoffs import Cutoffs
-from jobs.lake import Lake
-from jobs.places import copy_files
-from jobs.registry.card import model_card
-from jobs.registry.comparison import gate_outcomes, read_metrics
-from jobs.registry.intervals import metric_intervals
-from jobs.registry.review import log_review
-from jobs.registry.tracking import start_or_resume_run
-from jobs.registry.versions import MODEL_DIGEST, find_version, register_version
-from jobs.runtime import run_job
-from jobs.serving.bundle import BUNDLE_DIGEST, build_bundle
-from jobs.settings import PipelineSettings
-
-log = logging.getLogger(__name__)
-
-VALIDATION_STATUS = "validation_status"
+from jobs.base.settings import PipelineSettings
+from jobs.registry.register import register_challenger
+from jobs.report.review import log_review
+from jobs.step.runtime import run_job
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -38,53 +18,6 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     if version.run_id:  # also of a version that was there: an earlier attempt may not have come to it
         log_review(settings, version.run_id, version)
     return {"version": str(version.version), "new": new, "run_key": run_key}
-
-
-def register_challenger(settings: PipelineSettings) -> tuple[ModelVersion, bool, str]:
-    """Register the challenger of the date, once, with all that the lake and the run folder know about it.
-
-    Returns:
-        The version, whether it is new (a rerun finds the version it made), and the key of the challenger's training run.
-
-    Raises:
-        DataError: as `run`.
-    """
-    lake = Lake.of(settings)
-    metrics, gates = read_metrics(settings), gate_outcomes(settings)
-    manifests = {name: lake.manifest(name, settings.date) for name in ("items", "interactions", "challenger")}
-    challenger = manifests["challenger"]
-    run_key = challenger["stats"]["run_key"]
-    found = find_version(settings, run_key)
-    if found is not None:
-        log.info("run %s is version %s already", run_key, found.version)
-        return found, False, run_key
-    card = model_card(settings, metrics, metric_intervals(settings, Cutoffs.of(metrics)), manifests, gates)
-    tags = {
-        "esans.git_sha": challenger["git_sha"],
-        "esans.config_hash": challenger["config_hash"],
-        "esans.data_digests": json.dumps(manifests["items"]["inputs"] | challenger["inputs"], sort_keys=True),
-        MODEL_DIGEST: challenger["digest"],
-        "esans.dag_run_id": os.environ.get("AIRFLOW_CTX_DAG_RUN_ID", ""),
-        VALIDATION_STATUS: "pending",
-    } | {f"esans.gate.{stage}": _outcome(record) for stage, record in gates.items()}
-    with (
-        TemporaryDirectory(prefix=".register-", dir=settings.home) as scratch,
-        start_or_resume_run(settings, run_key, f"challenger-{settings.ds}"),
-    ):
-        bundle, trained = Path(scratch) / "bundle", Path(scratch) / "model"
-        content = build_bundle(settings, bundle)
-        tags[BUNDLE_DIGEST] = content["digest"]
-        copy_files(lake.path("challenger", settings.date), trained)
-        (trained / "MODEL_CARD.md").write_text(card)
-        version, new = register_version(settings, bundle, trained, run_key=run_key, tags=tags, description=card)
-        measured = {f"serving_{name}": float(value) for name, value in content["measured"].items()}
-        mlflow.log_metrics(measured, model_id=version.model_id)
-    log.info("registered version %s of %s", version.version, version.name)
-    return version, new, run_key
-
-
-def _outcome(record: dict[str, Any] | None) -> str:
-    return "not_run" if record is None else record["worst"] or "passed"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
 
 # A pytest-xdist worker's main module has no file; PySpark takes that for a doctest run and ends the process.
 if not hasattr(sys.modules["__main__"], "__file__"):
@@ -79,7 +79,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """One local Spark session for the whole test run; jobs that ask for a session get this one."""
     from infra.local.environment import stack_environment
     from infra.local.spark_archive import java_options
-    from jobs.spark import spark_session
+    from jobs.base.spark import spark_session
 
     home = tmp_path_factory.mktemp("spark")
     settings = PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2})

@@ -9,7 +9,7 @@ import pytest
 
 import esans_core
 from infra.docs_site import links, reference, settings_page
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
 
 ROOT = Path(__file__).parents[1]
 

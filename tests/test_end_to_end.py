@@ -21,7 +21,7 @@ import pytest
 from infra.local.processes import stack_processes
 from infra.local.progress import RunResult
 from infra.local.stack import LocalStack
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
 from tests.tutorials import blocks, follow
 from tests.whole_stack import CONF, DAY, SPARK_MASTER, FinishedDay, Kept, kept, reused, step_records
 

@@ -30,9 +30,9 @@ from infra.local.ports import Ports
 from infra.local.processes import free_port, stack_processes
 from infra.local.status import status
 from infra.local.up import client_of, down
-from jobs.lake import Lake
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 from jobs.serving.store import ServingStore
-from jobs.settings import PipelineSettings
 from tests.whole_stack import CONF, DAY, FinishedDay, Kept, LiveStack, kept, reused
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.browser, pytest.mark.slow]

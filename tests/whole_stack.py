@@ -23,8 +23,8 @@ import pytest
 from infra.local.environment import REPOSITORY, load_secrets
 from infra.local.ports import Ports
 from infra.local.processes import stack_processes
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 
 DAY = date(2026, 1, 28)
 

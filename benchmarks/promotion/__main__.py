@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks import pages
 from benchmarks.promotion import pairs, simulate
 from benchmarks.record import RESULTS, Row, write_result
-from jobs.lake import write_json
-from jobs.settings import GateSettings
+from jobs.base.files import write_json
+from jobs.base.settings import GateSettings
 
 USERS, CHANGES, LOOKS = (1_000, 4_000, 16_000, 64_000), (-0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05), (1, 2, 7)
 STORIES: tuple[simulate.Story, ...] = (

@@ -21,7 +21,7 @@ from esans_core.objective import RetrievalObjective
 from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
 from esans_core.training import build_optimizers, train_epoch
-from jobs.settings import IngestSettings, ShopSettings
+from jobs.base.settings import IngestSettings, ShopSettings
 from jobs.shop.events import day_events
 from jobs.shop.texts import describe
 from jobs.shop.world import World

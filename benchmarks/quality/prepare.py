@@ -23,10 +23,10 @@ from sklearn.utils.extmath import randomized_svd
 from benchmarks.quality.data import BEHAVIOUR, DATA, SPLITS, QualityData, event_users, in_split, sequences_from_events
 from benchmarks.quality.frozen import HOLDOUT_DAYS, SHOPS, VALIDATION_DAYS, Shop
 from esans_core.sequences import Sequences
-from jobs.encoders.pictures import decode_picture
-from jobs.encoders.text import HashedTextEncoder
-from jobs.encoders.visual import DescriptorEncoder
-from jobs.settings import FeatureSettings, ShopSettings
+from jobs.base.settings import FeatureSettings, ShopSettings
+from jobs.features.encoders.pictures import decode_picture
+from jobs.features.encoders.text import HashedTextEncoder
+from jobs.features.encoders.visual import DescriptorEncoder
 from jobs.shop import pictures
 from jobs.shop.events import day_events
 from jobs.shop.texts import describe

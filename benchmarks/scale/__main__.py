@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import table
 from benchmarks.record import REPOSITORY, RESULTS, Row, write_result
 from benchmarks.scale import assignment, daily, extraction, index, model_extraction, plot, trainer
-from jobs.lake import git_sha
+from jobs.lake.tables import git_sha
 
 CASES = {
     "index": index,

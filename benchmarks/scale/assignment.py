@@ -17,11 +17,11 @@ from benchmarks.record import Row
 from benchmarks.scale.process import run_job
 from benchmarks.scale.world import make_settings, write_items, write_views
 from esans_core.codebooks import mean_view
-from jobs.assign_clusters import assigned
-from jobs.codebook_store import load_codebooks
-from jobs.lake import Lake
-from jobs.spark import spark_session
-from jobs.views import MODALITIES, feature_tables, read_views
+from jobs.base.spark import spark_session
+from jobs.clusters.assign_clusters import assigned
+from jobs.clusters.codebook_store import load_codebooks
+from jobs.lake.tables import Lake
+from jobs.lake.views import MODALITIES, feature_tables, read_views
 
 SPARK, KERNEL, MLLIB = "assignment in Spark", "the bare kernel in one process", "Spark MLlib KMeansModel.transform"
 

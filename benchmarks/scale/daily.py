@@ -8,9 +8,9 @@ from benchmarks.measure import beside
 from benchmarks.record import Row
 from benchmarks.scale.process import Measured, run_job
 from benchmarks.scale.world import DATE, EVENTS_PER_USER, make_settings, write_source, write_views
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
-from jobs.spark import spark_session
+from jobs.base.settings import PipelineSettings
+from jobs.base.spark import spark_session
+from jobs.lake.tables import Lake
 
 # Each step, and the tables it leaves.
 STEPS = {

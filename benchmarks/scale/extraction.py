@@ -24,11 +24,11 @@ from benchmarks.measure import beside, judged
 from benchmarks.record import Row
 from benchmarks.scale.process import run_job
 from benchmarks.scale.world import DATE, EVENTS_PER_USER, ArrowFunction, make_settings, write_items, write_source
-from jobs import visual_features
-from jobs.encoders.visual import visual_encoder
-from jobs.settings import EMBEDDED, FeatureSettings, PipelineSettings
-from jobs.spark import spark_session
-from jobs.spark_tables import read_table
+from jobs.base.settings import EMBEDDED, FeatureSettings, PipelineSettings
+from jobs.base.spark import spark_session
+from jobs.features import visual_features
+from jobs.features.encoders.visual import visual_encoder
+from jobs.lake.spark_tables import read_table
 
 SPARK, LOOP = "visual_features, the whole job", "a bare loop with the same encoder, one process a core"
 STARTED = "visual_features, in a Spark session that is already warm"

@@ -10,7 +10,7 @@ from benchmarks.measure import beside
 from benchmarks.record import Row
 from benchmarks.scale.process import run_job
 from benchmarks.scale.world import EVENTS_PER_USER, make_settings, write_items, write_sequences, write_views
-from jobs.spark import spark_session
+from jobs.base.spark import spark_session
 
 TRAINER = "train baseline"
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.lake import Lake, write_json
-from jobs.settings import PipelineSettings
-from jobs.spark_tables import write_table
+from jobs.base.files import write_json
+from jobs.base.settings import PipelineSettings
+from jobs.lake.spark_tables import write_table
+from jobs.lake.tables import Lake
 
 DATE = dt.date(2026, 1, 28)
 VIEWS = {"visual": 64, "text": 64, "behaviour": 32}

@@ -19,9 +19,9 @@ from esans_core.retrieval_index import Kind
 from esans_core.sequences import Sequences
 from esans_core.serving import ServingBundle
 from esans_core.towers import TwoTower
+from jobs.base.settings import CandidateSettings
 from jobs.serving.bundle import query_times
 from jobs.serving.index import tuned_index
-from jobs.settings import CandidateSettings
 
 ESANS, EXACT = "serving bundle", "the same, searched exactly"
 P50, P99 = "one query, median", "one query, 99th percentile"

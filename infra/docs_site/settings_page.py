@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
 
 PAGE = "reference/settings.md"
 _HEAD = """# Settings
 
-All settings of the pipeline. This page is made from their one schema, `jobs/settings.py`, which also gives the command line of
+All settings of the pipeline. This page is made from their one schema, `jobs/base/settings.py`, which also gives the command line of
 every job (`--training.epochs=5`), the trigger form in Airflow and the parameters logged to MLflow.
 
 A value is taken from the first of these places that has it:
@@ -45,7 +45,7 @@ def _table(rows: list[str]) -> str:
 
 def _row(name: str, field: dict[str, Any], sections: dict[str, Any]) -> str:
     if not field.get("description"):
-        raise ValueError(f"the setting {name} has no description: add one to its field in jobs/settings.py")
+        raise ValueError(f"the setting {name} has no description: add one to its field in jobs/base/settings.py")
     default = field.get("default")
     shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
     cells = (f"`{name}`", _values(field, sections), shown, " ".join(field["description"].split()))

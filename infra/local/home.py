@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from jobs.errors import DataError
-from jobs.lake import write_json
-from jobs.settings import EMBEDDED
+from jobs.base.errors import DataError
+from jobs.base.files import write_json
+from jobs.base.settings import EMBEDDED
 
 _MARK = "home.json"
 

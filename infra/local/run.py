@@ -19,11 +19,11 @@ from infra.local.processes import StackError, exit_on_signals
 from infra.local.progress import RunResult
 from infra.local.source import last_event_date
 from infra.local.stack import LocalStack
-from jobs.errors import EXIT_BAD_DATA, DataError
-from jobs.lake import write_json
-from jobs.memory import PeakMemory
-from jobs.places import existing_folder
-from jobs.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
+from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.files import write_json
+from jobs.base.memory import PeakMemory
+from jobs.base.places import existing_folder
+from jobs.base.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
 
 
 @dataclass(frozen=True)

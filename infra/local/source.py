@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from upath import UPath
 
-from jobs.contract import UNITS_PER_SECOND
-from jobs.errors import DataError
-from jobs.places import existing_folder, open_dataset
+from jobs.base.errors import DataError
+from jobs.base.places import existing_folder, open_dataset
+from jobs.source.contract import UNITS_PER_SECOND
 
 _TABLE, _COLUMN = "interactions", "timestamp"
 

@@ -23,9 +23,9 @@ from infra.local.processes import StackError, exclusive, exit_on_signals, free_p
 from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import cluster_properties
 from infra.local.status import status
-from jobs.errors import EXIT_BAD_DATA, DataError
-from jobs.places import existing_folder
-from jobs.settings import EMBEDDED
+from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.places import existing_folder
+from jobs.base.settings import EMBEDDED
 
 HOME = REPOSITORY / "var" / "live"
 NO_SCHEDULE = "none"

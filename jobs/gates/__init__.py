@@ -1,4 +1,7 @@
-"""Data-quality gates: what must hold of each stage's tables, judged by Great Expectations (docs/gates.md)."""
+"""Quality gates: what must hold of each stage's tables, judged by Great Expectations (docs/gates.md).
+
+May import: base, lake, source.
+"""
 
 import logging
 import os

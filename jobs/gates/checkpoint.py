@@ -19,10 +19,10 @@ from great_expectations.data_context import FileDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.data_context.types.resource_identifiers import ExpectationSuiteIdentifier, ValidationResultIdentifier
 
+from jobs.base.locks import alone_in
+from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Severity, Suite
 from jobs.gates.data_docs import make_readable_offline
-from jobs.locks import alone_in
-from jobs.settings import PipelineSettings
 
 _BARE: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
 _DETAILED: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import great_expectations.expectations as gxe
 from great_expectations.expectations.expectation import Expectation
 
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
 
 Severity = Literal["critical", "warning"]
 ROW = "row"  # the column in which every judged table names its rows, for messages

@@ -7,10 +7,10 @@ import great_expectations.expectations as gxe
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, largest_cluster_share, parameter, true, zero
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
-from jobs.spark_tables import read_table
+from jobs.lake.spark_tables import read_table
+from jobs.lake.tables import Lake
 
 _MIN_BALANCE = 0.5  # perplexity of the sizes as a share of K_p: 1 for equal sizes, 1/K_p for one cluster that holds all
 

@@ -9,11 +9,11 @@ from typing import Any
 import great_expectations.expectations as gxe
 import pandas as pd
 
-from jobs.cutoffs import SLICES, Cutoffs, validation_recall
-from jobs.errors import DataError
+from jobs.base.cutoffs import SLICES, Cutoffs, validation_recall
+from jobs.base.errors import DataError
+from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
+from jobs.lake.tables import Lake
 
 _POPULARITY_FACTOR = 0.5  # half of what "the most popular for everyone" reaches is a sign of a broken model
 

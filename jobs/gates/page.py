@@ -6,8 +6,8 @@ from typing import Any
 
 from great_expectations.expectations.expectation import Expectation
 
+from jobs.base.settings import PipelineSettings
 from jobs.gates.stages import STAGES
-from jobs.settings import PipelineSettings
 
 _HEAD = """# Quality gates
 
@@ -27,7 +27,7 @@ The gate `model` asks whether the numbers can be true. Whether a model is good e
 by what it may lose to the champion and to the best version ever in force (`gate.max_relative_loss`).
 
 The names of the metrics of the gate `model` contain the depth at which they were measured: 50 and 200, each at most a tenth of
-the catalogue (`jobs/cutoffs.py`). The names below are those of a catalogue of 2,000 items or more.
+the catalogue (`jobs/base/cutoffs.py`). The names below are those of a catalogue of 2,000 items or more.
 
 The bounds below are those of the default settings. A name in brackets is the setting that a bound comes from. "At least 95 %"
 means that at least so many of the rows that have a value must comply. This page is generated from `jobs/gates/`.

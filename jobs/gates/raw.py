@@ -6,9 +6,9 @@ import great_expectations.expectations as gxe
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, tolerated, true
-from jobs.settings import PipelineSettings
-from jobs.source import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
+from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
 
 _EARLIEST = dt.date(1990, 1, 1)
 _WEEK = 7
@@ -103,7 +103,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
     """The source in the form the suites judge.
 
     Raises:
-        DataError: the source cannot be read, see `jobs.source.read_source`.
+        DataError: the source cannot be read, see `jobs.source.tables.read_source`.
     """
     source = read_source(spark, settings)
     with named_read_errors(source.folder):

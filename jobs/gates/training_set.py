@@ -4,10 +4,10 @@ import great_expectations.expectations as gxe
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true, zero
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
-from jobs.spark_tables import read_table
+from jobs.lake.spark_tables import read_table
+from jobs.lake.tables import Lake
 
 _TABLES = ("sequences", "interactions", "items")
 

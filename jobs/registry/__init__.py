@@ -1,1 +1,4 @@
-"""Tracking, registration and promotion of models with MLflow."""
+"""Versions in MLflow's registry: registered, judged, signed, promoted and rolled back.
+
+May import: base, lake, step, gates, serving.
+"""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
 
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import client
 from jobs.registry.gate_report import read_gate_report
-from jobs.registry.tracking import client
 from jobs.registry.versions import numbered_version, version_date
-from jobs.settings import PipelineSettings
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.cutoffs import Cutoffs
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.settings import PipelineSettings
 from jobs.registry.promotion import Difference
-from jobs.settings import PipelineSettings
 
 _SHORT = 110  # characters of a gate's finding: the registry holds 5,000 of the whole card
 _SETTINGS = (

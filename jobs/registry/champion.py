@@ -10,15 +10,11 @@ from itertools import takewhile
 
 from mlflow.entities.model_registry import ModelVersion
 
-from jobs.errors import DataError
-from jobs.lake import Lake
-from jobs.locks import alone_in
-from jobs.registry.decisions import Review, sign_decision
-from jobs.registry.gate_report import GateReport
-from jobs.registry.tracking import client
-from jobs.registry.versions import CHAMPION, MAX_TEXT, REPLACED, champion_line, champion_version, find_version, version_date
-from jobs.settings import PipelineSettings
-from jobs.verdicts import (
+from jobs.base.errors import DataError
+from jobs.base.locks import alone_in
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import client
+from jobs.base.verdicts import (
     AWAITING_PROMOTION,
     AWAITING_REVIEW,
     BLOCKED_BY_GATE,
@@ -28,6 +24,10 @@ from jobs.verdicts import (
     NOT_PROMOTED_BY_POLICY,
     PROMOTED,
 )
+from jobs.lake.tables import Lake
+from jobs.registry.decisions import Review, sign_decision
+from jobs.registry.gate_report import GateReport
+from jobs.registry.versions import CHAMPION, MAX_TEXT, REPLACED, champion_line, champion_version, find_version, version_date
 
 PROMOTED_BY, PROMOTED_AT = "esans.promoted_by", "esans.promoted_at"
 PROMOTION_REASON = "esans.promotion_reason"

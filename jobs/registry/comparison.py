@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from jobs.cutoffs import Cutoffs
-from jobs.errors import DataError
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.errors import DataError
+from jobs.base.settings import PipelineSettings
 from jobs.gates.stages import STAGES
-from jobs.lake import Lake
+from jobs.lake.tables import Lake
 from jobs.registry.promotion import RelativeChange, relative_change
-from jobs.settings import PipelineSettings
 
 
 def read_metrics(settings: PipelineSettings) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any, Literal
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from jobs.base.settings import PipelineSettings
 from jobs.registry.signing import seal, unseal
 from jobs.registry.version_records import read_record, said, write_record
-from jobs.settings import PipelineSettings
 
 _KIND = "review"
 

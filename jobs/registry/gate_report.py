@@ -12,18 +12,19 @@ from typing import Any, Literal
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jobs.errors import DataError
-from jobs.lake import Lake, file_digest
-from jobs.places import files_below
+from jobs.base.errors import DataError
+from jobs.base.files import file_digest
+from jobs.base.places import files_below
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import LOGICAL_DATE, RUN_KEY
+from jobs.lake.tables import Lake
 from jobs.registry.comparison import gate_outcomes
 from jobs.registry.decisions import read_decision
 from jobs.registry.signing import seal, unseal
-from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY
 from jobs.registry.verdict import Verdict
 from jobs.registry.version_records import files_of, read_record, said, version_copy, write_record
 from jobs.registry.versions import MODEL_DIGEST
 from jobs.serving.bundle import BUNDLE_DIGEST
-from jobs.settings import PipelineSettings
 
 _KIND = "gate report"
 _AGAIN = "judge the version again: run the date again from the step judge."

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.cutoffs import Cutoffs
-from jobs.errors import DataError
-from jobs.lake import Lake
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.errors import DataError
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 from jobs.registry.promotion import Difference
-from jobs.settings import PipelineSettings
 
 OPPONENTS = ("champion", "anchor", "baseline")
 _DRAWN = 8_000_000  # users drawn at once, over all resamples of a block: about 200 MB

@@ -12,9 +12,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import DataError
-from jobs.locks import alone_in
-from jobs.settings import PipelineSettings
+from jobs.base.errors import DataError
+from jobs.base.locks import alone_in
+from jobs.base.settings import PipelineSettings
 
 _SHORTEST = 32  # characters of a key
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jobs.cutoffs import SLICES, Cutoffs
+from jobs.base.cutoffs import SLICES, Cutoffs
+from jobs.base.settings import GateSettings
 from jobs.registry.promotion import Difference, RelativeChange, users_needed
-from jobs.settings import GateSettings
 
 _UNIT_NORM = (0.99, 1.01)
 

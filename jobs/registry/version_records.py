@@ -10,10 +10,10 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from jobs.errors import DataError
-from jobs.lake import file_digest
-from jobs.registry.tracking import RUN_KEY, client
-from jobs.settings import PipelineSettings
+from jobs.base.errors import DataError
+from jobs.base.files import file_digest
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import RUN_KEY, client
 
 _FOLDER = "gate_report"
 _RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")

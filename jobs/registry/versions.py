@@ -11,8 +11,8 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from jobs.registry.tracking import LOGICAL_DATE, RUN_KEY, client
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import LOGICAL_DATE, RUN_KEY, client
 
 log = logging.getLogger(__name__)
 

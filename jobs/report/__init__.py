@@ -1,1 +1,4 @@
-"""The report of a run: a page with pictures (`python -m jobs.report`), and the summary printed at the end of a run."""
+"""The pages that people read: report, summary, history, and what a reviewer sees (`python -m jobs.report`).
+
+May import: base, lake, step, source, clusters, gates, serving, registry.
+"""

@@ -3,16 +3,16 @@
 import shutil
 from typing import Any
 
-from jobs.lake import write_json
-from jobs.publish import published_folder
+from jobs.base.files import write_json
+from jobs.base.publish import published_folder
+from jobs.base.settings import PipelineSettings
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import gallery
 from jobs.report.history import publish_history
 from jobs.report.page import render_page
 from jobs.report.profile import build_profile
 from jobs.report.summary import build_summary, report_folder
-from jobs.runtime import run_job
-from jobs.settings import PipelineSettings
+from jobs.step.runtime import run_job
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def _renew_review(settings: PipelineSettings, facts: RunFacts) -> None:
     run_key = facts.stats("challenger").get("run_key")
     if not run_key or not facts.verdict:
         return
-    from jobs.registry.review import log_review  # with MLflow, which a run that stopped early never needs
     from jobs.registry.versions import find_version
+    from jobs.report.review import log_review  # with MLflow, which a run that stopped early never needs
 
     version = find_version(settings, run_key)
     if version is not None and version.run_id and str(version.version) == facts.verdict.get("version"):

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from jobs.cutoffs import Cutoffs, validation_recall
+from jobs.base.cutoffs import Cutoffs, validation_recall
 
 CHALLENGER, CHAMPION, ANCHOR, BASELINE, POPULARITY = "#2f5d8c", "#d98e32", "#5b8a57", "#8a9a9d", "#cfd4d6"
 _COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "anchor": ANCHOR, "baseline": BASELINE, "popularity": POPULARITY}

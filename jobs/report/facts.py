@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from upath import UPath
 
+from jobs.base.places import local_file, open_dataset
+from jobs.base.settings import PipelineSettings
 from jobs.gates.stages import STAGES
-from jobs.lake import Lake
-from jobs.places import local_file, open_dataset
-from jobs.settings import PipelineSettings
+from jobs.lake.tables import Lake
 
 # In the order in which the pipeline runs them.
 STEPS = (
@@ -89,7 +89,7 @@ class RunFacts:
         return list(self._curves(role).get("epochs") or [])
 
     def false_means(self, role: str) -> str | None:
-        """What the curves of a model count as a false negative (`jobs.training_probe`)."""
+        """What the curves of a model count as a false negative (`jobs.training.probe`)."""
         return self._curves(role).get("false_means")
 
     def _curves(self, role: str) -> dict[str, Any]:

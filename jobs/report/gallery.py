@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from jobs.code_key import code_key
-from jobs.lake import write_json
-from jobs.publish import published_folder
+from jobs.base.files import write_json
+from jobs.base.publish import published_folder
 from jobs.report.facts import RunFacts
 from jobs.report.pictures import Picture, draw_pictures
+from jobs.step.code_key import code_key
 
 _SHOWN = ("items", "clusters", "challenger", "baseline")
 _LIST = "pictures.json"

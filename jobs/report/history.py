@@ -6,16 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from jobs.cutoffs import Cutoffs
-from jobs.lake import write_text
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.files import write_text
+from jobs.base.settings import PipelineSettings
+from jobs.base.verdicts import PROMOTED
 from jobs.report import history_charts
 from jobs.report.gallery import embedded
 from jobs.report.layout import verdict_text
 from jobs.report.page import template
 from jobs.report.profile import stability_index
 from jobs.serving.store import ServingStore
-from jobs.settings import PipelineSettings
-from jobs.verdicts import PROMOTED
 
 _DATES = 120  # latest ones on the page; the reports of earlier dates stay where they are
 _LISTED = 40

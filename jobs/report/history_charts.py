@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from jobs.base.verdicts import PROMOTED
 from jobs.report.charts import BASELINE, CHALLENGER, CHAMPION, STYLE, figure_with, save
-from jobs.verdicts import PROMOTED
 
 Rows = Sequence[Mapping[str, Any]]
 _MODELS = {"challenger": (CHALLENGER, "-"), "champion": (CHAMPION, "--"), "baseline": (BASELINE, ":")}

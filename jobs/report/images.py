@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from PIL import Image
 from upath import UPath
 
-from jobs.errors import DataError
-from jobs.places import open_dataset
-from jobs.settings import PipelineSettings
-from jobs.source import source_folder
-from jobs.source_images import read_file
+from jobs.base.errors import DataError
+from jobs.base.places import open_dataset
+from jobs.base.settings import PipelineSettings
+from jobs.source.images import read_file
+from jobs.source.tables import source_folder
 
 log = logging.getLogger(__name__)
 _LARGEST = 256  # pixels; tiles are smaller

@@ -4,9 +4,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jobs.cutoffs import Cutoffs
-from jobs.gates.stages import STAGES
-from jobs.verdicts import (
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.verdicts import (
     AWAITING_PROMOTION,
     AWAITING_REVIEW,
     BLOCKED_BY_GATE,
@@ -17,7 +16,8 @@ from jobs.verdicts import (
     PROMOTED,
     REJECTED_IN_REVIEW,
 )
-from jobs.views import MODALITIES
+from jobs.gates.stages import STAGES
+from jobs.lake.views import MODALITIES
 
 _WIDTH, _LABEL = 100, 14
 _MODEL_NAMES = {

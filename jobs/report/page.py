@@ -6,13 +6,13 @@ from typing import Any
 
 import jinja2
 
-from jobs.cutoffs import Cutoffs
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.verdicts import BLOCKED_BY_GATE, NO_CHAMPION, PROMOTED
 from jobs.gates.stages import STAGES
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
 from jobs.report.layout import seconds_text, verdict_text
 from jobs.report.pictures import Picture
-from jobs.verdicts import BLOCKED_BY_GATE, NO_CHAMPION, PROMOTED
 
 _LISTED = 12
 _MODELS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jobs.cutoffs import Cutoffs
+from jobs.base.cutoffs import Cutoffs
 from jobs.report import charts, posters
 from jobs.report.facts import RunFacts
 from jobs.report.images import load_images

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from esans_core.procrustes import ProcrustesSums
-from jobs.lake import Lake
-from jobs.places import open_dataset
+from jobs.base.places import open_dataset
+from jobs.lake.tables import Lake
+from jobs.lake.views import MODALITIES
 from jobs.report.facts import RunFacts, model_embeddings
-from jobs.views import MODALITIES
 
 _PAIRS = 65_536  # embeddings compared at once
 _NO_SPREAD = 1e-6  # codes are means of unit vectors: what lies nearer together differs by rounding alone
@@ -155,7 +155,7 @@ def _centroids(facts: RunFacts) -> dict[str, Any] | None:
     before = dt.date.fromisoformat(fit["previous_date"]) if fit.get("warm") and fit.get("previous_date") else None
     if before is None or not lake.exists("codebooks", before):
         return None
-    from jobs.codebook_store import load_codebooks  # with torch, for this alone
+    from jobs.clusters.codebook_store import load_codebooks  # with torch, for this alone
 
     new, old = (load_codebooks(lake.path("codebooks", day))[1].primary_PD for day in (date, before))
     if new.shape != old.shape:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jobs.cutoffs import Cutoffs
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.settings import EMBEDDED, PipelineSettings
+from jobs.lake.views import MODALITIES
 from jobs.report.facts import RunFacts
 from jobs.report.layout import format_summary
-from jobs.settings import EMBEDDED, PipelineSettings
-from jobs.views import MODALITIES
 
 __all__ = ["build_summary", "format_summary", "report_folder"]
 

@@ -1,1 +1,4 @@
-"""Serving bundles: built from a trained model, registered with it, kept on disk for production."""
+"""Serving bundles: built from a trained model, checked, and kept on disk for production.
+
+May import: base, lake, training.
+"""

@@ -16,12 +16,13 @@ from esans_core.bundle_writer import write_bundle
 from esans_core.retriever import Retriever
 from esans_core.sequences import Sequences
 from esans_core.serving import BUNDLE, ServingBundle, checked
-from jobs.errors import DataError
-from jobs.lake import Lake, write_json
-from jobs.model_store import load_towers
-from jobs.places import copy_files
+from jobs.base.errors import DataError
+from jobs.base.files import write_json
+from jobs.base.places import copy_files
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 from jobs.serving.index import sampled_users, shared, tuned_index
-from jobs.settings import PipelineSettings
+from jobs.training.model_store import load_towers
 
 __all__ = ["ServingBundle", "build_bundle", "verify"]
 

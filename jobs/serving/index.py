@@ -10,10 +10,10 @@ from esans_core.retrieval_index import Kind, RetrievalIndex
 from esans_core.retriever import item_embeddings
 from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
-from jobs.candidate_search import sequences_of
-from jobs.lake import Lake
-from jobs.places import open_dataset
-from jobs.settings import CandidateSettings, PipelineSettings
+from jobs.base.places import open_dataset
+from jobs.base.settings import CandidateSettings, PipelineSettings
+from jobs.lake.tables import Lake
+from jobs.serving.candidate_search import sequences_of
 
 log = logging.getLogger(__name__)
 

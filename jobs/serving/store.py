@@ -14,10 +14,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import DataError
-from jobs.locks import alone_in
+from jobs.base.errors import DataError
+from jobs.base.locks import alone_in
+from jobs.base.settings import PipelineSettings
 from jobs.serving.bundle import verify
-from jobs.settings import PipelineSettings
 
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-v(\d{1,18})-([0-9a-f]{8})")
 _ASIDE = ".aside-"  # begins the names of what is being copied, or removed

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.errors import EXIT_BAD_DATA, DataError
-from jobs.settings import ShopSettings, explain
+from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.settings import ShopSettings, explain
 from jobs.shop.snapshot import write_snapshot
 from jobs.shop.world import FIRST_RUN
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.errors import DataError
-from jobs.publish import published_folder
-from jobs.settings import ShopSettings
+from jobs.base.errors import DataError
+from jobs.base.publish import published_folder
+from jobs.base.settings import ShopSettings
 from jobs.shop import pictures
 from jobs.shop.events import day_events
 from jobs.shop.texts import describe

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.settings import ShopSettings
+from jobs.base.settings import ShopSettings
 from jobs.shop.hashing import hashed, uniform
 from jobs.shop.vocabulary import CATEGORIES, MATERIALS, PALETTES, PATTERNS, STYLES, SYLLABLES
 

@@ -9,8 +9,8 @@ from scipy import stats
 from benchmarks.promotion import pairs
 from benchmarks.promotion.simulate import NIGHTS, changes, pair_with_change, power, spread_per_user, years
 from benchmarks.record import RESULTS
+from jobs.base.settings import ShopSettings
 from jobs.registry.promotion import relative_change
-from jobs.settings import ShopSettings
 
 PAIR = json.loads((RESULTS / "promotion_pairs.json").read_text())["age 0"]
 RULE = {"margin": 0.01, "error_rate": 0.05}

@@ -46,7 +46,7 @@ from benchmarks.record import RESULTS, Row
 from esans_core.defaults import CLUSTERS, SAMPLER
 from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.sequences import Sequences
-from jobs.settings import ClusterSettings, SamplingSettings, TrainingSettings
+from jobs.base.settings import ClusterSettings, SamplingSettings, TrainingSettings
 
 NUM_ITEMS, NUM_USERS = 60, 40
 

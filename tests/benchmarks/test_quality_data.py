@@ -15,8 +15,8 @@ from benchmarks.quality.frozen import SHOPS, Shop
 from benchmarks.quality.prepare import behaviour_view, shop_data, shop_sequences, split_by_share, tiktok
 from benchmarks.quality.ranking import evaluate_scores, events_before, means
 from esans_core.sequences import Sequences
-from jobs.evaluate import catalogue_slices
-from jobs.settings import ShopSettings
+from jobs.base.settings import ShopSettings
+from jobs.ranking.evaluate import catalogue_slices
 from jobs.shop.events import day_events
 from jobs.shop.world import World
 

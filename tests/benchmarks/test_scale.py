@@ -22,8 +22,9 @@ from benchmarks.scale.world import (
     write_views,
 )
 from benchmarks.table import block
-from jobs import build_training_set, ingest
-from jobs.lake import Lake
+from jobs.lake.tables import Lake
+from jobs.source import ingest
+from jobs.training import build_training_set
 
 METRICS = ("time for each item", "peak memory of the driver")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobs.runtime import load_settings
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.step.runtime import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = Path(__file__).with_name("graph_snapshot.json")

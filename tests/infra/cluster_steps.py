@@ -4,8 +4,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from jobs.settings import PipelineSettings
-from jobs.spark import spark_session
+from jobs.base.settings import PipelineSettings
+from jobs.base.spark import spark_session
 
 
 def main(file: str, master: str, *steps: str) -> None:

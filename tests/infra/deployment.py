@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"

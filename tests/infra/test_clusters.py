@@ -42,7 +42,7 @@ def test_properties_are_sparks_and_hold_no_secret(path: Path) -> None:
 
 
 def test_no_file_sets_what_the_jobs_set_themselves() -> None:
-    session = (FOLDER.parents[1] / "jobs" / "spark.py").read_text()
+    session = (FOLDER.parents[1] / "jobs" / "base" / "spark.py").read_text()
     ours = set(re.findall(r'"(spark\.[\w.]+)"', session)) - {"spark.executor.memory", "spark.executor.cores"}
     for path in PROPERTIES:
         assert not ours & properties_of(path).keys(), path.name
@@ -99,8 +99,8 @@ def test_the_executors_entry_is_in_the_image() -> None:
 
 
 def test_the_training_job_never_retries_bad_data_and_calls_a_job_that_is_there() -> None:
-    from jobs.errors import EXIT_BAD_DATA
-    from jobs.settings import PipelineSettings
+    from jobs.base.errors import EXIT_BAD_DATA
+    from jobs.base.settings import PipelineSettings
 
     job = yaml.safe_load((FOLDER / "kubernetes" / "training-job.yaml").read_text())["spec"]
     pod = job["template"]["spec"]

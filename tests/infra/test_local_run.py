@@ -24,7 +24,7 @@ from infra.local.processes import StackError, end_processes, exclusive, stack_pr
 from infra.local.progress import last_error, last_event, last_job_line
 from infra.local.run import main, make_plan
 from infra.local.source import last_event_date
-from jobs.errors import EXIT_BAD_DATA, DataError
+from jobs.base.errors import EXIT_BAD_DATA, DataError
 
 TODAY = dt.date(2026, 6, 1)
 NOON = int(dt.datetime(2026, 5, 3, 12, tzinfo=dt.UTC).timestamp())
@@ -289,7 +289,7 @@ def test_error_and_last_line_of_a_task_log(tmp_path: Path) -> None:
     assert last_error(log) == ("BadInputError", "ingest: the table is empty")
     assert last_event(log) == "Task failed"
     assert last_job_line(log) == ""
-    for module in ("jobs.training_data", "__main__"):  # a job that runs as a command is the main module
+    for module in ("jobs.training.data", "__main__"):  # a job that runs as a command is the main module
         chatter = [f"10:00:00 INFO {module}: epoch 3 of 12", "26/01/28 INFO BlockManager: ready", "WARNING: incubator modules"]
         log.write_text("\n".join(json.dumps({"event": text}) for text in chatter))
         assert last_job_line(log) == "epoch 3 of 12"

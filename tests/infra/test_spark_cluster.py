@@ -17,8 +17,8 @@ from infra.local.environment import MARKER, REPOSITORY, stack_environment
 from infra.local.processes import StackError, end_processes, stack_processes
 from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import SparkCluster, cluster_properties
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 from tests.infra.command_lines import command_line
 from tests.jobs import source_builder as build
 

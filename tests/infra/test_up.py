@@ -22,7 +22,7 @@ from infra.local.processes import StackError, stack_processes
 from infra.local.stack import LocalStack
 from infra.local.status import status
 from infra.local.up import Options, client_of, main, up
-from jobs.errors import EXIT_BAD_DATA, DataError
+from jobs.base.errors import EXIT_BAD_DATA, DataError
 from tests.infra.command_lines import command_line
 from tests.whole_stack import FinishedDay, LiveStack
 

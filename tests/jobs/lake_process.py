@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.errors import DataError
-from jobs.lake import Lake, Pending
-from jobs.places import local_draft
-from jobs.settings import PipelineSettings
+from jobs.base.errors import DataError
+from jobs.base.places import local_draft
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake, Pending
 
 FILES, ROWS = 4, 1_000
 

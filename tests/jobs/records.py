@@ -4,8 +4,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 
 
 def publish_frame(

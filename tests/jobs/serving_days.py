@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from esans_core.serving import BUNDLE, file_digests, overall_digest
-from jobs import judge, promote
-from jobs.lake import write_json
+from jobs.base.files import write_json
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import client
+from jobs.registry import judge, promote
 from jobs.registry.champion import tag_version
-from jobs.registry.tracking import client
 from jobs.registry.versions import CHAMPION, numbered_version
 from jobs.serving.store import ServingStore
-from jobs.settings import PipelineSettings
-from tests.jobs.test_registry import enter, prepare_day
+from tests.jobs.registry.test_registry import enter, prepare_day
 
 
 def enter_with_bundle(settings: PipelineSettings, **changes: Any) -> str:

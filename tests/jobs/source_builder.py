@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 
 DATE = dt.date(2026, 1, 28)
 DAY = 86_400

@@ -8,11 +8,11 @@ import torch
 from esans_core.alignment import fit_alignment
 from esans_core.codebooks import fit_codebooks
 from esans_core.towers import TwoTower
-from jobs.codebook_store import load_codebooks, save_codebooks
-from jobs.encoders.text import HashedTextEncoder
-from jobs.lake import folder_digest
-from jobs.model_store import load_towers, save_towers
-from jobs.places import place
+from jobs.base.files import folder_digest
+from jobs.base.places import place
+from jobs.clusters.codebook_store import load_codebooks, save_codebooks
+from jobs.features.encoders.text import HashedTextEncoder
+from jobs.training.model_store import load_towers, save_towers
 
 
 def test_what_is_kept_in_a_store_is_what_is_kept_in_a_folder(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import pandas as pd
 from esans_core.alignment import fit_alignment
 from esans_core.cluster_index_writer import write_cluster_index
 from esans_core.codebooks import fit_codebooks
-from jobs.codebook_store import save_codebooks
-from jobs.lake import Lake
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.clusters.codebook_store import save_codebooks
+from jobs.lake.tables import Lake
 
 NUM_ITEMS, NUM_USERS, NUM_TASTES = 120, 90, 6
 

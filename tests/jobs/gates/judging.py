@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import gate
-from jobs.errors import GateFailed
-from jobs.lake import Lake, write_json
-from jobs.settings import PipelineSettings
+from jobs.base.errors import GateFailed
+from jobs.base.files import write_json
+from jobs.base.settings import PipelineSettings
+from jobs.gates import gate
+from jobs.lake.tables import Lake
 from tests.jobs.records import metrics
 
 NUM_ITEMS, NUM_USERS = 60, 30

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jobs import gate
+from jobs.base.locks import alone_in
+from jobs.base.settings import PipelineSettings
+from jobs.gates import gate
 from jobs.gates.page import page as gates_page
-from jobs.locks import alone_in
-from jobs.settings import PipelineSettings
 from tests.jobs.gates.judging import publish_metrics
 
 

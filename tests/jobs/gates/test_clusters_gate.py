@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import gate
-from jobs.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings
+from jobs.gates import gate
 from tests.jobs.gates.judging import NUM_ITEMS, blocked, failed, items_frame
 from tests.jobs.records import publish_frame
 

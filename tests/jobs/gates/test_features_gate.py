@@ -3,9 +3,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from jobs import gate
+from jobs.base.settings import PipelineSettings
+from jobs.gates import gate
 from jobs.gates.features import STATUSES
-from jobs.settings import PipelineSettings
 from tests.jobs.gates.judging import NUM_ITEMS, blocked, failed, items_frame, verdict
 from tests.jobs.records import publish_frame
 

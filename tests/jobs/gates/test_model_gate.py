@@ -1,9 +1,9 @@
 import pytest
 
-from jobs import gate
-from jobs.gates import model
-from jobs.lake import Lake, write_json
-from jobs.settings import PipelineSettings
+from jobs.base.files import write_json
+from jobs.base.settings import PipelineSettings
+from jobs.gates import gate, model
+from jobs.lake.tables import Lake
 from tests.jobs.gates.judging import blocked, publish_metrics, verdict
 
 

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from jobs import gate
-from jobs.settings import PipelineSettings
-from jobs.source import DAY_SECONDS, day_start
+from jobs.base.settings import PipelineSettings
+from jobs.gates import gate
+from jobs.source.tables import DAY_SECONDS, day_start
 from tests.jobs.gates.judging import NUM_ITEMS, NUM_USERS, blocked, failed, verdict
 
 

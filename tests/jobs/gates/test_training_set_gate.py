@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import gate
-from jobs.settings import PipelineSettings
-from jobs.source import DAY_SECONDS
+from jobs.base.settings import PipelineSettings
+from jobs.gates import gate
+from jobs.source.tables import DAY_SECONDS
 from tests.jobs.gates.judging import NUM_ITEMS, NUM_USERS, blocked, failed, items_frame, verdict
 from tests.jobs.records import publish_frame
 

@@ -6,11 +6,11 @@ import torch
 from training_tables import write_training_tables
 
 from esans_core.towers import TwoTower
-from jobs.lake import Lake
-from jobs.model_store import load_towers, save_towers
+from jobs.base.settings import PipelineSettings
+from jobs.lake.tables import Lake
 from jobs.serving.bundle import build_bundle
-from jobs.settings import PipelineSettings
-from jobs.training_data import load_training_data
+from jobs.training.data import load_training_data
+from jobs.training.model_store import load_towers, save_towers
 
 
 def write_challenger(settings: PipelineSettings, seed: int = 0) -> TwoTower:

@@ -15,12 +15,12 @@ from esans_core.retrieval_index import RetrievalIndex
 from esans_core.retriever import item_embeddings
 from esans_core.serving import ServingBundle
 from esans_core.towers import TwoTower
-from jobs.errors import DataError
-from jobs.lake import Lake
+from jobs.base.errors import DataError
+from jobs.base.settings import CandidateSettings, PipelineSettings, ServingSettings
+from jobs.lake.tables import Lake
 from jobs.serving import bundle as module
 from jobs.serving.bundle import build_bundle, verify
 from jobs.serving.index import index_kind, shared
-from jobs.settings import CandidateSettings, PipelineSettings, ServingSettings
 
 pytest.importorskip("faiss")
 NUM_ITEMS = 120

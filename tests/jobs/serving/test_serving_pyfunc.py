@@ -14,14 +14,14 @@ import pytest
 import requests
 from bundles import write_challenger
 
-from jobs.lake import Lake
-from jobs.model_store import load_towers
-from jobs.places import copy_files
-from jobs.registry.tracking import start_or_resume_run
+from jobs.base.places import copy_files
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import start_or_resume_run
+from jobs.lake.tables import Lake
 from jobs.registry.versions import download_artifact, download_version, register_version
 from jobs.serving import bundle as module
 from jobs.serving.bundle import IN_MODEL, ServingBundle, build_bundle
-from jobs.settings import PipelineSettings
+from jobs.training.model_store import load_towers
 
 pytestmark = pytest.mark.mlflow
 

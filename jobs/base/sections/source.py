@@ -1,0 +1,59 @@
+"""Settings of the input: where it comes from, the embedded shop, cleaning and splitting."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from jobs.base.sections.section import Section
+
+EMBEDDED = "embedded"
+
+
+class DataSettings(Section):
+    """Where the catalogue and the interaction log come from."""
+
+    source: str = Field(
+        EMBEDDED,
+        description="Folder or URI (file, s3, gs, webhdfs) with the tables of docs/data-contract.md, or 'embedded' "
+        "for the built-in shop.",
+    )
+    timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of a numeric timestamp column.")
+    lookback_days: int = Field(0, ge=0, description="Use only events of the last so many days; 0 uses the whole log.")
+    max_rejected_fraction: float = Field(
+        0.05, ge=0, le=1, description="Largest share of rows of a table that may be quarantined before the run stops."
+    )
+
+
+class ShopSettings(Section):
+    """Size of the embedded shop (used only when data.source is 'embedded')."""
+
+    num_items: int = Field(
+        3000, ge=50, le=5_000_000, description="Items in the catalogue on 2026-01-28; on other dates see shop.grows."
+    )
+    num_users: int = Field(4000, ge=20, le=50_000_000, description="Users on 2026-01-28; on other dates see shop.grows.")
+    grows: bool = Field(
+        True,
+        description="New items (0.3 % of num_items, at least 1) and users (0.5 %, at least 1) come every day: later dates have "
+        "more, earlier ones fewer. Off: exactly num_items and num_users on every date.",
+    )
+    num_days: int = Field(35, ge=7, le=400, description="Days of events in each snapshot.")
+    noise: float = Field(0.15, ge=0, le=1, description="Share of events made by popularity alone, without taste.")
+    seed: int = Field(2025, ge=0, description="Seed of the hidden world.")
+
+
+class IngestSettings(Section):
+    """Cleaning and splitting of the interaction log."""
+
+    max_events_per_user_day: int = Field(
+        1000, ge=1, description="A user with more events than this on one day is treated as a bot and quarantined."
+    )
+    split: Literal["auto", "window", "per_user_tail"] = Field(
+        "auto",
+        description="Hold-out: the last days of the log ('window'), each user's latest events ('per_user_tail'), or "
+        "'auto': the window if it holds at least min_holdout_users users with a history, else the tail.",
+    )
+    holdout_days: int = Field(3, ge=1, description="Length of the hold-out window, in days up to the logical date.")
+    validation_days: int = Field(2, ge=1, description="Length of the validation window, in days before the hold-out.")
+    holdout_fraction: float = Field(0.2, gt=0, lt=0.9, description="Share of a user's events held out by per_user_tail.")
+    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share used for validation by per_user_tail.")
+    min_holdout_users: int = Field(200, ge=1, description="Users a hold-out window needs before 'auto' chooses it.")

@@ -1,0 +1,163 @@
+"""Every setting of the pipeline, in one typed schema.
+
+The command line of each job, the trigger form of the DAG and the parameters logged to MLflow all come from here.
+Precedence, highest first: command line, values passed in code (or a settings file), environment (`ESANS_...`, nested
+names joined by `__`), defaults.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from jobs.base.sections.answers import CandidateSettings, ServingSettings
+from jobs.base.sections.decision import GateSettings, RegistrySettings
+from jobs.base.sections.items import ClusterSettings, FeatureSettings
+from jobs.base.sections.model import SamplingMethod, SamplingSettings, TrainingSettings
+from jobs.base.sections.running import RunSettings, SparkSettings
+from jobs.base.sections.section import Section
+from jobs.base.sections.source import EMBEDDED, DataSettings, IngestSettings, ShopSettings
+from jobs.base.settings_text import explain, flatten, nest, workspace_name
+
+__all__ = [
+    "EMBEDDED",
+    "CandidateSettings",
+    "ClusterSettings",
+    "DataSettings",
+    "FeatureSettings",
+    "GateSettings",
+    "IngestSettings",
+    "PipelineSettings",
+    "RegistrySettings",
+    "RunSettings",
+    "SamplingMethod",
+    "SamplingSettings",
+    "Section",
+    "ServingSettings",
+    "ShopSettings",
+    "SparkSettings",
+    "TrainingSettings",
+    "explain",
+    "flatten",
+    "nest",
+    "workspace_name",
+]
+
+_WHEN_AND_WHERE = frozenset({"date", "home", "lake", "serving"})  # of a run
+_NO_RESULT = frozenset({"spark", "registry", "run"})  # sections that say how and where steps run
+
+
+class PipelineSettings(BaseSettings):
+    """All settings of one run of the pipeline."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ESANS_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        validate_default=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+    )
+
+    date: dt.date = Field(dt.date(2026, 1, 28), description="Logical date, YYYY-MM-DD: the last day of events used.")
+    home: Path = Field(Path("var/embedded"), description="Folder for all that the pipeline keeps.")
+    lake: str = Field("", description="Folder or URI (s3, gs, webhdfs) of the tables; empty: `lake` in the home folder.")
+    serving: str = Field(
+        "", pattern=r"^[^:]*$", description="Folder of published serving bundles; empty: `serving` in the home folder."
+    )
+    data: DataSettings = DataSettings()
+    shop: ShopSettings = ShopSettings()
+    ingest: IngestSettings = IngestSettings()
+    features: FeatureSettings = FeatureSettings()
+    clusters: ClusterSettings = ClusterSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    training: TrainingSettings = TrainingSettings()
+    gate: GateSettings = GateSettings()
+    candidates: CandidateSettings = CandidateSettings()
+    bundle: ServingSettings = ServingSettings()
+    registry: RegistrySettings = RegistrySettings()
+    spark: SparkSettings = SparkSettings()
+    run: RunSettings = RunSettings()
+
+    _config_hash: str | None = PrivateAttr(None)  # of the whole, in a part that `only` made
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PipelineSettings":
+        if self.clusters.min_cluster_size < self.sampling.items_per_cluster:
+            raise ValueError(
+                f"clusters.min_cluster_size ({self.clusters.min_cluster_size}) must be at least "
+                f"sampling.items_per_cluster ({self.sampling.items_per_cluster}): m_o distinct items are drawn per cluster"
+            )
+        if self.training.embedding_dim % self.training.num_heads:
+            raise ValueError(
+                f"training.embedding_dim ({self.training.embedding_dim}) must be divisible by "
+                f"training.num_heads ({self.training.num_heads})"
+            )
+        training = self.training
+        if training.batch_size % training.num_shards or training.batch_size < training.processes:
+            raise ValueError(
+                f"training.batch_size ({training.batch_size}) must be divisible by training.num_shards "
+                f"({training.num_shards}) and at least training.processes ({training.processes})"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment below explicit values; the command line is put above both by pydantic-settings."""
+        return init_settings, env_settings
+
+    @property
+    def ds(self) -> str:
+        """The logical date as YYYY-MM-DD."""
+        return self.date.isoformat()
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow tracking URI in force."""
+        return self.registry.tracking_uri or f"sqlite:///{self.home}/mlflow/mlflow.db"
+
+    @property
+    def serving_root(self) -> Path:
+        """Folder of the published serving bundles."""
+        return Path(self.serving).expanduser().resolve() if self.serving else self.home / "serving"
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this date's settings, step records, verdicts and report."""
+        return self.home / self.run.records / self.ds
+
+    def config_hash(self) -> str:
+        """Hash of all that can change a result: everything but the date, where tables are kept, and how and where steps run."""
+        if self._config_hash:
+            return self._config_hash
+        values = self.model_dump(mode="json", exclude={*_WHEN_AND_WHERE, *_NO_RESULT})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def only(self, sections: Collection[str]) -> "PipelineSettings":
+        """A copy without the other sections that can change a result: to read one of those raises `AttributeError`."""
+        part = self.model_copy()
+        part._config_hash = self.config_hash()
+        for name in type(self).model_fields.keys() - {*_WHEN_AND_WHERE, *_NO_RESULT, *sections}:
+            del part.__dict__[name]
+        return part
+
+    def flat(self) -> dict[str, str | int | float | bool]:
+        """All settings as `section.name -> value`, for MLflow parameters and forms."""
+        return flatten(self.model_dump(mode="json"))

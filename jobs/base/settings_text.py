@@ -1,0 +1,57 @@
+"""Settings as text: flat names, what is wrong with a value, and the name of a workspace."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def flatten(values: dict, prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Nested mapping to one level, names joined by dots."""
+    out: dict[str, str | int | float | bool] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            out.update(flatten(value, f"{prefix}{name}."))
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def nest(values: Mapping[str, object]) -> dict[str, Any]:
+    """Inverse of `flatten`: names joined by dots to a nested mapping.
+
+    >>> nest({"training.epochs": 3, "home": "x"})
+    {'training': {'epochs': 3}, 'home': 'x'}
+    """
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        section, _, rest = name.partition(".")
+        if rest:
+            out.setdefault(section, {})[rest] = value
+        else:
+            out[section] = value
+    return out
+
+
+def explain(error: ValidationError) -> str:
+    """What the schema refuses, one `name: reason (got value)` per setting, on one line."""
+    reasons = []
+    for detail in error.errors():
+        name = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            reasons.append(f"{name}: there is no such setting")
+        elif name and not isinstance(detail["input"], dict):
+            reasons.append(f"{name}: {detail['msg']} (got {detail['input']!r})")
+        else:
+            reasons.append(detail["msg"].removeprefix("Value error, "))
+    return "; ".join(reasons)
+
+
+def workspace_name(source: str) -> str:
+    """A folder name for a data source: the embedded shop's, or a slug of the source's last path part.
+
+    >>> workspace_name("embedded"), workspace_name("/data/Movie Lens/")
+    ('embedded', 'movie-lens')
+    """
+    return re.sub(r"[^a-z0-9]+", "-", source.rstrip("/").rsplit("/", 1)[-1].lower()).strip("-") or "data"

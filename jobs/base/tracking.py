@@ -1,0 +1,69 @@
+"""MLflow as this pipeline uses it: where runs go, and how a run is found again."""
+
+import logging
+import os
+from urllib.parse import urlparse
+
+# Read when MLflow is imported: no usage reports, no helper processes, and no pickle in any model that is loaded.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow import ActiveRun, MlflowClient
+from mlflow.entities import ViewType
+
+from jobs.base.locks import alone_in
+from jobs.base.settings import PipelineSettings
+
+RUN_KEY = "esans.run_key"
+LOGICAL_DATE = "esans.date"
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def client(settings: PipelineSettings) -> MlflowClient:
+    """A client of the tracking store and registry in force, with the experiment in place and made current.
+
+    Artifacts of a store that is a database go to `<home>/mlflow/artifacts`; a tracking server keeps its own.
+    """
+    for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "sqlalchemy"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    uri, folder = settings.tracking_uri, settings.home / "mlflow"
+    location = None
+    if urlparse(uri).scheme.split("+")[0] in _DATABASES:
+        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+        location = (folder / "artifacts").as_uri()
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    name = settings.registry.experiment
+    with alone_in(folder):  # the first access to a new database makes its tables, and two at once fail
+        found = MlflowClient()
+        if found.get_experiment_by_name(name) is None:
+            found.create_experiment(name, artifact_location=location)
+    mlflow.set_experiment(name)
+    return found
+
+
+def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> ActiveRun:
+    """Make the run of a key current; use as a context manager.
+
+    Args:
+        settings: gives the store, the experiment and the logical date.
+        run_key: names all that decides the run's result; a run that carries it as tag `esans.run_key` for the same
+            date is resumed, so that a rerun adds to it instead of starting another.
+        name: name of a new run.
+    """
+    found = client(settings)
+    experiment = found.get_experiment_by_name(settings.registry.experiment)
+    assert experiment is not None
+    runs = found.search_runs(
+        [experiment.experiment_id],
+        f"tags.`{RUN_KEY}` = '{run_key}' AND tags.`{LOGICAL_DATE}` = '{settings.ds}'",
+        ViewType.ACTIVE_ONLY,
+        max_results=1,
+        order_by=["attributes.start_time ASC"],
+    )
+    if runs:
+        return mlflow.start_run(run_id=runs[0].info.run_id)
+    return mlflow.start_run(run_name=name, tags={RUN_KEY: run_key, LOGICAL_DATE: settings.ds})

@@ -1,0 +1,210 @@
+"""Dated tables: published whole or not at all, with a manifest that says what made them.
+
+Layout: `<root>/<table>/date=YYYY-MM-DD/v-<when>-<hex>/...files` and beside the versions one file `CURRENT`, the manifest of
+the version in force. A writer puts its files under a name of their own, where no other writer comes, and replacing
+`CURRENT` is the act of publishing. So a reader sees the old table or the new one, whoever else writes or is killed, and
+nothing is ever renamed, which an object store could not do. What killed writers and replaced versions leave is
+removed by later writers, once nobody can be reading or writing it any more. Writing the same rows twice keeps the version.
+"""
+
+import datetime as dt
+import functools
+import json
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from jobs.base.errors import DataError
+from jobs.base.files import folder_digest, json_text
+from jobs.base.places import arrow_source, children, files_below, open_dataset, place, remove_folder, replace_text
+from jobs.base.settings import PipelineSettings
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_VERSION, _WHEN = re.compile(r"^v-(\d{8}T\d{6})-[0-9a-f]{8}$"), "%Y%m%dT%H%M%S"
+# A run is ended after a day (dags/esans_daily_retraining.py), so after two no step reads or writes what it began with.
+KEPT_FOR = dt.timedelta(days=2)
+_SWEPT_DATES = 8  # dates looked through for what is left over, the one being written and those before it
+
+
+@dataclass
+class Pending:
+    """A table being written: put files under `path`, and anything worth reporting in `stats` (JSON values)."""
+
+    path: UPath
+    stats: dict[str, Any] = field(default_factory=dict)
+
+
+class Lake:
+    """The dated tables below one folder, of this machine or of a store."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = place(root)
+
+    @classmethod
+    def of(cls, settings: PipelineSettings) -> "Lake":
+        """The lake of a pipeline: where `lake` says, else in its home folder."""
+        return cls(settings.lake or settings.home / "lake")
+
+    @contextmanager
+    def write(
+        self, table: str, settings: PipelineSettings, *, inputs: Sequence[str] = (), extra_inputs: Mapping[str, str] = {}
+    ) -> Iterator[Pending]:
+        """Publish one date of a table when the block ends without an error; publish nothing otherwise.
+
+        Args:
+            table: snake_case table name.
+            settings: gives the date and the configuration recorded in the manifest.
+            inputs: tables of the same date this one is made from; their digests are recorded.
+            extra_inputs: further inputs by name, with their digests (a table of another date, a source file).
+        """
+        folder = self._folder(table, settings.date)
+        began = dt.datetime.now(dt.UTC)
+        pending = Pending(folder / f"v-{began:{_WHEN}}-{uuid.uuid4().hex[:8]}")
+        digests = {name: self.manifest(name, settings.date)["digest"] for name in inputs} | dict(extra_inputs)
+        published = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            yield pending
+            files = files_below(pending.path)
+            noise = [path for path in files if path.name == "_SUCCESS" or path.suffix == ".crc"]
+            for path in noise:
+                path.unlink()
+            if len(noise) == len(files):
+                raise RuntimeError(f"nothing was written for table '{table}' at {pending.path}")
+            digest = folder_digest(pending.path)
+            before = _manifest(folder)
+            same = before and before["digest"] == digest and _holds(folder / before["version"], digest)
+            version = folder / before["version"] if before and same else pending.path
+            manifest = {
+                "table": table,
+                "date": settings.ds,
+                "version": version.name,
+                "digest": digest,
+                "rows": _parquet_rows(version),
+                "stats": pending.stats,
+                "inputs": digests,
+                "config_hash": settings.config_hash(),
+                "git_sha": git_sha(),
+                "written_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            }
+            self._sweep(table, settings.date, keep=pending.path)
+            published = version  # said before: even if this fails, by an answer lost on the way, it may have happened
+            # Aside means among the writer's own files, so that it goes with them if the writer is killed just now.
+            replace_text(folder / "CURRENT", json_text(manifest), aside=pending.path / "CURRENT")
+        finally:
+            if published != pending.path:
+                remove_folder(pending.path)
+
+    def manifest(self, table: str, date: dt.date) -> dict[str, Any]:
+        """The manifest of a published table; raises `DataError` when that date was never published."""
+        folder = self._folder(table, date)
+        manifest = _manifest(folder)
+        if manifest is None:
+            raise DataError(
+                f"no table '{table}' is published for {date}.",
+                file=folder,
+                remedy="run the job that writes it for this date first (docs/architecture.md lists who writes what).",
+            )
+        return manifest
+
+    def path(self, table: str, date: dt.date) -> UPath:
+        """Folder with the files of the version in force."""
+        return self._folder(table, date) / self.manifest(table, date)["version"]
+
+    def exists(self, table: str, date: dt.date) -> bool:
+        """Whether that date of the table is published."""
+        return _manifest(self._folder(table, date)) is not None
+
+    def intact(self, table: str, date: dt.date) -> bool:
+        """Whether that date of the table is published and its files are still what was published."""
+        folder = self._folder(table, date)
+        manifest = _manifest(folder)
+        return manifest is not None and _holds(folder / manifest["version"], manifest["digest"])
+
+    def dates(self, table: str) -> list[dt.date]:
+        """Published dates of a table, ascending."""
+        return [date for date in self._begun_dates(table) if self.exists(table, date)]
+
+    def previous_date(self, table: str, date: dt.date) -> dt.date | None:
+        """The latest published date before `date`, or None."""
+        earlier = (day for day in reversed(self._begun_dates(table)) if day < date)
+        return next((day for day in earlier if self.exists(table, day)), None)
+
+    def read(self, table: str, date: dt.date, columns: Sequence[str] | None = None) -> pa.Table:
+        """A Parquet table of one date, in memory."""
+        return open_dataset(self.path(table, date)).to_table(columns=list(columns) if columns else None)
+
+    def read_pandas(self, table: str, date: dt.date, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """A Parquet table of one date as a data frame."""
+        return self.read(table, date, columns).to_pandas()
+
+    def _folder(self, table: str, date: dt.date) -> UPath:
+        if not _NAME.match(table):
+            raise ValueError(f"table name {table!r} must be snake_case")
+        return self.root / table / f"date={date.isoformat()}"
+
+    def _begun_dates(self, table: str) -> list[dt.date]:
+        """Dates with a folder, ascending, whether anything was ever published there or not."""
+        names = (path.name for path in children(self.root / table))
+        return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
+
+    def _sweep(self, table: str, date: dt.date, keep: UPath) -> None:
+        """Remove what was begun and has been out of force for `KEPT_FOR` or longer, of this date and those before.
+
+        Where the version in force is younger than that, the one before it may have readers still, so all stay. Names are
+        never used twice: what is out of force stays so.
+        """
+        oldest = dt.datetime.now(dt.UTC) - KEPT_FOR
+        dates = [day for day in self._begun_dates(table) if day <= date]
+        for folder in (self._folder(table, day) for day in dates[-_SWEPT_DATES:]):
+            manifest = _manifest(folder)
+            if manifest and dt.datetime.fromisoformat(manifest["written_at"]) > oldest:
+                continue
+            for version in children(folder):
+                begun = _VERSION.match(version.name)
+                in_use = version == keep or (manifest and version.name == manifest["version"])
+                if begun and not in_use and dt.datetime.strptime(begun[1], _WHEN).replace(tzinfo=dt.UTC) < oldest:
+                    remove_folder(version)
+
+
+@functools.cache
+def git_sha() -> str:
+    """Commit of the code, with `+dirty` when the working tree differs; `unknown` outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _holds(version: UPath, digest: str) -> bool:
+    try:
+        return folder_digest(version) == digest
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _manifest(folder: UPath) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "CURRENT").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _parquet_rows(folder: UPath) -> int:
+    files = [path for path in files_below(folder) if path.suffix == ".parquet"]
+    return sum(pq.ParquetFile(**arrow_source(path)).metadata.num_rows for path in files)

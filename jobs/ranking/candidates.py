@@ -1,0 +1,110 @@
+"""Candidates: the k best unseen items of every user, from the model that is in force for the date.
+
+Reads `sequences`, `users`, `items` and their content, the verdict of `promote` and the model it names; writes `candidates`.
+"""
+
+import json
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pyspark.sql import functions as F
+from upath import UPath
+
+from esans_core.retriever import Retriever
+from jobs.base.errors import DataError
+from jobs.base.places import open_dataset
+from jobs.base.settings import PipelineSettings
+from jobs.base.spark import spark_session
+from jobs.base.tracking import client
+from jobs.base.verdicts import AWAITING_PROMOTION, AWAITING_REVIEW, PROMOTED
+from jobs.lake.spark_tables import read_table, write_table
+from jobs.lake.tables import Lake
+from jobs.ranking.evaluate import champion_on_catalogue
+from jobs.registry.versions import MODEL_DIGEST, download_version
+from jobs.serving.candidate_search import SCHEMA, recommender
+from jobs.serving.index import sampled_users, tuned_index
+from jobs.training.data import read_content
+
+log = logging.getLogger(__name__)
+
+_USERS_PER_BLOCK = 1024  # scored at once; a constant, as the last bits of a score depend on it
+
+
+def run(settings: PipelineSettings) -> dict[str, Any]:
+    """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine).
+
+    One row for each user with an event; the history is all of the user's events up to the date, and none of them is a
+    candidate. Without a model in force, or with one that cannot run on today's features, nothing is published, so that a
+    reader keeps the candidates it has.
+
+    Raises:
+        DataError: a table or the verdict is missing.
+    """
+    if not settings.candidates.enabled:
+        return {"skipped": "candidates.enabled is off"}
+    number = model_in_force(settings)
+    if number is None:
+        return _skip("no model is in force for this date")
+    lake, date = Lake.of(settings), settings.date
+    version = client(settings).get_model_version(settings.registry.model_name, number)
+    items = lake.read("items", date, ["item_index", "item_id"]).sort_by("item_index")
+    item_ids, content = items["item_id"].to_pylist(), read_content(settings, items["item_index"].to_numpy())[0]
+    model, note = champion_on_catalogue(download_version(version, settings), lake.path("challenger", date), item_ids, content)
+    if model is None:
+        return _skip(f"version {number} cannot run on this catalogue: {note}")
+    # In the home folder, since the executors of a cluster must reach it.
+    with TemporaryDirectory(prefix=".candidates-", dir=settings.home) as scratch:
+        folder = Path(scratch)
+        index, compared = tuned_index(settings.candidates, model, sampled_users(settings), settings.candidates.k)
+        Retriever.save(folder, model, item_ids, index)
+        tables = ["sequences", "users", "items", "visual_features", "text_features"]
+        digest = {"model": version.tags.get(MODEL_DIGEST, "")}
+        with (
+            spark_session(settings, "candidates") as spark,
+            lake.write("candidates", settings, inputs=tables, extra_inputs=digest) as pending,
+        ):
+            block = F.floor(F.col("user_index") / _USERS_PER_BLOCK).alias("block")
+            users = (
+                read_table(spark, settings, "sequences")
+                .join(read_table(spark, settings, "users", ["user_index", "user_id"]), "user_index")
+                .select(block, "user_index", "user_id", "item_index")
+                # A fixed number of partitions by key: left to itself, Spark would merge small inputs into one task.
+                .repartition(2 * spark.sparkContext.defaultParallelism, "block")
+                .sortWithinPartitions("user_index")
+            )
+            found = users.mapInArrow(recommender(folder, settings.candidates.k), SCHEMA)
+            write_table(found, pending, by=["user_index"], keys=lake.manifest("users", date)["rows"])
+            pending.stats = {"model_version": number, "k": settings.candidates.k, "items": len(item_ids)} | compared
+            pending.stats |= _shape(pending.path, settings.candidates.k)
+            return dict(pending.stats)
+
+
+def model_in_force(settings: PipelineSettings) -> str | None:
+    """Number of the version that serves after this date's verdict: the challenger if it was promoted, else the champion before.
+
+    Not what the alias says now: a rerun of an old date must give that date's table again.
+
+    Raises:
+        DataError: there is no verdict, or `promote` has yet to carry it out.
+    """
+    path = settings.run_dir / "verdict.json"
+    if not path.exists():
+        raise DataError("there is no verdict for this date.", file=path, remedy="run promote for this date first.")
+    verdict = json.loads(path.read_text())
+    if verdict["verdict"] in (AWAITING_REVIEW, AWAITING_PROMOTION):
+        raise DataError("the verdict was not carried out yet.", file=path, remedy="run promote for this date first.")
+    number = verdict["version"] if verdict["verdict"] == PROMOTED else verdict["incumbent_version"]
+    return None if number is None else str(number)
+
+
+def _shape(folder: UPath, k: int) -> dict[str, int]:
+    """How many users there are, and how many of them have seen so much that fewer than k items are left."""
+    lengths = open_dataset(folder).to_table(columns=["item_id"])["item_id"].combine_chunks().value_lengths()
+    return {"users": len(lengths), "users_with_fewer": int((lengths.to_numpy() < k).sum())}
+
+
+def _skip(reason: str) -> dict[str, Any]:
+    log.warning("no candidates: %s", reason)
+    return {"skipped": reason}

@@ -1,0 +1,69 @@
+"""Go back to an earlier serving bundle in one step: the bundle, the alias, and who did it and why."""
+
+from mlflow.entities.model_registry import ModelVersion
+
+from jobs.base.errors import DataError
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import LOGICAL_DATE, RUN_KEY
+from jobs.registry.actions import Action
+from jobs.registry.champion import put_back, put_in_force
+from jobs.registry.publish_champion import version_number, version_of
+from jobs.registry.versions import REPLACED, champion_version
+from jobs.serving.bundle import verify
+from jobs.serving.store import ServingStore
+
+
+def rollback(action: Action) -> dict[str, object]:
+    """Bring a bundle of the store in force again, and the alias with it, so that nothing later publishes the other anew.
+
+    Without `to` it is the bundle that came before the one in force. A bundle got into the store by passing the check, so only
+    its files are looked at. Where the registry has its version no more, the alias goes.
+
+    Raises:
+        DataError: there is no such bundle, or its files are not those that were published.
+    """
+    settings = action.settings
+    store, champion = ServingStore.of(settings), champion_version(settings)
+    current, names = store.current(), store.names()
+    # A repeat of this action goes where it was bound for at first, and no further back.
+    target = action.options["to"] or action.facts.get("bundle") or _before(store, current)
+    if target is None or target not in names:
+        raise DataError(
+            f"there is no bundle {target[:100]!r}." if target else "there is no earlier bundle to go back to.",
+            file=settings.serving_root,
+            remedy=f"take one of {', '.join(names)}." if names else "publish a champion first.",
+        )
+    about = verify(store.path(target))["about"]
+    action.note(bundle=target)
+    version = version_of(settings, target)
+    if version is None or (version.tags.get(LOGICAL_DATE), version.tags.get(RUN_KEY)) != (about["date"], about["run_key"]):
+        version = None
+        if champion is not None:
+            put_back(settings, None)
+    elif champion is None or champion.version != version.version:
+        put_in_force(
+            settings,
+            version,
+            incumbent=version.tags.get(REPLACED, ""),
+            by=action.by,
+            reason=f"rolled back to {target}: {action.reason}",
+            previous=version_of(settings, current) or champion,
+        )
+    # After the alias: if this is interrupted here, the next publication brings the alias's bundle, this one, in force.
+    if current != target:
+        store.activate(target, by=action.by, reason=action.reason, version=version_number(target))
+    return {"message": _message(settings, target, current, version), "bundle": target, "before": current}
+
+
+def _before(store: ServingStore, current: str | None) -> str | None:
+    """The bundle that was in force before the current one ever was, among those that are still there."""
+    order = [name for name in dict.fromkeys(entry["name"] for entry in store.history()) if name in store.names()]
+    earlier = order[: order.index(current)] if current in order else []
+    return earlier[-1] if earlier else None
+
+
+def _message(settings: PipelineSettings, bundle: str, before: str | None, version: ModelVersion | None) -> str:
+    done = f"bundle {bundle} is in force" + (f", before it was {before}." if before != bundle else " already.")
+    if version is None:
+        return f"{done} {settings.registry.model_name} has its version no more, so no version carries the alias."
+    return f"{done} Version {version.version} carries the alias."

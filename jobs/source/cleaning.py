@@ -1,0 +1,118 @@
+"""Which rows of the input are used, which are set aside, and why: one reason for each rejected row.
+
+A quarantine frame has the columns table, key (`file:row`), column, reason and value, all strings.
+"""
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.base.settings import PipelineSettings
+from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon
+
+# What becomes of an event that is not rejected.
+KEPT, REPEATED_PAIR, BEFORE_LOOKBACK, LATER = "kept", "repeated_pair", "before_lookback", "later_than_date"
+
+
+def clean_items(source: Source) -> tuple[DataFrame, DataFrame]:
+    """The catalogue with one row for each id, and its quarantine.
+
+    Returns:
+        items: item_id, title, text, image_path.
+        quarantine: rows without an id (`missing_id`), and all but the first row of an id (`repeated_item_id`).
+    """
+    rows = source.items.select("item_id", "title", "text", "image_path", "source_row").withColumn("reason", _key_reason())
+    items = rows.where("reason is null").select("item_id", "title", "text", "image_path")
+    return items, _quarantine(rows, "items", F.lit("item_id"), F.col("item_id"))
+
+
+def image_quarantine(source: Source) -> DataFrame | None:
+    """Quarantine of the images table, by the same rules as the catalogue; None where there is no such table."""
+    if source.images is None:
+        return None
+    rows = source.images.select("item_id", "source_row").withColumn("reason", _key_reason())
+    return _quarantine(rows, "images", F.lit("item_id"), F.col("item_id"))
+
+
+def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -> DataFrame:
+    """Every event of the log with its item_index, and either the reason it is rejected for or what becomes of it.
+
+    Reasons, the first that applies: `missing_id`, `unusable_timestamp` (no time, or before 1970), `future_timestamp` (more
+    than a day past the clock), `repeated_event` (same user, item and time), `unknown_item`, `bot_user` (all events of a
+    user with more than `max_events_per_user_day` on one day). Fates: events after the logical date are left for later runs
+    and judged by none of these rules, so a run never sees the future; a user-item pair counts once, at its first time in
+    the whole log, so that a later repeat can never be a hold-out positive that was trained on before.
+
+    Args:
+        source: the input tables.
+        items: item_index and item_id of the catalogue.
+        settings: logical date, look-back and limits.
+
+    Returns:
+        user_id, item_id, item_index, timestamp, source_row, reason (null if not rejected), fate (null if rejected).
+    """
+    timestamp, end = F.col("timestamp"), day_start(settings.date) + DAY_SECONDS
+    row_reason = (
+        F.when(F.col("user_id").isNull() | F.col("item_id").isNull(), "missing_id")
+        .when(timestamp.isNull() | (timestamp < 0), "unusable_timestamp")
+        .when(timestamp > future_horizon(settings), "future_timestamp")
+    )
+    judged = source.interactions.withColumn("reason", row_reason).withColumn("later", timestamp >= end)
+    aside = judged.where("reason is not null or later").select(
+        *_EVENT, F.lit(None).cast("bigint").alias("item_index"), "reason", F.when(F.col("reason").isNull(), LATER).alias("fate")
+    )
+
+    pair = Window.partitionBy("user_id", "item_id").orderBy("timestamp", "source_row")
+    events = (
+        judged.where("reason is null and not later")
+        .withColumn("order", F.row_number().over(pair))
+        .withColumn("repeated", F.coalesce(F.lag("timestamp").over(pair) == timestamp, F.lit(False)))
+        .join(items.select("item_id", "item_index"), "item_id", "left")
+        .withColumn("reason", F.when(F.col("repeated"), "repeated_event").when(F.col("item_index").isNull(), "unknown_item"))
+    )
+    bots = (
+        events.where("reason is null")
+        .groupBy("user_id", F.expr(f"timestamp div {DAY_SECONDS}").alias("day"))
+        .count()
+        .where(F.col("count") > settings.ingest.max_events_per_user_day)
+        .select("user_id", F.lit("bot_user").alias("bot"))
+        .distinct()
+    )
+    first_used = end - settings.data.lookback_days * DAY_SECONDS if settings.data.lookback_days else 0
+    fate = F.when(F.col("order") > 1, REPEATED_PAIR).when(timestamp < first_used, BEFORE_LOOKBACK).otherwise(KEPT)
+    used = (
+        events.join(bots, "user_id", "left")
+        .withColumn("reason", F.coalesce("reason", "bot"))
+        .select(*_EVENT, "item_index", "reason", F.when(F.col("reason").isNull(), fate).alias("fate"))
+    )
+    return used.unionByName(aside)
+
+
+def event_quarantine(events: DataFrame) -> DataFrame:
+    """Quarantine of the log, from `clean_events`."""
+    reason = F.col("reason")
+    column = (
+        F.when((reason == "bot_user") | ((reason == "missing_id") & F.col("user_id").isNull()), "user_id")
+        .when(reason.isin("unknown_item", "missing_id"), "item_id")
+        .otherwise("timestamp")
+    )
+    value = F.when(column == "user_id", F.col("user_id")).when(column == "item_id", F.col("item_id"))
+    return _quarantine(events, "interactions", column, F.coalesce(value, F.col("timestamp").cast("string")))
+
+
+_EVENT = ("user_id", "item_id", "timestamp", "source_row")
+
+
+def _key_reason() -> Column:
+    order = F.row_number().over(Window.partitionBy("item_id").orderBy("source_row"))
+    return F.when(F.col("item_id").isNull(), "missing_id").when(order > 1, "repeated_item_id")
+
+
+def _quarantine(rows: DataFrame, table: str, column: Column, value: Column) -> DataFrame:
+    file = F.regexp_extract("source_row.file", r"[^/]+$", 0)
+    return rows.where("reason is not null").select(
+        F.lit(table).alias("table"),
+        F.concat_ws(":", file, F.col("source_row.row").cast("string")).alias("key"),
+        column.alias("column"),
+        "reason",
+        value.alias("value"),
+    )

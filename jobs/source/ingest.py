@@ -1,0 +1,175 @@
+"""Ingest: clean the log and the catalogue, number users and items, split in time, count popularity."""
+
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from upath import UPath
+
+from jobs.base.errors import DataError
+from jobs.base.settings import PipelineSettings
+from jobs.base.spark import spark_session
+from jobs.lake.dense_index import dense_index
+from jobs.lake.spark_tables import write_table
+from jobs.lake.tables import Lake
+from jobs.source.cleaning import KEPT, LATER, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.source.splitting import SplitChoice, assign_split, choose_split
+from jobs.source.tables import Source, named_read_errors, read_source
+
+_SPLITS = ("train", "validation", "holdout")
+
+
+def run(settings: PipelineSettings) -> dict[str, Any]:
+    """Publish `items`, `users`, `interactions` and `quarantine` of the logical date.
+
+    Raises:
+        DataError: the source cannot be used, too many rows had to be set aside, the catalogue is too small for the
+            clusters asked for, or a split has no events. Nothing is published then.
+    """
+    with spark_session(settings, "ingest") as spark:
+        source = read_source(spark, settings)
+        with named_read_errors(source.folder), ExitStack() as numbered:
+            return _ingest(source, settings, numbered)
+
+
+def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> dict[str, Any]:
+    catalogue, item_rejects = clean_items(source)
+    items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
+    _check_catalogue(num_items, source.files["items"], settings)
+    events = clean_events(source, items, settings).persist()
+    fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
+
+    quarantine = event_quarantine(events).unionByName(item_rejects)
+    image_rejects = image_quarantine(source)
+    if image_rejects is not None:
+        quarantine = quarantine.unionByName(image_rejects)
+    quarantine = quarantine.persist()
+    rejected = {"interactions": {}, "items": {}, **_rejected(quarantine)}
+    rows_read = {
+        "interactions": sum(fates.values()) - fates.get(LATER, 0),
+        "items": num_items + sum(rejected["items"].values()),
+    }
+    if source.images is not None:
+        rows_read["images"] = source.images.select("item_id").count()
+    _check_rejected(quarantine, rejected, rows_read, source, settings)
+
+    kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp")
+    choice, previous = _choose(kept, settings)
+    split = assign_split(kept, choice.method, settings).persist()
+    users, num_users = numbered.enter_context(dense_index(_users(split), "user_id", "user_index"))
+    interactions = split.join(users.select("user_id", "user_index"), "user_id").select(
+        "user_index", "item_index", "timestamp", "split"
+    )
+    counted = split.groupBy("split").agg(F.count(F.lit(1)).alias("n"), F.min("timestamp"), F.max("timestamp")).collect()
+    sizes = {row["split"]: row["n"] for row in counted}
+    _check_split(sizes, choice, source, settings)
+    popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
+    items = items.join(popularity, "item_index", "left").select(
+        "item_index",
+        "item_id",
+        "title",
+        "text",
+        "image_path",
+        F.coalesce("num_train", F.lit(0).cast("bigint")).alias("num_train"),
+    )
+
+    summary: dict[str, Any] = {
+        "rows_read": rows_read,
+        "items": num_items,
+        "events": {name: sizes.get(name, 0) for name in _SPLITS},
+        "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
+        "rejected": rejected,
+        "first_timestamp": min(row["min(timestamp)"] for row in counted),
+        "last_timestamp": max(row["max(timestamp)"] for row in counted),
+        "split": choice.method,
+        "split_reason": choice.reason,
+        "previous_split": previous,
+    }
+    digests, lake = source.digests(), Lake.of(settings)
+    users = users.select("user_index", "user_id", *(f"num_{name}" for name in _SPLITS))
+    for table, frame, by, keys in (
+        ("users", users, ["user_index"], num_users),
+        ("items", items, ["item_index"], num_items),
+        ("interactions", interactions, ["user_index", "timestamp", "item_index"], num_users),
+        ("quarantine", quarantine, ["table", "reason", "key"], None),
+    ):
+        with lake.write(table, settings, extra_inputs=digests) as pending:
+            write_table(frame, pending, by=by, keys=keys)
+            pending.stats |= summary
+        summary["users"] = num_users
+    for frame in (events, quarantine, split):
+        frame.unpersist()
+    return summary
+
+
+def _users(split: DataFrame) -> DataFrame:
+    """user_id, num_train, num_validation, num_holdout int64."""
+    return split.groupBy("user_id").agg(*(F.count_if(F.col("split") == name).alias(f"num_{name}") for name in _SPLITS))
+
+
+def _choose(kept: DataFrame, settings: PipelineSettings) -> tuple[SplitChoice, str | None]:
+    lake = Lake.of(settings)
+    date = lake.previous_date("interactions", settings.date)
+    previous = lake.manifest("interactions", date)["stats"].get("split") if date else None
+    return choose_split(kept, settings, previous), previous
+
+
+def _check_catalogue(num_items: int, file: UPath, settings: PipelineSettings) -> None:
+    clusters = settings.clusters
+    needed = clusters.num_primary * clusters.min_cluster_size
+    if num_items < needed:
+        raise DataError(
+            f"the catalogue has {num_items} items; {clusters.num_primary} clusters of at least {clusters.min_cluster_size} "
+            f"need {needed}.",
+            file=file,
+            remedy=f"set clusters.num_primary to {max(num_items // clusters.min_cluster_size, 2)} or less.",
+        )
+
+
+def _rejected(quarantine: DataFrame) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in quarantine.groupBy("table", "reason").count().orderBy("table", "reason").collect():
+        counts[row["table"]][row["reason"]] = row["count"]
+    return dict(counts)
+
+
+def _check_rejected(
+    quarantine: DataFrame,
+    rejected: dict[str, dict[str, int]],
+    rows_read: dict[str, int],
+    source: Source,
+    settings: PipelineSettings,
+) -> None:
+    limit = settings.data.max_rejected_fraction
+    for table, counts in rejected.items():
+        reasons = Counter(counts)
+        share = reasons.total() / rows_read[table]
+        if share <= limit:
+            continue
+        worst = reasons.most_common(1)[0][0]
+        examples = quarantine.where((F.col("table") == table) & (F.col("reason") == worst)).orderBy("key").limit(5).collect()
+        raise DataError(
+            f"{reasons.total()} of {rows_read[table]} rows ({share:.1%}) cannot be used, more than the {limit:.1%} allowed: "
+            + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            + f". Examples of {worst}: "
+            + ", ".join(f"{row['key']} ({row['column']} = {row['value']})" for row in examples)
+            + ".",
+            file=source.files[table],
+            column=examples[0]["column"],
+            rows=[row["key"] for row in examples],
+            remedy="correct the export, or raise data.max_rejected_fraction if these rows may be lost."
+            + (" For bot_user, see also ingest.max_events_per_user_day." if worst == "bot_user" else ""),
+        )
+
+
+def _check_split(sizes: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings) -> None:
+    for name in ("train", "holdout"):
+        if not sizes.get(name):
+            other = "per_user_tail" if choice.method == "window" else "window"
+            raise DataError(
+                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}.",
+                file=source.files["interactions"],
+                remedy=f"set ingest.split to {other}, change ingest.holdout_days, or choose a date after a longer log.",
+            )

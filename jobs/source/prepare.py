@@ -1,0 +1,42 @@
+"""Prepare a run: freeze its settings and find, or for the embedded shop make, its input tables."""
+
+from pathlib import Path
+from typing import Any
+
+from jobs.base.files import write_json
+from jobs.base.places import existing_folder, hadoop_uri, uri_of
+from jobs.base.settings import EMBEDDED, PipelineSettings
+from jobs.lake.tables import Lake
+from jobs.shop.snapshot import write_snapshot
+
+
+def run(settings: PipelineSettings) -> dict[str, Any]:
+    """Write `settings.json` and `source.json` below `settings.run_dir`.
+
+    `settings.json` is what every later step of the run is started with; `source.json` holds `uri` (the folder with the
+    input tables) and `kind` (`embedded` or `folder`). Records of an earlier run of the date (steps, gates, metrics,
+    verdict, review, summary) go first, so that a run which stops half-way is never reported with the numbers of another.
+
+    Raises:
+        DataError: the source is no folder that can be read, the lake has no client, or the shop has no such date.
+    """
+    _forget_earlier_run(settings.run_dir)
+    hadoop_uri(Lake.of(settings).root)  # that there is no client for its store had better be known before any work
+    if embedded := settings.data.source == EMBEDDED:
+        source_uri = write_snapshot(settings.shop, settings.home, settings.date).as_uri()
+    else:
+        source_uri = uri_of(existing_folder(settings.data.source))
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    frozen = settings.run_dir / ".settings.json-new"
+    frozen.write_text(settings.model_dump_json(indent=2) + "\n")
+    frozen.replace(settings.run_dir / "settings.json")
+    source = {"uri": source_uri, "kind": EMBEDDED if embedded else "folder"}
+    write_json(settings.run_dir / "source.json", source)
+    return source | {"config_hash": settings.config_hash()}
+
+
+def _forget_earlier_run(folder: Path) -> None:
+    for record in (*folder.glob("steps/*.json"), *folder.glob("gates/*.json")):
+        record.unlink()
+    for name in ("metrics.json", "verdict.json", "review.md", "review.json", "summary.json"):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""The numbers of the latest run for Prometheus: `<home>/metrics/esans.prom`, for node_exporter's textfile collector.
+
+The file is made anew from the records of the run folders whenever a job ends. So it needs no memory of its own, and jobs that
+end together leave the same file in whatever order they write it.
+"""
+
+import datetime as dt
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.files import write_text
+from jobs.base.locks import alone_in
+from jobs.base.settings import PipelineSettings
+from jobs.base.verdicts import VERDICTS
+
+log = logging.getLogger(__name__)
+
+_SEVERITY = {None: 0, "warning": 1, "critical": 2}
+
+
+def metrics_path(settings: PipelineSettings) -> Path:
+    """Where the file lies."""
+    return settings.home / "metrics" / "esans.prom"
+
+
+def update_metrics(settings: PipelineSettings) -> None:
+    """Write the file anew. If it cannot be written, the log says so and no job fails."""
+    path = metrics_path(settings)
+    try:
+        with alone_in(path.parent):  # what is read under the lock holds the record of every job that had it before
+            write_text(path, generate_latest(collect(settings)).decode())
+    except (OSError, ValueError, LookupError) as error:
+        log.warning("metrics are not up to date: %s could not be written (%s)", path, error)
+
+
+def collect(settings: PipelineSettings) -> CollectorRegistry:
+    """The metrics of the latest date that has a record, and of what is in force now."""
+    gauges = _Gauges()
+    runs = sorted((path for path in (settings.home / "runs").glob("????-??-??") if path.is_dir()), reverse=True)
+    if runs:
+        run = runs[0]
+        steps = {path.stem: _read(path) for path in sorted((run / "steps").glob("*.json"))}
+        gates = {path.stem: _read(path) for path in sorted((run / "gates").glob("*.json"))}
+        _about_steps(gauges, run, runs, steps)
+        _about_rows(gauges, (steps.get("ingest") or {}).get("summary") or {})
+        _about_gates(gauges, gates)
+        _about_models(gauges, _read(run / "metrics.json"))
+        _about_promotion(gauges, _read(run / "verdict.json"), _read(settings.serving_root / "CURRENT"))
+    return gauges.registry
+
+
+class _Gauges:
+    """Gauges of one registry. A value that is None is not there, and neither is a gauge without any value."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+    def one(self, name: str, says: str, value: Any) -> None:
+        """A gauge without labels."""
+        if value is not None:
+            Gauge(name, says, registry=self.registry).set(float(value))
+
+    def by(self, name: str, says: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], Any]) -> None:
+        """A gauge with a value for each set of labels."""
+        found = {key: float(value) for key, value in values.items() if value is not None}
+        if found:
+            gauge = Gauge(name, says, labels, registry=self.registry)
+            for key, value in found.items():
+                gauge.labels(*key).set(value)
+
+    def by_name(self, name: str, says: str, label: str, values: Mapping[str, Any]) -> None:
+        """A gauge with one label."""
+        self.by(name, says, (label,), {(key,): value for key, value in values.items()})
+
+
+def _about_steps(gauges: _Gauges, run: Path, runs: Iterable[Path], steps: Mapping[str, Mapping[str, Any]]) -> None:
+    date = dt.datetime.combine(dt.date.fromisoformat(run.name), dt.time(), dt.UTC)
+    gauges.one("esans_run_date_timestamp_seconds", "Logical date of the latest run, at midnight UTC.", date.timestamp())
+    finished = next(
+        (path for folder in runs if _read(path := folder / "steps" / "report.json").get("state") == "success"), None
+    )
+    gauges.one(
+        "esans_run_last_success_timestamp_seconds",
+        "When the latest date that came to its report did so.",
+        finished.stat().st_mtime if finished else None,
+    )
+    seconds = {name: record.get("seconds") for name, record in steps.items()}
+    gauges.by_name("esans_step_duration_seconds", "Time a step took.", "step", seconds)
+    memory = {name: record.get("peak_memory_mb", 0) * 2**20 for name, record in steps.items()}
+    gauges.by_name("esans_step_peak_memory_bytes", "Largest resident memory of a step's processes.", "step", memory)
+    success = {name: record["state"] == "success" for name, record in steps.items()}
+    gauges.by_name("esans_step_success", "1 where the step succeeded.", "step", success)
+
+
+def _about_rows(gauges: _Gauges, ingest: Mapping[str, Any]) -> None:
+    counts = {"items": ingest.get("items"), "users": ingest.get("users")}
+    counts |= {f"{split}_events": count for split, count in (ingest.get("events") or {}).items()}
+    gauges.by_name("esans_ingested_rows", "Rows of the latest run's input that are used.", "kind", counts)
+    rejected = {table: sum(reasons.values()) for table, reasons in (ingest.get("rejected") or {}).items()}
+    gauges.by_name("esans_rejected_rows", "Rows of the latest run's input that were set aside.", "table", rejected)
+
+
+def _about_gates(gauges: _Gauges, gates: Mapping[str, Mapping[str, Any]]) -> None:
+    worst = {stage: _SEVERITY.get(gate.get("worst"), 2) for stage, gate in gates.items()}
+    gauges.by_name("esans_gate_severity", "Worst failure of a gate: 0 none, 1 warning, 2 critical.", "stage", worst)
+    checked = {stage: gate["checked"] for stage, gate in gates.items()}
+    gauges.by_name("esans_gate_checks", "Expectations a gate judged.", "stage", checked)
+    failures = {stage: len(gate["failures"]) for stage, gate in gates.items()}
+    gauges.by_name("esans_gate_failures", "Expectations that did not hold.", "stage", failures)
+
+
+def _about_models(gauges: _Gauges, metrics: Mapping[str, Any]) -> None:
+    models = {name: values or {} for name, values in (metrics.get("models") or {}).items()}
+    models["popularity"] = metrics.get("popularity") or {}
+    cutoffs = Cutoffs.of(metrics)
+    for kind, ks in (("recall", cutoffs.ks), ("ndcg", cutoffs.ks[:1])):
+        values: dict[tuple[str, ...], Any] = {
+            (name, str(k)): found.get(f"{kind}_{k}") for name, found in models.items() for k in ks
+        }
+        says = f"Mean {kind} at k on the hold-out, over the full catalogue."
+        gauges.by(f"esans_model_{kind}_ratio", says, ("model", "k"), values)
+    coverage = {name: found.get(cutoffs.coverage) for name, found in models.items()}
+    says = f"Share of the catalogue in the users' top {cutoffs.first}."
+    gauges.by_name("esans_model_coverage_ratio", says, "model", coverage)
+
+
+def _about_promotion(gauges: _Gauges, verdict: Mapping[str, Any], serving: Mapping[str, Any]) -> None:
+    if word := verdict.get("verdict"):
+        says = "1 for the latest run's verdict, 0 for all others."
+        gauges.by_name("esans_promotion_verdict", says, "verdict", {name: name == word for name in VERDICTS})
+    champion = verdict.get("champion_version")
+    gauges.one("esans_champion_version", "Version with the alias champion after the latest run's verdict.", champion)
+    gauges.one("esans_serving_version", "Version of the serving bundle in force.", serving.get("version"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -1,0 +1,148 @@
+"""What every job has in common: its command line, its log, its exit status, and a record of time and memory."""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.files import write_json
+from jobs.base.memory import PeakMemory
+from jobs.base.settings import PipelineSettings
+from jobs.step import workers
+from jobs.step.code_key import code_key
+from jobs.step.metrics_file import update_metrics
+from jobs.step.reuse import Recipe
+
+log = logging.getLogger(__name__)
+
+# Read by `jobs.step.code_key`. Whatever comes to decide what a step writes belongs into a module that the step imports itself.
+OUTSIDE_KEYS = "this module starts a step and records how it went; what the step writes comes from its own modules"
+
+
+def load_settings(argv: Sequence[str]) -> PipelineSettings:
+    """Settings from `--settings FILE` (JSON), overridden by any further flags.
+
+    Raises:
+        DataError: the file is missing, or holds no JSON object.
+        ValidationError: a value is refused by the schema.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--settings", type=Path)
+    known, rest = parser.parse_known_args(argv)
+    values: dict[str, Any] = {}
+    if known.settings:
+        try:
+            values = json.loads(known.settings.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise DataError(
+                f"cannot be read as settings ({error}).",
+                file=known.settings,
+                remedy="pass the settings.json that the run wrote, or leave --settings out.",
+            ) from error
+    return CliApp.run(PipelineSettings, cli_args=list(rest), **values)
+
+
+def run_job(
+    name: str,
+    work: Callable[..., dict[str, Any] | None],
+    *,
+    choice: tuple[str, Sequence[str]] | None = None,
+    recipe: Recipe | Mapping[str, Recipe] | None = None,
+    processes: Callable[[PipelineSettings], int] | None = None,
+) -> None:
+    """Run a job as a command and exit: 0 done, 65 bad data or settings, 1 anything else.
+
+    A record `<run_dir>/steps/<name>.json` is written in every case: state, seconds, peak resident memory, the
+    message, the small summary (a JSON object) that `work` returns, and whether an earlier result was reused.
+
+    Args:
+        name: name of the step, as the DAG calls it.
+        work: called with the settings, and the choice where there is one.
+        choice: name and allowed values of one positional argument before the flags.
+        recipe: by which the step may be reused (`jobs.step.reuse`); where there is a choice, one for each.
+        processes: how many processes do the work together; with more than one, this one starts them and keeps their record.
+    """
+    argv = sys.argv[1:]
+    chosen: list[str] = []
+    if choice:
+        label, allowed = choice
+        if argv and argv[0] in allowed:
+            chosen, argv = [argv[0]], argv[1:]
+            name = f"{name}_{chosen[0]}"
+        elif "--help" not in argv and "-h" not in argv:
+            sys.exit(f"usage: {sys.argv[0]} {{{','.join(allowed)}}} [flags]\nfirst argument: {label}; --help lists the flags")
+    start_log()
+    try:
+        settings = load_settings(argv)
+    except (ValidationError, DataError) as error:
+        log.error("settings refused: %s", error)
+        sys.exit(EXIT_BAD_DATA)
+    count = processes(settings) if processes and workers.rank() is None else 1
+    record: dict[str, Any] = {"step": name, "state": "failed", "reused": False, "message": "", "summary": {}}
+    started = time.monotonic()
+    with PeakMemory(_process_tree()) as memory:
+        if count > 1:
+            found, status = workers.run_workers(count)
+        else:
+            chosen_recipe = recipe[chosen[0]] if isinstance(recipe, Mapping) else recipe
+            found, status = attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name))
+    record |= found | {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
+    if report := workers.report_file():
+        write_json(report, record | {"status": status})
+    elif not workers.rank():  # of the workers that torchrun started, the first
+        write_json(settings.run_dir / "steps" / f"{name}.json", record)
+        update_metrics(settings)
+    log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
+    sys.exit(status)
+
+
+def start_log() -> None:
+    """The log of a command, on standard error."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    for chatty in ("py4j", "great_expectations", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    """What the record says of the work, and its exit status."""
+    try:
+        return work() | {"state": "success"}, 0
+    except DataError as error:
+        log.error("%s", error)
+        return {"message": str(error)}, EXIT_BAD_DATA
+    except Exception as error:
+        log.exception("%s failed", name)
+        return {"message": f"{type(error).__name__}: {error}"}, 1
+
+
+def _do(
+    work: Callable[..., dict[str, Any] | None], settings: PipelineSettings, chosen: list[str], recipe: Recipe | None, name: str
+) -> dict[str, Any]:
+    """Run the step, or find that it need not run; what its record says of a success."""
+    if recipe is None:
+        return {"summary": work(settings, *chosen) or {}}
+    key = recipe.key(name, settings, code_key(work))
+    if settings.run.reuse and (kept := recipe.recall(name, settings, key)) is not None:
+        log.info("nothing has changed since this step's last success: its result is kept (run.reuse)")
+        return {"summary": kept, "reused": True}
+    summary = work(settings.only(recipe.sections), *chosen) or {}
+    recipe.remember(name, settings, key, summary)
+    return {"summary": summary}
+
+
+def _process_tree() -> psutil.Process:
+    """This process, or under spark-submit the JVM above it."""
+    here = psutil.Process()
+    parent = here.parent()
+    return parent if parent is not None and "java" in parent.name() else here

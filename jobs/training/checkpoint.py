@@ -1,0 +1,141 @@
+"""Training state on disk, after every epoch and within one, so that an interrupted run goes on with the very next batch."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from esans_core.objective import RetrievalObjective
+from esans_core.towers import TwoTower
+from esans_core.training import Position
+from jobs.base.files import write_json
+
+log = logging.getLogger(__name__)
+_KEPT = 8  # training runs whose checkpoints are kept, so that a rerun of the last days costs nothing
+
+
+@dataclass
+class Progress:
+    """Where a training run stands; together with the tensors beside it, all that resuming needs.
+
+    Attributes:
+        epoch: epochs done.
+        step: batches done of the next one.
+        best_epoch: epoch of the best validation recall, or the latest where nobody can be validated on.
+        best_recall: that recall; below 0 as long as there is none.
+        finished: whether nothing is left to do.
+        curves: loss, validation recall and what the drawn negatives are like, of each epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best_recall: float = -1.0
+    finished: bool = False
+    curves: list[dict[str, float]] = field(default_factory=list)
+
+
+class Checkpoint:
+    """Written whole or not at all: tensors under a new name, then the JSON that points at them.
+
+    At most two files of tensors are kept, the latest state and the best epoch's.
+
+    Args:
+        root: folder of all runs.
+        name: of this one.
+        model: restored and saved, as are the next two.
+        objective: the loss.
+        optimizers: in an order that stays.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        model: TwoTower,
+        objective: RetrievalObjective,
+        optimizers: Sequence[torch.optim.Optimizer],
+    ) -> None:
+        self.folder = root / name
+        self.model, self.objective, self.optimizers = model, objective, optimizers
+        self._saved = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.touch()
+        for stale in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+            shutil.rmtree(stale, ignore_errors=True)
+
+    def due(self, minutes: float) -> bool:
+        """Whether so many minutes have passed since the state was last saved or restored."""
+        return time.monotonic() - self._saved >= minutes * 60
+
+    def save(self, progress: Progress, position: Position | None = None) -> None:
+        """Keep the present state: the end of an epoch, or a position within the next one."""
+        progress.step = position.step if position else 0
+        # The model's buffers, content above all, come from the tables again; they would be most of the file.
+        tensors: dict[str, Tensor] = {f"model.{key}": value for key, value in self.model.named_parameters()}
+        tensors |= {f"objective.{key}": value for key, value in self.objective.state_dict().items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        if position:
+            tensors |= {"position.loss_sum": position.loss_sum, "position.generator": position.generator.get_state()}
+        kept = {_file(progress.epoch, progress.step), _file(progress.best_epoch)}
+        # Cloned where two names share memory, which the file format refuses.
+        whole = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+        save_file(whole, self.folder / _file(progress.epoch, progress.step))
+        write_json(self.folder / "progress.json", asdict(progress))
+        for path in self.folder.glob("epoch-*.safetensors"):
+            if path.name not in kept:
+                path.unlink()
+        self._saved = time.monotonic()
+
+    def load(self, device: torch.device) -> tuple[Progress, Position | None]:
+        """Restore the latest state into model, objective and optimizers.
+
+        Returns:
+            A fresh `Progress` when there is none; the position within the next epoch, None at its beginning.
+        """
+        pointer = self.folder / "progress.json"
+        if not pointer.exists():
+            return Progress(), None
+        progress = Progress(**json.loads(pointer.read_text()))
+        tensors = load_file(self.folder / _file(progress.epoch, progress.step), device=str(device))
+        self.model.load_state_dict(_below("model.", tensors), strict=False)
+        self.objective.load_state_dict(_below("objective.", tensors))
+        for number, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Any]] = {}
+            for key, value in _below(f"optimizer.{number}.", tensors).items():
+                index, name = key.split(".", 1)
+                # A count of steps that was a plain number becomes one again.
+                state.setdefault(int(index), {})[name] = value if value.is_floating_point() else value.item()
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        position = None
+        if progress.step:
+            generator = torch.Generator(device=device)
+            generator.set_state(tensors["position.generator"].cpu())
+            position = Position(progress.step, tensors["position.loss_sum"], generator)
+        self._saved = time.monotonic()
+        log.info("resuming after epoch %d, step %d of the next", progress.epoch, progress.step)
+        return progress, position
+
+    def load_best(self, device: torch.device) -> None:
+        """Put the best epoch's weights into the model."""
+        progress = json.loads((self.folder / "progress.json").read_text())
+        tensors = load_file(self.folder / _file(progress["best_epoch"]), device=str(device))
+        self.model.load_state_dict(_below("model.", tensors), strict=False)
+
+
+def _file(epoch: int, step: int = 0) -> str:
+    return f"epoch-{epoch}{f'-step-{step}' if step else ''}.safetensors"
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,121 @@
+"""The prepared tables of one date: what training and evaluation read. Items are tensors, the users' events stay on disk."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from esans_core.cluster_index import ClusterIndex
+from jobs.base.errors import DataError
+from jobs.base.places import kept_copy, open_dataset
+from jobs.base.settings import PipelineSettings
+from jobs.clusters.codebook_store import load_codebooks
+from jobs.lake.event_log import ParquetLog
+from jobs.lake.tables import Lake
+from jobs.lake.views import read_views
+
+CONTENT_MODALITIES = ("visual", "text")
+INPUTS = ("items", "visual_features", "text_features", "sequences")
+CLUSTER_INPUTS = ("cluster_index", "codebooks")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a training run needs. N items, U users.
+
+    Attributes:
+        item_ids: ids by item row, length N.
+        content: float32 [N, F], visual and text vectors side by side, NaN where a view is missing.
+        num_train: int64 [N], training events of each item.
+        log: behaviour sequences of all users, on disk.
+        encoders: fingerprint of the encoder behind each content view.
+        digests: digest of each table read.
+    """
+
+    item_ids: list[str]
+    content: Tensor
+    num_train: Tensor
+    log: ParquetLog
+    encoders: dict[str, str]
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ItemClusters:
+    """What the semantic-aware sampler draws from.
+
+    Attributes:
+        index: cluster index of the catalogue.
+        centroids: float32 [K_p, d], primary codes.
+        digests: digest of each table read.
+    """
+
+    index: ClusterIndex
+    centroids: Tensor
+    digests: dict[str, str]
+
+
+def load_training_data(settings: PipelineSettings) -> TrainingData:
+    """Read one date's tables.
+
+    Raises:
+        DataError: a table is missing, or no item has a visual or textual vector.
+    """
+    lake, date = Lake.of(settings), settings.date
+    items = lake.read("items", date, ["item_index", "item_id", "num_train"]).sort_by("item_index")
+    content, encoders = read_content(settings, items["item_index"].to_numpy())
+    return TrainingData(
+        item_ids=items["item_id"].to_pylist(),
+        content=content,
+        num_train=_tensor(items["num_train"]).long(),
+        log=ParquetLog(open_dataset(lake.path("sequences", date))),
+        encoders=encoders,
+        digests={table: lake.manifest(table, date)["digest"] for table in INPUTS},
+    )
+
+
+def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
+    """One date's clusters; the index is mapped into memory, which all processes of a host share.
+
+    Raises:
+        DataError: a table is missing, or the index is damaged or not that of the date's clusters.
+    """
+    lake, date = Lake.of(settings), settings.date
+    folder, made_of = lake.path("cluster_index", date), lake.manifest("cluster_index", date)["inputs"]["clusters"]
+    centroids = torch.from_numpy(load_codebooks(lake.path("codebooks", date))[1].primary_PD)
+    try:
+        index = ClusterIndex.load(kept_copy(folder, settings.home / "cache" / "cluster_index"))
+        if made_of != lake.manifest("clusters", date)["digest"]:
+            raise ValueError(f"{folder} is of earlier clusters of this date")
+        if index.num_primary != len(centroids):
+            raise ValueError(f"{folder} has {index.num_primary} primary clusters, codebooks have {len(centroids)}")
+    except ValueError as error:
+        raise DataError(str(error), file="cluster_index", remedy="run assign_clusters again for this date.") from error
+    digests = {table: lake.manifest(table, date)["digest"] for table in CLUSTER_INPUTS}
+    return ItemClusters(index=index, centroids=centroids, digests=digests)
+
+
+def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Tensor, dict[str, str]]:
+    """Visual and textual vectors side by side, float32 [N, F] with NaN for a missing view, and the encoders behind them.
+
+    The behavioural view is no content: a new item has none, and the towers learn behaviour themselves.
+    """
+    views = read_views(settings, item_index)
+    parts = {}
+    for column, name in enumerate(views.arrays):
+        if name in CONTENT_MODALITIES:
+            parts[name] = np.where(views.present[:, column, None], views.arrays[name], np.float32(np.nan))
+    if not parts:
+        raise DataError(
+            "no item has a visual or a textual vector.",
+            file=Lake.of(settings).path("items", settings.date),
+            remedy="bring images or texts: new items cannot be served without content.",
+        )
+    content = torch.from_numpy(np.concatenate(list(parts.values()), axis=1))
+    return content, {name: views.encoders[name] for name in parts}
+
+
+def _tensor(column: pa.ChunkedArray) -> Tensor:
+    return torch.from_numpy(column.to_numpy().copy())

@@ -1,0 +1,190 @@
+"""The epochs of a training run: what is trained on, when its state is saved, when it has done enough."""
+
+import logging
+import time
+
+import mlflow
+import torch
+
+from esans_core.evaluation import evaluate
+from esans_core.loader import Loader
+from esans_core.objective import RetrievalObjective
+from esans_core.towers import TwoTower
+from esans_core.training import Position, build_optimizers, set_learning_rate, train_epoch
+from esans_core.world import World
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.errors import DataError
+from jobs.base.settings import PipelineSettings
+from jobs.lake.event_log import some_users
+from jobs.lake.tables import Lake
+from jobs.training.checkpoint import Checkpoint
+from jobs.training.data import TrainingData
+from jobs.training.probe import NegativeProbe
+
+log = logging.getLogger(__name__)
+
+
+def make_loader(settings: PipelineSettings, data: TrainingData, world: World) -> Loader:
+    """The batches of a training run.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    training = settings.training
+    try:
+        return Loader(
+            data.log,
+            batch_size=training.batch_size,
+            max_history=training.max_history,
+            window_targets=training.window_events,
+            num_shards=training.num_shards,
+            sample_fraction=training.sample_fraction,
+            sample_seed=training.seed,
+            world=world,
+        )
+    except ValueError as error:
+        raise DataError(
+            str(error),
+            file=Lake.of(settings).path("sequences", settings.date),
+            remedy="bring more events, or set training.sample_fraction, batch_size, num_shards and processes to fit them.",
+        ) from error
+
+
+class Training:
+    """A training run, restored to where its last attempt stopped.
+
+    Args:
+        settings: those of the run.
+        data: what it reads.
+        model: fresh towers on the training device.
+        objective: the loss.
+        loader: makes the batches (`make_loader`).
+        name: of its checkpoints.
+        device: the training device.
+        world: the processes that train together; the first alone saves and reports.
+
+    Attributes:
+        progress: where it stands.
+        checkpoint: its saved states.
+        cutoffs: depths that recall is measured at; validation looks at the first.
+    """
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        data: TrainingData,
+        model: TwoTower,
+        objective: RetrievalObjective,
+        loader: Loader,
+        name: str,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self._settings, self._model, self._objective = settings, model, objective
+        self._device, self._world = device, world
+        training = settings.training
+        self._optimizers = build_optimizers(model, learning_rate=training.learning_rate, weight_decay=training.weight_decay)
+        self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
+        self.progress, self._position = self.checkpoint.load(device)
+        self._loader = loader
+        log.info("%d training events, %d shards", self._loader.num_targets, self._loader.num_shards)
+        if left_out := self._loader.epoch(0).num_left_out:
+            log.warning("about %d of them are in no batch of an epoch, other ones each time", left_out)
+        self._validation, self._probe = None, None
+        self.cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
+        if data.log.num_evaluated("validation"):
+            self._probe = None if world.rank else NegativeProbe(settings, data, objective)
+            users = some_users(data.log, "validation", training.validation_users)
+            self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
+        else:
+            log.warning(
+                "no user has both a training history and a validation event: nothing tells when to stop early, so the last of "
+                "the %d epochs is kept",
+                training.epochs,
+            )
+
+    @property
+    def false_means(self) -> str | None:
+        """What the curves count as a false negative (`NegativeProbe`); None where they count none."""
+        return self._probe.false_means if self._probe else None
+
+    def run(self) -> None:
+        """Epochs until the last, or until validation recall has not improved for `patience` epochs.
+
+        Without a user to validate on there is no recall to report, and the last epoch counts as the best.
+        """
+        training, progress = self._settings.training, self.progress
+        while not progress.finished:
+            epoch, started = progress.epoch + 1, time.monotonic()
+            loss = self._epoch(epoch)
+            recall = None if self._validation is None else self._recall()
+            progress.epoch = epoch
+            measured = {"train_loss": loss} | ({} if recall is None else {self.cutoffs.validation_recall: recall})
+            measured |= self._probe.measure(self._model) if self._probe else {}
+            progress.curves.append({"epoch": epoch} | measured)
+            if recall is None:
+                progress.best_epoch = epoch
+            elif recall > progress.best_recall:
+                progress.best_epoch, progress.best_recall = epoch, recall
+            progress.finished = epoch >= training.epochs or epoch - progress.best_epoch >= training.patience
+            if self._world.rank:
+                continue
+            self.checkpoint.save(progress)
+            mlflow.log_metrics(measured, step=epoch)
+            log.info(
+                "epoch %d of %d: loss %.4f, validation recall@%d %s, %.1f s on %s",
+                epoch,
+                training.epochs,
+                loss,
+                self.cutoffs.first,
+                "unknown" if recall is None else f"{recall:.4f}",
+                time.monotonic() - started,
+                self._device,
+            )
+
+    def log_curves(self) -> None:
+        """Log what the epochs done so far have measured to the current MLflow run."""
+        for values in self.progress.curves:
+            measured = {name: value for name, value in values.items() if name != "epoch"}
+            mlflow.log_metrics(measured, step=int(values["epoch"]))
+
+    def _epoch(self, epoch: int) -> float:
+        position, self._position = self._position, None
+        training, seed = self._settings.training, self._settings.training.seed * 100_003 + epoch
+        steps = self._loader.epoch(seed).num_batches
+
+        def set_rate(step: int) -> None:
+            done = (epoch - 1) * steps + step
+            set_learning_rate(self._optimizers, training.schedule, done=done, total=training.epochs * steps)
+
+        def after_step(now: Position) -> None:
+            set_rate(now.step)
+            if not self._world.rank:
+                self._save_when_due(now)
+
+        set_rate(position.step if position else 0)
+        return train_epoch(
+            self._model,
+            self._objective,
+            self._loader,
+            self._optimizers,
+            seed=seed,
+            precision=getattr(torch, training.precision),
+            world=self._world,
+            position=position,
+            on_step=lambda step, steps, loss: log.info("epoch %d, step %d of %d, loss %.4f", epoch, step, steps, loss),
+            after_step=after_step,
+        )
+
+    def _save_when_due(self, position: Position) -> None:
+        if self.checkpoint.due(self._settings.run.checkpoint_minutes):
+            self.checkpoint.save(self.progress, position)
+
+    def _recall(self) -> float:
+        """Mean recall over the validation users, of which each process ranks its share."""
+        found = torch.zeros(2, dtype=torch.float64, device=self._device)
+        if self._validation is not None and self._validation.num_users:
+            recall = evaluate(self._model, self._validation, "validation", ks=self.cutoffs.ks[:1]).recall[self.cutoffs.first]
+            found = torch.stack([recall.sum(), recall.new_tensor(len(recall))]).to(self._device)
+        total, count = self._world.sum(found).tolist()
+        return total / count

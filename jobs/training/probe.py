@@ -1,0 +1,89 @@
+"""What the model makes of the negatives it is given, epoch by epoch: how hard they are, and how many are none."""
+
+import torch
+from torch import Tensor
+
+from esans_core.evaluation import Relevant
+from esans_core.objective import RetrievalObjective
+from esans_core.towers import TwoTower
+from jobs.base.settings import EMBEDDED, PipelineSettings
+from jobs.lake.event_log import some_users_by_row
+from jobs.training.data import TrainingData
+
+_USERS, _SHARED = 1024, 20  # users looked at, and negatives of each where a method draws none for single positives
+
+
+class NegativeProbe:
+    """Draws negatives for the last training event of a fixed sample of users, the same ones after every epoch.
+
+    Only measures: the generator is its own, the model is left as it was, and what it knows of the users' tastes never
+    reaches the loss.
+
+    Args:
+        settings: of the run.
+        data: with at least one user who has validation events.
+        objective: draws the negatives.
+
+    Attributes:
+        false_means: what counts as a false negative. `truth`: the user truly likes it, known of the embedded shop alone;
+            `later_event`: the user has it among the validation events, which finds only a part of them.
+    """
+
+    def __init__(self, settings: PipelineSettings, data: TrainingData, objective: RetrievalObjective) -> None:
+        self._objective, self._seed = objective, settings.training.seed
+        sequences, self._rows = some_users_by_row(data.log, "validation", _USERS)
+        users = torch.arange(sequences.num_users)
+        last = sequences.offsets[:-1] + sequences.num_train - 1
+        self._history_BL = sequences.histories(users, last, settings.training.max_history)
+        self._positives = sequences.items[last]
+        self._later = Relevant(*sequences.relevant(users, "validation"), len(users), len(data.item_ids))
+        self._truth = None
+        if settings.data.source == EMBEDDED:
+            from jobs.shop.truth import HiddenTruth  # scikit-learn, which no other run needs
+
+            self._truth = HiddenTruth.load(settings)
+        self.false_means = "later_event" if self._truth is None else "truth"
+
+    @torch.no_grad()
+    def measure(self, model: TwoTower) -> dict[str, float]:
+        """The state of the model as three shares.
+
+        Returns:
+            hardness: weight that the drawn negatives have in a softmax over them and the positive; 0 is no gradient at all.
+            false_negative_rate: share of the draws that are false negatives.
+            false_negative_weight: share of the draws' softmax weight that lies on them.
+        """
+        was_training, device = model.training, model.item_input.content.device
+        model.eval()
+        positives = self._positives.to(device)
+        drawn_BR = self._draw(positives)
+        users_BD = model.encode_histories(self._history_BL) / self._objective.temperature
+        items, place = torch.unique(torch.cat([positives[:, None], drawn_BR], 1), return_inverse=True)
+        logits = torch.einsum("bd,brd->br", users_BD, model.encode_items(items)[place])
+        model.train(was_training)
+        valid_BR = drawn_BR != positives[:, None]
+        logits[:, 1:] = logits[:, 1:].masked_fill(~valid_BR, -torch.inf)
+        weight_BR = logits.softmax(1)[:, 1:].cpu()
+        false_BR = self._false(drawn_BR.cpu()) & valid_BR.cpu()
+        total = weight_BR.sum().clamp_min(torch.finfo(torch.float32).tiny)
+        return {
+            "hardness": float(weight_BR.sum(1).mean()),
+            "false_negative_rate": float(false_BR.sum() / valid_BR.sum().clamp_min(1).cpu()),
+            "false_negative_weight": float(weight_BR[false_BR].sum() / total),
+        }
+
+    def _draw(self, positives: Tensor) -> Tensor:
+        """int64 [B, R]: what is drawn for each positive, or of what the batch shares some for each."""
+        generator = torch.Generator(device=positives.device).manual_seed(self._seed)
+        drawn = self._objective.sources.draw(positives, generator)
+        own_BR = drawn.rows_BR(positives)
+        if own_BR.shape[1] or not len(drawn.shared_S):
+            return own_BR
+        size = (len(positives), _SHARED)
+        return drawn.shared_S[torch.randint(len(drawn.shared_S), size, generator=generator, device=positives.device)]
+
+    def _false(self, drawn_BR: Tensor) -> Tensor:
+        """bool [B, R], which draws are false negatives."""
+        if self._truth is None:
+            return self._later.hits(drawn_BR)
+        return torch.from_numpy(self._truth.false_negative_mask(self._rows.numpy(), drawn_BR.numpy()))

@@ -1,0 +1,208 @@
+"""Train one model of the day: the challenger with the configured negatives, or the uniform-negatives baseline."""
+
+import hashlib
+import json
+import logging
+import os
+from typing import Any
+
+import mlflow
+import torch
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
+from safetensors.torch import save_file
+from torch import Tensor
+from upath import UPath
+
+from esans_core.evaluation import encode_catalogue
+from esans_core.negatives import NegativeConfig
+from esans_core.objective import RetrievalObjective
+from esans_core.sampler import SemanticNegativeSampler
+from esans_core.towers import TwoTower
+from esans_core.training import DENSE_ITEMS
+from jobs.base.errors import DataError
+from jobs.base.files import write_json
+from jobs.base.places import local_draft, uri_of
+from jobs.base.settings import PipelineSettings
+from jobs.base.tracking import start_or_resume_run
+from jobs.lake.tables import Lake
+from jobs.step import workers
+from jobs.step.code_key import code_key, package_key
+from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data
+from jobs.training.epochs import Training, make_loader
+from jobs.training.model_store import save_towers
+
+log = logging.getLogger(__name__)
+ROLES = ("baseline", "challenger")
+_SECTIONS = ("data", "sampling", "training")  # that training may read; another setting's change trains nothing again
+
+
+def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
+    """Train, resuming where an interrupted run of the same inputs stopped; publish the best epoch's towers.
+
+    Where several processes train together all come here; the first alone writes anything.
+    """
+    settings = whole.only(_SECTIONS)
+    device = resolve_device(settings.training.device)
+    with workers.joined(device) as world:
+        data = load_training_data(settings)
+        method = settings.sampling.method if role == "challenger" else "uniform"
+        temperature = settings.training.temperature if role == "challenger" else settings.training.baseline_temperature
+        # The baseline never asks for clusters, so that it can be trained beside their fit.
+        clusters = load_item_clusters(settings) if role == "challenger" else None
+        digests = data.digests | (clusters.digests if clusters else {})
+        key = training_key(settings, role, digests)
+        torch.manual_seed(settings.training.seed)
+        model = build_model(settings, data).to(device)
+        loader = make_loader(settings, data, world)
+        frequency = loader.target_frequency(len(data.item_ids), device)
+        objective = build_objective(settings, data, clusters, frequency, method, temperature)
+        training = Training(settings, data, model, objective, loader, f"{role}-{key}", device, world)
+        if world.rank:
+            training.run()
+            return {}
+        progress, lake, run_key = training.progress, Lake.of(settings), version_key(settings, key)
+        with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
+            if not tracked.data.params or (progress.epoch == 0 and progress.step == 0):
+                _log_start(whole, role, method, temperature, digests)
+                training.log_curves()  # of a training that was done before, under other settings of later steps
+            training.run()
+            run_id, experiment_id = tracked.info.run_id, tracked.info.experiment_id
+            training.checkpoint.load_best(device)
+            with lake.write(role, settings, inputs=tuple(digests)) as table:
+                about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
+                _save(table.path, settings, model, data, about)
+                best = progress.best_epoch
+                curves = {"epochs": progress.curves, "best_epoch": best, "false_means": training.false_means}
+                write_json(table.path / "curves.json", curves)
+                table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": best}
+            mlflow.log_text((lake.path(role, settings.date) / "curves.json").read_text(), "curves.json")
+    return {
+        "method": method,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        training.cutoffs.validation_recall: progress.best_recall if progress.best_recall >= 0 else None,
+        "mlflow_run_id": run_id,
+        "mlflow_experiment_id": experiment_id,
+        "device": str(device),
+        "processes": world.size,
+    }
+
+
+def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
+    """Fresh towers over the date's catalogue."""
+    training = settings.training
+    return TwoTower(
+        data.content,
+        data.num_train > 0,
+        dim=training.embedding_dim,
+        num_heads=training.num_heads,
+        max_history=training.max_history,
+        id_dropout=training.id_dropout,
+        sparse_ids=training.table_updates == "sparse"
+        or (training.table_updates == "auto" and len(data.item_ids) > DENSE_ITEMS),
+    )
+
+
+def build_objective(
+    settings: PipelineSettings,
+    data: TrainingData,
+    clusters: ItemClusters | None,
+    frequency: Tensor,
+    method: str,
+    temperature: float,
+) -> RetrievalObjective:
+    """The loss of a method at its temperature, with its sampler, where there are clusters, on the device of `frequency`.
+
+    Args:
+        settings: those of the run.
+        data: what it reads.
+        clusters: of its items; None for a method that needs none.
+        frequency: float32 [N], `Loader.target_frequency`.
+        method: one of `METHODS`.
+        temperature: tau.
+    """
+    sampling, device = settings.sampling, frequency.device
+    fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
+    config = NegativeConfig.for_method(method, **fields)
+    sampler, groups = None, None
+    if clusters is not None:
+        index = clusters.index.to(device)
+        groups = index.primary(torch.arange(index.num_items, device=device))
+        sampler = SemanticNegativeSampler(
+            index,
+            clusters.centroids.to(device),
+            num_easy_clusters=sampling.num_easy_clusters,
+            items_per_cluster=sampling.items_per_cluster,
+            num_hard=sampling.num_hard,
+            easy_temperature=sampling.easy_temperature,
+        )
+    return RetrievalObjective(
+        config,
+        frequency,
+        temperature=temperature,
+        sampler=sampler,
+        item_groups=groups,
+        num_users=data.log.num_users,
+    ).to(device)
+
+
+def training_key(settings: PipelineSettings, role: str, digests: dict[str, str]) -> str:
+    """Names a training by all that decides its result: role, date, settings that it may read, tables and code.
+
+    Its checkpoints carry this name, so whatever else changes, nothing is trained again.
+    """
+    parts = {
+        "role": role,
+        "date": settings.ds,
+        "settings": {name: getattr(settings, name).model_dump(mode="json") for name in _SECTIONS},
+        "tables": digests,
+        "code": code_key(run),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def version_key(settings: PipelineSettings, key: str) -> str:
+    """Names the MLflow run and the model version of a training: they hold more than the towers.
+
+    A version is packed and judged by the settings of later steps, and ships the whole library. Where one of these changes it
+    must become another version, although nothing is trained again.
+    """
+    parts = [key, settings.config_hash(), package_key("esans_core")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU; workers take a GPU each; a CUDA device that is not there is refused."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None and workers.rank() is not None:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DataError(
+            f"training on '{device}' is asked for, but {torch.cuda.device_count()} CUDA devices are visible.",
+            remedy="set training.device to auto or cpu, make the GPU visible, or lower training.processes.",
+        )
+    return device
+
+
+def _save(folder: UPath, settings: PipelineSettings, model: TwoTower, data: TrainingData, meta: dict[str, Any]) -> None:
+    save_towers(
+        folder,
+        model,
+        data.item_ids,
+        meta | {"date": settings.ds, "encoders": data.encoders},
+    )
+    embeddings = encode_catalogue(model)
+    with local_draft(folder / "item_embeddings.safetensors") as file:
+        save_file({"item_embeddings": embeddings.cpu().contiguous()}, file)
+
+
+def _log_start(settings: PipelineSettings, role: str, method: str, temperature: float, digests: dict[str, str]) -> None:
+    lake = Lake.of(settings)
+    mlflow.log_params(settings.flat() | {"role": role, "effective_method": method, "effective_temperature": temperature})
+    for table, digest in digests.items():
+        source = LocalArtifactDatasetSource(uri_of(lake.path(table, settings.date)))
+        dataset = MetaDataset(source, name=table, digest=digest[:8])  # type: ignore[abstract]
+        mlflow.log_input(dataset, context="training")
