@@ -7,8 +7,8 @@ from jobs.base.settings import PipelineSettings
 PAGE = "reference/settings.md"
 _HEAD = """# Settings
 
-All settings of the pipeline. This page is made from their one schema, `jobs/base/settings.py`, which also gives the command line of
-every job (`--training.epochs=5`), the trigger form in Airflow and the parameters logged to MLflow.
+All settings of the pipeline. This page is made from their one schema, `jobs/base/settings.py`. The schema also gives the
+command line of every job (`--training.epochs=5`), the trigger form in Airflow and the parameters logged to MLflow.
 
 A value is taken from the first of these places that has it:
 
