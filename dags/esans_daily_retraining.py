@@ -24,7 +24,7 @@ challenger and a uniform-negatives baseline, and moves the registry alias `champ
   rejects it (no answer rejects), `never` only registers it.
 * Bad data is never retried; any other failure is, twice, with back-off. What fails for good is told by an **alert**.
 * Running a date again writes the same bytes again: tables are named by their digest.
-* The form's settings are those of `jobs/base/settings.py`; all of them also work as flags of each job by hand.
+* The form's settings are those of `jobs.base.settings`; all of them also work as flags of each job by hand.
 * *MLflow run*, *Model version*, *Gate report* and *Data Docs* are links on the tasks from training to promotion.
 """
 

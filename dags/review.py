@@ -59,7 +59,7 @@ class ReviewOperator(HITLOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Record the answer."""
-        from jobs.base.files import write_json  # with pandas, which reading the DAG file must not wait for
+        from jobs.base.files import write_json  # with Arrow, which reading the DAG file must not wait for
 
         answer = super().execute_complete(context, event)
         record = review_record(event)
