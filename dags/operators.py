@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ from jobs.base.errors import EXIT_BAD_DATA
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("ESANS_HOME") or REPOSITORY / "var" / "embedded").resolve()
-
-_SPARK_STATUS = re.compile(r"Error code is: (\d+)\.")
 
 
 class BadInputError(AirflowException):
@@ -139,8 +136,9 @@ class SparkJobOperator(SparkSubmitOperator):
         try:
             super().execute(context)
         except AirflowException as error:
-            status = _SPARK_STATUS.search(str(error))
-            raise _failure(self.record, int(status[1]) if status else 1, started) from error
+            # Of the process itself; none where it never started. In cluster deploy mode it says only that the job failed.
+            submit = getattr(self._hook, "_submit_sp", None)
+            raise _failure(self.record, getattr(submit, "returncode", None) or 1, started) from error
 
 
 class JobProcess:
@@ -170,9 +168,17 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _failure(record: str, status: int, started: float) -> AirflowException:
+    """The error of a job that ended badly.
+
+    Args:
+        record: file in which the job says how it ended: its message and, if it came so far, its own exit status.
+        status: exit status of the process that was started, which counts where the job left no record.
+        started: when; an older record is of an earlier try.
+    """
     path = Path(record)
     message = "no message was recorded; see the lines above"
     if path.exists() and path.stat().st_mtime >= started:
-        message = json.loads(path.read_text())["message"]
+        said = json.loads(path.read_text())
+        message, status = said["message"], said.get("exit_status") or status
     kind = BadInputError if status == EXIT_BAD_DATA else StepFailedError
     return kind(f"{path.stem} ended with exit status {status}: {message}")

@@ -61,7 +61,7 @@ def run_job(
 ) -> None:
     """Run a job as a command and exit: 0 done, 65 bad data or settings, 1 anything else.
 
-    A record `<run_dir>/steps/<name>.json` is written in every case: state, seconds, peak resident memory, the
+    A record `<run_dir>/steps/<name>.json` is written in every case: state, exit status, seconds, peak resident memory, the
     message, the small summary (a JSON object) that `work` returns, and whether an earlier result was reused.
 
     Args:
@@ -99,7 +99,7 @@ def run_job(
     if report := workers.report_file():
         write_json(report, record | {"status": status})
     elif not workers.rank():  # of the workers that torchrun started, the first
-        write_json(settings.run_dir / "steps" / f"{name}.json", record)
+        write_json(settings.run_dir / "steps" / f"{name}.json", record | {"exit_status": status})
         update_metrics(settings)
     log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
     sys.exit(status)

@@ -115,6 +115,32 @@ def test_a_dag_that_is_only_triggered_skips_the_runs_of_its_schedule(refusing: P
     assert refusing.exists()
 
 
+def test_of_a_spark_job_its_own_word_counts_before_that_of_spark_submit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster spark-submit ends with 1 whatever the job ended with; a job that never ran leaves no record."""
+    from dags import operators
+
+    record, submit = tmp_path / "records" / "job.json", tmp_path / "bin" / "spark-submit"
+    for path in (record, submit):
+        path.parent.mkdir()
+    submit.write_text('#!/bin/sh\nfor last; do :; done\neval "$last"\n')  # runs the job's last argument
+    submit.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{submit.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "local[1]"}')
+    told = json.dumps({"message": "no such column", "exit_status": 65})
+    for job, kind, text in (
+        (f"echo '{told}' > {record}; exit 1", operators.BadInputError, "exit status 65: no such column"),
+        ("exit 65", operators.BadInputError, "exit status 65: no message"),
+        ("echo 'Error code is: 65.'; exit 3", operators.StepFailedError, "exit status 3: no message"),
+    ):
+        record.unlink(missing_ok=True)
+        task = operators.SparkJobOperator(task_id="job", job="job", arguments=[job], record=str(record))
+        task.conf = {}  # the template of the driver's memory is rendered by Airflow only inside a run
+        with pytest.raises(kind, match=text):
+            task.execute(_context())
+
+
 @pytest.mark.spark
 @pytest.mark.slow
 def test_spark_submit_hands_the_exit_status_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

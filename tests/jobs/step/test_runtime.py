@@ -44,7 +44,8 @@ def execute(tmp_path: Path, *args: str) -> tuple[subprocess.CompletedProcess[str
 def test_exit_status_and_record(tmp_path: Path, flavour: str, status: int, state: str, message: str) -> None:
     done, record = execute(tmp_path, flavour)
     assert done.returncode == status, done.stderr
-    assert (record["step"], record["state"], record["message"]) == (f"demo_{flavour}", state, message)
+    found = (record["step"], record["state"], record["exit_status"], record["message"])
+    assert found == (f"demo_{flavour}", state, status, message)
     assert record["peak_memory_mb"] > 5 and record["seconds"] >= 0
 
 
