@@ -30,9 +30,7 @@ class PositiveMixing:
 
     def logits(self, positive_logits: "Tensor", logits: "Tensor", drawn: "Tensor") -> "Tensor":
         """<u, alpha e_p + (1 - alpha) e_m>, the same combination of logits."""
-        from esans_core.interpolation import hard_virtual_logits
-
-        return hard_virtual_logits(positive_logits, logits, drawn)
+        return drawn * positive_logits[:, None] + (1 - drawn) * logits
 
 
 MIXGCF = Recipe.of("mixgcf", "num_per_positive", "num_hardest", proposal="uniform", mixing=PositiveMixing(), log_q=0.0)
