@@ -1,6 +1,7 @@
 """Keep the summary of a finished run of the pipeline as a result, and show it on the pages that have it.
 
 python -m benchmarks.record_run var/movielens-posters 2018-09-24 movielens_run
+python -m benchmarks.record_run var/embedded 2026-01-28 shop_run --picture docs/images/report.png
 """
 
 import argparse
@@ -13,6 +14,8 @@ from benchmarks import pages
 from benchmarks.record import Row, write_result
 from jobs.base.cutoffs import Cutoffs
 
+_CHROMIUM = "/usr/bin/chromium"
+
 
 def main() -> None:
     """Record one run and rewrite the pages."""
@@ -20,11 +23,27 @@ def main() -> None:
     parser.add_argument("home", type=Path, help="home folder of the run, such as var/embedded")
     parser.add_argument("date", help="logical date, YYYY-MM-DD")
     parser.add_argument("name", help="name of the result")
+    parser.add_argument("--picture", type=Path, help="also keep the head of the run's report as this PNG file; needs Chromium")
     arguments = parser.parse_args()
     summary = json.loads((arguments.home / "runs" / arguments.date / "summary.json").read_text())
     command = "make run" if summary["embedded"] else f"make run DATA={Path(summary['source']).name}"
     write_result(arguments.name, command, rows(summary), summary=without_paths(summary, arguments.home.resolve()))
     pages.main()
+    if arguments.picture:
+        take_picture(arguments.home / "reports" / arguments.date / "index.html", arguments.picture)
+
+
+def take_picture(report: Path, to: Path) -> None:
+    """The first 1,100 x 1,000 pixels of a page on the disk, as a PNG file."""
+    from playwright.sync_api import sync_playwright  # for this alone
+
+    with sync_playwright() as driver:
+        # Without its sandbox, which root cannot have: the page is our own.
+        browser = driver.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1_100, "height": 1_000})
+        page.goto(report.resolve().as_uri())
+        page.screenshot(path=to)
+        browser.close()
 
 
 def rows(summary: dict[str, Any]) -> Iterator[Row]:
