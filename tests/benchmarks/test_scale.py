@@ -41,6 +41,7 @@ def test_a_failed_command_says_what_it_said(tmp_path: Path) -> None:
         process.run_command([sys.executable, "-c", "import sys; print('the disk is full'); sys.exit(3)"], tmp_path / "log")
 
 
+@pytest.mark.slow
 def test_the_index_opens_without_private_copies(tmp_path: Path) -> None:
     size = index.Size(items=500_000, num_primary=16, num_secondary=8, repeats=1)
     rows = {row.metric: row for row in index.rows(size, tmp_path)}

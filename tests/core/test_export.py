@@ -58,6 +58,7 @@ def test_the_exported_item_tower_bounds_its_input_and_reads_no_feature_that_was_
     assert inputs.abs().max() < 50 and vectors.isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_bytes_and_hold_no_pickle(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     code = (

@@ -378,6 +378,7 @@ def test_a_cluster_row_holds_the_largest_groups_and_their_popular_items() -> Non
     assert second == posters.ClusterRow(primary=1, size=1, groups=((0, ("f",)),))
 
 
+@pytest.mark.slow
 def test_the_report_runs_as_a_command(settings: PipelineSettings) -> None:
     command = [sys.executable, "-m", "jobs.report", "--home", str(settings.home)]
     done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=120)

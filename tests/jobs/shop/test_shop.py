@@ -237,6 +237,7 @@ def test_writing_again_touches_nothing(home: Path) -> None:
     assert times() == before
 
 
+@pytest.mark.slow
 def test_a_large_catalogue_keeps_its_pictures_in_parquet_and_draws_only_the_new_block(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +331,7 @@ def _epoch(date: dt.date) -> int:
     return int(dt.datetime(date.year, date.month, date.day, tzinfo=dt.UTC).timestamp())
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_folder_or_says_why_not(tmp_path: Path) -> None:
     def shop(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "jobs.shop", *arguments]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.base.files import write_json
@@ -80,6 +81,7 @@ def test_nothing_yet_is_an_empty_file_and_a_broken_record_fails_no_job(settings:
     assert metrics_path(settings).read_text() == before != ""
 
 
+@pytest.mark.slow
 def test_jobs_that_end_together_are_all_there(settings: PipelineSettings) -> None:
     code = "import sys\nfrom jobs.step.runtime import run_job\nrun_job(sys.argv.pop(1), lambda settings: {})"
     names = [f"step_{number}" for number in range(4)]
