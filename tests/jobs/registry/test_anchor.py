@@ -6,7 +6,7 @@ import pytest
 
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import client
-from jobs.registry import judge, promote
+from jobs.registry import judge
 from jobs.registry.anchor import anchor_of, look_at
 from jobs.registry.gate_report import read_gate_report
 from jobs.registry.versions import incumbent_version, numbered_version
@@ -117,4 +117,3 @@ def test_who_changes_the_registry_changes_no_anchor(settings: PipelineSettings, 
     assert incumbent is not None
     found = anchor_of(settings, incumbent)
     assert (found.number, found.version) == ("1", None)
-    assert promote.run(on_day(settings, 1))["verdict"] == "promoted"

@@ -64,12 +64,12 @@ def test_without_a_user_to_validate_on_the_last_epoch_is_kept_and_no_recall_is_m
         table.to_parquet(pending.path / "part-0.parquet", index=False)
     one_epoch_of_patience = prepared.training.model_copy(update={"epochs": 3, "patience": 1})
     summary = train.run(prepared.model_copy(update={"training": one_epoch_of_patience}), "baseline")
-    assert summary["validation_recall_50"] is None
+    assert summary["validation_recall_12"] is None
     assert summary["epochs"] == summary["best_epoch"] == 3
     curves = json.loads((lake.path("baseline", prepared.date) / "curves.json").read_text())["epochs"]
-    assert len(curves) == 3 and all("validation_recall_50" not in epoch for epoch in curves)
+    assert len(curves) == 3 and all("validation_recall_12" not in epoch for epoch in curves)
     client = mlflow.MlflowClient()
-    assert client.get_metric_history(summary["mlflow_run_id"], "validation_recall_50") == []
+    assert client.get_metric_history(summary["mlflow_run_id"], "validation_recall_12") == []
 
 
 def test_a_rerun_changes_nothing_and_logs_nothing_twice(prepared: PipelineSettings) -> None:
