@@ -14,13 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jobs.base.cutoffs import Cutoffs, validation_recall
+from jobs.pages.words import MODELS
 
 CHALLENGER, CHAMPION, ANCHOR, BASELINE, POPULARITY = "#2f5d8c", "#d98e32", "#5b8a57", "#8a9a9d", "#cfd4d6"
 _COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "anchor": ANCHOR, "baseline": BASELINE, "popularity": POPULARITY}
-_LABELS = {
-    "challenger": "challenger", "champion": "champion", "anchor": "best ever in force",
-    "baseline": "uniform-negatives baseline", "popularity": "most popular",
-}  # fmt: skip
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": "#9aa5ab", "axes.labelcolor": "#46525a", "axes.titlesize": 10.5, "axes.titleweight": "bold",
@@ -39,7 +36,7 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
             numbers = [epoch["epoch"] for epoch in epochs]
             style: Any = {
                 "color": _COLOURS.get(role, "#555555"),
-                "label": _LABELS.get(role, role),
+                "label": MODELS.get(role, role),
                 "marker": "o",
                 "markersize": 3.5,
             }
@@ -59,7 +56,7 @@ def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_
     with mpl.rc_context(STYLE):
         figure, (hardness, false) = figure_with(9.6, 3.4, 2)
         for role, epochs in curves.items():
-            numbers, colour, label = [epoch["epoch"] for epoch in epochs], _COLOURS.get(role), _LABELS.get(role, role)
+            numbers, colour, label = [epoch["epoch"] for epoch in epochs], _COLOURS.get(role), MODELS.get(role, role)
             style: Any = {"color": colour, "marker": "o", "markersize": 3.5}
             hardness.plot(numbers, [_value(epoch.get("hardness")) for epoch in epochs], label=label, **style)
             for key, line, words in (("weight", "-", "by weight"), ("rate", ":", "as drawn")):
@@ -85,7 +82,7 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs
         for place, (name, values) in enumerate(present.items()):
             heights = [_value(values.get(key)) for key in names]
             x = np.arange(len(names)) + (place - (len(present) - 1) / 2) * width
-            bars = axes.bar(x, heights, width * 0.94, color=_COLOURS.get(name), label=_LABELS.get(name, name))
+            bars = axes.bar(x, heights, width * 0.94, color=_COLOURS.get(name), label=MODELS.get(name, name))
             labels = ["" if np.isnan(height) else f"{height:.3f}".lstrip("0") for height in heights]
             axes.bar_label(bars, labels, fontsize=7, padding=1.5, color="#46525a")
         axes.set_xticks(np.arange(len(names)), list(names.values()))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.gates.stages import STAGES
+from jobs.pages.templates import html
 from jobs.report.facts import RunFacts
-from jobs.report.page import template
 
 
 def render_gates(facts: RunFacts) -> str:
@@ -15,7 +15,7 @@ def render_gates(facts: RunFacts) -> str:
     gates = {stage: facts.gates.get(stage) for stage in STAGES}
     stored = facts.settings.home / "gx" / "uncommitted" / "validations"
     results = {stage: _results(stored / stage, facts.settings.ds) for stage in STAGES}
-    return template("gates.html").render(date=facts.settings.ds, gates=gates, results=results)
+    return html("gates.html").render(date=facts.settings.ds, gates=gates, results=results)
 
 
 def _results(folder: Path, date: str) -> list[dict[str, Any]]:

@@ -10,10 +10,10 @@ from jobs.base.cutoffs import Cutoffs
 from jobs.base.files import write_text
 from jobs.base.settings import PipelineSettings
 from jobs.base.verdicts import PROMOTED
+from jobs.pages.templates import html
+from jobs.pages.words import verdict_text
 from jobs.report import history_charts
 from jobs.report.gallery import embedded
-from jobs.report.layout import verdict_text
-from jobs.report.page import template
 from jobs.report.profile import stability_index
 from jobs.serving.store import ServingStore
 
@@ -50,7 +50,7 @@ def publish_history(settings: PipelineSettings) -> Path:
                 draw(rows, path)
                 figures[name] = {"source": embedded(path), "caption": caption}
     path = settings.home / "reports" / "index.html"
-    text = template("history.html").render(
+    text = html("history.html").render(
         rows=rows[::-1],
         figures=figures,
         in_production=ServingStore.of(settings).history()[::-1][:_LISTED],

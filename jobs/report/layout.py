@@ -5,41 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.base.cutoffs import Cutoffs
-from jobs.base.verdicts import (
-    AWAITING_PROMOTION,
-    AWAITING_REVIEW,
-    BLOCKED_BY_GATE,
-    CHAMPION_IS_NEWER,
-    KEPT_CHAMPION,
-    NO_CHAMPION,
-    NOT_PROMOTED_BY_POLICY,
-    PROMOTED,
-    REJECTED_IN_REVIEW,
-)
 from jobs.gates.stages import STAGES
 from jobs.lake.views import MODALITIES
+from jobs.pages.words import MODELS, duration, verdict_text
 
 _WIDTH, _LABEL = 100, 14
-_MODEL_NAMES = {
-    "challenger": "challenger (today)",
-    "champion": "champion",
-    "anchor": "best ever in force",
-    "baseline": "uniform-negatives baseline",
-    "popularity": "most popular items",
-}
 _SAMPLERS = {
     "uniform": "uniform", "in_batch": "in-batch", "easy": "easy", "hard": "hard", "same_cluster": "same cluster (excluded)"
 }  # fmt: skip
-_HELD_BACK = {
-    KEPT_CHAMPION: "CHAMPION KEPT",
-    NO_CHAMPION: "NOT GOOD ENOUGH",
-    CHAMPION_IS_NEWER: "NOT PROMOTED, the champion is of a later date",
-    NOT_PROMOTED_BY_POLICY: "NOT PROMOTED, by policy",
-    BLOCKED_BY_GATE: "BLOCKED by a gate",
-    AWAITING_REVIEW: "NOT PROMOTED YET, waiting for a review",
-    AWAITING_PROMOTION: "NOT PROMOTED YET, the run stopped before",
-    REJECTED_IN_REVIEW: "NOT PROMOTED, rejected in review",
-}
 _MAX_FINDINGS = 6
 
 
@@ -72,28 +45,6 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     if total := summary.get("total"):
         lines.append(f"done in {total['minutes']} min, peak memory of all processes {total['peak_memory_mb']:,} MB")
     return "\n".join(lines)
-
-
-def seconds_text(seconds: float | None) -> str:
-    """A duration: `7.3 s`, or `4 min 32 s` from a minute on."""
-    if seconds is None:
-        return "-"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:02.0f} s"
-
-
-def verdict_text(verdict: Mapping[str, Any] | None) -> str:
-    """The decision of the promotion gate in one line; a promotion with bad news says so first."""
-    if not verdict:
-        return "NONE: the run did not reach the promotion gate"
-    word, version, champion = str(verdict.get("verdict")), verdict.get("version"), verdict.get("champion_version")
-    before, alias = verdict.get("incumbent_version"), verdict.get("alias") or "champion"
-    if word == PROMOTED:
-        place = f" (before: version {before})" if before not in (None, version) else ""
-        mind = f", but {verdict['concerns'][0]}" if verdict.get("concerns") else ""
-        return f"PROMOTED{mind}: registered version {version} now carries the alias '{alias}'{place}"
-    stays = f"version {champion} stays '{alias}'" if champion is not None else f"no version carries the alias '{alias}'"
-    head = _HELD_BACK.get(word, word.replace("_", " ").upper())
-    return f"{head}: version {version} is registered, {stays}"
 
 
 def _failed(summary: Mapping[str, Any]) -> list[str]:
@@ -195,7 +146,7 @@ def _retrieval(summary: Mapping[str, Any]) -> list[str]:
     shown = (*cutoffs.recalls, cutoffs.ndcg, cutoffs.coverage)
     columns = {name: cutoffs.labels[name].replace("Coverage", "coverage") for name in shown}
     lines = [f"{_count(summary.get('users')) + ' hold-out users':<30}" + "".join(f"{name:>13}" for name in columns.values())]
-    for key, name in _MODEL_NAMES.items():
+    for key, name in MODELS.items():
         values = models.get(key)
         if key == "champion" and summary.get("incumbent_version"):
             name = f"champion (version {summary['incumbent_version']})"
@@ -268,7 +219,7 @@ def _steps(summary: Mapping[str, Any]) -> list[str]:
     cells = [_step_cell(step) for step in steps]
     height = -(-len(cells) // 2)
     rows = [cells[row] + ("      " + cells[row + height] if row + height < len(cells) else "") for row in range(height)]
-    return [f"{seconds_text(total)} of work in {len(steps)} steps, peak memory {_count(peak)} MB", *rows]
+    return [f"{duration(total)} of work in {len(steps)} steps, peak memory {_count(peak)} MB", *rows]
 
 
 def _step_cell(step: Mapping[str, Any]) -> str:

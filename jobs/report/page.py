@@ -4,37 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.verdicts import BLOCKED_BY_GATE, NO_CHAMPION, PROMOTED
 from jobs.gates.stages import STAGES
+from jobs.pages.templates import html
+from jobs.pages.words import MODELS, verdict_text
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
-from jobs.report.layout import seconds_text, verdict_text
 from jobs.report.pictures import Picture
 
 _LISTED = 12
-_MODELS = {
-    "challenger": "Challenger",
-    "champion": "Champion",
-    "anchor": "Best ever in force",
-    "baseline": "Uniform-negatives baseline",
-    "popularity": "Most popular items",
-}
-
-
-def template(name: str) -> jinja2.Template:
-    """A page of this folder, with the filters that all of them use; values are escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": _count, "number": _number, "percent": _percent, "duration": seconds_text}
-    return environment.get_template(name)
 
 
 def render_page(
@@ -49,12 +28,12 @@ def render_page(
         embed_from: folder of the PNGs where the page must hold them itself.
     """
     verdict = summary.get("verdict") or {}
-    return template("page.html").render(
+    return html("page.html").render(
         summary=summary,
         verdict=verdict,
         verdict_text=verdict_text(verdict),
         tone=_tone(summary),
-        models=_MODELS,
+        models=MODELS,
         stages=STAGES,
         metrics=Cutoffs.of(summary).labels,
         recall=Cutoffs.of(summary).recall,
@@ -85,15 +64,3 @@ def _tone(summary: Mapping[str, Any]) -> str:
     if any(step["state"] != "success" for step in summary["steps"]) or verdict in (NO_CHAMPION, BLOCKED_BY_GATE):
         return "bad"
     return "good" if verdict == PROMOTED else "plain"
-
-
-def _count(value: Any) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"

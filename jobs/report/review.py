@@ -24,6 +24,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import client
 from jobs.gates.stages import STAGES
 from jobs.lake.tables import Lake
+from jobs.pages.words import verdict_text
 from jobs.registry.card import model_card
 from jobs.registry.comparison import gate_outcomes
 from jobs.registry.intervals import metric_intervals
@@ -31,7 +32,6 @@ from jobs.registry.versions import CHAMPION, MAX_TEXT, champion_version
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import gallery
 from jobs.report.gate_page import render_gates
-from jobs.report.layout import verdict_text
 from jobs.report.page import render_page
 from jobs.report.summary import build_summary
 

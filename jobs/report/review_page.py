@@ -1,13 +1,14 @@
 """The page on which a person approves or rejects a version: Markdown, shown by Airflow's review step."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.errors import DataError
 from jobs.base.files import write_text
 from jobs.base.settings import PipelineSettings
+from jobs.pages.templates import markdown
 from jobs.registry import mlflow_pages as pages
 from jobs.registry.card import quality
 from jobs.registry.comparison import gate_outcomes, read_metrics
@@ -46,61 +47,18 @@ def page(
         metrics: content of metrics.json.
         intervals: challenger minus each opponent, by opponent and metric.
     """
-    hours = f"{settings.registry.review_hours:g}"
-    champion = verdict.get("champion_version")
-    return "\n".join(
-        [
-            f"Version **{verdict['version']}** of `{settings.registry.model_name}`, trained on data up to {settings.ds}, has "
-            f"passed. **Approve** makes it champion{f' in place of version {champion}' if champion else ''}; **Reject** leaves "
-            f"things as they are. No answer within {hours} hours rejects it.",
-            "",
-            *_links(settings),
-            "### Why it passed",
-            *(f"- {_plain(reason)}" for reason in verdict["reasons"]),
-            "",
-            "### Quality on the hold-out",
-            quality(metrics, intervals),
-            "",
-            "### Conditions",
-            *_checks(verdict),
-            "",
-            "### Gates",
-            *_gates(gate_outcomes(settings)),
-            "",
-        ]
+    return markdown("review.md").render(
+        settings=settings,
+        verdict=verdict,
+        links=_links(settings),
+        table=quality(metrics, intervals),
+        gates=gate_outcomes(settings),
+        most=_MOST_WARNINGS,
     )
 
 
-def _links(settings: PipelineSettings) -> list[str]:
+def _links(settings: PipelineSettings) -> dict[str, str]:
+    """The version's pages in MLflow that there are."""
     wanted = {"Model version": pages.VERSION, "MLflow run": pages.RUN, "Gate report": pages.GATE_REPORT, "Plots": pages.REVIEW}
     found = {name: pages.mlflow_page(settings.run_dir, pattern) for name, pattern in wanted.items()}
-    links = [f"[{name}]({address})" for name, address in found.items() if address]
-    return [" · ".join(links), ""] if links else []
-
-
-def _checks(verdict: Mapping[str, Any]) -> Iterator[str]:
-    yield "| condition | value | bound | |"
-    yield "|---|---:|---:|---|"
-    for check in verdict["checks"]:
-        word = "met" if check["passed"] else "**not met**"
-        yield f"| {_plain(check['name'])} | {_number(check['value'])} | {_number(check['bound'])} | {word} |"
-
-
-def _gates(outcomes: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
-    for stage, record in outcomes.items():
-        if record is None:
-            yield f"- **{stage}**: not run"
-            continue
-        word = "passed" if record["success"] else "**failed**"
-        yield f"- **{stage}**: {word}; checks: {record['checked']}, warnings: {len(record['failures'])}"
-        for failure in record["failures"][:_MOST_WARNINGS]:
-            yield f"  - {failure['severity']}: {_plain(failure['message'])}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _plain(text: str) -> str:
-    """A text that cannot end its line, its cell of a table, or be taken for Markdown."""
-    return "".join(f"\\{sign}" if sign in r"\`*_[]<>|#" else sign for sign in " ".join(text.split()))
+    return {name: address for name, address in found.items() if address}

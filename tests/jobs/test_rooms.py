@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "training": {"base", "lake", "step", "shop", "clusters"},
     "gates": {"base", "lake", "source"},
     "serving": {"base", "lake", "training"},
-    "registry": {"base", "lake", "step", "gates", "serving"},
+    "pages": {"base"},
+    "registry": {"base", "lake", "step", "gates", "serving", "pages"},
     "ranking": {"base", "lake", "shop", "clusters", "training", "serving", "registry"},
-    "report": {"base", "lake", "step", "source", "clusters", "gates", "serving", "registry"},
+    "report": {"base", "lake", "step", "source", "clusters", "gates", "serving", "pages", "registry"},
 }
 SIDE_BY_SIDE = 20  # modules in one folder; more are no longer read by their names
 COMMAND_LINES = 60

@@ -1,7 +1,7 @@
 """The words of a verdict: each that is made or shown is one of the list that the metrics file counts."""
 
 from jobs.base import verdicts
-from jobs.report.layout import verdict_text
+from jobs.pages.words import verdict_text
 
 
 def test_every_word_is_in_the_list_and_has_a_line_of_its_own_in_the_summary() -> None:

@@ -19,11 +19,11 @@ from safetensors.numpy import save_file
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
+from jobs.pages.words import verdict_text
 from jobs.report import posters
 from jobs.report.__main__ import run
 from jobs.report.facts import RunFacts
 from jobs.report.images import load_images
-from jobs.report.layout import verdict_text
 from jobs.report.pictures import Picture
 from jobs.report.summary import build_summary, format_summary, report_folder
 from jobs.source import prepare
