@@ -7,10 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esans_core.alignment import AlignmentHeads, fit_alignment
-    from esans_core.bundle_writer import write_bundle
     from esans_core.cluster_index import ClusterIndex
-    from esans_core.codebooks import Codebooks, fit_codebooks
+    from esans_core.clusters.alignment import AlignmentHeads, fit_alignment
+    from esans_core.clusters.codebooks import Codebooks, fit_codebooks
     from esans_core.evaluation import RetrievalResult, evaluate, retrieve
     from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
     from esans_core.loader import Batch, EventLog, Loader
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
     from esans_core.parts import Catalogue, Part, StepOutcome
     from esans_core.proposals import ItemProposal
     from esans_core.recipes import RowMixing
-    from esans_core.retriever import Retriever
     from esans_core.sampler import SemanticNegativeSampler
     from esans_core.semantic_negatives import SemanticNegatives
     from esans_core.sequences import Sequences
-    from esans_core.serving import ServingBundle
+    from esans_core.serving.bundle import ServingBundle
+    from esans_core.serving.bundle_writer import write_bundle
+    from esans_core.serving.retriever import Retriever
     from esans_core.shared_softmax import summed_log_partition
     from esans_core.sources import Drawn, Source
     from esans_core.towers import TwoTower
@@ -75,13 +75,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "alignment": (
+    "clusters.alignment": (
         "AlignmentHeads",
         "fit_alignment",
     ),
-    "bundle_writer": ("write_bundle",),
+    "serving.bundle_writer": ("write_bundle",),
     "cluster_index": ("ClusterIndex",),
-    "codebooks": (
+    "clusters.codebooks": (
         "Codebooks",
         "fit_codebooks",
     ),
@@ -117,11 +117,11 @@ _MODULES = {
     ),
     "proposals": ("ItemProposal",),
     "recipes": ("RowMixing",),
-    "retriever": ("Retriever",),
+    "serving.retriever": ("Retriever",),
     "sampler": ("SemanticNegativeSampler",),
     "semantic_negatives": ("SemanticNegatives",),
     "sequences": ("Sequences",),
-    "serving": ("ServingBundle",),
+    "serving.bundle": ("ServingBundle",),
     "shared_softmax": ("summed_log_partition",),
     "sources": (
         "Drawn",

@@ -113,8 +113,8 @@ def _fit(
     warm_start: bool,
     seed: int,
 ) -> Clusters:
-    from esans_core.alignment import AlignmentHeads, fit_alignment
-    from esans_core.codebooks import fit_codebooks, mean_view
+    from esans_core.clusters.alignment import AlignmentHeads, fit_alignment
+    from esans_core.clusters.codebooks import fit_codebooks, mean_view
 
     views = {name: data.views[name].numpy() for name in names}
     present = np.stack([~np.isnan(values).any(axis=1) for values in views.values()], axis=1)
@@ -166,7 +166,7 @@ def cluster_facts(data: QualityData, clusters: Clusters) -> dict[str, float | in
     """
     from sklearn.metrics import normalized_mutual_info_score
 
-    from esans_core.cluster_quality import cluster_quality
+    from esans_core.clusters.cluster_quality import cluster_quality
 
     primary, codes = clusters.primary.numpy(), len(clusters.centroids)
     has = primary >= 0

@@ -16,7 +16,7 @@ from benchmarks.measure import beside, seconds
 from benchmarks.record import Row
 from benchmarks.scale.process import run_job
 from benchmarks.scale.world import make_settings, write_items, write_views
-from esans_core.codebooks import mean_view
+from esans_core.clusters.codebooks import mean_view
 from jobs.base.spark import spark_session
 from jobs.clusters.assign_clusters import assigned
 from jobs.clusters.codebook_store import load_codebooks

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.measure import beside, seconds
 from benchmarks.record import Row
-from esans_core.nearest import nearest_codes
+from esans_core.clusters.nearest import nearest_codes
 
 ESANS, NUMPY, TORCH = "nearest_codes", "numpy sgemm", "torch sgemm"
 

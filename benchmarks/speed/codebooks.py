@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks.measure import beside, judged, seconds
 from benchmarks.record import Row
-from esans_core.cluster_quality import ClusterQuality, cluster_quality
-from esans_core.codebooks import fit_codebooks, mean_view, residuals
-from esans_core.nearest import nearest_codes
+from esans_core.clusters.cluster_quality import ClusterQuality, cluster_quality
+from esans_core.clusters.codebooks import fit_codebooks, mean_view, residuals
+from esans_core.clusters.nearest import nearest_codes
 
 ESANS, FAISS, FAISS_PRIMARY = "fit_codebooks", "faiss.Kmeans, both levels", "faiss.Kmeans, primary level only"
 MINI_BATCH, RESIDUAL_VQ = "scikit-learn MiniBatchKMeans", "vector-quantize-pytorch ResidualVQ"

@@ -14,10 +14,10 @@ import torch
 
 from benchmarks.measure import beside, judged
 from benchmarks.record import Row
-from esans_core.bundle_writer import write_bundle
-from esans_core.retrieval_index import Kind
 from esans_core.sequences import Sequences
-from esans_core.serving import ServingBundle
+from esans_core.serving.bundle import ServingBundle
+from esans_core.serving.bundle_writer import write_bundle
+from esans_core.serving.retrieval_index import Kind
 from esans_core.towers import TwoTower
 from jobs.base.settings import CandidateSettings
 from jobs.serving.bundle import query_times

@@ -17,9 +17,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
-from esans_core.alignment import AlignmentHeads
-from esans_core.cluster_index_writer import write_cluster_index
-from esans_core.codebooks import Codebooks
+from esans_core.clusters.alignment import AlignmentHeads
+from esans_core.clusters.cluster_index_writer import write_cluster_index
+from esans_core.clusters.codebooks import Codebooks
 from jobs.base.places import local_draft
 from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session

@@ -6,8 +6,8 @@ from typing import Any
 from safetensors.numpy import load_file, save_file
 from upath import UPath
 
-from esans_core.alignment import AlignmentHeads
-from esans_core.codebooks import Codebooks
+from esans_core.clusters.alignment import AlignmentHeads
+from esans_core.clusters.codebooks import Codebooks
 from jobs.base.places import local_draft, local_file
 
 _WEIGHTS, _ABOUT = "codebooks.safetensors", "codebooks.json"

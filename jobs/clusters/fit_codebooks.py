@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from esans_core.alignment import AlignmentHeads, fit_alignment
-from esans_core.codebooks import Codebooks, FitReport, fit_codebooks
+from esans_core.clusters.alignment import AlignmentHeads, fit_alignment
+from esans_core.clusters.codebooks import Codebooks, FitReport, fit_codebooks
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.clusters.codebook_store import load_codebooks, save_codebooks

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from esans_core.cluster_index_writer import count_groups
-from esans_core.cluster_quality import quality_of_sizes
-from esans_core.codebooks import Codebooks
+from esans_core.clusters.cluster_index_writer import count_groups
+from esans_core.clusters.cluster_quality import quality_of_sizes
+from esans_core.clusters.codebooks import Codebooks
 from jobs.lake.item_tables import ItemTable
 from jobs.lake.views import MODALITIES
 

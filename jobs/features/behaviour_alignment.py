@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esans_core.procrustes import ProcrustesSums, Rotation
+from esans_core.clusters.procrustes import ProcrustesSums, Rotation
 from jobs.base.settings import PipelineSettings
 from jobs.features.encoders.model_folder import config_fingerprint
 from jobs.lake.spark_tables import read_table

@@ -12,7 +12,7 @@ from typing import Any
 from pyspark.sql import functions as F
 from upath import UPath
 
-from esans_core.retriever import Retriever
+from esans_core.serving.retriever import Retriever
 from jobs.base.errors import DataError
 from jobs.base.places import open_dataset
 from jobs.base.settings import PipelineSettings

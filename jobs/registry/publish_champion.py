@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
-from esans_core.serving import BUNDLE
+from esans_core.serving.bundle import BUNDLE
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.registry.actions import Action

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from esans_core.procrustes import ProcrustesSums
+from esans_core.clusters.procrustes import ProcrustesSums
 from jobs.base.places import open_dataset
 from jobs.lake.tables import Lake
 from jobs.lake.views import MODALITIES

@@ -1,6 +1,6 @@
 """The serving bundle of a date: built from the challenger and what it was trained on, and checked.
 
-What a bundle answers with is `esans_core.serving.ServingBundle`; docs/serving.md lists its files.
+What a bundle answers with is `esans_core.serving.bundle.ServingBundle`; docs/serving.md lists its files.
 """
 
 import logging
@@ -12,10 +12,10 @@ import faiss
 import numpy as np
 import torch
 
-from esans_core.bundle_writer import write_bundle
-from esans_core.retriever import Retriever
 from esans_core.sequences import Sequences
-from esans_core.serving import BUNDLE, ServingBundle, checked
+from esans_core.serving.bundle import BUNDLE, ServingBundle, checked
+from esans_core.serving.bundle_writer import write_bundle
+from esans_core.serving.retriever import Retriever
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import copy_files

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from esans_core.retriever import Retriever
 from esans_core.sequences import Sequences
+from esans_core.serving.retriever import Retriever
 
 SCHEMA = "user_index long, user_id string, item_id array<string>, score array<float>"
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from esans_core.retrieval_index import Kind, RetrievalIndex
-from esans_core.retriever import item_embeddings
 from esans_core.sequences import Sequences
+from esans_core.serving.retrieval_index import Kind, RetrievalIndex
+from esans_core.serving.retriever import item_embeddings
 from esans_core.towers import TwoTower
 from jobs.base.places import open_dataset
 from jobs.base.settings import CandidateSettings, PipelineSettings

@@ -11,11 +11,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 from pydantic import BaseModel
 
-from esans_core.serving import ServingBundle, checked
+from esans_core.serving.bundle import ServingBundle, checked
 
 
 class Answer(BaseModel):
-    """The answer to one history; see `esans_core.serving.Recommendation`."""
+    """The answer to one history; see `esans_core.serving.bundle.Recommendation`."""
 
     item_id: list[str]
     score: list[float]

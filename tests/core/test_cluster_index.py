@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from esans_core.cluster_index import ClusterIndex
-from esans_core.cluster_index_writer import write_cluster_index
+from esans_core.clusters.cluster_index_writer import write_cluster_index
 from esans_core.sampler import SemanticNegativeSampler
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from esans_core.alignment import fit_alignment
-from esans_core.codebooks import fit_codebooks
+from esans_core.clusters.alignment import fit_alignment
+from esans_core.clusters.codebooks import fit_codebooks
 from esans_core.towers import TwoTower
 from jobs.base.files import folder_digest
 from jobs.base.places import place

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from esans_core.alignment import fit_alignment
-from esans_core.cluster_index_writer import write_cluster_index
-from esans_core.codebooks import fit_codebooks
+from esans_core.clusters.alignment import fit_alignment
+from esans_core.clusters.cluster_index_writer import write_cluster_index
+from esans_core.clusters.codebooks import fit_codebooks
 from jobs.base.settings import PipelineSettings
 from jobs.clusters.codebook_store import save_codebooks
 from jobs.lake.tables import Lake

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from esans_core.alignment import AlignmentHeads
-from esans_core.codebooks import Codebooks
+from esans_core.clusters.alignment import AlignmentHeads
+from esans_core.clusters.codebooks import Codebooks
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.clusters.assign_clusters import _growth

@@ -10,10 +10,10 @@ import pytest
 import torch
 from bundles import build, write_challenger
 
-from esans_core.bundle_writer import write_bundle
-from esans_core.retrieval_index import RetrievalIndex
-from esans_core.retriever import item_embeddings
-from esans_core.serving import ServingBundle
+from esans_core.serving.bundle import ServingBundle
+from esans_core.serving.bundle_writer import write_bundle
+from esans_core.serving.retrieval_index import RetrievalIndex
+from esans_core.serving.retriever import item_embeddings
 from esans_core.towers import TwoTower
 from jobs.base.errors import DataError
 from jobs.base.settings import CandidateSettings, PipelineSettings, ServingSettings
@@ -90,7 +90,7 @@ def test_every_unknown_id_is_listed_once_with_its_own_history(
     made: tuple[PipelineSettings, TwoTower, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, generator = ServingBundle(made[2]), np.random.default_rng(0)
-    monkeypatch.setattr("esans_core.serving._AT_ONCE", 16)
+    monkeypatch.setattr("esans_core.serving.bundle._AT_ONCE", 16)
     names = [*ids(*range(NUM_ITEMS)), *(f"x{number}" for number in range(NUM_ITEMS))]
     histories = [[names[row] for row in generator.integers(0, 2 * NUM_ITEMS, length)] for length in range(50)]
     for history, answer in zip(histories, bundle.recommend(histories, 3), strict=True):
@@ -101,7 +101,7 @@ def test_strict_refuses_a_history_with_an_unknown_id_by_its_number(
     made: tuple[PipelineSettings, TwoTower, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = ServingBundle(made[2])
-    monkeypatch.setattr("esans_core.serving._AT_ONCE", 2)
+    monkeypatch.setattr("esans_core.serving.bundle._AT_ONCE", 2)
     fine = [ids(1, 2), [], ids(3)]
     assert bundle.recommend(fine, 5, strict=True) == bundle.recommend(fine, 5)
     with pytest.raises(
@@ -137,7 +137,7 @@ def test_one_answer_does_not_depend_on_the_others_or_on_threads(
     made: tuple[PipelineSettings, TwoTower, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = ServingBundle(made[2])
-    monkeypatch.setattr("esans_core.serving._AT_ONCE", 16)
+    monkeypatch.setattr("esans_core.serving.bundle._AT_ONCE", 16)
     histories = [ids(*range(start, start + 1 + start % 7)) for start in range(40)]
     together = bundle.recommend(histories)
     with ThreadPoolExecutor(4) as threads:

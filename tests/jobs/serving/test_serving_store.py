@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from esans_core.serving import BUNDLE, overall_digest
+from esans_core.serving.bundle import BUNDLE, overall_digest
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.serving.bundle import verify

@@ -49,7 +49,7 @@ jobs/lake/tables.py                     x         x           x           x     
 jobs/__init__.py                 x         x           x           x         x         x        x     x       x
 requirements.txt                 x         x           x           x         x         x        x     x       x
 esans_core/towers.py             .         .           .           .         .         .        .     x       x
-esans_core/codebooks.py          .         .           .           x         x         .        .     x       x
+esans_core/clusters/codebooks.py          .         .           .           x         x         .        .     x       x
 esans_core/defaults.py           x         x           x           x         x         x        x     x       x
 dags/steps.py                    .         .           .           .         .         .        .     .       .
 infra/local/run.py               .         .           .           .         .         .        .     .       .

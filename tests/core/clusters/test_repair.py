@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from esans_core.nearest import nearest_codes
-from esans_core.repair import Repaired, repair_small_clusters
+from esans_core.clusters.nearest import nearest_codes
+from esans_core.clusters.repair import Repaired, repair_small_clusters
 
 
 def assigned_sizes(x: np.ndarray, repaired: Repaired) -> np.ndarray:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from esans_core.export import export_user_tower
-from esans_core.item_ids import ItemIds
-from esans_core.retrieval_index import RetrievalIndex
 from esans_core.sequences import Sequences, by_length
+from esans_core.serving.export import export_user_tower
+from esans_core.serving.item_ids import ItemIds
+from esans_core.serving.retrieval_index import RetrievalIndex
 from esans_core.towers import TwoTower
 
 _TOWER, _INPUTS, _IDS, _INDEX = "user_tower.pt2", "item_inputs.npy", "item_ids.arrow", "index"

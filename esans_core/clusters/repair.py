@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esans_core.nearest import nearest_codes
+from esans_core.clusters.nearest import nearest_codes
 
 _DONORS_TRIED = 16  # clusters tried for a split, worst distortion first, before a code is left retired
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from esans_core.retriever import Retriever
 from esans_core.sequences import Sequences
+from esans_core.serving.retriever import Retriever
 
 BUNDLE, POPULAR = "bundle.json", "popular.arrow"
 _AT_ONCE = 1024  # histories; bounds the memory of a long list of them

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from esans_core.retrieval_index import RetrievalIndex
+from esans_core.serving.retrieval_index import RetrievalIndex
 
 pytest.importorskip("faiss")
 

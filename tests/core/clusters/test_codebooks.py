@@ -5,8 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from esans_core.cluster_quality import label_churn
-from esans_core.codebooks import Codebooks, fit_codebooks, mean_view, residuals
+from esans_core.clusters.cluster_quality import label_churn
+from esans_core.clusters.codebooks import Codebooks, fit_codebooks, mean_view, residuals
 
 pytest.importorskip("faiss")
 

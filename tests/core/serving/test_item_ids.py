@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from esans_core import item_ids
-from esans_core.item_ids import ItemIds
+from esans_core.serving import item_ids
+from esans_core.serving.item_ids import ItemIds
 
 IDS = ["b", "a", "naïve", "", "a b", "B", "0", "漢"]
 

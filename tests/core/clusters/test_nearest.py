@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from esans_core.nearest import nearest_codes
+from esans_core.clusters.nearest import nearest_codes
 
 
 def slow_nearest(x: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Writing what `esans_core.serving` reads: from trained towers and an index to a folder that names itself by its digest.
+"""Writing what `esans_core.serving.bundle` reads: from trained towers and an index to a folder that names itself by its digest.
 
 It needs what the reader needs: torch, faiss and pyarrow (`pip install "esans-core[serving]"`).
 """
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from esans_core.export import export_item_tower
-from esans_core.retrieval_index import RetrievalIndex
-from esans_core.retriever import Retriever
-from esans_core.serving import BUNDLE, POPULAR, file_digests, overall_digest
+from esans_core.serving.bundle import BUNDLE, POPULAR, file_digests, overall_digest
+from esans_core.serving.export import export_item_tower
+from esans_core.serving.retrieval_index import RetrievalIndex
+from esans_core.serving.retriever import Retriever
 from esans_core.towers import TwoTower
 
 
@@ -36,7 +36,7 @@ def write_bundle(
         folder: exists; what lies in it already becomes part of the bundle.
         model: trained towers on the CPU, in eval mode.
         item_ids: of the model's items, by row.
-        index: over `esans_core.retriever.item_embeddings(model)`.
+        index: over `esans_core.serving.retriever.item_embeddings(model)`.
         events: int64 [N], training events of each item: the most popular are the answer to a user of whom nothing is known.
         k: how many items an answer has when nobody says.
         max_k: most items that can be asked for.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esans_core.cluster_quality import ClusterQuality, cluster_quality
-from esans_core.nearest import nearest_codes
-from esans_core.repair import Repair, repair_small_clusters
+from esans_core.clusters.cluster_quality import ClusterQuality, cluster_quality
+from esans_core.clusters.nearest import nearest_codes
+from esans_core.clusters.repair import Repair, repair_small_clusters
 
 _BLOCK_ROWS = 16_384
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from esans_core.cluster_quality import cluster_quality, label_churn
+from esans_core.clusters.cluster_quality import cluster_quality, label_churn
 
 
 def test_counts_and_balance() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esans_core.export import export_item_tower, export_user_tower
+from esans_core.serving.export import export_item_tower, export_user_tower
 from esans_core.towers import TwoTower
 
 
@@ -62,14 +62,14 @@ def test_the_exported_item_tower_bounds_its_input_and_reads_no_feature_that_was_
 def test_the_same_weights_give_the_same_bytes_and_hold_no_pickle(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     code = (
-        "from pathlib import Path\nfrom tests.core.test_export import towers\n"
-        "from esans_core.export import export_user_tower\n"
+        "from pathlib import Path\nfrom tests.core.serving.test_export import towers\n"
+        "from esans_core.serving.export import export_user_tower\n"
         f"export_user_tower(towers(), Path({str(tmp_path / 'other')!r}) / 'user.pt2')"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
     export_user_tower(towers(), tmp_path / "user.pt2")
     assert (tmp_path / "user.pt2").read_bytes() == (tmp_path / "other" / "user.pt2").read_bytes()
     with zipfile.ZipFile(tmp_path / "user.pt2") as archive:
         assert not any(b"\x80\x02" in archive.read(name)[:2] for name in archive.namelist())
         assert archive.read("user/data/sample_inputs/model.pt") == b""
-        assert str(Path(__file__).parents[2]).encode() not in archive.read("user/models/model.json")
+        assert str(Path(__file__).parents[3]).encode() not in archive.read("user/models/model.json")

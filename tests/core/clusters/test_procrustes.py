@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from esans_core.procrustes import ProcrustesSums
+from esans_core.clusters.procrustes import ProcrustesSums
 
 
 def random_rotation(dim: int, seed: int) -> np.ndarray:

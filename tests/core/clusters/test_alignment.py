@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from esans_core.alignment import AlignmentHeads, alignment_loss, fit_alignment
+from esans_core.clusters.alignment import AlignmentHeads, alignment_loss, fit_alignment
 
 NAMES = ("visual", "text", "behaviour")
 
@@ -191,5 +191,5 @@ def test_items_within_the_bound_are_aligned_to_the_bit_as_without_it(monkeypatch
     views, present = make_views(300)
     heads, _ = fit_alignment(views, present, dim=8, epochs=1, temperature=0.1, seed=0)
     bounded = heads.align(views, present)
-    monkeypatch.setattr("esans_core.alignment.MAX_DEVIATIONS", 1e9)
+    monkeypatch.setattr("esans_core.clusters.alignment.MAX_DEVIATIONS", 1e9)
     assert np.array_equal(heads.align(views, present), bounded)
