@@ -22,7 +22,7 @@ import pytest
 
 from infra.local.environment import REPOSITORY, load_secrets
 from infra.local.ports import Ports
-from infra.local.processes import stack_processes
+from infra.local.processes import stack_processes, tail
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
 
@@ -139,7 +139,8 @@ def finished_day() -> Iterator[FinishedDay]:
         done = subprocess.run(
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=1800
         )
-        assert done.returncode == 0, done.stdout[-6000:]
+        logs = [f"{log.name}: {tail(log)}" for log in (home / "airflow" / "logs" / "components").glob("*.log")]
+        assert done.returncode == 0, "\n".join([*logs, done.stdout[-6000:]])
         assert stack_processes(home) == []
         shutil.copytree(home, untouched, symlinks=True)
         yield FinishedDay(home, untouched, command, done.stdout, kept(PipelineSettings(home=home, date=DAY)))

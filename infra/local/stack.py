@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import requests
+
 from infra.local.client import DAG_ID, AirflowClient
 from infra.local.components import Components, start_airflow
 from infra.local.daemons import daemons_of
@@ -67,6 +69,13 @@ class LocalStack:
             ApiError: Airflow refuses the conf.
             StackError: a component died.
         """
+        try:
+            return self._run(date, conf)
+        except requests.ConnectionError:
+            self._components.check()  # the api-server does not answer: if it has ended, this says why
+            raise
+
+    def _run(self, date: dt.date, conf: Mapping[str, Any]) -> RunResult:
         run_id, started = f"local__{date.isoformat()}", time.time()
         for old in self.client.runs(date=date):
             if dict(old["conf"] or {}) == dict(conf) and old["dag_run_id"] == run_id:

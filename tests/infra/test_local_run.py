@@ -17,13 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.local import processes
+from infra.local import client, processes
+from infra.local.components import Components
 from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
 from infra.local.home import claim_home
 from infra.local.processes import StackError, end_processes, exclusive, stack_processes
 from infra.local.progress import last_error, last_event, last_job_line
 from infra.local.run import main, make_plan
 from infra.local.source import last_event_date
+from infra.local.stack import LocalStack
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 
 TODAY = dt.date(2026, 6, 1)
@@ -268,6 +270,16 @@ def test_every_process_of_a_home_is_ended_and_no_other(tmp_path: Path, monkeypat
     finally:
         end_processes(other)
         plain.kill()
+
+
+def test_an_api_server_that_has_ended_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_ATTEMPTS", 1)
+    stack = LocalStack(tmp_path, say=lambda text: None)
+    stack._components = Components(stack.folder, os.environ, detached=False)
+    stack._components.spawn("api-server", "there_is_no_such_module")
+    stack._components.running["api-server"].wait(60)
+    with pytest.raises(StackError, match=r"the api-server ended with status 1; see [\s\S]*there_is_no_such_module"):
+        stack.run(TODAY, {})
 
 
 # Logs
