@@ -1,1 +1,1 @@
-"""The sections of the settings, a few to a file; they are imported from `jobs.base.settings` alone."""
+"""The sections of the settings, a few in each file. Import them from `jobs.base.settings`, not from here."""

@@ -20,17 +20,18 @@ class SamplingSettings(Section):
 
     method: SamplingMethod = Field(
         "esans",
-        description="Which negatives the challenger is trained with. esans: the ESANS draws on top of a debiased shared pool; "
-        "esans_paper: the paper's draws alone; uniform, popularity: drawn per positive; in_batch, in_batch_logq; mns, "
-        "debiased_mns: in-batch + uniform pool; cross_batch: in-batch + cached; dns: hardest of the drawn; mixgcf: mixed with "
-        "the positive; fairneg: groups by their loss; adap_tau: a temperature per user; full_softmax: the whole catalogue.",
+        description="Which negatives the challenger is trained with. esans: ESANS draws and a debiased shared pool; "
+        "esans_paper: the paper's draws alone; uniform, popularity: drawn for each positive; in_batch, in_batch_logq: the rest "
+        "of the batch; mns, debiased_mns: that and a uniform pool; cross_batch: that and a cache; dns: the hardest of many; "
+        "mixgcf: mixed with the positive; fairneg: from groups, by their loss; adap_tau: a temperature for each user; "
+        "full_softmax: the whole catalogue.",
     )
-    num_pool: int = Field(_NEGATIVES.num_pool, ge=0, description="Uniform negatives shared by the batch.")
-    num_easy_clusters: int = Field(SAMPLER.num_easy_clusters, ge=0, description="m_c, easy clusters drawn per positive.")
-    items_per_cluster: int = Field(SAMPLER.items_per_cluster, ge=2, description="m_o, items drawn in each easy cluster.")
-    num_hard: int = Field(SAMPLER.num_hard, ge=0, description="Hard negatives drawn per positive.")
+    num_pool: int = Field(_NEGATIVES.num_pool, ge=0, description="Number of uniform negatives that the batch shares.")
+    num_easy_clusters: int = Field(SAMPLER.num_easy_clusters, ge=0, description="m_c, easy clusters drawn for each positive.")
+    items_per_cluster: int = Field(SAMPLER.items_per_cluster, ge=2, description="m_o, items drawn from each easy cluster.")
+    num_hard: int = Field(SAMPLER.num_hard, ge=0, description="Hard negatives drawn for each positive.")
     easy_temperature: float = Field(
-        SAMPLER.easy_temperature, gt=0, description="Temperature of softmax(-distance) over primary clusters."
+        SAMPLER.easy_temperature, gt=0, description="Temperature of the softmax(-distance) by which easy clusters are drawn."
     )
     simple_interpolation: bool = Field(
         _NEGATIVES.simple_interpolation, description="EDIS: virtual negatives inside each easy cluster."
@@ -39,46 +40,46 @@ class SamplingSettings(Section):
         _NEGATIVES.hard_interpolation, description="EDIS: virtual negatives between positive and hard negatives."
     )
     lambda_low: float = Field(
-        _NEGATIVES.lambda_low, ge=-1, lt=1, description="Lower end of the range hard interpolation draws lambda from."
+        _NEGATIVES.lambda_low, ge=-1, lt=1, description="Lower end of the range that hard interpolation draws lambda from."
     )
     lambda_high: float = Field(
-        _NEGATIVES.lambda_high, ge=-1, lt=1, description="Upper end of that range; equal ends give a fixed lambda."
+        _NEGATIVES.lambda_high, ge=-1, lt=1, description="Upper end of that range. Equal ends give a fixed lambda."
     )
     virtual_weight: float = Field(
         _NEGATIVES.virtual_weight,
         ge=0,
         le=1000,
         description="Weight of a virtual negative in the softmax, relative to the real ones it is made of. With share_draws "
-        "some thirty of them stand beside thousands of real ones: at 50 they weigh a tenth as much, at 0.02 next to nothing.",
+        "about thirty stand beside thousands of real ones: at 50 they weigh a tenth as much in all, at 0.02 next to nothing.",
     )
     log_q: float = Field(
         _NEGATIVES.log_q,
         ge=0,
         le=1,
-        description="Share of the logQ correction, the log of each item's expected count, where the method leaves it open.",
+        description="Share of the logQ correction (log of each item's expected count) to apply, if the method leaves it open.",
     )
     share_draws: bool = Field(
-        _NEGATIVES.share_draws, description="The ESANS draws of one positive are negatives of the whole batch."
+        _NEGATIVES.share_draws, description="Use the ESANS draws of one positive as negatives of the whole batch."
     )
     same_group_weight: float = Field(
         _NEGATIVES.same_group_weight,
         ge=0,
         le=1,
-        description="Weight, in the shared pool, of items of the positive's own (primary, secondary) cluster.",
+        description="Weight of those items of the shared pool that are in the positive's own (primary, secondary) cluster.",
     )
     num_per_positive: int = Field(
         _DRAWN.num_per_positive,
         ge=1,
-        description="Negatives drawn for each positive: uniform, popularity, dns, mixgcf, fairneg, adap_tau.",
+        description="Number of negatives that uniform, popularity, dns, mixgcf, fairneg and adap_tau draw for each positive.",
     )
     num_hardest: int = Field(_DRAWN.num_hardest, ge=1, description="How many of the drawn negatives dns and mixgcf keep.")
     popularity_exponent: float = Field(
-        _NEGATIVES.popularity_exponent, ge=0, le=2, description="Negatives of 'popularity' are drawn by frequency^this."
+        _NEGATIVES.popularity_exponent, ge=0, le=2, description="'popularity' draws in proportion to frequency^this."
     )
     num_cached: int = Field(
         NegativeConfig.for_method("cross_batch").num_cached,
         ge=1,
-        description="Earlier positives that 'cross_batch' keeps as negatives.",
+        description="Number of earlier positives that 'cross_batch' keeps as negatives.",
     )
 
     @model_validator(mode="after")
@@ -94,49 +95,52 @@ class TrainingSettings(Section):
     embedding_dim: int = Field(TRAINING.dim, ge=4, le=1024, description="Output dimension D of both towers.")
     num_heads: int = Field(TRAINING.num_heads, ge=1, description="Attention heads of the user tower.")
     max_history: int = Field(
-        TRAINING.max_history, ge=1, le=2000, description="Latest events of a user that the user tower sees."
+        TRAINING.max_history, ge=1, le=2000, description="Number of a user's latest events that the user tower reads."
     )
     temperature: float = Field(TRAINING.temperature, gt=0, le=1, description="tau, temperature of the cosine score.")
     baseline_temperature: float = Field(
         TRAINING.uniform_temperature,
         gt=0,
         le=1,
-        description="tau of the uniform-negatives baseline; each method has its own best one.",
+        description="tau of the uniform-negatives baseline; each method has its own best value.",
     )
-    batch_size: int = Field(TRAINING.batch_size, ge=2, description="Positives per step.")
+    batch_size: int = Field(TRAINING.batch_size, ge=2, description="Number of positives in a step.")
     epochs: int = Field(TRAINING.epochs, ge=1, le=1000, description="Largest number of passes over the training events.")
     patience: int = Field(
         TRAINING.patience,
         ge=1,
-        description="Stop after so many epochs without a better validation recall; as many as epochs: never before the last.",
+        description="Stop after this many epochs without a better validation recall; as many as epochs: never stop early.",
     )
-    learning_rate: float = Field(TRAINING.learning_rate, gt=0, lt=1, description="Step size of AdamW, at the first step.")
+    learning_rate: float = Field(TRAINING.learning_rate, gt=0, lt=1, description="Step size of AdamW at the first step.")
     schedule: Schedule = Field(
-        TRAINING.schedule, description="linear: the step size falls to zero along a line over all epochs; constant: it stays."
+        TRAINING.schedule, description="linear: the step size falls linearly to zero over all epochs; constant: it stays."
     )
     weight_decay: float = Field(TRAINING.weight_decay, ge=0, lt=1, description="Decoupled weight decay.")
     precision: Literal["float32", "bfloat16"] = Field(
         TRAINING.precision,
-        description="Of the towers' and the loss's matrix products; bfloat16 is faster on GPUs and on CPUs that have it.",
+        description="Precision of the matrix products in towers and loss; bfloat16 is faster on GPUs and on CPUs that have it.",
     )
     id_dropout: float = Field(
-        TRAINING.id_dropout, ge=0, lt=1, description="Chance to hide an item's id, so that new items can be served."
+        TRAINING.id_dropout, ge=0, lt=1, description="Chance that an item's id is hidden, so that new items can be served."
     )
     sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of users whose events are trained on.")
     table_updates: Literal["auto", "dense", "sparse"] = Field(
         "auto",
-        description="Update every row of the id table in each step (dense: AdamW), or those that the step used (sparse: "
-        "SparseAdam, without weight decay); auto is dense up to 100,000 items.",
+        description="dense: update every row of the id table in each step (AdamW); sparse: update only the rows that the step "
+        "used (SparseAdam, without weight decay); auto: dense up to 100,000 items.",
     )
     window_events: int = Field(
-        8_000_000, ge=1, description="Training events shuffled together; more than these are never in memory (40 bytes each)."
+        8_000_000, ge=1, description="Most training events that are in memory and are shuffled together (40 bytes each)."
     )
     num_shards: int = Field(
-        1, ge=1, le=4096, description="Parts of a log larger than a window that are read side by side, best one per process."
+        1,
+        ge=1,
+        le=4096,
+        description="Parts of a log larger than a window that are read in parallel; best: one for each process.",
     )
-    validation_users: int = Field(20_000, ge=1, description="Most users that validation after each epoch looks at.")
+    validation_users: int = Field(20_000, ge=1, description="Most users that are validated on after each epoch.")
     processes: int = Field(
-        1, ge=1, le=64, description="Processes that train one model together on this machine, on CUDA one for each GPU."
+        1, ge=1, le=64, description="Processes that train one model together on this machine; on CUDA, one for each GPU."
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where to train: auto, cpu, cuda or cuda:N.")
     seed: int = Field(7, ge=0, description="Seed of initialisation, shuffling and sampling.")

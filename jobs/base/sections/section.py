@@ -4,6 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A group of settings; unknown names are refused, so that a typing error is never ignored."""
+    """A group of settings. Unknown names are refused, so that a typing error is never ignored."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)

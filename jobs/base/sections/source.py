@@ -18,9 +18,9 @@ class DataSettings(Section):
         "for the built-in shop.",
     )
     timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of a numeric timestamp column.")
-    lookback_days: int = Field(0, ge=0, description="Use only events of the last so many days; 0 uses the whole log.")
+    lookback_days: int = Field(0, ge=0, description="Use only the events of this many days up to the date; 0: the whole log.")
     max_rejected_fraction: float = Field(
-        0.05, ge=0, le=1, description="Largest share of rows of a table that may be quarantined before the run stops."
+        0.05, ge=0, le=1, description="Largest share of a table's rows that may be quarantined. With more, the run stops."
     )
 
 
@@ -33,11 +33,11 @@ class ShopSettings(Section):
     num_users: int = Field(4000, ge=20, le=50_000_000, description="Users on 2026-01-28; on other dates see shop.grows.")
     grows: bool = Field(
         True,
-        description="New items (0.3 % of num_items, at least 1) and users (0.5 %, at least 1) come every day: later dates have "
-        "more, earlier ones fewer. Off: exactly num_items and num_users on every date.",
+        description="New items (0.3 % of num_items, at least 1) and users (0.5 %, at least 1) come every day, so later dates "
+        "have more and earlier dates have fewer. If off, every date has exactly num_items and num_users.",
     )
     num_days: int = Field(35, ge=7, le=400, description="Days of events in each snapshot.")
-    noise: float = Field(0.15, ge=0, le=1, description="Share of events made by popularity alone, without taste.")
+    noise: float = Field(0.15, ge=0, le=1, description="Share of events that follow popularity alone, not the user's taste.")
     seed: int = Field(2025, ge=0, description="Seed of the hidden world.")
 
 
@@ -49,11 +49,13 @@ class IngestSettings(Section):
     )
     split: Literal["auto", "window", "per_user_tail"] = Field(
         "auto",
-        description="Hold-out: the last days of the log ('window'), each user's latest events ('per_user_tail'), or "
-        "'auto': the window if it holds at least min_holdout_users users with a history, else the tail.",
+        description="Which events are held out. window: the last days of the log; per_user_tail: each user's latest events; "
+        "auto: the window if at least min_holdout_users users with a history are in it, else the tail.",
     )
     holdout_days: int = Field(3, ge=1, description="Length of the hold-out window, in days up to the logical date.")
     validation_days: int = Field(2, ge=1, description="Length of the validation window, in days before the hold-out.")
-    holdout_fraction: float = Field(0.2, gt=0, lt=0.9, description="Share of a user's events held out by per_user_tail.")
-    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="Share used for validation by per_user_tail.")
-    min_holdout_users: int = Field(200, ge=1, description="Users a hold-out window needs before 'auto' chooses it.")
+    holdout_fraction: float = Field(0.2, gt=0, lt=0.9, description="Share of a user's events that per_user_tail holds out.")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of a user's events that per_user_tail validates on."
+    )
+    min_holdout_users: int = Field(200, ge=1, description="Fewest users in the hold-out window for which 'auto' chooses it.")
