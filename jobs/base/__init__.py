@@ -1,4 +1,4 @@
-"""What every other room stands on: settings, errors, places and files, locks, verdicts, sessions of Spark and MLflow.
+"""What every other room needs: settings, errors, places and files, locks, verdicts, sessions of Spark and MLflow.
 
 May import: no other room.
 """

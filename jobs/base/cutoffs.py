@@ -1,8 +1,8 @@
 """The depths that recall, NDCG and coverage are measured at, and the names that metrics get from them.
 
-In a small catalogue a list of 50 items is no choice: of 60 items, every model finds all that a user wants among 50. So a depth
-is at most a tenth of the catalogue, and a metric is always called by the depth it was measured at. `metrics.json` carries the
-depths; whoever reads a metric asks here for its name.
+In a small catalogue a list of 50 items tells nothing: with 60 items, every model has all that a user wants among 50 of them.
+So a depth is at most a tenth of the catalogue, and the name of a metric says at which depth it was measured. `metrics.json`
+holds the depths. Code that reads a metric gets its name from here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 KS = (50, 200)  # wanted depths, the first one for all metrics, the deeper one for recall alone
-_LARGEST_SHARE = 10  # a depth is at most the catalogue over this
-SLICES = {"head": "head", "tail": "tail", "new": "new_item"}  # of the catalogue, and how metrics call them
+_LARGEST_SHARE = 10  # a depth is at most the size of the catalogue divided by this
+SLICES = {"head": "head", "tail": "tail", "new": "new_item"}  # parts of the catalogue, and what metrics call them
 _SLICE_WORDS = {"head": "head items", "tail": "tail items", "new": "new items"}
 _VALIDATION = "validation_recall_"
 
@@ -28,7 +28,7 @@ class Cutoffs:
 
     @classmethod
     def for_catalogue(cls, num_items: int) -> "Cutoffs":
-        """The wanted depths, each cut to a tenth of the catalogue; depths that become equal are one.
+        """The wanted depths, each cut to a tenth of the catalogue. Depths that become equal are kept once.
 
         >>> Cutoffs.for_catalogue(3_000).ks, Cutoffs.for_catalogue(1_000).ks, Cutoffs.for_catalogue(60).ks
         ((50, 200), (50, 100), (6,))
@@ -38,7 +38,7 @@ class Cutoffs:
 
     @classmethod
     def of(cls, metrics: Mapping[str, Any]) -> "Cutoffs":
-        """Those that `metrics.json` (or a summary) was made with; a file of an earlier release has the wanted ones."""
+        """The depths that `metrics.json` (or a summary) was made with. A file of an earlier release has the wanted ones."""
         return cls(tuple(metrics.get("ks") or KS))
 
     @property
@@ -63,7 +63,7 @@ class Cutoffs:
 
     @property
     def coverage(self) -> str:
-        """Name of the share of the catalogue that some user gets among the first items."""
+        """Name of the coverage: the share of the catalogue that some user gets among the first items."""
         return f"coverage_{self.first}"
 
     @property
@@ -77,7 +77,7 @@ class Cutoffs:
 
     @property
     def of_users(self) -> tuple[str, ...]:
-        """Names of the metrics that every user has one value of, as columns of the table `evaluation`."""
+        """Names of the metrics with one value for each user. They are columns of the table `evaluation`."""
         return (*self.recalls, self.ndcg, *map(self.slice_recall, SLICES))
 
     @property
@@ -92,7 +92,7 @@ class Cutoffs:
         )
 
     def note(self, num_items: int) -> str | None:
-        """What to say where the depths are not the wanted ones; None where they are."""
+        """What to tell the reader if the depths are not the wanted ones; None if they are."""
         if self.ks == KS:
             return None
         used, wanted = " and ".join(map(str, self.ks)), " and ".join(map(str, KS))
@@ -103,5 +103,5 @@ class Cutoffs:
 
 
 def validation_recall(epochs: Sequence[Mapping[str, Any]]) -> str:
-    """Name of the validation recall in the epochs of a learning curve; the wanted depth's where they have none."""
+    """Name of the validation recall in the epochs of a learning curve; for the wanted depth if they have none."""
     return next((name for epoch in epochs for name in epoch if name.startswith(_VALIDATION)), Cutoffs().validation_recall)

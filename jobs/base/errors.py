@@ -1,4 +1,4 @@
-"""Errors a user can act on. Bad data exits with status 65 (EX_DATAERR) and is never retried."""
+"""Errors that a user can act on. A job that meets bad data exits with status 65 (EX_DATAERR) and is never retried."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ EXIT_BAD_DATA = 65
 
 
 class DataError(Exception):
-    """Input that cannot be used as it is; says where, what came, and what to do.
+    """Input that cannot be used as it is. The message says where the fault is, what came, and what to do.
 
     Args:
         problem: what was expected and what came instead.

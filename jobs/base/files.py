@@ -41,7 +41,7 @@ def folder_digest(folder: UPath | Path) -> str:
 
     Parquet files count by schema and rows, not by name or bytes: Spark names its part files at random, and the JVM lists
     the encodings in the footer in an order that changes from process to process. Other files count by name and bytes.
-    The files of a large folder are read side by side; memory is bounded by a row group each.
+    The files of a large folder are read in parallel. Each thread holds one row group at most.
     """
     folder = UPath(folder)
 

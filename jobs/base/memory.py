@@ -6,12 +6,12 @@ import psutil
 
 
 class PeakMemory:
-    """Samples a process and all below it; use as a context manager, then read `megabytes`.
+    """Samples the memory of a process and of all processes below it. Use it as a context manager, then read `megabytes`.
 
     Args:
         root: top of the tree; this process by default.
         seconds: between two samples.
-        shared_once: count pages that processes share once (PSS, slower to read) instead of in each of them (RSS).
+        shared_once: count a page that processes share only once (PSS, slower to read), not once in each of them (RSS).
     """
 
     def __init__(self, root: psutil.Process | None = None, *, seconds: float = 0.25, shared_once: bool = False) -> None:
@@ -35,7 +35,7 @@ class PeakMemory:
             for process in [self._root, *self._root.children(recursive=True)]:
                 try:
                     total += process.memory_full_info().pss if self._shared_once else process.memory_info().rss
-                except psutil.Error:  # gone meanwhile
+                except psutil.Error:  # it has ended meanwhile
                     continue
             self.megabytes = max(self.megabytes, total // 2**20)
             if self._done.wait(self._seconds):

@@ -1,7 +1,7 @@
 """Where data lies: a folder of this machine, of the Hadoop file system (webhdfs), or of an object store (s3, gs).
 
-A place off this machine has pathlib's methods (`universal_pathlib`), but is no `Path`. Credentials are never part of it:
-fsspec and Hadoop find them in the environment, as they always do.
+A place on another machine has pathlib's methods (`universal_pathlib`), but it is not a `Path`. Credentials are never part of
+a place: fsspec and Hadoop find them in the environment, as they always do.
 """
 
 import shutil
@@ -27,17 +27,17 @@ _HADOOP = {"s3": "s3a", "s3a": "s3a", "gs": "gs", "gcs": "gs", "webhdfs": "webhd
 
 
 class WebHdfsPath(UPath):
-    """Registered by name: a class that universal_pathlib makes up on the way cannot be sent to a worker."""
+    """A path of webhdfs. It has a class here, because one that universal_pathlib makes at run time cannot go to a worker."""
 
 
 register_implementation("webhdfs", WebHdfsPath, clobber=True)
 
 
 def place(uri: str | Path) -> UPath:
-    """The place that a path, a `file://` URI or another fsspec URI names; nothing is asked of the store yet.
+    """The place that a path, a `file://` URI or another fsspec URI names. The store is not asked yet.
 
     Raises:
-        DataError: no client for the URI's scheme, or a URI with a password in it.
+        DataError: there is no client for the URI's scheme, or the URI holds a password.
     """
     text = str(uri)
     parts = urlsplit(text) if "://" in text else None
@@ -45,13 +45,13 @@ def place(uri: str | Path) -> UPath:
         return UPath(Path(unquote(parts.path) if parts else text).expanduser().resolve())
     if parts.scheme == "file":
         raise DataError(
-            "lies on another machine.", file=text, remedy="mount or copy the data, or name the store that holds it."
+            "the folder lies on another machine.", file=text, remedy="mount or copy the data, or name the store that holds it."
         )
     if parts.password or "::" in text:
         raise DataError(
-            "holds a password." if parts.password else "is a chain of file systems.",
+            "the URI holds a password." if parts.password else "the URI is a chain of file systems.",
             file=f"{parts.scheme}://{parts.hostname}{parts.path}",
-            remedy="give a plain URI; credentials belong into the environment, where fsspec and Hadoop look for them.",
+            remedy="give a plain URI; put credentials into the environment, where fsspec and Hadoop look for them.",
         )
     options: dict[str, Any] = {"use_listings_cache": False} if parts.scheme in _CACHING else {}
     try:
@@ -60,7 +60,7 @@ def place(uri: str | Path) -> UPath:
     except (ImportError, ValueError, OSError) as error:
         client = known_implementations.get(parts.scheme, {}).get("err")
         raise DataError(
-            f"no client for '{parts.scheme}' can be had ({str(error).splitlines()[0]}).",
+            f"there is no client for '{parts.scheme}' ({str(error).splitlines()[0]}).",
             file=text,
             remedy=f"{client}, into the environment of the pipeline and of Spark's workers."
             if client
@@ -70,23 +70,23 @@ def place(uri: str | Path) -> UPath:
 
 
 def existing_folder(uri: str) -> UPath:
-    """The place of a source.
+    """The place of a source, which must be a folder that exists.
 
     Raises:
-        DataError: as `place` and `hadoop_uri`, and where there is no such folder, or it must not be read.
+        DataError: as for `place` and `hadoop_uri`; also if there is no such folder, or it may not be read.
         OSError: the store cannot be reached.
     """
     folder = place(uri)
     hadoop_uri(folder)
     try:
-        if folder.fs.info(folder.path)["type"] == "directory":  # `is_dir` would call a failing store an empty one
+        if folder.fs.info(folder.path)["type"] == "directory":  # `is_dir` would say False if the store fails
             return folder
         came = "is a file, not a folder."
     except FileNotFoundError:
         came = "does not exist."
     except PermissionError as error:
         came = f"may not be read ({error})."
-    except Exception as error:  # every client has its own kinds
+    except Exception as error:  # each client has its own kinds of error
         raise OSError(
             f"{uri} cannot be reached ({type(error).__name__}: {error}). Check the URI, the network, and the credentials in "
             "the environment."
@@ -95,12 +95,12 @@ def existing_folder(uri: str) -> UPath:
 
 
 def uri_of(folder: UPath, scheme: str | None = None) -> str:
-    """The whole URI of a place; universal_pathlib's own leaves out the host."""
+    """The whole URI of a place. (The one of universal_pathlib leaves out the host.)"""
     if isinstance(folder, Path):
         return folder.as_uri()
     if folder.protocol == "webhdfs":
         host, port, user = (folder.storage_options.get(name) for name in ("host", "port", "user"))
-        before = f"{user}@" if user and scheme is None else ""  # Hadoop takes HADOOP_USER_NAME
+        before = f"{user}@" if user and scheme is None else ""  # Hadoop takes the user from HADOOP_USER_NAME
         return f"{scheme or folder.protocol}://{before}{host or ''}{f':{port}' if port else ''}{folder.path}"
     return f"{scheme or folder.protocol}://{folder.path.lstrip('/')}"
 
@@ -123,19 +123,19 @@ def hadoop_uri(path: UPath) -> str:
 
 
 def arrow_source(path: UPath) -> dict[str, Any]:
-    """`source` and `filesystem` for pyarrow."""
+    """The arguments `source` and `filesystem` of pyarrow for a place."""
     return {"source": str(path)} if isinstance(path, Path) else {"source": path.path, "filesystem": path.fs}
 
 
 def open_dataset(path: UPath, kind: str = "parquet") -> pads.Dataset:
-    """A file, or the files of this kind in a folder, in the order of their names."""
+    """A dataset of one file, or of the files of this kind in a folder, in the order of their names."""
     files = [file for file in files_below(path) if file.suffix == f".{kind}"]
     names = [arrow_source(file)["source"] for file in files]
     return pads.dataset(names, filesystem=arrow_source(path).get("filesystem"), format=kind)
 
 
 def files_below(folder: UPath) -> list[UPath]:
-    """All files of a folder and its folders, in the order of their names; the file itself, if it is one.
+    """All files in a folder and its subfolders, in the order of their names. A file gives itself.
 
     Raises:
         OSError: the store cannot be reached. (Most ways to list files would take that for an empty folder.)
@@ -149,7 +149,7 @@ def files_below(folder: UPath) -> list[UPath]:
 
 
 def children(folder: UPath) -> list[UPath]:
-    """What lies in a folder, in the order of names; nothing, if it is not there.
+    """What lies in a folder, in the order of names; an empty list if there is no such folder.
 
     Raises:
         OSError: the store cannot be reached.
@@ -162,7 +162,7 @@ def children(folder: UPath) -> list[UPath]:
 
 
 def remove_folder(folder: UPath) -> None:
-    """Remove a folder, or what another process leaves of it."""
+    """Remove a folder. It is no error if another process removes it at the same time."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -178,7 +178,7 @@ def replace_text(path: UPath, text: str, *, aside: UPath) -> None:
     Args:
         path: the file.
         text: all of it.
-        aside: a name on the same file system that is the writer's own, where the text may lie first.
+        aside: a name on the same file system that only this writer uses; the text may be written there first.
     """
     if isinstance(path, Path):
         aside.write_text(text)
@@ -191,9 +191,9 @@ def replace_text(path: UPath, text: str, *, aside: UPath) -> None:
 
 
 def _rename_over(source: UPath, target: UPath) -> None:
-    """Rename a file of the Hadoop file system onto one that may be there: RENAME with OVERWRITE of its REST interface.
+    """Rename a file of the Hadoop file system and replace the target if there is one: RENAME with OVERWRITE by REST.
 
-    fsspec's `mv` leaves out that option, so the request is made with the session that fsspec has opened.
+    fsspec's `mv` does not have that option, so the request is made here, with the session that fsspec has opened.
     """
     fs = source.fs
     wanted = {"op": "RENAME", "destination": target.path, "renameoptions": "OVERWRITE"}
@@ -202,13 +202,13 @@ def _rename_over(source: UPath, target: UPath) -> None:
 
 @contextmanager
 def local_file(path: UPath | Path) -> Iterator[Path]:
-    """A file as one of this machine, for readers that know no other: itself, or a copy for as long as the block."""
+    """A local file, for readers that can read no other: the file itself, or a copy that is removed after the block."""
     with TemporaryDirectory() as folder:
         yield local_copy(path, Path(folder))
 
 
 def local_copy(path: UPath | Path, folder: Path) -> Path:
-    """A file of this machine, or a copy in `folder` of one from elsewhere."""
+    """The file itself if it lies on this machine, else a copy of it in `folder`."""
     if isinstance(path, Path):
         return path
     path.fs.get_file(path.path, str(folder / path.name))
@@ -216,18 +216,18 @@ def local_copy(path: UPath | Path, folder: Path) -> Path:
 
 
 def kept_copy(folder: UPath | Path, copies: Path, *, name: str | None = None, files: Iterable[UPath] | None = None) -> Path:
-    """A folder of this machine itself, or a copy of one from elsewhere that stays for all processes to come.
+    """The folder itself if it lies on this machine, else a copy of it, which stays for later processes.
 
     Args:
         folder: the folder.
         copies: where copies are kept; each is there whole or not at all.
-        name: of the copy, which must say what is in it; the folder's own by default, as that of a table's version does.
+        name: of the copy. Other content must have another name, as each version of a table does; by default the folder's.
         files: what to copy; all by default.
     """
     if isinstance(folder, Path):
         return folder
     kept = copies / (name or folder.name)
-    with alone_in(copies):  # the processes of a machine ask at the same time
+    with alone_in(copies):  # the processes of a machine may ask at the same time
         if not kept.exists():
             with TemporaryDirectory(dir=copies, prefix=".staging-") as copying:
                 whole = Path(copying) / kept.name
@@ -240,7 +240,7 @@ def kept_copy(folder: UPath | Path, copies: Path, *, name: str | None = None, fi
 
 
 def copy_files(folder: UPath, target: Path) -> None:
-    """Copy the files of a folder without folders into one of this machine, which is made."""
+    """Copy the files of a folder that has no subfolders into a new folder of this machine."""
     target.mkdir(parents=True)
     for file in files_below(folder):
         file.fs.get_file(file.path, str(target / file.name))
@@ -248,7 +248,7 @@ def copy_files(folder: UPath, target: Path) -> None:
 
 @contextmanager
 def local_draft(path: UPath | Path) -> Iterator[Path]:
-    """A file or folder of this machine to write to, which is `path` when the block ends without an error."""
+    """A local file or folder to write to. When the block ends without an error, it is put at `path`."""
     if isinstance(path, Path):
         yield path
         return

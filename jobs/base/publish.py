@@ -1,4 +1,4 @@
-"""Folders that are not lake tables (snapshots, the hidden truth, reports) put in place whole or not at all."""
+"""Put folders that are not lake tables (snapshots, the hidden truth, reports) in place whole or not at all."""
 
 import shutil
 import uuid
@@ -13,8 +13,8 @@ from jobs.base.files import folder_digest
 def published_folder(target: Path) -> Iterator[Path]:
     """A staging folder beside `target` that takes its place when the block ends without an error.
 
-    A block that fails leaves `target` as it was. Content equal to what is there already is thrown away, so that writing
-    twice leaves even the file times alone.
+    If the block fails, `target` stays as it was. If the new content equals the old, the old folder stays, so even its file
+    times do not change.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.parent / f".staging-{target.name}-{uuid.uuid4().hex}"
@@ -24,7 +24,7 @@ def published_folder(target: Path) -> Iterator[Path]:
         if not target.exists():
             staging.rename(target)
         elif folder_digest(staging) != folder_digest(target):
-            # A folder cannot be renamed onto a full one: the old one steps aside first.
+            # A folder cannot be renamed onto one that holds files, so the old one is moved away first.
             replaced = target.parent / f".replaced-{target.name}-{uuid.uuid4().hex}"
             target.rename(replaced)
             staging.rename(target)

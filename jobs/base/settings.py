@@ -65,10 +65,10 @@ class PipelineSettings(BaseSettings):
     )
 
     date: dt.date = Field(dt.date(2026, 1, 28), description="Logical date, YYYY-MM-DD: the last day of events used.")
-    home: Path = Field(Path("var/embedded"), description="Folder for all that the pipeline keeps.")
-    lake: str = Field("", description="Folder or URI (s3, gs, webhdfs) of the tables; empty: `lake` in the home folder.")
+    home: Path = Field(Path("var/embedded"), description="Home folder: all that the pipeline keeps lies in it.")
+    lake: str = Field("", description="Folder or URI (s3, gs, webhdfs) of the tables. If empty: `lake` in the home folder.")
     serving: str = Field(
-        "", pattern=r"^[^:]*$", description="Folder of published serving bundles; empty: `serving` in the home folder."
+        "", pattern=r"^[^:]*$", description="Folder of published serving bundles. If empty: `serving` in the home folder."
     )
     data: DataSettings = DataSettings()
     shop: ShopSettings = ShopSettings()
@@ -84,7 +84,7 @@ class PipelineSettings(BaseSettings):
     spark: SparkSettings = SparkSettings()
     run: RunSettings = RunSettings()
 
-    _config_hash: str | None = PrivateAttr(None)  # of the whole, in a part that `only` made
+    _config_hash: str | None = PrivateAttr(None)  # in a copy that `only` made: the hash of all settings
 
     @field_validator("home")
     @classmethod
@@ -96,7 +96,7 @@ class PipelineSettings(BaseSettings):
         if self.clusters.min_cluster_size < self.sampling.items_per_cluster:
             raise ValueError(
                 f"clusters.min_cluster_size ({self.clusters.min_cluster_size}) must be at least "
-                f"sampling.items_per_cluster ({self.sampling.items_per_cluster}): m_o distinct items are drawn per cluster"
+                f"sampling.items_per_cluster ({self.sampling.items_per_cluster}): each cluster gives that many distinct items"
             )
         if self.training.embedding_dim % self.training.num_heads:
             raise ValueError(
@@ -120,7 +120,7 @@ class PipelineSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment below explicit values; the command line is put above both by pydantic-settings."""
+        """Explicit values go before the environment. pydantic-settings puts the command line before both."""
         return init_settings, env_settings
 
     @property
@@ -151,7 +151,7 @@ class PipelineSettings(BaseSettings):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def only(self, sections: Collection[str]) -> "PipelineSettings":
-        """A copy without the other sections that can change a result: to read one of those raises `AttributeError`."""
+        """A copy with these sections, and those that change no result. Reading another section raises `AttributeError`."""
         part = self.model_copy()
         part._config_hash = self.config_hash()
         for name in type(self).model_fields.keys() - {*_WHEN_AND_WHERE, *_NO_RESULT, *sections}:
@@ -159,5 +159,5 @@ class PipelineSettings(BaseSettings):
         return part
 
     def flat(self) -> dict[str, str | int | float | bool]:
-        """All settings as `section.name -> value`, for MLflow parameters and forms."""
+        """All settings as `section.name` -> value, for MLflow parameters and forms."""
         return flatten(self.model_dump(mode="json"))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 
 def flatten(values: dict, prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Nested mapping to one level, names joined by dots."""
+    """Turn a nested mapping into a flat one, whose names are joined by dots."""
     out: dict[str, str | int | float | bool] = {}
     for name, value in values.items():
         if isinstance(value, dict):
@@ -19,7 +19,7 @@ def flatten(values: dict, prefix: str = "") -> dict[str, str | int | float | boo
 
 
 def nest(values: Mapping[str, object]) -> dict[str, Any]:
-    """Inverse of `flatten`: names joined by dots to a nested mapping.
+    """Inverse of `flatten`: turn names joined by dots into a nested mapping.
 
     >>> nest({"training.epochs": 3, "home": "x"})
     {'training': {'epochs': 3}, 'home': 'x'}
@@ -35,7 +35,7 @@ def nest(values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def explain(error: ValidationError) -> str:
-    """What the schema refuses, one `name: reason (got value)` per setting, on one line."""
+    """What the schema refuses and why, on one line: `name: reason (got value)` for each setting."""
     reasons = []
     for detail in error.errors():
         name = ".".join(str(part) for part in detail["loc"])

@@ -1,4 +1,4 @@
-"""The Spark session every Spark job uses."""
+"""The Spark session that every Spark job uses."""
 
 import os
 import sys
@@ -15,11 +15,11 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 
 @contextmanager
 def spark_session(settings: PipelineSettings, name: str) -> Iterator[SparkSession]:
-    """A session for one job, stopped at the end; a session that is already running is used and left running.
+    """A session for one job, stopped at the end. If a session is running already, it is used and left running.
 
     Under `spark-submit` the master given there stays in force. Workers run `PYSPARK_PYTHON`, by default this very interpreter,
-    with this checkout on their path, so that `jobs` and `esans_core` import there. What these lines leave open, such as event
-    logs or an object store, is for the `spark-defaults.conf` of `SPARK_CONF_DIR` to say.
+    with this checkout on their path, so that they can import `jobs` and `esans_core`. All that is not set here, such as event
+    logs or an object store, can be set in the `spark-defaults.conf` of `SPARK_CONF_DIR`.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)

@@ -4,7 +4,7 @@ import logging
 import os
 from urllib.parse import urlparse
 
-# Read when MLflow is imported: no usage reports, no helper processes, and no pickle in any model that is loaded.
+# MLflow reads these when it is imported: no usage reports, no helper processes, and no pickle in any model it loads.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -23,9 +23,9 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def client(settings: PipelineSettings) -> MlflowClient:
-    """A client of the tracking store and registry in force, with the experiment in place and made current.
+    """A client of the tracking store and registry in force. The experiment is made if it is missing, and made current.
 
-    Artifacts of a store that is a database go to `<home>/mlflow/artifacts`; a tracking server keeps its own.
+    If the store is a database, artifacts go to `<home>/mlflow/artifacts`. A tracking server has a place of its own for them.
     """
     for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -46,12 +46,12 @@ def client(settings: PipelineSettings) -> MlflowClient:
 
 
 def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> ActiveRun:
-    """Make the run of a key current; use as a context manager.
+    """Start the run of a key, or resume it, and make it current. Use it as a context manager.
 
     Args:
         settings: gives the store, the experiment and the logical date.
-        run_key: names all that decides the run's result; a run that carries it as tag `esans.run_key` for the same
-            date is resumed, so that a rerun adds to it instead of starting another.
+        run_key: stands for all that decides the run's result. A run of the same date that has it as its tag
+            `esans.run_key` is resumed, so that a rerun adds to it and starts no other.
         name: name of a new run.
     """
     found = client(settings)
