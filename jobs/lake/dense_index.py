@@ -1,4 +1,4 @@
-"""Dense numbers 0, 1, 2, ... in the order of a key, by as many tasks as there are."""
+"""Dense numbers 0, 1, 2, ... for the rows of a frame, in the order of a key, computed by many tasks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ _POSITION_BITS = 33  # of monotonically_increasing_id: its upper bits are the pa
 
 @contextmanager
 def dense_index(frame: DataFrame, by: str, index: str) -> Iterator[tuple[DataFrame, int]]:
-    """Number the rows of a frame in ascending order of a key, as `row_number() - 1` over one window would in one task.
+    """Number the rows of a frame in ascending order of a key, as `row_number() - 1` over one window does in a single task.
 
-    The rows are sorted into ranges of the key and counted; a row's number is its place in its range plus the sizes of the
-    ranges before. They are kept (in memory, else on disk) inside the block: a second sort would draw other ranges than the
-    counted ones.
+    The rows are sorted into ranges of the key and counted. A row's number is its place in its range plus the sizes of the
+    ranges before. The sorted rows are kept (in memory, else on disk) inside the block, because a second sort could choose
+    other ranges than those that were counted.
 
     Args:
         frame: the rows.

@@ -1,4 +1,4 @@
-"""The table `sequences` as a log that is read one row group at a time."""
+"""The table `sequences` as an event log that is read one row group at a time."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,18 +14,18 @@ _REMEDY = "run build_training_set for this date again."
 
 
 class ParquetLog:
-    """Row groups of the table, in the order of its files' names, as blocks (`esans_core.loader.EventLog`).
+    """The table's row groups, in the order of its files' names, as blocks of an `esans_core.loader.EventLog`.
 
-    The counts of events per user are read once, without the events; of those only numbers per block are kept.
+    The counts of events per user are read once, without the events. Only their sums for each block are kept.
 
     Args:
-        table: the `sequences` of one date, `user_index` ascending from 0 without a gap.
+        table: the `sequences` of one date, with `user_index` ascending from 0 without gaps.
 
     Attributes:
-        evaluated: split -> users of each block with a training history and an event in the split.
+        evaluated: split -> for each block, the number of users with a training history and an event in the split.
 
     Raises:
-        DataError: users are not numbered so, or counts do not fit.
+        DataError: users are not numbered in this way, or counts do not fit.
     """
 
     def __init__(self, table: pads.Dataset) -> None:
@@ -40,17 +40,17 @@ class ParquetLog:
                 found.append(int(((counts["num_train"] > 0) & (counts[f"num_{split}"] > 0)).sum()))
 
     def num_evaluated(self, split: str) -> int:
-        """Users with a training history and an event in the split (validation or holdout)."""
+        """Number of users with a training history and an event in the split (validation or holdout)."""
         return sum(self.evaluated[split])
 
     @property
     def num_users(self) -> int:
-        """U."""
+        """U, the number of users."""
         return self._first[-1]
 
     @property
     def num_blocks(self) -> int:
-        """Row groups of all files."""
+        """Number of row groups in all files."""
         return len(self._blocks)
 
     def users(self, block: int) -> range:
@@ -76,7 +76,7 @@ class ParquetLog:
         index = table["user_index"].to_numpy()
         if not np.array_equal(index, np.arange(users.start, users.stop)):
             raise DataError(
-                f"users {users.start} to {users.stop - 1} expected, one row each and ascending.",
+                f"users {users.start} to {users.stop - 1} expected, ascending and with one row each.",
                 file=fragment.path,
                 column="user_index",
                 rows=index[index != np.arange(users.start, users.stop)].tolist(),
@@ -91,12 +91,12 @@ class ParquetLog:
 
 
 def some_users(log: ParquetLog, split: str, most: int) -> Sequences:
-    """Sequences of at most so many users with an event in a split, spread evenly over all of them; there must be one."""
+    """Sequences of at most `most` users with an event in a split, spread evenly over all of them. There must be one."""
     return some_users_by_row(log, split, most)[0]
 
 
 def some_users_by_row(log: ParquetLog, split: str, most: int) -> tuple[Sequences, Tensor]:
-    """The same, and the row of each of these users in the log, int64."""
+    """As `some_users`, with the row of each of these users in the log, int64."""
     total, parts, rows, seen = log.num_evaluated(split), [], [], 0
     wanted = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64).long()
     for block, count in enumerate(log.evaluated[split]):

@@ -1,6 +1,6 @@
 """Tables with one row for each item, read as a stream in the order of the catalogue.
 
-What reads a table this way holds a batch of it, however many items there are.
+A reader holds one batch in memory, however many items there are.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ItemTable:
-    """One date of such a table. It is small and can be sent to a worker, which then reads its part by itself.
+    """One date of a table of items. The object is small: it can be sent to a worker, which then reads its part by itself.
 
     Attributes:
         name: of the lake table.
@@ -36,7 +36,7 @@ class ItemTable:
 
     @classmethod
     def of(cls, settings: PipelineSettings, name: str, date: dt.date | None = None) -> "ItemTable":
-        """The table as published for the date (the logical date unless given); raises `DataError` where it is not."""
+        """The table as published for a date (default: the logical date). Raises `DataError` if it is not published."""
         return cls.at(name, Lake.of(settings).path(name, date or settings.date))
 
     @classmethod
@@ -51,11 +51,11 @@ class ItemTable:
 
     @property
     def num_rows(self) -> int:
-        """N."""
+        """N, the number of items."""
         return sum(rows for _, _, rows in self.row_groups)
 
     def spans(self, least_rows: int) -> list[tuple[int, int]]:
-        """Runs of whole row groups as (first row, row after the last), each of at least so many rows but the last one."""
+        """Runs of whole row groups as (first row, row after the last). Each but the last has at least `least_rows` rows."""
         out, start, stop = [], 0, 0
         for _, _, rows in self.row_groups:
             stop += rows
@@ -67,10 +67,10 @@ class ItemTable:
     def batches(
         self, columns: Sequence[str], *, start: int = 0, stop: int | None = None, batch_rows: int = _BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
-        """`item_index` and other columns of the rows from `start` to `stop`, `batch_rows` at a time whatever the row groups.
+        """`item_index` and other columns of the rows from `start` to `stop`, in batches of `batch_rows`, across row groups.
 
         Raises:
-            DataError: row i is not about item i.
+            DataError: some row i is not about item i.
         """
         wanted = ["item_index", *columns]
         pieces: list[pa.RecordBatch] = []
@@ -95,7 +95,7 @@ class ItemTable:
         for file, groups in groupby(wanted, key=lambda group: group[0]):
             inside = list(groups)
             at = inside[0][2]
-            # Through a small buffer and by one thread: left alone, Arrow holds whole row groups and takes every core.
+            # A small buffer and one thread: by default, Arrow holds whole row groups and uses every core.
             with pq.ParquetFile(**arrow_source(place(file)), pre_buffer=False, buffer_size=_BUFFER_BYTES) as parquet:
                 numbers = [group for _, group, _ in inside]
                 for piece in parquet.iter_batches(batch_rows, numbers, columns, use_threads=False):
@@ -110,7 +110,7 @@ class ItemTable:
         wrong = np.flatnonzero(index != np.arange(first, first + len(index)))
         if len(wrong):
             raise DataError(
-                f"expected the items 0, 1, 2 and so on, one row each; row {first + wrong[0]} is about item {index[wrong[0]]}.",
+                f"expected the items 0, 1, 2 and so on, a row each; row {first + wrong[0]} is about item {index[wrong[0]]}.",
                 file=self.name,
                 column="item_index",
                 remedy="run the job that writes this table again for the date.",

@@ -1,4 +1,4 @@
-"""Lake tables as Spark frames: read one date, write one date with the same bytes every time."""
+"""Lake tables as Spark frames: one date is read, or is written with the same bytes every time."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from jobs.base.places import hadoop_uri
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake, Pending
 
-# Values of the leading index in one file: about 33 MB of 64-dimensional vectors, small enough to sort in one task and to
-# read on its own, large enough that a catalogue of 50 million items is 382 files.
+# How many values of the leading index one file holds: about 33 MB of 64-dimensional vectors. That is small enough to sort in
+# one task and to read on its own, and large enough that a catalogue of 50 million items has only 382 files.
 KEYS_PER_FILE = 131_072
 
 
@@ -28,7 +28,7 @@ def read_table(
     *,
     date: dt.date | None = None,
 ) -> DataFrame:
-    """One date of a lake table (the logical date unless given); raises `DataError` when it was never published."""
+    """One date of a lake table (default: the logical date). Raises `DataError` if it was never published."""
     frame = spark.read.parquet(reachable(spark, Lake.of(settings).path(table, date or settings.date)))
     return frame.select(*columns) if columns else frame
 
@@ -36,17 +36,17 @@ def read_table(
 def write_table(
     frame: DataFrame, pending: Pending, *, by: Sequence[str], keys: int | None = None, row_group_mb: int | None = None
 ) -> None:
-    """Write a frame into a pending lake table: the same rows give the same files, however many cores computed them.
+    """Write a frame into a pending lake table. The same rows give the same files, however many cores compute them.
 
     Args:
         frame: rows of the table.
         pending: where they go.
         by: a unique key, by which each file is sorted.
         keys: number of values of the first column of `by`, a dense index 0..keys-1. The k-th file in the order of names then
-            holds block k of `KEYS_PER_FILE` values (a block without rows has none), so that files read one after the
-            other give the whole table in order. Left out: one file, for a small table.
-        row_group_mb: size of a row group before compression, for a reader that takes them one at a time; Parquet's 128
-            where not given.
+            holds block k of `KEYS_PER_FILE` values (a block without rows has no file), so the files, read one after the
+            other, give the whole table in order. If None, there is one file, for a small table.
+        row_group_mb: size of a row group in MiB before compression, for a reader that takes one at a time. If None, it is
+            Parquet's 128.
     """
     if keys is None:
         spread = frame.repartition(1)
@@ -60,7 +60,7 @@ def write_table(
 
 
 def reachable(spark: SparkSession, path: UPath) -> str:
-    """The URI of a place, for Spark to read or write.
+    """The URI by which Spark can read or write a place.
 
     Raises:
         DataError: Spark has no file system for the place, or lacks its classes.
@@ -72,7 +72,7 @@ def reachable(spark: SparkSession, path: UPath) -> str:
             context._jvm.org.apache.hadoop.fs.Path(uri).getFileSystem(context._jsc.hadoopConfiguration())
         except Py4JJavaError as error:
             raise DataError(
-                f"Spark has no file system for it ({error.java_exception.getMessage()}).",
+                f"Spark has no file system for this URI ({error.java_exception.getMessage()}).",
                 file=uri,
                 remedy="put Hadoop's connector on Spark's class path on all machines (spark.jars.packages; hadoop-aws for s3).",
             ) from error

@@ -1,10 +1,10 @@
 """Dated tables: published whole or not at all, with a manifest that says what made them.
 
-Layout: `<root>/<table>/date=YYYY-MM-DD/v-<when>-<hex>/...files` and beside the versions one file `CURRENT`, the manifest of
-the version in force. A writer puts its files under a name of their own, where no other writer comes, and replacing
-`CURRENT` is the act of publishing. So a reader sees the old table or the new one, whoever else writes or is killed, and
-nothing is ever renamed, which an object store could not do. What killed writers and replaced versions leave is
-removed by later writers, once nobody can be reading or writing it any more. Writing the same rows twice keeps the version.
+Layout: `<root>/<table>/date=YYYY-MM-DD/v-<when>-<hex>/...files`, and beside the versions one file `CURRENT`, the manifest of
+the version in force. Each writer puts its files into a folder of its own, and then publishes them by replacing `CURRENT`. So a
+reader sees the old table or the new one, even if others write or are killed. No folder is ever renamed, because an object store
+could not do that. Later writers remove replaced versions and what killed writers left, once nobody can be reading or writing
+them any more. If the same rows are written twice, the version stays.
 """
 
 import datetime as dt
@@ -31,40 +31,40 @@ from jobs.base.settings import PipelineSettings
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _VERSION, _WHEN = re.compile(r"^v-(\d{8}T\d{6})-[0-9a-f]{8}$"), "%Y%m%dT%H%M%S"
-# A run is ended after a day (dags/esans_daily_retraining.py), so after two no step reads or writes what it began with.
+# A run ends after a day at most (dags/esans_daily_retraining.py), so after two days no step uses what it began with.
 KEPT_FOR = dt.timedelta(days=2)
-_SWEPT_DATES = 8  # dates looked through for what is left over, the one being written and those before it
+_SWEPT_DATES = 8  # dates in which a writer looks for leftovers: its own and the seven before it
 
 
 @dataclass
 class Pending:
-    """A table being written: put files under `path`, and anything worth reporting in `stats` (JSON values)."""
+    """A table that is being written: put files under `path`, and anything worth reporting into `stats` (JSON values)."""
 
     path: UPath
     stats: dict[str, Any] = field(default_factory=dict)
 
 
 class Lake:
-    """The dated tables below one folder, of this machine or of a store."""
+    """The dated tables below one folder, on this machine or in a store."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = place(root)
 
     @classmethod
     def of(cls, settings: PipelineSettings) -> "Lake":
-        """The lake of a pipeline: where `lake` says, else in its home folder."""
+        """The lake of a pipeline: at the place that the setting `lake` names, else in the home folder."""
         return cls(settings.lake or settings.home / "lake")
 
     @contextmanager
     def write(
         self, table: str, settings: PipelineSettings, *, inputs: Sequence[str] = (), extra_inputs: Mapping[str, str] = {}
     ) -> Iterator[Pending]:
-        """Publish one date of a table when the block ends without an error; publish nothing otherwise.
+        """Publish one date of a table when the block ends without an error. Otherwise publish nothing.
 
         Args:
             table: snake_case table name.
             settings: gives the date and the configuration recorded in the manifest.
-            inputs: tables of the same date this one is made from; their digests are recorded.
+            inputs: tables of the same date that this one is made from. Their digests are recorded.
             extra_inputs: further inputs by name, with their digests (a table of another date, a source file).
         """
         folder = self._folder(table, settings.date)
@@ -98,22 +98,22 @@ class Lake:
                 "written_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             }
             self._sweep(table, settings.date, keep=pending.path)
-            published = version  # said before: even if this fails, by an answer lost on the way, it may have happened
-            # Aside means among the writer's own files, so that it goes with them if the writer is killed just now.
+            published = version  # set before the write: if its answer is lost, it looks failed but may have happened
+            # `aside` lies among the writer's own files, so it is removed with them if the writer is killed at this moment.
             replace_text(folder / "CURRENT", json_text(manifest), aside=pending.path / "CURRENT")
         finally:
             if published != pending.path:
                 remove_folder(pending.path)
 
     def manifest(self, table: str, date: dt.date) -> dict[str, Any]:
-        """The manifest of a published table; raises `DataError` when that date was never published."""
+        """The manifest of a published table. Raises `DataError` if that date was never published."""
         folder = self._folder(table, date)
         manifest = _manifest(folder)
         if manifest is None:
             raise DataError(
                 f"no table '{table}' is published for {date}.",
                 file=folder,
-                remedy="run the job that writes it for this date first (docs/architecture.md lists who writes what).",
+                remedy="first run the job that writes it for this date (docs/architecture.md lists who writes what).",
             )
         return manifest
 
@@ -126,7 +126,7 @@ class Lake:
         return _manifest(self._folder(table, date)) is not None
 
     def intact(self, table: str, date: dt.date) -> bool:
-        """Whether that date of the table is published and its files are still what was published."""
+        """Whether that date of the table is published, and its files are unchanged since."""
         folder = self._folder(table, date)
         manifest = _manifest(folder)
         return manifest is not None and _holds(folder / manifest["version"], manifest["digest"])
@@ -154,15 +154,15 @@ class Lake:
         return self.root / table / f"date={date.isoformat()}"
 
     def _begun_dates(self, table: str) -> list[dt.date]:
-        """Dates with a folder, ascending, whether anything was ever published there or not."""
+        """Dates that have a folder, ascending, whether or not anything was published there."""
         names = (path.name for path in children(self.root / table))
         return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
 
     def _sweep(self, table: str, date: dt.date, keep: UPath) -> None:
-        """Remove what was begun and has been out of force for `KEPT_FOR` or longer, of this date and those before.
+        """Remove versions of this date and some before it that are not in force, begun more than `KEPT_FOR` ago.
 
-        Where the version in force is younger than that, the one before it may have readers still, so all stay. Names are
-        never used twice: what is out of force stays so.
+        If the version in force is younger than that, the one before it may still have readers, so all versions stay. Names
+        are never used twice, so a version that is out of force stays out of force.
         """
         oldest = dt.datetime.now(dt.UTC) - KEPT_FOR
         dates = [day for day in self._begun_dates(table) if day <= date]

@@ -1,4 +1,4 @@
-"""The three views of an item as arrays: what fitting the clusters and assigning them have in common."""
+"""The three views of items as arrays, for fitting the clusters and for assigning them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Views:
 
     Attributes:
         arrays: name of each modality that some item has -> float32 [N, F], zero where the view is missing.
-        present: bool [N, M], in the order of `arrays`.
+        present: bool [N, M], whether the item has the view, in the order of `arrays`.
         encoders: name of each of these modalities -> fingerprint of the encoder behind it.
     """
 
@@ -48,12 +48,12 @@ class ViewBatch:
 
 
 def feature_tables(settings: PipelineSettings) -> dict[str, ItemTable]:
-    """The feature table of each modality; raises `DataError` where one is missing or they differ in length."""
+    """The feature table of each modality. Raises `DataError` if one is missing, or if they differ in length."""
     tables = {name: ItemTable.of(settings, table) for name, table in zip(MODALITIES, FEATURE_TABLES, strict=True)}
     rows = {table.name: table.num_rows for table in tables.values()}
     if len(set(rows.values())) > 1:
         raise DataError(
-            f"the feature tables hold {rows} rows; they should be the same items.",
+            f"the feature tables hold {rows} rows, but they should be the same items.",
             file=" and ".join(FEATURE_TABLES),
             column="item_index",
             remedy="run the three feature jobs of this date again.",
@@ -64,7 +64,7 @@ def feature_tables(settings: PipelineSettings) -> dict[str, ItemTable]:
 def view_batches(
     tables: Mapping[str, ItemTable], input_dims: Mapping[str, int], start: int = 0, stop: int | None = None
 ) -> Iterator[ViewBatch]:
-    """The items from row `start` to `stop` with their views, for heads that were fitted already.
+    """The items from row `start` to `stop` with their views, for heads that are already fitted.
 
     Args:
         tables: of every modality, from `feature_tables`.
@@ -73,7 +73,7 @@ def view_batches(
         stop: row after the last; the end of the tables by default.
 
     Raises:
-        DataError: the tables are about different items, or vectors have another length than the heads expect, or hold NaN
+        DataError: the tables are about different items; or vectors do not have the length that the heads expect, or hold NaN
             or infinity.
     """
     streams = [table.batches(["item_id", "vector"], start=start, stop=stop) for table in tables.values()]
@@ -83,7 +83,7 @@ def view_batches(
         for (name, table), batch in zip(tables.items(), batches, strict=True):
             if not batch["item_id"].equals(item_id):
                 raise DataError(
-                    f"row by row, the ids are not those of {FEATURE_TABLES[0]}.",
+                    f"the ids differ from those in the same rows of {FEATURE_TABLES[0]}.",
                     file=table.name,
                     column="item_id",
                     remedy="run the three feature jobs of this date again: their tables must hold the same items.",
@@ -93,9 +93,9 @@ def view_batches(
 
 
 def read_views(settings: PipelineSettings, item_index: np.ndarray) -> Views:
-    """Views of some items of the date, rows in the order of `item_index` (int64, ascending, each once).
+    """Views of some items of the date, with rows in the order of `item_index` (int64, ascending, each once).
 
-    The memory is that of the arrays returned.
+    It needs hardly more memory than the arrays that it returns.
 
     Raises:
         DataError: an item has no row, vectors differ in length, a vector holds NaN or infinity, or no item has any view.
@@ -104,7 +104,7 @@ def read_views(settings: PipelineSettings, item_index: np.ndarray) -> Views:
     for name, table in feature_tables(settings).items():
         if len(item_index) and item_index[-1] >= table.num_rows:
             raise DataError(
-                f"expected a row for item {item_index[-1]}, got {table.num_rows} rows.",
+                f"expected a row for item {item_index[-1]}, but there are only {table.num_rows} rows.",
                 file=table.name,
                 column="item_index",
                 remedy="run the three feature jobs of this date again: their tables must hold the items of the catalogue.",
@@ -117,7 +117,7 @@ def read_views(settings: PipelineSettings, item_index: np.ndarray) -> Views:
         raise DataError(
             "no item has a view of any kind.",
             file=" and ".join(FEATURE_TABLES),
-            remedy="bring images, texts or more interactions: clusters rest on at least one of them.",
+            remedy="bring images, texts or more interactions: clusters need at least one of them.",
         )
     return Views(arrays, np.stack(present, axis=1), encoders)
 
@@ -125,7 +125,7 @@ def read_views(settings: PipelineSettings, item_index: np.ndarray) -> Views:
 def dense_view(vectors: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """A column of vectors, null where the view is missing, as float32 [N, F] (zero there) and bool [N].
 
-    A null inside a vector becomes NaN. F is 0 when no item has the view. Where no item lacks it, nothing is copied.
+    A null inside a vector becomes NaN. F is 0 if no item has the view. If every item has it, nothing is copied.
 
     Raises:
         ValueError: vectors of unequal length, or empty ones.
@@ -133,7 +133,7 @@ def dense_view(vectors: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     present = vectors.is_valid().to_numpy(zero_copy_only=False)
     sizes = pc.unique(vectors.value_lengths().drop_null()).to_pylist()
     if len(sizes) > 1 or 0 in sizes:
-        raise ValueError(f"vectors of one length expected, got lengths {sorted(sizes)}.")
+        raise ValueError(f"expected vectors of one length, got lengths {sorted(sizes)}.")
     if not sizes:
         return np.zeros((len(vectors), 0), np.float32), present
     found = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, sizes[0])
@@ -163,13 +163,13 @@ def _read_view(table: ItemTable, item_index: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _finite_view(table: str, vectors: pa.Array, item_id: pa.Array, size: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """`dense_view` of vectors that must be finite, and of `size` values where that is known."""
+    """`dense_view` of vectors that must be finite, and must have `size` values if a size is given."""
     try:
         dense, here = dense_view(vectors)
         if not here.any():
             return np.zeros((len(here), size or 0), np.float32), here
         if size is not None and dense.shape[1] != size:
-            raise ValueError(f"vectors of one length expected, got lengths {sorted((dense.shape[1], size))}.")
+            raise ValueError(f"expected vectors of one length, got lengths {sorted((dense.shape[1], size))}.")
     except ValueError as error:
         raise DataError(
             str(error), file=table, column="vector", remedy="write the table again with one encoder for all items."

@@ -1,4 +1,4 @@
-"""What makes a function a step: its command line, record and exit status, when it is reused, its workers.
+"""All that turns a function into a step: its command line, record, exit status and workers, and when it is reused.
 
 May import: base, lake.
 """

@@ -1,26 +1,26 @@
 """The part of a step's key that stands for its code: a digest of the modules that the step imports, and of no others.
 
-The modules are found without running anything, from the import statements in their source, wherever these stand: at the top
-of a file, inside a function, or behind a condition. These rules decide what belongs to the code of a step:
+Nothing is run to find the modules. They are found by the import statements in the source, at the top of a file, inside a
+function or behind a condition. These rules decide what belongs to the code of a step:
 
-- A module is followed only where its file lies in this checkout. Installed packages are covered by `requirements.txt`, which
+- A module is followed only if its file lies in this checkout. Installed packages are covered by `requirements.txt`, which
   is part of every digest.
-- To import `a.b.c` runs `a/__init__.py` and `a/b/__init__.py` too, so both belong to it.
-- Imports under `if TYPE_CHECKING:` never run, and are left out.
-- A package whose `__init__.py` has a `__getattr__` loads its names when they are asked for. A module that takes such a name
-  from the package, or holds the package itself, depends on the whole package. One that imports a module of the package
-  directly depends on that module alone.
-- `import_module(...)` and `python -m` with a name put together at run time, such as `f"jobs.gates.{stage}"`, may reach every
-  module whose name fits, so all of these belong to it. An import by a name of which nothing is known is refused.
-- A text that is the dotted name of a module, such as `"jobs.train"` in a command line, counts as an import of it.
-- Files that are no Python code (templates, tables) belong to a module beside them whose source says how it finds them: by
-  `__file__` or by a loader of package files.
-- A module that sets `OUTSIDE_KEYS` to a reason stands outside: it starts steps and records them, and cannot change what they
-  write. Neither it nor what it imports is followed.
+- Importing `a.b.c` also runs `a/__init__.py` and `a/b/__init__.py`, so both belong to the code.
+- Imports under `if TYPE_CHECKING:` never run, so they are left out.
+- A package whose `__init__.py` has a `__getattr__` is lazy: it loads its names when they are asked for. A module that takes
+  such a name from the package, or holds the package itself, depends on the whole package. A module that imports a module of
+  the package directly depends on that module alone.
+- `import_module(...)` and `python -m` may get a name that is put together at run time, such as `f"jobs.gates.{stage}"`. Every
+  module whose name fits then belongs to the code. If nothing at all is known of the name, the import is refused.
+- A text that is the dotted name of a module, such as `"jobs.train"` in a command line, counts as an import of that module.
+- Files that are not Python code (templates, tables) belong to a module beside them if its source says that it looks for files,
+  by `__file__` or by a loader of package files.
+- A module that sets `OUTSIDE_KEYS` to a reason is left out, and its imports are not followed. Such a module starts steps and
+  records them. It cannot change what they write.
 
-A module counts by its syntax tree without docstrings, so a comment, a docstring or another layout of the lines changes no
-key: to train again for hours because a sentence became clearer would be a waste. Docstrings count where the module reads
-`__doc__`.
+A module counts by its syntax tree without docstrings. So a comment, a docstring or another layout of the lines changes no key:
+it would be a waste to train again for hours because a sentence became clearer. In a module that reads `__doc__`, docstrings
+count.
 """
 
 import ast
@@ -41,7 +41,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def code_key(work: Callable[..., Any]) -> str:
-    """Digest of the code that can decide what a function does: of the module that defines it and of all that this imports.
+    """Digest of the code that decides what a function does: the module that defines it, and all that this module imports.
 
     Args:
         work: a function of this checkout, such as the `run` of a step.
@@ -50,13 +50,13 @@ def code_key(work: Callable[..., Any]) -> str:
         64 hex digits.
 
     Raises:
-        ValueError: a module on the way imports another by a name of which nothing can be known from the source.
+        ValueError: one of the modules imports another by a name of which the source says nothing.
     """
     return _code_digest_once(_root(), Path(inspect.getfile(inspect.unwrap(work))).resolve())
 
 
 def package_key(name: str) -> str:
-    """Digest of every module of a package of this checkout, imported or not: for whoever ships the package as a whole."""
+    """Digest of every module of a package of this checkout, imported or not. It is for steps that ship the whole package."""
     folder = _root() / name
     files = sorted(folder.rglob("*.py"))
     lines = [f"{path.relative_to(folder).as_posix()}:{_source(path).digest}\n" for path in files]
@@ -64,7 +64,7 @@ def package_key(name: str) -> str:
 
 
 def code_digest(root: Path, start: Path) -> str:
-    """As `code_key`, of a file in any checkout.
+    """As `code_key`, for a file in any checkout.
 
     Args:
         root: folder of the checkout, which holds the top-level packages.
@@ -97,12 +97,12 @@ class _Source:
     """One source file, read once.
 
     Attributes:
-        tree: its syntax, without docstrings unless it reads `__doc__`.
-        asks: the places in it that may ask for another module, without those that never run.
-        texts: its texts other than docstrings.
-        finds_files: whether it says how to find a file beside it.
-        outside: whether it stands outside of every key.
-        lazy: whether it loads names when they are asked for.
+        tree: its syntax tree, without docstrings unless the file reads `__doc__`.
+        asks: the nodes that may ask for another module, without those that never run.
+        texts: its string constants other than docstrings.
+        finds_files: whether it looks for files beside it.
+        outside: whether it is left out of every key (`OUTSIDE_KEYS`).
+        lazy: whether it is a package that loads names when they are asked for.
     """
 
     tree: ast.Module
@@ -114,7 +114,7 @@ class _Source:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of the tree, which says nothing of lines, spaces and comments."""
+        """Digest of the tree. Line breaks, spaces and comments do not change it."""
         return hashlib.sha256(ast.dump(self.tree).encode()).hexdigest()
 
 
@@ -122,7 +122,7 @@ class _Reader:
     """Finds the files that one module asks for.
 
     Attributes:
-        reached: files of the checkout that it imports, and files beside it that it finds by itself.
+        reached: files of the checkout that the module imports, and files beside it that it finds by itself.
     """
 
     def __init__(self, root: Path, path: Path) -> None:
@@ -164,12 +164,12 @@ class _Reader:
                 self._hold(base)
 
     def _call(self, node: ast.Call) -> None:
-        """`import_module(name)` and its like."""
+        """`import_module(name)` and similar calls."""
         pattern = _pattern(node.args[0])
         if not pattern.replace(".*", ""):
             raise ValueError(
                 f"{self._path.relative_to(self._root)}, line {node.lineno}: nothing in the source says which module is "
-                "imported here, so no step's key can cover it. Write the name, or its beginning, as a text in the call."
+                "imported here, so no step's key can cover it. Write the name, or its beginning, as a string in the call."
             )
         if pattern.startswith(r"\."):
             dots = len(pattern) - len(pattern.lstrip("\\."))
@@ -193,7 +193,7 @@ class _Reader:
                     self._import_all(pattern)
 
     def _absolute(self, name: str) -> str:
-        """A name that may begin with dots, seen from this module's package."""
+        """The full form of a name that may begin with dots, relative to this module's package."""
         level = len(name) - len(name.lstrip("."))
         if not level:
             return name
@@ -201,7 +201,7 @@ class _Reader:
         return ".".join([*above[: len(above) - level + 1], *filter(None, [name.lstrip(".")])])
 
     def _import(self, name: str) -> None:
-        """What runs when a module is imported: itself and the packages above it."""
+        """Add what runs when a module is imported: the module and the packages above it."""
         self.reached |= {file for above in _names_above(name) if (file := _file_of(self._root, above))}
 
     def _import_all(self, pattern: str) -> None:
@@ -210,7 +210,7 @@ class _Reader:
                 self._import(name)
 
     def _hold(self, name: str) -> None:
-        """All that a lazy package may load, once somebody holds it; nothing else has more than `_import` gave."""
+        """Add all that a lazy package may load once a module holds it. For others, `_import` has added all there is."""
         file = _file_of(self._root, name)
         if file is None or file.name != "__init__.py" or not _source(file).lazy:
             return
@@ -250,7 +250,7 @@ def _read(content: bytes) -> _Source:
 
 
 def _that_run(node: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
-    """A node and all below it, but not what only a type checker sees, nor what a lazy package loads later."""
+    """A node and all below it, without what only a type checker sees and what a lazy package loads later."""
     yield node
     below = list(ast.iter_child_nodes(node))
     if isinstance(node, ast.If) and _name_of(node.test) == "TYPE_CHECKING":
@@ -262,7 +262,7 @@ def _that_run(node: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
 
 
 def _asks(node: ast.AST, *, lazy: bool) -> bool:
-    """Whether a node may ask for a module. The texts of a lazy package are left to those who ask it for something."""
+    """Whether a node may ask for a module. The strings of a lazy package count only for modules that hold it (`_hold`)."""
     match node:
         case ast.Import() | ast.ImportFrom():
             return True
@@ -277,7 +277,7 @@ def _asks(node: ast.AST, *, lazy: bool) -> bool:
 
 @functools.cache
 def _file_of(root: Path, name: str) -> Path | None:
-    """The file of a module of the checkout; None where it has none."""
+    """The file of a module of the checkout; None if it has none."""
     path = root.joinpath(*name.split("."))
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
@@ -303,7 +303,7 @@ def _all_modules(root: Path) -> Iterator[str]:
 
 
 def _data_files(folder: Path) -> set[Path]:
-    """Files that are no Python code, in a folder and below it, but not in packages below it."""
+    """Files that are not Python code, in a folder and its subfolders, without the subfolders that are packages."""
     found = set[Path]()
     for path in folder.iterdir():
         if path.name.startswith(".") or path.name == "__pycache__":
@@ -326,7 +326,7 @@ def _name_of(node: ast.expr) -> str | None:
 
 
 def _pattern(node: ast.expr) -> str:
-    """A regular expression for the texts that an expression may give."""
+    """A regular expression for the strings that an expression may give."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return re.escape(node.value)
     if isinstance(node, ast.JoinedStr):
@@ -341,4 +341,4 @@ def _root() -> Path:
     return Path(str(sys.modules[__name__.partition(".")[0]].__file__)).resolve().parents[1]
 
 
-_code_digest_once = functools.cache(code_digest)  # a process keeps the code that it has loaded
+_code_digest_once = functools.cache(code_digest)  # a process never loads its code again

@@ -1,7 +1,7 @@
 """The numbers of the latest run for Prometheus: `<home>/metrics/esans.prom`, for node_exporter's textfile collector.
 
-The file is made anew from the records of the run folders whenever a job ends. So it needs no memory of its own, and jobs that
-end together leave the same file in whatever order they write it.
+The file is made anew from the records of the run folders whenever a job ends. So it needs no memory of its own. If several jobs
+end at the same time, they leave the same file, in whatever order they write it.
 """
 
 import datetime as dt
@@ -33,14 +33,14 @@ def update_metrics(settings: PipelineSettings) -> None:
     """Write the file anew. If it cannot be written, the log says so and no job fails."""
     path = metrics_path(settings)
     try:
-        with alone_in(path.parent):  # what is read under the lock holds the record of every job that had it before
+        with alone_in(path.parent):  # under the lock, the records of all jobs that held it before are there
             write_text(path, generate_latest(collect(settings)).decode())
     except (OSError, ValueError, LookupError) as error:
         log.warning("metrics are not up to date: %s could not be written (%s)", path, error)
 
 
 def collect(settings: PipelineSettings) -> CollectorRegistry:
-    """The metrics of the latest date that has a record, and of what is in force now."""
+    """The metrics of the latest date that has a record, and of the versions in force now."""
     gauges = _Gauges()
     runs = sorted((path for path in (settings.home / "runs").glob("????-??-??") if path.is_dir()), reverse=True)
     if runs:
@@ -56,7 +56,7 @@ def collect(settings: PipelineSettings) -> CollectorRegistry:
 
 
 class _Gauges:
-    """Gauges of one registry. A value that is None is not there, and neither is a gauge without any value."""
+    """Gauges of one registry. A value that is None is left out, and so is a gauge without any value."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -87,21 +87,21 @@ def _about_steps(gauges: _Gauges, run: Path, runs: Iterable[Path], steps: Mappin
     )
     gauges.one(
         "esans_run_last_success_timestamp_seconds",
-        "When the latest date that came to its report did so.",
+        "When the latest run that reached its report did so.",
         finished.stat().st_mtime if finished else None,
     )
     seconds = {name: record.get("seconds") for name, record in steps.items()}
-    gauges.by_name("esans_step_duration_seconds", "Time a step took.", "step", seconds)
+    gauges.by_name("esans_step_duration_seconds", "Time that a step took.", "step", seconds)
     memory = {name: record.get("peak_memory_mb", 0) * 2**20 for name, record in steps.items()}
     gauges.by_name("esans_step_peak_memory_bytes", "Largest resident memory of a step's processes.", "step", memory)
     success = {name: record["state"] == "success" for name, record in steps.items()}
-    gauges.by_name("esans_step_success", "1 where the step succeeded.", "step", success)
+    gauges.by_name("esans_step_success", "1 if the step succeeded, else 0.", "step", success)
 
 
 def _about_rows(gauges: _Gauges, ingest: Mapping[str, Any]) -> None:
     counts = {"items": ingest.get("items"), "users": ingest.get("users")}
     counts |= {f"{split}_events": count for split, count in (ingest.get("events") or {}).items()}
-    gauges.by_name("esans_ingested_rows", "Rows of the latest run's input that are used.", "kind", counts)
+    gauges.by_name("esans_ingested_rows", "Rows of the latest run's input that were used.", "kind", counts)
     rejected = {table: sum(reasons.values()) for table, reasons in (ingest.get("rejected") or {}).items()}
     gauges.by_name("esans_rejected_rows", "Rows of the latest run's input that were set aside.", "table", rejected)
 
@@ -110,7 +110,7 @@ def _about_gates(gauges: _Gauges, gates: Mapping[str, Mapping[str, Any]]) -> Non
     worst = {stage: _SEVERITY.get(gate.get("worst"), 2) for stage, gate in gates.items()}
     gauges.by_name("esans_gate_severity", "Worst failure of a gate: 0 none, 1 warning, 2 critical.", "stage", worst)
     checked = {stage: gate["checked"] for stage, gate in gates.items()}
-    gauges.by_name("esans_gate_checks", "Expectations a gate judged.", "stage", checked)
+    gauges.by_name("esans_gate_checks", "Expectations that a gate judged.", "stage", checked)
     failures = {stage: len(gate["failures"]) for stage, gate in gates.items()}
     gauges.by_name("esans_gate_failures", "Expectations that did not hold.", "stage", failures)
 

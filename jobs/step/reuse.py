@@ -1,9 +1,9 @@
-"""Steps that need not run again: same inputs, settings and code as at their last success, and all they left still there.
+"""When a step need not run again: inputs, settings and code are as at its last success, and all it wrote is still there.
 
-A step that can be reused has a recipe; its code is what its module imports (`jobs.step.code_key`). After a success its key is
-kept under `<home>/reuse/<date>/<step>.json` with the digests of the tables that the step left and the text of its files; the
-next run of the date compares and, where both agree, leaves the tables and puts the files back. A setting that a recipe does not
-name cannot be read by its step, which is handed the named sections alone; tables that it does not name would go unnoticed.
+A step that can be reused has a recipe. Its code is what its module imports (`jobs.step.code_key`). After a success, its key is
+kept in `<home>/reuse/<date>/<step>.json`, with the digests of the tables that the step wrote and the text of its files. The
+next run of the date compares both. If they agree, it leaves the tables and puts the files back. A step gets only the sections
+of the settings that its recipe names, so it cannot read another. But nothing notices a table that the recipe does not name.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from jobs.lake.tables import Lake
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the result of a step besides the code and the date, and what the step leaves.
+    """What decides the result of a step besides the code and the date, and what the step writes.
 
     Attributes:
         sections: sections of the settings that the step may read.
         reads: lake tables of the same date.
-        before: lake tables of which it reads the latest earlier date.
-        writes: lake tables, each where the step wrote it.
+        before: lake tables of which the step reads the latest earlier date.
+        writes: lake tables that the step may write; only those that exist count.
         further: digests of inputs outside the lake, by name; may raise `DataError`.
-        leaves: small text files outside the lake.
+        leaves: small text files that the step writes outside the lake.
     """
 
     sections: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Recipe:
     leaves: Callable[[PipelineSettings], tuple[Path, ...]] = lambda settings: ()
 
     def key(self, step: str, settings: PipelineSettings, code: str) -> str | None:
-        """Hash of everything that decides the result; None where an input cannot be read, which the step will say.
+        """Hash of everything that decides the result; None if an input cannot be read, which the step itself will report.
 
         Args:
             step: its name.
@@ -63,12 +63,12 @@ class Recipe:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def recall(self, step: str, settings: PipelineSettings, key: str | None) -> dict[str, Any] | None:
-        """The summary of the step's last success, if it had this key and its tables are unchanged; its files are put back."""
+        """The summary of the last success, if that had this key and its tables are unchanged. Its files are put back then."""
         try:
             kept: dict[str, Any] = json.loads(_memory(step, settings).read_text())
             if key is None or kept["key"] != key or kept["tables"] != self._tables(settings, on_disk=True):
                 return None
-        except (OSError, ValueError, DataError):  # nothing remembered, or a table whose files are gone or damaged
+        except (OSError, ValueError, DataError):  # nothing is remembered, or files of a table are gone or damaged
             return None
         for path in self.leaves(settings):
             write_text(path, kept["files"][path.name])
@@ -81,7 +81,7 @@ class Recipe:
         write_json(_memory(step, settings), kept)
 
     def _tables(self, settings: PipelineSettings, *, on_disk: bool = False) -> dict[str, str]:
-        """Digests of the tables that the step left: as published, or of the files as they are now."""
+        """Digests of the tables that the step wrote: as published, or `on_disk` of the files as they are now."""
         lake, date = Lake.of(settings), settings.date
         there = [table for table in self.writes if lake.exists(table, date)]
         if on_disk:

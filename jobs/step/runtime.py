@@ -24,16 +24,16 @@ from jobs.step.reuse import Recipe
 
 log = logging.getLogger(__name__)
 
-# Read by `jobs.step.code_key`. Whatever comes to decide what a step writes belongs into a module that the step imports itself.
+# Read by `jobs.step.code_key`. Code that decides what a step writes must stand in a module that the step imports itself.
 OUTSIDE_KEYS = "this module starts a step and records how it went; what the step writes comes from its own modules"
 
 
 def load_settings(argv: Sequence[str]) -> PipelineSettings:
-    """Settings from `--settings FILE` (JSON), overridden by any further flags.
+    """Settings from `--settings FILE` (JSON). Further flags override it.
 
     Raises:
-        DataError: the file is missing, or holds no JSON object.
-        ValidationError: a value is refused by the schema.
+        DataError: the file is missing, or does not hold a JSON object.
+        ValidationError: the schema refuses a value.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--settings", type=Path)
@@ -44,9 +44,9 @@ def load_settings(argv: Sequence[str]) -> PipelineSettings:
             values = json.loads(known.settings.read_text())
         except (OSError, json.JSONDecodeError) as error:
             raise DataError(
-                f"cannot be read as settings ({error}).",
+                f"the file cannot be read as settings ({error}).",
                 file=known.settings,
-                remedy="pass the settings.json that the run wrote, or leave --settings out.",
+                remedy="give the settings.json that the run wrote, or leave --settings out.",
             ) from error
     return CliApp.run(PipelineSettings, cli_args=list(rest), **values)
 
@@ -59,17 +59,17 @@ def run_job(
     recipe: Recipe | Mapping[str, Recipe] | None = None,
     processes: Callable[[PipelineSettings], int] | None = None,
 ) -> None:
-    """Run a job as a command and exit: 0 done, 65 bad data or settings, 1 anything else.
+    """Run a job as a command and exit: with 0 if it is done, 65 for bad data or settings, 1 for anything else.
 
     A record `<run_dir>/steps/<name>.json` is written in every case: state, exit status, seconds, peak resident memory, the
     message, the small summary (a JSON object) that `work` returns, and whether an earlier result was reused.
 
     Args:
         name: name of the step, as the DAG calls it.
-        work: called with the settings, and the choice where there is one.
+        work: called with the settings, and with the choice if there is one.
         choice: name and allowed values of one positional argument before the flags.
-        recipe: by which the step may be reused (`jobs.step.reuse`); where there is a choice, one for each.
-        processes: how many processes do the work together; with more than one, this one starts them and keeps their record.
+        recipe: says when the step may be reused (`jobs.step.reuse`); with a choice, one recipe for each of its values.
+        processes: how many processes do the work together. If more than one, this process starts them and writes their record.
     """
     argv = sys.argv[1:]
     chosen: list[str] = []
@@ -98,7 +98,7 @@ def run_job(
     record |= found | {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
     if report := workers.report_file():
         write_json(report, record | {"status": status})
-    elif not workers.rank():  # of the workers that torchrun started, the first
+    elif not workers.rank():  # no worker, or the first of those that torchrun started
         write_json(settings.run_dir / "steps" / f"{name}.json", record | {"exit_status": status})
         update_metrics(settings)
     log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
@@ -106,7 +106,7 @@ def run_job(
 
 
 def start_log() -> None:
-    """The log of a command, on standard error."""
+    """Start the log of a command, on standard error."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
@@ -115,7 +115,7 @@ def start_log() -> None:
 
 
 def attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], int]:
-    """What the record says of the work, and its exit status."""
+    """Do the work. Return what the record says of it, and its exit status."""
     try:
         return work() | {"state": "success"}, 0
     except DataError as error:
@@ -129,7 +129,7 @@ def attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, An
 def _do(
     work: Callable[..., dict[str, Any] | None], settings: PipelineSettings, chosen: list[str], recipe: Recipe | None, name: str
 ) -> dict[str, Any]:
-    """Run the step, or find that it need not run; what its record says of a success."""
+    """Run the step, or find that it need not run. Return what the record of a success says."""
     if recipe is None:
         return {"summary": work(settings, *chosen) or {}}
     key = recipe.key(name, settings, code_key(work))

@@ -1,6 +1,6 @@
 """Several processes that do one job together: started here on one machine, or by torchrun on many.
 
-Every job imports this file and most have no use for torch, so torch is imported where it is needed.
+Every job imports this file, and most jobs do not use torch. So torch is imported inside the functions that need it.
 """
 
 import ctypes
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from esans_core.world import World
 
-_FOLDER = "WORKERS_FOLDER"  # where workers that were started here find each other and report; torchrun has its own way
+_FOLDER = "WORKERS_FOLDER"  # where workers started here find each other and report; torchrun does both in its own way
 _PR_SET_PDEATHSIG = 1
 
 
 def rank() -> int | None:
-    """This process's number among the workers of a job; None when it is no worker."""
+    """This process's number among the workers of a job; None if it is no worker."""
     number = os.environ.get("RANK")
     return None if number is None else int(number)
 
@@ -37,12 +37,12 @@ def report_file() -> Path | None:
 
 
 def run_workers(count: int) -> tuple[dict[str, Any], int]:
-    """Run this process's own command line in so many workers; when one fails the others are stopped.
+    """Run this process's own command line in `count` workers. If one fails, the others are stopped.
 
-    The workers find each other through a file and talk over the loopback interface: no port is open to other machines.
+    The workers find each other by a file and talk over the loopback interface, so no port is open to other machines.
 
     Returns:
-        The first worker's record, or that of the failure behind the others; and its exit status.
+        The record of the first worker, or of the one whose failure caused the others; and its exit status.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
 
@@ -63,17 +63,17 @@ def run_workers(count: int) -> tuple[dict[str, Any], int]:
         reports = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("rank-*.json"))]
     if result is not None and not result.failures:
         return _record(reports[0]), 0
-    # Bad data is the cause where any worker says so; what the others say may be no more than that they lost a partner.
+    # If any worker reports bad data, that is the cause. The others may only report that they lost a partner.
     failed = sorted((report for report in reports if report["status"]), key=lambda report: report["status"] != EXIT_BAD_DATA)
     if failed:
         return _record(failed[0]), failed[0]["status"]
     codes = {} if result is None else {number: failure.exitcode for number, failure in sorted(result.failures.items())}
-    return {"message": f"a worker was ended from outside; exit status by worker: {codes}"}, 1
+    return {"message": f"a worker was ended from outside; exit status of each worker: {codes}"}, 1
 
 
 @contextmanager
 def joined(device: "torch.device") -> Iterator["World"]:
-    """The world of all workers while the block runs; of one where this process is none.
+    """The world of all workers while the block runs. If this process is no worker, a world of one.
 
     Args:
         device: where the work is done: NCCL connects GPUs, gloo connects CPUs.
@@ -87,7 +87,7 @@ def joined(device: "torch.device") -> Iterator["World"]:
         yield World()
         return
     folder = os.environ.get(_FOLDER)
-    if folder:  # a worker must not outlive a parent that was killed: a retry would train beside it
+    if folder:  # if the parent is killed, the worker must end too: a retry would train beside it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if device.type == "cuda":
         torch.cuda.set_device(device)
