@@ -1,4 +1,4 @@
-"""Training set: each user's events in time order, with the borders between training, validation and hold-out."""
+"""Builds the training set: each user's events in time order, with the borders of training, validation and hold-out."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ _COUNTS = ("num_train", "num_validation", "num_holdout")
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `sequences`, one row for each user, users without any training event included (they count at evaluation).
+    """Publish `sequences`, with one row for each user. Users without a training event have a row too.
 
     Columns: user_index int64, item_index list<int64>, timestamp list<int64>, num_train, num_validation, num_holdout int32.
-    The first num_train entries of the lists are training events, then come validation and hold-out.
+    The first num_train entries of the lists are the training events. The validation events come next, then the hold-out.
     """
     lake = Lake.of(settings)
     with spark_session(settings, "build_training_set") as spark:
@@ -25,7 +25,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         sequences = (
             read_table(spark, settings, "interactions")
             .groupBy("user_index")
-            # By item_index within one second, which is how ingest drew the borders: it numbers items in order of their ids.
+            # Events of one second are ordered by item_index. Ingest ordered them by item id, which is the same order.
             .agg(F.array_sort(F.collect_list(F.struct("timestamp", "item_index"))).alias("events"))
             .join(counts, "user_index")
             .select("user_index", "events.item_index", "events.timestamp", *_COUNTS)

@@ -1,4 +1,4 @@
-"""Training state on disk, after every epoch and within one, so that an interrupted run goes on with the very next batch."""
+"""Saves the state of training after every epoch and within one, so that an interrupted run goes on with the next batch."""
 
 import json
 import logging
@@ -24,15 +24,15 @@ _KEPT = 8  # training runs whose checkpoints are kept, so that a rerun of the la
 
 @dataclass
 class Progress:
-    """Where a training run stands; together with the tensors beside it, all that resuming needs.
+    """How far a training run has come. A run can be resumed from this and the tensors saved with it.
 
     Attributes:
-        epoch: epochs done.
-        step: batches done of the next one.
-        best_epoch: epoch of the best validation recall, or the latest where nobody can be validated on.
+        epoch: number of epochs done.
+        step: number of batches done of the next epoch.
+        best_epoch: epoch of the best validation recall, or the latest epoch if there is no user to validate on.
         best_recall: that recall; below 0 as long as there is none.
         finished: whether nothing is left to do.
-        curves: loss, validation recall and what the drawn negatives are like, of each epoch.
+        curves: of each epoch the loss, the validation recall and the measures of the drawn negatives.
     """
 
     epoch: int = 0
@@ -44,16 +44,17 @@ class Progress:
 
 
 class Checkpoint:
-    """Written whole or not at all: tensors under a new name, then the JSON that points at them.
+    """The saved states of one training run.
 
-    At most two files of tensors are kept, the latest state and the best epoch's.
+    A state is saved completely or not at all: first the tensors under a new name, then the JSON that names them. At most two
+    files of tensors are kept: the latest state, and that of the best epoch.
 
     Args:
-        root: folder of all runs.
-        name: of this one.
-        model: restored and saved, as are the next two.
+        root: folder of the checkpoints of all runs.
+        name: name of this run.
+        model: the towers. They are saved and restored, as are the next two.
         objective: the loss.
-        optimizers: in an order that stays.
+        optimizers: always in the same order.
     """
 
     def __init__(
@@ -73,13 +74,13 @@ class Checkpoint:
             shutil.rmtree(stale, ignore_errors=True)
 
     def due(self, minutes: float) -> bool:
-        """Whether so many minutes have passed since the state was last saved or restored."""
+        """Whether this many minutes have passed since the state was last saved or restored."""
         return time.monotonic() - self._saved >= minutes * 60
 
     def save(self, progress: Progress, position: Position | None = None) -> None:
-        """Keep the present state: the end of an epoch, or a position within the next one."""
+        """Save the present state: at the end of an epoch, or at a position within the next one."""
         progress.step = position.step if position else 0
-        # The model's buffers, content above all, come from the tables again; they would be most of the file.
+        # The model's buffers are left out. They are mostly content, would be most of the file, and can be read from the tables.
         tensors: dict[str, Tensor] = {f"model.{key}": value for key, value in self.model.named_parameters()}
         tensors |= {f"objective.{key}": value for key, value in self.objective.state_dict().items()}
         for number, optimizer in enumerate(self.optimizers):
@@ -88,7 +89,7 @@ class Checkpoint:
         if position:
             tensors |= {"position.loss_sum": position.loss_sum, "position.generator": position.generator.get_state()}
         kept = {_file(progress.epoch, progress.step), _file(progress.best_epoch)}
-        # Cloned where two names share memory, which the file format refuses.
+        # Cloned, because two names may share memory, and the file format refuses that.
         whole = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
         save_file(whole, self.folder / _file(progress.epoch, progress.step))
         write_json(self.folder / "progress.json", asdict(progress))
@@ -101,7 +102,7 @@ class Checkpoint:
         """Restore the latest state into model, objective and optimizers.
 
         Returns:
-            A fresh `Progress` when there is none; the position within the next epoch, None at its beginning.
+            The saved progress, or a fresh one if nothing was saved; and the position within the next epoch, None at its start.
         """
         pointer = self.folder / "progress.json"
         if not pointer.exists():
@@ -114,7 +115,7 @@ class Checkpoint:
             state: dict[int, dict[str, Any]] = {}
             for key, value in _below(f"optimizer.{number}.", tensors).items():
                 index, name = key.split(".", 1)
-                # A count of steps that was a plain number becomes one again.
+                # A count of steps was a plain number before it was saved, and becomes one again.
                 state.setdefault(int(index), {})[name] = value if value.is_floating_point() else value.item()
             optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         position = None

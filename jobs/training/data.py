@@ -1,4 +1,4 @@
-"""The prepared tables of one date: what training and evaluation read. Items are tensors, the users' events stay on disk."""
+"""Reads the tables of one date for training and evaluation. Items become tensors; the users' events stay on disk."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ CLUSTER_INPUTS = ("cluster_index", "codebooks")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything a training run needs. N items, U users.
+    """Everything a training run reads. N is the number of items.
 
     Attributes:
         item_ids: ids by item row, length N.
@@ -44,7 +44,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class ItemClusters:
-    """What the semantic-aware sampler draws from.
+    """The clusters that the semantic-aware sampler draws from.
 
     Attributes:
         index: cluster index of the catalogue.
@@ -77,10 +77,10 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
 
 
 def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
-    """One date's clusters; the index is mapped into memory, which all processes of a host share.
+    """Read one date's clusters. The index is mapped into memory, and all processes of a machine share that memory.
 
     Raises:
-        DataError: a table is missing, or the index is damaged or not that of the date's clusters.
+        DataError: a table is missing, or the index is damaged or was made from other clusters.
     """
     lake, date = Lake.of(settings), settings.date
     folder, made_of = lake.path("cluster_index", date), lake.manifest("cluster_index", date)["inputs"]["clusters"]
@@ -88,9 +88,9 @@ def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
     try:
         index = ClusterIndex.load(kept_copy(folder, settings.home / "cache" / "cluster_index"))
         if made_of != lake.manifest("clusters", date)["digest"]:
-            raise ValueError(f"{folder} is of earlier clusters of this date")
+            raise ValueError(f"{folder} was made from earlier clusters of this date")
         if index.num_primary != len(centroids):
-            raise ValueError(f"{folder} has {index.num_primary} primary clusters, codebooks have {len(centroids)}")
+            raise ValueError(f"{folder} has {index.num_primary} primary clusters, but the codebooks have {len(centroids)}")
     except ValueError as error:
         raise DataError(str(error), file="cluster_index", remedy="run assign_clusters again for this date.") from error
     digests = {table: lake.manifest(table, date)["digest"] for table in CLUSTER_INPUTS}
@@ -98,9 +98,12 @@ def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
 
 
 def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Tensor, dict[str, str]]:
-    """Visual and textual vectors side by side, float32 [N, F] with NaN for a missing view, and the encoders behind them.
+    """Visual and textual vectors side by side, float32 [N, F] with NaN for a missing view, and the encoders that made them.
 
-    The behavioural view is no content: a new item has none, and the towers learn behaviour themselves.
+    The behavioural view is not part of the content: a new item has none, and the towers learn behaviour themselves.
+
+    Raises:
+        DataError: no item has a visual or a textual vector.
     """
     views = read_views(settings, item_index)
     parts = {}
@@ -111,7 +114,7 @@ def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Te
         raise DataError(
             "no item has a visual or a textual vector.",
             file=Lake.of(settings).path("items", settings.date),
-            remedy="bring images or texts: new items cannot be served without content.",
+            remedy="add images or texts, because new items cannot be served without content.",
         )
     content = torch.from_numpy(np.concatenate(list(parts.values()), axis=1))
     return content, {name: views.encoders[name] for name in parts}

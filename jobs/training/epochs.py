@@ -1,4 +1,4 @@
-"""The epochs of a training run: what is trained on, when its state is saved, when it has done enough."""
+"""Runs the epochs of a training: what it trains on, when its state is saved, and when it stops."""
 
 import logging
 import time
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def make_loader(settings: PipelineSettings, data: TrainingData, world: World) -> Loader:
-    """The batches of a training run.
+    """The loader that makes the batches of a training run.
 
     Raises:
         DataError: there is nothing to train on.
@@ -46,27 +46,27 @@ def make_loader(settings: PipelineSettings, data: TrainingData, world: World) ->
         raise DataError(
             str(error),
             file=Lake.of(settings).path("sequences", settings.date),
-            remedy="bring more events, or set training.sample_fraction, batch_size, num_shards and processes to fit them.",
+            remedy="add more events, or change training.sample_fraction, batch_size, num_shards or processes to fit them.",
         ) from error
 
 
 class Training:
-    """A training run, restored to where its last attempt stopped.
+    """A training run, which goes on where its last attempt stopped.
 
     Args:
-        settings: those of the run.
-        data: what it reads.
+        settings: settings of the run.
+        data: the tables that it reads.
         model: fresh towers on the training device.
         objective: the loss.
         loader: makes the batches (`make_loader`).
-        name: of its checkpoints.
+        name: name of its checkpoints.
         device: the training device.
-        world: the processes that train together; the first alone saves and reports.
+        world: the processes that train together; only the first one saves and reports.
 
     Attributes:
-        progress: where it stands.
+        progress: how far it has come.
         checkpoint: its saved states.
-        cutoffs: depths that recall is measured at; validation looks at the first.
+        cutoffs: depths at which recall is measured; validation uses the first one.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Training:
         self._loader = loader
         log.info("%d training events, %d shards", self._loader.num_targets, self._loader.num_shards)
         if left_out := self._loader.epoch(0).num_left_out:
-            log.warning("about %d of them are in no batch of an epoch, other ones each time", left_out)
+            log.warning("about %d of them are in no batch of an epoch; each epoch leaves out other ones", left_out)
         self._validation, self._probe = None, None
         self.cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
         if data.log.num_evaluated("validation"):
@@ -98,20 +98,20 @@ class Training:
             self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
         else:
             log.warning(
-                "no user has both a training history and a validation event: nothing tells when to stop early, so the last of "
+                "no user has both a training history and a validation event, so training cannot stop early, and the last of "
                 "the %d epochs is kept",
                 training.epochs,
             )
 
     @property
     def false_means(self) -> str | None:
-        """What the curves count as a false negative (`NegativeProbe`); None where they count none."""
+        """What the curves count as a false negative (`NegativeProbe`); None if they count none."""
         return self._probe.false_means if self._probe else None
 
     def run(self) -> None:
-        """Epochs until the last, or until validation recall has not improved for `patience` epochs.
+        """Train until the last epoch, or until validation recall has not improved for `patience` epochs.
 
-        Without a user to validate on there is no recall to report, and the last epoch counts as the best.
+        If there is no user to validate on, no recall is reported, and the last epoch counts as the best.
         """
         training, progress = self._settings.training, self.progress
         while not progress.finished:
@@ -143,7 +143,7 @@ class Training:
             )
 
     def log_curves(self) -> None:
-        """Log what the epochs done so far have measured to the current MLflow run."""
+        """Log the measurements of all epochs done so far to the current MLflow run."""
         for values in self.progress.curves:
             measured = {name: value for name, value in values.items() if name != "epoch"}
             mlflow.log_metrics(measured, step=int(values["epoch"]))
@@ -181,7 +181,7 @@ class Training:
             self.checkpoint.save(self.progress, position)
 
     def _recall(self) -> float:
-        """Mean recall over the validation users, of which each process ranks its share."""
+        """Mean recall over the validation users. Each process ranks its share of them."""
         found = torch.zeros(2, dtype=torch.float64, device=self._device)
         if self._validation is not None and self._validation.num_users:
             recall = evaluate(self._model, self._validation, "validation", ks=self.cutoffs.ks[:1]).recall[self.cutoffs.first]

@@ -1,4 +1,4 @@
-"""Trained towers on disk: safetensors and JSON, never pickle."""
+"""Saves trained towers on disk and loads them again. The files are safetensors and JSON, never pickle."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ WEIGHTS, META, ITEM_IDS = "towers.safetensors", "model.json", "item_ids.parquet"
 
 
 def save_towers(folder: UPath | Path, model: TwoTower, item_ids: list[str], meta: dict[str, Any]) -> None:
-    """Write weights, shapes and the item vocabulary; `meta` (JSON values) is kept beside the shapes."""
+    """Write weights, shapes and the item vocabulary; `meta` (JSON values) goes into the same file as the shapes."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with local_draft(folder / WEIGHTS) as file:
@@ -60,7 +60,7 @@ def load_towers(folder: UPath | Path) -> tuple[TwoTower, dict[str, Any], list[st
         item_ids = pd.read_parquet(file)["item_id"].tolist()
     if len(item_ids) != model.num_items:
         raise DataError(
-            f"holds {len(item_ids)} ids, the weights {model.num_items} items.",
+            f"holds {len(item_ids)} ids, but the weights are those of {model.num_items} items.",
             file=folder / ITEM_IDS,
             remedy="train the model again.",
         )

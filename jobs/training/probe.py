@@ -1,4 +1,4 @@
-"""What the model makes of the negatives it is given, epoch by epoch: how hard they are, and how many are none."""
+"""Measures the negatives after every epoch: how hard they are for the model, and how many are false negatives."""
 
 import torch
 from torch import Tensor
@@ -10,23 +10,24 @@ from jobs.base.settings import EMBEDDED, PipelineSettings
 from jobs.lake.event_log import some_users_by_row
 from jobs.training.data import TrainingData
 
-_USERS, _SHARED = 1024, 20  # users looked at, and negatives of each where a method draws none for single positives
+# Number of users, and of negatives for each user if a method draws only negatives that the whole batch shares.
+_USERS, _SHARED = 1024, 20
 
 
 class NegativeProbe:
-    """Draws negatives for the last training event of a fixed sample of users, the same ones after every epoch.
+    """Draws negatives for the last training event of a fixed sample of users, who are the same after every epoch.
 
-    Only measures: the generator is its own, the model is left as it was, and what it knows of the users' tastes never
-    reaches the loss.
+    It only measures: it has its own generator, it leaves the model as it was, and what it knows about the users' tastes
+    never reaches the loss.
 
     Args:
-        settings: of the run.
-        data: with at least one user who has validation events.
+        settings: settings of the run.
+        data: tables with at least one user who has validation events.
         objective: draws the negatives.
 
     Attributes:
-        false_means: what counts as a false negative. `truth`: the user truly likes it, known of the embedded shop alone;
-            `later_event`: the user has it among the validation events, which finds only a part of them.
+        false_means: what counts as a false negative. `truth`: the user truly likes the item, which only the embedded
+            shop can tell; `later_event`: the item is among the user's validation events, which finds only some of them.
     """
 
     def __init__(self, settings: PipelineSettings, data: TrainingData, objective: RetrievalObjective) -> None:
@@ -39,19 +40,19 @@ class NegativeProbe:
         self._later = Relevant(*sequences.relevant(users, "validation"), len(users), len(data.item_ids))
         self._truth = None
         if settings.data.source == EMBEDDED:
-            from jobs.shop.truth import HiddenTruth  # scikit-learn, which no other run needs
+            from jobs.shop.truth import HiddenTruth  # it imports scikit-learn, which no other run needs
 
             self._truth = HiddenTruth.load(settings)
         self.false_means = "later_event" if self._truth is None else "truth"
 
     @torch.no_grad()
     def measure(self, model: TwoTower) -> dict[str, float]:
-        """The state of the model as three shares.
+        """Measure the negatives with the model as it is now, as three shares.
 
         Returns:
-            hardness: weight that the drawn negatives have in a softmax over them and the positive; 0 is no gradient at all.
+            hardness: weight of the drawn negatives in a softmax over them and the positive; at 0 they give no gradient.
             false_negative_rate: share of the draws that are false negatives.
-            false_negative_weight: share of the draws' softmax weight that lies on them.
+            false_negative_weight: share of the draws' softmax weight that the false negatives have.
         """
         was_training, device = model.training, model.item_input.content.device
         model.eval()
@@ -73,7 +74,7 @@ class NegativeProbe:
         }
 
     def _draw(self, positives: Tensor) -> Tensor:
-        """int64 [B, R]: what is drawn for each positive, or of what the batch shares some for each."""
+        """int64 [B, R]: the negatives drawn for each positive; if there are none, a sample of those that the batch shares."""
         generator = torch.Generator(device=positives.device).manual_seed(self._seed)
         drawn = self._objective.sources.draw(positives, generator)
         own_BR = drawn.rows_BR(positives)
@@ -83,7 +84,7 @@ class NegativeProbe:
         return drawn.shared_S[torch.randint(len(drawn.shared_S), size, generator=generator, device=positives.device)]
 
     def _false(self, drawn_BR: Tensor) -> Tensor:
-        """bool [B, R], which draws are false negatives."""
+        """bool [B, R]: which draws are false negatives."""
         if self._truth is None:
             return self._later.hits(drawn_BR)
         return torch.from_numpy(self._truth.false_negative_mask(self._rows.numpy(), drawn_BR.numpy()))

@@ -34,13 +34,13 @@ from jobs.training.model_store import save_towers
 
 log = logging.getLogger(__name__)
 ROLES = ("baseline", "challenger")
-_SECTIONS = ("data", "sampling", "training")  # that training may read; another setting's change trains nothing again
+_SECTIONS = ("data", "sampling", "training")  # all that training may read; if another setting changes, nothing is trained again
 
 
 def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
-    """Train, resuming where an interrupted run of the same inputs stopped; publish the best epoch's towers.
+    """Train a model and publish the towers of its best epoch. A run that was interrupted goes on where it stopped.
 
-    Where several processes train together all come here; the first alone writes anything.
+    If several processes train together, all of them call this function, and only the first one writes anything.
     """
     settings = whole.only(_SECTIONS)
     device = resolve_device(settings.training.device)
@@ -48,7 +48,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
         data = load_training_data(settings)
         method = settings.sampling.method if role == "challenger" else "uniform"
         temperature = settings.training.temperature if role == "challenger" else settings.training.baseline_temperature
-        # The baseline never asks for clusters, so that it can be trained beside their fit.
+        # The baseline needs no clusters, so it can be trained while the clusters are made.
         clusters = load_item_clusters(settings) if role == "challenger" else None
         digests = data.digests | (clusters.digests if clusters else {})
         key = training_key(settings, role, digests)
@@ -65,7 +65,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
         with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
             if not tracked.data.params or (progress.epoch == 0 and progress.step == 0):
                 _log_start(whole, role, method, temperature, digests)
-                training.log_curves()  # of a training that was done before, under other settings of later steps
+                training.log_curves()  # the training may have been done before, under other settings of later steps
             training.run()
             run_id, experiment_id = tracked.info.run_id, tracked.info.experiment_id
             training.checkpoint.load_best(device)
@@ -112,15 +112,15 @@ def build_objective(
     method: str,
     temperature: float,
 ) -> RetrievalObjective:
-    """The loss of a method at its temperature, with its sampler, where there are clusters, on the device of `frequency`.
+    """The loss of a method, on the device of `frequency`. It has a sampler if there are clusters.
 
     Args:
-        settings: those of the run.
-        data: what it reads.
-        clusters: of its items; None for a method that needs none.
+        settings: settings of the run.
+        data: the tables that training reads.
+        clusters: clusters of the items; None for a method that needs none.
         frequency: float32 [N], `Loader.target_frequency`.
         method: one of `METHODS`.
-        temperature: tau.
+        temperature: tau of the softmax.
     """
     sampling, device = settings.sampling, frequency.device
     fields = sampling.model_dump(include=set(NegativeConfig.__dataclass_fields__))
@@ -148,9 +148,9 @@ def build_objective(
 
 
 def training_key(settings: PipelineSettings, role: str, digests: dict[str, str]) -> str:
-    """Names a training by all that decides its result: role, date, settings that it may read, tables and code.
+    """The name of a training, made from all that decides its result: role, date, settings it may read, tables and code.
 
-    Its checkpoints carry this name, so whatever else changes, nothing is trained again.
+    Its checkpoints have this name. So if anything else changes, nothing is trained again.
     """
     parts = {
         "role": role,
@@ -163,17 +163,21 @@ def training_key(settings: PipelineSettings, role: str, digests: dict[str, str])
 
 
 def version_key(settings: PipelineSettings, key: str) -> str:
-    """Names the MLflow run and the model version of a training: they hold more than the towers.
+    """The name of the MLflow run and of the model version that a training leads to.
 
-    A version is packed and judged by the settings of later steps, and ships the whole library. Where one of these changes it
-    must become another version, although nothing is trained again.
+    A version holds more than the towers: the settings of later steps decide how it is packed and judged, and it contains the
+    whole library. If one of these changes, there must be another version, although nothing is trained again.
     """
     parts = [key, settings.config_hash(), package_key("esans_core")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; workers take a GPU each; a CUDA device that is not there is refused."""
+    """The device to train on: `auto` is CUDA if there is a GPU, else the CPU. Each worker takes a GPU of its own.
+
+    Raises:
+        DataError: the CUDA device is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
@@ -181,7 +185,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DataError(
-            f"training on '{device}' is asked for, but {torch.cuda.device_count()} CUDA devices are visible.",
+            f"training on '{device}' was asked for, but {torch.cuda.device_count()} CUDA devices are visible.",
             remedy="set training.device to auto or cpu, make the GPU visible, or lower training.processes.",
         )
     return device

@@ -55,5 +55,5 @@ def test_an_index_that_does_not_fit_is_refused(settings: PipelineSettings) -> No
     about = json.loads(manifest.read_text())
     about["inputs"]["clusters"] = "another"
     manifest.write_text(json.dumps(about))
-    with pytest.raises(DataError, match="is of earlier clusters of this date"):
+    with pytest.raises(DataError, match="was made from earlier clusters of this date"):
         load_item_clusters(settings)
