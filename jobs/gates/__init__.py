@@ -1,4 +1,4 @@
-"""Quality gates: what must hold of each stage's tables, judged by Great Expectations (docs/gates.md).
+"""Quality gates: what must hold for each stage's tables, judged with Great Expectations (docs/gates.md).
 
 May import: base, lake, source.
 """
@@ -6,6 +6,6 @@ May import: base, lake, source.
 import logging
 import os
 
-# Both must be set before Great Expectations is imported: it reports usage, and logs hundreds of lines, from its import on.
+# Set before Great Expectations is imported, because its import starts to report usage and logs hundreds of lines.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 logging.getLogger("great_expectations").setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
-"""Runs a stage's suites as one Great Expectations checkpoint and reads its result; nothing passes unread.
+"""Judges the tables of a stage with Great Expectations, and reads every result.
 
-The context is a file context under `<home>/gx`. Names are fixed and the run is named by the logical date, so a rerun of a date
-replaces its results and its Data Docs page.
+The context is a file context under `<home>/gx`. Names are fixed, and the run is named after the logical date. So a rerun of a
+date replaces its results and its Data Docs page.
 """
 
 import copy
@@ -38,7 +38,7 @@ class Failure:
 
     Attributes:
         observed: the number or share seen, or why the expectation could not be evaluated.
-        examples: a few offending rows, `row name: value`.
+        examples: a few of the rows that break it, each as `row name (value)`.
     """
 
     table: str
@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a stage's checkpoint found; `worst` is the severity of its worst failure."""
+    """What the gate of a stage found."""
 
     stage: str
     checked: int
@@ -68,7 +68,7 @@ class GateResult:
 
     @property
     def worst(self) -> Literal["warning", "critical"] | None:
-        """The worst severity among the failures."""
+        """The worst severity among the failures; None if there is no failure."""
         severities = {failure.severity for failure in self.failures}
         return "critical" if "critical" in severities else "warning" if severities else None
 
@@ -92,16 +92,16 @@ def run_checkpoint(settings: PipelineSettings, stage: str, suites: list[Suite], 
     Args:
         settings: gives the home folder and the logical date.
         stage: name of the checkpoint.
-        suites: what must hold; every one needs its table in `judged`.
-        judged: the tables, and bounds known only from the data.
+        suites: what must hold. The table of each suite must be in `judged`.
+        judged: the tables, and the bounds that are known only from the data.
 
     Returns:
-        The result. A table or an evaluation that is missing, and an expectation that raised, count as critical failures.
+        The result. A missing table, an expectation that was not evaluated and one that raised an error are critical failures.
     """
-    with alone_in(settings.home / "gx"):  # gates may run side by side, and the context is one set of files
+    with alone_in(settings.home / "gx"):  # gates may run at the same time, and they share the files of the context
         context = _context(settings)
         checked, failures = 0, []
-        pages: list[Any] = []  # suites and results; the types of `build_data_docs` want one kind alone
+        pages: list[Any] = []  # suites and results; by its types, `build_data_docs` takes one kind only
         for suite in suites:
             name = f"{stage}.{suite.table}"
             expectations = [copy.copy(expectation) for expectation in suite.expectations]
@@ -151,8 +151,8 @@ def _validate(
 ) -> tuple[list[dict[str, Any]], ValidationResultIdentifier]:
     """Outcome of each expectation of one table, and the name of the stored result.
 
-    Details cost two Spark jobs per expectation, the bare outcome one for all of them; so a Spark table is judged
-    in detail only when something does not hold, and the second result replaces the first.
+    Details cost two Spark jobs for each expectation, and bare outcomes cost one job for all of them. So a Spark table is judged
+    in detail only if something does not hold. The second result then replaces the first.
     """
     midnight = dt.datetime.combine(settings.date, dt.time(), dt.UTC)
     for result_format in [_DETAILED] if isinstance(frame, pd.DataFrame) else [_BARE, _DETAILED]:
@@ -176,7 +176,7 @@ def _validate(
 
 
 def _batch_definition(context: FileDataContext, name: str, frame: Any) -> BatchDefinition:
-    """The stored batch definition, made where it is not there yet: made anew it would get another id on each run."""
+    """The stored batch definition. It is made only once, because each new one would get another id."""
     kind = "pandas" if isinstance(frame, pd.DataFrame) else "spark"
     try:
         source: Any = context.data_sources.get(kind)
@@ -203,7 +203,7 @@ def _failures(suite: Suite, outcomes: list[dict[str, Any]]) -> list[Failure]:
                 "critical",
                 len(outcomes),
                 f"{suite.table}: {len(outcomes)} of {len(suite.expectations)} expectations were evaluated",
-                "this is an error of the gate itself: read its log.",
+                "the gate itself has a fault: read its log.",
             )
         )
     return sorted(found, key=lambda failure: failure.severity)
@@ -223,7 +223,7 @@ def _failure(table: str, outcome: dict[str, Any]) -> Failure:
         table,
         config["type"],
         column,
-        # An expectation that raised says nothing about the data, whatever its own severity.
+        # An expectation that raised an error says nothing about the data, so that is critical whatever its own severity is.
         "critical" if raised or config.get("severity") != "warning" else "warning",
         observed,
         message,
@@ -256,7 +256,7 @@ def _holds(outcome: dict[str, Any]) -> bool:
 
 
 def _raised(outcome: dict[str, Any]) -> str | None:
-    """The message of what an expectation raised. Great Expectations gives one record, or one for each metric by its id."""
+    """Message of the error that an expectation raised. Great Expectations gives one record, or one for each metric id."""
     information = outcome.get("exception_info") or {}
     records = [information] if "raised_exception" in information else list(information.values())
     for record in records:

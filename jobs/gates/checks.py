@@ -1,4 +1,4 @@
-"""How a stage says what must hold: suites of Great Expectations, each with a severity, a sentence and a remedy."""
+"""How a stage says what must hold: suites of expectations, each of which has a severity, a sentence and a remedy."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ ROW = "row"  # the column in which every judged table names its rows, for messag
 
 @dataclass(frozen=True)
 class Suite:
-    """What must hold of one table.
+    """What must hold for one table.
 
     Attributes:
         table: name of the judged table, unique within its stage.
-        expectations: in the order of the page; that the table has rows is always the first.
+        expectations: in the order in which pages show them. The first one is always that the table has rows.
     """
 
     table: str
@@ -27,7 +27,7 @@ class Suite:
 
     @classmethod
     def of(cls, table: str, *expectations: Expectation) -> "Suite":
-        """A suite that also demands at least one row: on an empty table most expectations hold of nothing."""
+        """A suite that also demands at least one row, because most expectations hold for an empty table."""
         rows = gxe.ExpectTableRowCountToBeBetween(
             min_value=1, **_described("critical", "the table has rows", "run the step that writes it, and read its log.")
         )
@@ -41,7 +41,7 @@ class Judged:
     Attributes:
         frames: Spark or pandas frame by table name, each with a string column `row`.
         parameters: bounds known only from the data, by the name used in `{"$PARAMETER": name}`.
-        digests: lake tables the frames were made from, by digest.
+        digests: digest of each lake table that the frames were made from.
     """
 
     frames: dict[str, Any]
@@ -86,12 +86,12 @@ def true(column: str, severity: Severity, says: str, remedy: str, **bounds: Any)
 
 
 def parameter(name: str) -> dict[str, str]:
-    """A bound that the stage computes from the data, see `Judged.parameters`."""
+    """A bound that the stage computes from the data (`Judged.parameters`)."""
     return {"$PARAMETER": name}
 
 
 def largest_cluster_share(settings: PipelineSettings) -> float:
-    """`gate.max_cluster_share`, but at least twice an even share, which few clusters cannot stay below."""
+    """`gate.max_cluster_share`, but at least twice an even share. A smaller bound would be too strict for few clusters."""
     return max(settings.gate.max_cluster_share, min(1.0, 2 / settings.clusters.num_primary))
 
 

@@ -1,4 +1,4 @@
-"""Gate on the clusters: every item labelled once, sizes the sampler can work with, labels that do not wander."""
+"""Gate on the clusters: each item has one label, the sampler can use the sizes, and labels stay from day to day."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,11 @@ _MIN_BALANCE = 0.5  # perplexity of the sizes as a share of K_p: 1 for equal siz
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
-    """What must hold of `clusters`, of the clusters' sizes, and of the labelling as a whole."""
+    """What must hold for `clusters`, for the sizes of the clusters, and for the labelling as a whole."""
     between, clusters, gate = gxe.ExpectColumnValuesToBeBetween, settings.clusters, settings.gate
-    again = "run assign_clusters again for this date; if it stays, fit_codebooks with clusters.force_refit."
+    again = "run assign_clusters again for this date; if the failure stays, run fit_codebooks with clusters.force_refit."
     refit = "set clusters.force_refit, or change clusters.num_primary."
-    views = "bring a picture or a text for the items named, or raise gate.max_unclustered."
+    views = "add a picture or a text for the items named, or raise gate.max_unclustered."
     labels = Suite.of(
         "clusters",
         check(gxe.ExpectColumnValuesToBeUnique, "item_index", "critical", "every item is labelled once", again),
@@ -59,7 +59,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             between,
             "primary",
             "critical",
-            "items are in a cluster (gate.max_unclustered may be in none)",
+            "items are in a cluster (a share of gate.max_unclustered may be in none)",
             views,
             min_value=0,
             mostly=1 - gate.max_unclustered,
@@ -72,15 +72,15 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             between,
             "items",
             "critical",
-            "a cluster that is used holds enough items to draw from (clusters.min_cluster_size, m_o)",
-            f"{refit} Repair should have prevented this: see the step record of fit_codebooks.",
+            "every cluster in use holds enough items to draw from (clusters.min_cluster_size, m_o)",
+            f"{refit} The repair of clusters should have prevented this: see the step record of fit_codebooks.",
             min_value=clusters.min_cluster_size,
         ),
         check(
             between,
             "share",
             "critical",
-            "no cluster holds most of the items (gate.max_cluster_share, at least 2 / clusters.num_primary)",
+            "no cluster holds too many of the items (gate.max_cluster_share, or 2 / clusters.num_primary if that is more)",
             f"{refit} One big cluster means that the views do not tell items apart.",
             max_value=largest_cluster_share(settings),
         ),
@@ -101,34 +101,34 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "empty_codes",
             "warning",
             "most primary codes hold items (gate.max_empty_codes)",
-            "set clusters.force_refit, or lower clusters.num_primary: repair retires codes that too few items are near.",
+            "set clusters.force_refit, or lower clusters.num_primary: the repair retires codes that are near too few items.",
             max_value=gate.max_empty_codes,
         ),
         check(
             between,
             "distortion_growth",
             "warning",
-            "items lie about as near their code as on the last accepted date (gate.max_distortion_growth)",
-            "look at what changed in the features; set clusters.force_refit when the change is real.",
+            "items lie about as near to their code as on the last accepted date (gate.max_distortion_growth)",
+            "look at what changed in the features; set clusters.force_refit if the change is real.",
             max_value=gate.max_distortion_growth,
         ),
         check(
             between,
             "label_churn",
             "critical",
-            "unchanged items keep their primary code from the last accepted date when nobody asked for a refit "
+            "unchanged items keep their primary code from the last accepted date if nobody asked for a refit "
             "(gate.max_label_churn)",
-            "find out which features moved, since clusters that wander make hard negatives, logs and models of two days "
-            "incomparable; to accept the new labels, set clusters.force_refit for this run or raise gate.max_label_churn.",
+            "find out which features changed. If labels change too much, hard negatives, logs and models of two days cannot be "
+            "compared. To accept the new labels, set clusters.force_refit for this run or raise gate.max_label_churn.",
             max_value=gate.max_label_churn,
         ),
         check(
             between,
             "label_churn_of_refit",
             "warning",
-            "unchanged items keep their primary code from the last accepted date, though a setting or an encoder changed "
+            "unchanged items keep their primary code from the last accepted date, although a setting or an encoder changed "
             "(gate.max_label_churn)",
-            "expected after the change that the row names; look at the cluster pictures of the report.",
+            "this is expected after the change that the row names; look at the pictures of the clusters on the report.",
             max_value=gate.max_label_churn,
         ),
     )
@@ -136,7 +136,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
 
 
 def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
-    """The labels, the size of each cluster in use, and one row about the whole.
+    """The labels, the size of each cluster in use, and one row about the labelling as a whole.
 
     Raises:
         DataError: a table is not published for the date.
@@ -166,7 +166,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
 
 
 def _since(stats: Mapping[str, Any], fit: Mapping[str, Any]) -> dict[str, float | None]:
-    """What assign_clusters measured; None, which holds, where there is nothing to compare with or the other case is true."""
+    """What assign_clusters measured. None passes: there was nothing to compare with, or the other kind of churn applies."""
     churn = stats["churn"]["primary"] if stats["churn"] else None
     asked = fit["refit_asked_by"] is not None
     return {
@@ -178,7 +178,7 @@ def _since(stats: Mapping[str, Any], fit: Mapping[str, Any]) -> dict[str, float 
 
 
 def _story(date: str, stats: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
-    """Names the one row about the whole, in messages."""
+    """The name that messages give to the one row about the labelling."""
     churn, parts = stats["churn"], [date]
     if churn:
         parts.append(

@@ -1,6 +1,6 @@
-"""Data Docs that can be read without a network.
+"""Makes the Data Docs readable without a network.
 
-As Great Expectations writes them, the pages take their looks from servers elsewhere, and a script from there fills the index.
+The pages that Great Expectations writes load style sheets from other servers, and a script from there fills the index.
 """
 
 import html
@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 _MARK = "esans-offline"
-# Links to other hosts would make an offline browser wait, so they go; this sheet stands in for what they brought.
+# Links to other servers would make a browser without a network wait. So they are removed, and the sheet below replaces them.
 _REMOTE = re.compile(
     r"<link\b[^>]*href=[\"'](?:https?:)?//[^>]*>|<script\b[^>]*src=[\"'](?:https?:)?//[^>]*>\s*</script>"
     r"|<img\b[^>]*src=[\"'](?:https?:)?//[^>]*>",
@@ -33,18 +33,18 @@ footer, .modal, .popover, .tooltip, .fa-external-link, #ge-cta-footer, .ge-walkt
 .fa-exclamation-triangle::before {{ content: "! "; color: #b26a00; }}
 .tab-content, #nav-tab, .nav-tabs {{ display: none; }}
 </style>"""
-_LATEST_DATES = 60  # on the index; the pages of earlier dates stay where they are
+_LATEST_DATES = 60  # dates on the index; the pages of earlier dates stay where they are
 
 
 def make_readable_offline(site: Path, results: Path) -> int:
     """Give every page of a Data Docs site a small style sheet of its own, and its index a plain table of the results.
 
     Args:
-        site: folder of the site; nothing happens where it does not exist.
+        site: folder of the site; nothing happens if it does not exist.
         results: folder of the stored validation results, laid out like the site's `validations`.
 
     Returns:
-        Number of pages changed; a page that was changed before is left alone.
+        Number of pages that were changed. A page that was changed before is left alone.
     """
     changed = 0
     for page in site.rglob("*.html"):

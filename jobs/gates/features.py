@@ -1,4 +1,4 @@
-"""Gate on the three views: one row per item, vectors finite, of one dimension, and telling items apart."""
+"""Gate on the three views: one row for each item, and vectors that are finite, of one dimension, and tell items apart."""
 
 from functools import reduce
 from operator import add
@@ -17,12 +17,12 @@ STATUSES = {
     "text": ("ok", "missing"),
     "behaviour": ("ok", "too_few_events"),
 }
-_COLLAPSED = 0.9  # share of identical vectors above which an encoder says the same of everything
+_COLLAPSED = 0.9  # above this share of identical vectors, the encoder does not tell items apart
 _REPEATED = 0.1  # above this, a placeholder picture or a boilerplate text is likely
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
-    """What must hold of each feature table, and of the views of each item together."""
+    """What must hold for each feature table, and for the three views of each item together."""
     between = gxe.ExpectColumnValuesToBeBetween
     views = Suite.of(
         "views",
@@ -37,7 +37,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "num_views",
             "critical",
             "at least one item has at least one view",
-            "bring pictures, texts or a longer log: nothing can be clustered.",
+            "add pictures, texts or a longer log: without any view nothing can be clustered.",
             min_value=1,
         ),
         check(
@@ -45,7 +45,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "num_views",
             "warning",
             "every item has at least one view",
-            "bring a picture or a text for the items named; until then they stay outside the clusters.",
+            "add a picture or a text for the items named; until then they stay outside the clusters.",
             min_value=1,
         ),
     )
@@ -54,7 +54,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
 
 def _view_suite(view: str, settings: PipelineSettings) -> Suite:
     between, job = gxe.ExpectColumnValuesToBeBetween, f"{view}_features"
-    again = f"run {job} again for this date; if it stays, look at the encoder."
+    again = f"run {job} again for this date; if the failure stays, look at the encoder."
     bad_input = "look at the input of the items named (picture, text, events) and at the encoder, then run the job again."
     return Suite.of(
         job,
@@ -84,8 +84,8 @@ def _view_suite(view: str, settings: PipelineSettings) -> Suite:
             between,
             "identical_share",
             "critical",
-            f"vectors tell items apart (no vector is that of more than {_COLLAPSED:.0%} of the items)",
-            "look at the encoder: it answers the same for nearly every item.",
+            f"vectors tell items apart (no vector is shared by more than {_COLLAPSED:.0%} of the items)",
+            "look at the encoder: it gives nearly every item the same vector.",
             max_value=_COLLAPSED,
         ),
         check(
@@ -121,7 +121,7 @@ def _view_suite(view: str, settings: PipelineSettings) -> Suite:
             "vector_length",
             "warning",
             f"items have a {view} view (gate.min_view_coverage)",
-            "expected when the source brings no such data; otherwise look at the quarantine table.",
+            "this is expected if the source has no such data; otherwise look at the quarantine table.",
             mostly=settings.gate.min_view_coverage,
         ),
     )
@@ -155,7 +155,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
 
 
 def _flat(table: DataFrame, num_vectors: int) -> DataFrame:
-    """One row per row of a feature table, everything about its vector as plain columns (null where there is no vector)."""
+    """The rows of a feature table, with plain columns that describe the vector (null if there is no vector)."""
     has_vector = F.col("vector").isNotNull()
     same = F.count("vector").over(Window.partitionBy("fingerprint"))
     not_finite = F.expr("size(filter(vector, x -> x is null or isnan(x) or abs(x) = double('infinity')))")

@@ -1,4 +1,4 @@
-"""A data-quality gate: judge one stage's tables, write the result, and stop the run on a critical failure."""
+"""Runs a data-quality gate: it judges one stage's tables, writes the result, and stops the run on a critical failure."""
 
 import importlib
 import logging
@@ -60,7 +60,7 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
 
 
 def verdict_path(settings: PipelineSettings, stage: str) -> Path:
-    """Where the verdict on a stage lies."""
+    """The file with the verdict on a stage."""
     return settings.run_dir / "gates" / f"{stage}.json"
 
 

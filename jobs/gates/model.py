@@ -1,5 +1,6 @@
-"""Gate on the evaluated models: numbers that can be true, towers that did not collapse. Whether a model is good enough to
-be champion is for `jobs/judge.py` to decide, so nothing here demands a level of recall.
+"""Gate on the evaluated models: the numbers can be true, and the towers did not collapse.
+
+Nothing here demands a level of recall, because `jobs/judge.py` decides whether a model is good enough to be champion.
 """
 
 import json
@@ -15,17 +16,17 @@ from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true
 from jobs.lake.tables import Lake
 
-_POPULARITY_FACTOR = 0.5  # half of what "the most popular for everyone" reaches is a sign of a broken model
+_POPULARITY_FACTOR = 0.5  # below half the recall of "the most popular items for everyone", a model is probably broken
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
-    """What must hold of every model's metrics, of the challenger beside the others, and of its learning curve.
+    """What must hold for the metrics of every model, for the challenger beside the others, and for its learning curve.
 
-    Metrics are called by the depths of the date's evaluation, and by the wanted ones where there is none.
+    The names of the metrics contain the depths of the date's evaluation, or `KS` if there is no evaluation.
     """
     cutoffs = Cutoffs.of(_metrics(settings))
     between, present, gate = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull, settings.gate
-    again = "run evaluate again for this date; if it stays, look at the training curves."
+    again = "run evaluate again for this date; if the failure stays, look at the training curves."
     retrain = "look at the training curves; lower training.learning_rate or change training.temperature, and train again."
     metrics = Suite.of(
         "metrics",
@@ -48,7 +49,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "users",
             "critical",
             "enough users were evaluated (gate.min_evaluated_users)",
-            "bring a longer log or change ingest.split.",
+            "provide a longer log, or change ingest.split.",
             min_value=gate.min_evaluated_users,
         ),
         check(present, "embedding_spread", "critical", "the spread of the item embeddings is a number", again),
@@ -90,7 +91,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             between,
             cutoffs.coverage,
             "warning",
-            f"the users' top {cutoffs.first} cover the catalogue (gate.min_coverage)",
+            f"the users' top {cutoffs.first} items cover enough of the catalogue (gate.min_coverage)",
             "look at sampling.log_q and at the popularity of what is recommended.",
             min_value=gate.min_coverage,
         ),
@@ -105,7 +106,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
 
 
 def tables(settings: PipelineSettings, spark: None = None) -> Judged:
-    """The metrics as one row per model, the challenger's alone, and its curve; pandas.
+    """The metrics with one row for each model, the challenger alone, and its learning curve, as pandas frames.
 
     Raises:
         DataError: metrics.json or a table is missing, or has no entry for the challenger or the baseline.
@@ -140,8 +141,8 @@ def tables(settings: PipelineSettings, spark: None = None) -> Judged:
             {
                 ROW: f"epoch {values['epoch']}",
                 "train_loss": _number(values.get("train_loss")),
-                # An epoch without the entry was not validated, as the log holds nobody to validate on: the gate on the training
-                # set has warned of that.
+                # An epoch without the entry was not validated, because the log has no user to validate on. The gate on the
+                # training set has warned about that.
                 cutoffs.validation_recall: _number(values.get(recall, 0.0)),
             }
             for values in epochs
@@ -167,17 +168,17 @@ def _shares(cutoffs: Cutoffs) -> tuple[str, ...]:
 
 
 def _gain(deep: str) -> str:
-    """Column of what a deeper recall has over the first one, such as `recall_gain_200`."""
+    """Column for a deeper recall minus the first one, such as `recall_gain_200`."""
     return deep.replace("recall_", "recall_gain_")
 
 
 def _number(value: Any) -> float:
-    """A float, NaN for null and for anything that is not finite, so that one not-null expectation catches all three."""
+    """The value as a float. Null and infinity become NaN, so that one not-null expectation catches all three."""
     number = float("nan") if value is None else float(value)
     return number if math.isfinite(number) else float("nan")
 
 
 def _bound(value: Any) -> float:
-    """The same as a bound; 0 where there is no number, which the suite of `metrics` reports."""
+    """The value as a bound; 0 if it is no finite number, which the suite `metrics` reports."""
     number = _number(value)
     return 0.0 if math.isnan(number) else number

@@ -65,7 +65,7 @@ def _bound(expectation: Expectation) -> str:
 
 
 def _value(value: Any) -> str:
-    """A bound as text; one that is known only from the data by its name in words."""
+    """A bound as text. A bound that is known only from the data is given by its name, in words."""
     if value is None:
         return ""
     if isinstance(value, dict):

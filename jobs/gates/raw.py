@@ -1,4 +1,4 @@
-"""Gate on the source as the user brought it: enough of it, mostly usable, and as much today as on other days."""
+"""Gate on the source as the user provides it: it is large enough, most rows are usable, and the day has its usual volume."""
 
 import datetime as dt
 
@@ -15,7 +15,7 @@ _WEEK = 7
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
-    """What must hold of `interactions`, `items` and the volume of the logical date."""
+    """What must hold for `interactions`, for `items`, and for the volume of the logical date."""
     lost, gate = settings.data.max_rejected_fraction, settings.gate
     needed = settings.clusters.num_primary * settings.clusters.min_cluster_size
     export = "correct the export, or raise data.max_rejected_fraction if these rows may be lost."
@@ -27,7 +27,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
         *tolerated(
             gxe.ExpectColumnValuesToBeBetween,
             "timestamp",
-            f"times lie between {_EARLIEST} and one day past the clock",
+            f"times lie between {_EARLIEST} and one day from now",
             f"check data.timestamp_unit; otherwise {export}",
             lost,
             min_value=day_start(_EARLIEST),
@@ -37,7 +37,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             gxe.ExpectColumnValuesToBeInSet,
             "known_item",
             "events are about items of the catalogue",
-            f"bring the items and the log of the same day; otherwise {export}",
+            f"export the items and the log on the same day; otherwise {export}",
             lost,
             value_set=[True],
         ),
@@ -46,7 +46,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "user_id",
             "critical",
             "there are users to learn from (at least gate.min_evaluated_users)",
-            "bring a longer log, or lower gate.min_evaluated_users.",
+            "provide a longer log, or lower gate.min_evaluated_users.",
             min_value=gate.min_evaluated_users,
         ),
     )
@@ -58,22 +58,22 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             gxe.ExpectColumnUniqueValueCountToBeBetween,
             "item_id",
             "critical",
-            "there are items for every cluster (clusters.num_primary x clusters.min_cluster_size)",
-            "lower clusters.num_primary or clusters.min_cluster_size, or bring the whole catalogue.",
+            "there are enough items for every cluster (clusters.num_primary x clusters.min_cluster_size)",
+            "lower clusters.num_primary or clusters.min_cluster_size, or provide the whole catalogue.",
             min_value=needed,
         ),
         true(
             "has_text",
             "warning",
             "items have a title or a text (gate.min_view_coverage)",
-            "bring titles or descriptions; items without go by their other views.",
+            "add titles or descriptions; items without them are known by their other views only.",
             mostly=gate.min_view_coverage,
         ),
         true(
             "has_image",
             "warning",
             "items have a picture (gate.min_view_coverage)",
-            "bring pictures (docs/data-contract.md says how); items without go by their other views.",
+            "add pictures (docs/data-contract.md says how); items without one are known by their other views only.",
             mostly=gate.min_view_coverage,
         ),
     )
@@ -92,7 +92,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "share_of_usual",
             "warning",
             f"the day has its usual volume (gate.min_volume_share of the mean of the {_WEEK} days before)",
-            "see whether the export of that day is complete, and run the date again if not.",
+            "check whether the export of that day is complete. If it was not, complete it and run the date again.",
             min_value=gate.min_volume_share,
         ),
     )
@@ -100,10 +100,10 @@ def suites(settings: PipelineSettings) -> list[Suite]:
 
 
 def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
-    """The source in the form the suites judge.
+    """The source in the form that the suites judge.
 
     Raises:
-        DataError: the source cannot be read, see `jobs.source.tables.read_source`.
+        DataError: the source cannot be read, as in `jobs.source.tables.read_source`.
     """
     source = read_source(spark, settings)
     with named_read_errors(source.folder):
@@ -147,7 +147,7 @@ def _items(source: Source) -> DataFrame:
 
 
 def _daily_volume(interactions: DataFrame, settings: PipelineSettings) -> DataFrame:
-    """One row: events of the logical date, and their share of the mean over the days before (null without any such day)."""
+    """One row: events of the logical date, and their share of the mean over the days before (null if there are none)."""
     start, timestamp = day_start(settings.date), F.col("timestamp")
     on_date = (timestamp >= start) & (timestamp < start + DAY_SECONDS)
     before = (timestamp >= start - _WEEK * DAY_SECONDS) & (timestamp < start)

@@ -1,4 +1,4 @@
-"""Gate on the training set: sequences in order, splits that agree with the log, and nothing of the hold-out in training."""
+"""Gate on the training set: sequences are in order, splits agree with the log, and training has nothing of the hold-out."""
 
 import great_expectations.expectations as gxe
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -13,22 +13,22 @@ _TABLES = ("sequences", "interactions", "items")
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
-    """What must hold of `sequences`, and of it beside `interactions` and `items`."""
+    """What must hold for `sequences`, and for `sequences` compared with `interactions` and `items`."""
     between = gxe.ExpectColumnValuesToBeBetween
     again = "run ingest and build_training_set again for this date."
-    leak = f"{again} Trained on this, the metrics would be too good to be true."
+    leak = f"{again} A model trained on this would have metrics that are too good to be true."
     sequences = Suite.of(
         "sequences",
         check(gxe.ExpectColumnValuesToBeUnique, "user_index", "critical", "one sequence for each user", again),
         check(between, "num_events", "critical", "no sequence is empty", again, min_value=1),
-        zero("length_difference", "critical", "items and times are equally many, and as many as the splits say", again),
+        zero("length_difference", "critical", "there are as many items as times, and as many as the splits say", again),
         check(between, "least_count", "critical", "no split has a negative size", again, min_value=0),
         zero("num_missing", "critical", "no item or time within a sequence is missing", again),
         check(between, "first_item", "critical", "items are rows of the catalogue", again, min_value=0),
         check(
             between, "last_item", "critical", "items are rows of this date's catalogue", again, max_value=parameter("last_item")
         ),
-        true("in_order", "critical", "times do not run backwards", again),
+        true("in_order", "critical", "times are in order", again),
         check(
             between, "seconds_to_holdout", "critical", "a user's training ends before the hold-out begins", leak, min_value=0
         ),
@@ -42,7 +42,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "evaluated_users",
             "critical",
             "enough users have both a history and a hold-out (gate.min_evaluated_users)",
-            "bring a longer log, change ingest.split or ingest.holdout_days, or lower gate.min_evaluated_users.",
+            "provide a longer log, change ingest.split or ingest.holdout_days, or lower gate.min_evaluated_users.",
             min_value=settings.gate.min_evaluated_users,
         ),
         check(
@@ -50,18 +50,18 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "evaluated_users",
             "warning",
             "the hold-out is large enough for a narrow interval (ingest.min_holdout_users)",
-            "expect wide intervals at promotion; lengthen ingest.holdout_days for more.",
+            "expect wide intervals at promotion, or raise ingest.holdout_days to have more users.",
             min_value=settings.ingest.min_holdout_users,
         ),
-        check(between, "validation_events", "warning", "there are validation events to stop early by", again, min_value=1),
-        zero("train_difference", "critical", "sequences train on the events that ingest put in train", leak),
-        zero("holdout_difference", "critical", "sequences hold out the events that ingest put in holdout", leak),
+        check(between, "validation_events", "warning", "there are validation events for early stopping", again, min_value=1),
+        zero("train_difference", "critical", "sequences have as many training events as the log of ingest", leak),
+        zero("holdout_difference", "critical", "sequences have as many hold-out events as the log of ingest", leak),
         zero("popularity_difference", "critical", "popularity counts training events only", leak),
         check(
             between,
             "seconds_to_window",
             "critical",
-            "with a hold-out window, nobody's training reaches into it",
+            "if there is a hold-out window, no training event lies in it",
             leak,
             min_value=1,
         ),
@@ -150,5 +150,5 @@ def _holdout(values: Column) -> Column:
 
 
 def _size(name: str) -> Column:
-    # A negative size is another check's finding; as a slice it would end the whole query.
+    # Another check reports a negative size. As the size of a slice it would end the whole query.
     return F.greatest(F.col(name), F.lit(0)).cast("int")
