@@ -1,9 +1,9 @@
-"""Alerts: what went wrong, told in the log and, where the connection `esans_alerts` exists, to whoever it names.
+"""Alerts: they say in the log what went wrong, and send it on if the connection `esans_alerts` exists.
 
-The connection's type decides how: `http` and `webhook` get the alert as JSON, `slackwebhook` its text, `smtp` a mail to the
-address in `to` of its extra. A web address goes into the host (or, where it is itself a secret, into the password), or in
-parts into host, port, `schema` (http or https) and `endpoint` of the extra; login and password are sent as basic
-authentication, `headers` of the extra as they are.
+The connection's type decides how an alert is sent. `http` and `webhook` send it as JSON, `slackwebhook` sends its text, and
+`smtp` sends a mail to the address in `to` of the connection's extra. A web address can stand whole in the host, or in the
+password if the address itself is a secret. It can also be given in parts: host, port, `schema` (http or https), and `endpoint`
+of the extra. Login and password are sent as basic authentication, and `headers` of the extra are sent as they are.
 """
 
 import html
@@ -24,15 +24,15 @@ _MAX_MESSAGE = 4000
 
 
 class AlertNotifier(BaseNotifier):
-    """Tells that a task or a run needs a person. It never raises: an alert that cannot be sent must not change a run.
+    """Says that a task or a run needs a person. It never raises: an alert that cannot be sent must not change a run.
 
-    Works as a failure callback of a task or a DAG, as the callback of a deadline, and as the notifier of a review. Of a run
-    that failed because of a task nothing is said, as the task has said it.
+    It works as a failure callback of a task or a DAG, as the callback of a deadline, and as the notifier of a review. If a run
+    failed because of a task, no alert is sent for the run, because the task has sent its own.
 
     Args:
-        state: what has happened, where the context does not know.
-        message: what to do about it, where there is no exception that says so.
-        context: given by Airflow to the callback of a deadline.
+        state: what has happened; used if the context does not say it.
+        message: what to do about it; used if there is no exception that says it.
+        context: passed by Airflow to the callback of a deadline.
     """
 
     def __init__(self, state: str = "failed", message: str = "", context: Context | None = None) -> None:
@@ -46,7 +46,7 @@ class AlertNotifier(BaseNotifier):
         try:
             self._send(describe(context, self.state, self.message))
         except Exception as error:
-            # Neither its address nor its text: both may hold the secret part of a webhook's address.
+            # The log gets neither the address nor the error's text: both may hold the secret part of a webhook's address.
             self.log.error("the alert could not be sent by connection %s: %s", CONNECTION, type(error).__name__)
 
     def _send(self, alert: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
     """What an alert says, as JSON values: `dag`, `run`, `task`, `logical_date`, `state`, `message` and `url`.
 
     Args:
-        context: of a task, of a DAG's callback, or the little that the callback of a deadline gets.
+        context: that of a task or of a DAG's callback, or the smaller one that the callback of a deadline gets.
         state: used unless the context has a reason.
         message: used unless the context has an exception; with neither the message points to the log.
     """
@@ -83,7 +83,7 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
     name = run_of("run_id") or run_of("dag_run_id") or getattr(task, "run_id", None) or context.get("run_id")
     date, error = run_of("logical_date"), context.get("exception")
     reason = context.get("reason")
-    about_run = reason is not None or isinstance(run, Mapping)  # the task that a timed-out run hands over is only its last
+    about_run = reason is not None or isinstance(run, Mapping)  # a run that timed out hands over its last task only
     url = f"{conf.get('api', 'base_url', fallback='http://localhost:8080').rstrip('/')}/dags/{dag}/runs/{quote(str(name))}"
     return {
         "dag": dag,
@@ -104,12 +104,12 @@ def _post(connection: Connection, body: Mapping[str, Any]) -> None:
 
 
 def _address(connection: Connection) -> str:
-    """The web address of a connection, in the ways that Airflow's own connections write one."""
+    """The web address of a connection, from each of the forms in which Airflow's own connections write one."""
     for whole in (connection.password, connection.host):
         if whole and whole.startswith(("http://", "https://")):
             return whole
     scheme = "https" if connection.schema == "https" else "http"
-    # Airflow reads the path of a connection that is given as a URI into its schema.
+    # If a connection is given as a URI, Airflow puts the path of the URI into the schema.
     path = connection.extra_dejson.get("endpoint") or ("" if connection.schema in ("http", "https") else connection.schema)
     port = f":{connection.port}" if connection.port else ""
     return f"{scheme}://{connection.host}{port}/{(path or '').lstrip('/')}"

@@ -1,6 +1,6 @@
 """Every asset of the pipeline, in one place: the lake's tables, the verdicts, the registered model and the report.
 
-The URIs name what is kept, not where: the home folder is a matter of the deployment, and an asset must stay the same one
+The URIs say what is kept, not where it lies. The home folder belongs to the deployment, and an asset must stay the same one
 when that folder moves.
 """
 

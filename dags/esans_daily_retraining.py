@@ -1,4 +1,4 @@
-"""The daily retraining of the retrieval model: one DAG run per logical date, wired here and done in `jobs/`."""
+"""The daily retraining of the retrieval model, one DAG run per logical date: wires the steps; `jobs/` does the work."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -19,17 +19,17 @@ DOC = """
 One run takes the catalogue and the log up to its **logical date** (a day in UTC), rebuilds features and clusters, trains a
 challenger and a uniform-negatives baseline, and moves the registry alias `champion` only when the challenger passes the gate.
 
-* A **gate** that finds a critical failure stops the run there; the champion stays. Warnings go on the report.
-* **Promotion** `auto` makes a version that passed champion, `review` lets the run wait at *review* until somebody approves or
-  rejects it (no answer rejects), `never` only registers it.
-* Bad data is never retried; any other failure is, twice, with back-off. What fails for good is told by an **alert**.
-* Running a date again writes the same bytes again: tables are named by their digest.
-* The form's settings are those of `jobs.base.settings`; all of them also work as flags of each job by hand.
-* *MLflow run*, *Model version*, *Gate report* and *Data Docs* are links on the tasks from training to promotion.
+* A **gate** that finds a critical failure stops the run, and the champion stays. Warnings go into the report.
+* **Promotion** decides what happens to a version that passed: `auto` makes it champion, `review` lets the run wait at *review*
+  until somebody approves or rejects it (no answer rejects it), and `never` only registers it.
+* Bad data is never retried. Any other failure is retried twice, with back-off. If a step fails for good, an **alert** says so.
+* If a date is run again, it writes the same bytes again. Tables are named by their digest.
+* The form shows the settings of `jobs.base.settings`. All of them also work as flags when you run a job by hand.
+* The tasks from training to promotion have the links *MLflow run*, *Model version*, *Gate report* and *Data Docs*.
 """
 
 LATE = "The run was queued a day ago and has not ended. Remedy: see which task it is at; a review may be waiting for an answer."
-STOPPED = "The run was stopped. Remedy: see its last task's log, then clear that task to go on from there."
+STOPPED = "The run was stopped. Remedy: see the log of its last task, then clear that task to go on from there."
 
 schedule = os.environ.get("ESANS_SCHEDULE", "@daily")
 steps = Steps()
@@ -61,31 +61,31 @@ with DAG(
     with TaskGroup("clusters", tooltip="Multimodal semantic-aware clustering"):
         doc = "Aligns the views and fits the cascaded codebooks, warm from the previous date."
         fit_codebooks = steps.python("fit_codebooks", doc, reads=[a.ITEMS, *a.FEATURES], writes=[a.CODEBOOKS], hours=2)
-        doc = "Gives each item its primary and secondary cluster, against broadcast codebooks."
+        doc = "Gives each item its primary and secondary cluster, by codebooks that Spark broadcasts."
         made = [a.CLUSTERS, a.CLUSTER_INDEX]
         assign_clusters = steps.spark("assign_clusters", doc, reads=[*a.FEATURES, a.CODEBOOKS], writes=made, hours=2)
-        doc = "Gate: sizes, balance and distortion of the clusters, churn of their labels."
+        doc = "Gate: checks sizes, balance and distortion of the clusters, and churn of their labels."
         gate_clusters = steps.spark("gate_clusters", doc, job="gate", choice="clusters", reads=[a.CODEBOOKS, a.CLUSTERS])
 
     with TaskGroup("training", tooltip="Challenger and baseline, judged on the same hold-out"):
-        doc = "One chronological sequence per user, with the bounds of its splits."
+        doc = "Writes one chronological sequence per user, with the bounds of its splits."
         build_training_set = steps.spark("build_training_set", doc, reads=[a.INTERACTIONS], writes=[a.SEQUENCES], hours=2)
-        doc = "Gate: sequences in order, nothing of the hold-out in training, enough of each split."
+        doc = "Gate: checks that sequences are in order, training has nothing of the hold-out, and each split is large enough."
         gate_training_set = steps.spark("gate_training_set", doc, job="gate", choice="training_set", reads=[a.SEQUENCES])
-        doc = "The same towers with uniform negatives, to compare with; it needs no clusters."
+        doc = "Trains the same towers with uniform negatives, for comparison. It needs no clusters."
         read = [a.ITEMS, *a.FEATURES, a.SEQUENCES]
         baseline = steps.python(
             "train_baseline", doc, job="train", choice="baseline", reads=read, writes=[a.BASELINE], hours=8, pool=GPU_POOL
         )
-        doc = "The model that may become champion."
+        doc = "Trains the model that may become champion."
         read = [*read, a.CODEBOOKS, a.CLUSTER_INDEX]
         challenger = steps.python(
             "train_challenger", doc, job="train", choice="challenger", reads=read, writes=[a.CHALLENGER], hours=8, pool=GPU_POOL
         )
-        doc = "Recall and NDCG of challenger, champion and baseline over the full catalogue, for the same users."
+        doc = "Measures Recall and NDCG of challenger, champion and baseline over the full catalogue, for the same users."
         read = [a.SEQUENCES, a.BASELINE, a.CHALLENGER]
         evaluate = steps.python("evaluate", doc, reads=read, writes=[a.EVALUATION], hours=2)
-        doc = "Gate: metrics present, finite and above their absolute floors."
+        doc = "Gate: checks that the metrics are present, finite and above their absolute floors."
         gate_model = steps.python("gate_model", doc, job="gate", choice="model", reads=[a.EVALUATION])
 
     with TaskGroup("registry", tooltip="Version, verdict, review, promotion, candidates, report"):
@@ -93,17 +93,17 @@ with DAG(
         register = steps.python("register", doc, reads=[a.CHALLENGER, a.EVALUATION], writes=[a.MODEL_VERSION])
         doc = "Compares challenger and champion on the same hold-out, and signs the gate report; no alias moves."
         judge = steps.python("judge", doc, reads=[a.MODEL_VERSION, a.EVALUATION])
-        review = steps.review("Waits for a person to approve or reject the version; skipped where the verdict needs no review.")
-        doc = "Moves the alias `champion` where the verdict, and the review if there was one, allow it."
+        review = steps.review("Waits for a person to approve or reject the version; skipped if the verdict needs no review.")
+        doc = "Moves the alias `champion` if the verdict, and the review if there was one, allow it."
         promote = steps.python(
             "promote", doc, reads=[a.MODEL_VERSION], writes=[a.CHAMPION], trigger_rule=TriggerRule.NONE_FAILED
         )
-        doc = "The best unseen items of every user, from the champion of the date; nothing where there is none."
+        doc = "Lists the best unseen items of every user, by the champion of the date; writes nothing if there is none."
         read = [a.SEQUENCES, a.USERS, a.ITEMS, a.VISUAL, a.TEXT, a.CHAMPION]
         candidates = steps.spark("candidates", doc, reads=read, writes=[a.CANDIDATES], hours=8)
         report = steps.python("report", "Writes the page and the summary of the run.", reads=[a.EVALUATION], writes=[a.REPORT])
 
-    # What does not need each other runs side by side: the training set beside the features, the baseline beside the clusters.
+    # Steps that do not need each other run side by side: the training set and the features, the baseline and the clusters.
     chain(gate_raw, ingest, views)
     chain(gate_features, fit_codebooks, assign_clusters, gate_clusters)
     chain(ingest, build_training_set, gate_training_set, [baseline, challenger])

@@ -1,4 +1,4 @@
-"""Features of one logical date, or by Airflow's backfill of a range of dates, without training."""
+"""Makes the features of one logical date without training, or of a range of dates by Airflow's backfill."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,24 +10,24 @@ from dags.steps import DEFAULTS, Steps
 DOC = """
 ### Features without training
 
-Ingests a logical date and makes its three feature tables, for instance after an encoder was changed. To do so for many dates
+Ingests a logical date and makes its three feature tables, for instance after an encoder was changed. To do so for many dates,
 choose *Backfill* when you trigger this DAG, with *Missing and Errored Runs* or *All Runs*, or type
 
     airflow backfill create --dag-id esans_features --reprocess-behavior failed --from-date 2026-01-20 --to-date 2026-01-28
 
-* Dates are worked off in order, as each takes over the vectors of the one before. A date that fails holds up those after it:
-  cure it and clear its failed task.
-* Settings and records go to `feature_runs/<date>` of the home. What the date's retraining left (verdict, metrics, report)
-  stays; its clusters and models still belong to the features they were made from until the date is retrained.
-* The schedule only tells Airflow which dates there are: runs that it starts are skipped.
-* Repeating a date is safe: what has not changed is not done again, and the same input gives the same bytes.
+* Dates run in order, because each takes over the vectors of the date before. If a date fails, the later dates wait: mend the
+  cause and clear the failed task.
+* Settings and records go to `feature_runs/<date>` of the home folder. The results of the date's retraining (verdict, metrics,
+  report) stay. Its clusters and models still belong to the old features until the date is retrained.
+* The schedule only tells Airflow which dates there are. Runs that the schedule starts are skipped.
+* It is safe to repeat a date: work whose input has not changed is not done again, and the same input gives the same bytes.
 """
 
 steps = Steps(records="feature_runs")
 
 with DAG(
     dag_id="esans_features",
-    description="Ingest one logical date and make its feature tables; made to be backfilled.",
+    description="Ingest one logical date and make its feature tables; meant for backfills.",
     doc_md=DOC,
     schedule=CronDataIntervalTimetable("@daily", "UTC"),
     start_date=datetime(1990, 1, 1, tzinfo=UTC),

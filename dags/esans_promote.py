@@ -11,8 +11,8 @@ from dags.steps import DEFAULTS, action
 DOC = """
 ### Make a version champion
 
-Moves the alias `champion` of the registry to a version, if that carries a passing gate report that nobody has changed, and
-records who asked for it and why. What production serves follows by `esans_publish`. Repeating it changes nothing.
+Moves the alias `champion` of the registry to a version, and records who asked for it and why. The version must carry a passing
+gate report that nobody has changed. `esans_publish` then puts the version into production. Repeating this changes nothing.
 """
 
 with DAG(

@@ -1,4 +1,4 @@
-"""The champion becomes what production serves."""
+"""Publishes the champion, so that production serves it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,12 +10,12 @@ from dags.steps import DEFAULTS, action
 DOC = """
 ### Publish the champion
 
-Puts the serving bundle of the version that the alias `champion` names in force: after each promotion, every hour (somebody may
-have moved the alias in MLflow), and by hand.
+Puts the serving bundle of the champion in force, which is the version that the alias `champion` names. It runs after each
+promotion, every hour (because somebody may have moved the alias in MLflow), and when somebody triggers it.
 
 * A version without a passing gate report, or with one that was changed, is **refused**: the alias goes back to the version of
-  the last published bundle, this run fails, and an alert tells of it.
-* Repeating it changes nothing while the champion stays the same.
+  the last published bundle, this run fails, and an alert says so.
+* Repeating it changes nothing as long as the champion stays the same.
 """
 
 with DAG(

@@ -11,9 +11,9 @@ from dags.steps import DEFAULTS, action
 DOC = """
 ### Back to an earlier bundle
 
-Puts an earlier serving bundle, and the alias `champion` with it, back in force, and records who asked for it and why. Without
-a name it is the bundle before the current one. Clearing the run goes where it went at first; triggering it anew without a
-name goes back one more.
+Puts an earlier serving bundle back in force, and the alias `champion` with it, and records who asked for it and why. Without
+a name, it takes the bundle before the current one. If you clear the run, it goes back to the same bundle again. If you trigger
+a new run without a name, it goes back one bundle more.
 """
 
 with DAG(
@@ -29,7 +29,7 @@ with DAG(
             type=["null", "string"],
             pattern=r"^\d{4}-\d{2}-\d{2}-v[1-9]\d*-[0-9a-f]{8}$",
             title="Bundle",
-            description="Name of a published bundle, such as 2026-01-28-v3-0a1b2c3d; empty: the one before the current one.",
+            description="Name of a published bundle, such as 2026-01-28-v3-0a1b2c3d. Empty: the one before the current.",
         ),
         "reason": reason_param("with the version and in the history of bundles"),
     },

@@ -1,7 +1,8 @@
 """Buttons on a task's page that lead to MLflow: its run, the model's version, the gate report, the Data Docs.
 
-Airflow works a link out where the task ran, at its end, and keeps it; so a link is a look into the run folder. Reports and Data
-Docs are files of the home, which a page served over HTTP may not open; MLflow keeps a copy with the run, and links go there.
+Airflow works a link out when the task ends, where the task ran, and keeps it. So the code only has to look into the run folder.
+Reports and Data Docs are files of the home folder, and a page served over HTTP may not open those. MLflow keeps a copy of them
+with the run, and the links lead there.
 """
 
 from pathlib import Path
@@ -15,12 +16,12 @@ from jobs.registry import mlflow_pages as pages
 
 @attrs.define
 class MlflowLink(BaseOperatorLink):
-    """A page of MLflow; its button is off until there is one, and where `ESANS_MLFLOW_UI` is not set.
+    """A page of MLflow. Its button is off until the page exists, and also if `ESANS_MLFLOW_UI` is not set.
 
     Attributes:
-        name: on the button.
-        pattern: of the address, from `jobs.registry.mlflow_pages`.
-        trained_by: step whose MLflow run it is.
+        name: text on the button.
+        pattern: pattern of the address, from `jobs.registry.mlflow_pages`.
+        trained_by: step whose MLflow run the page belongs to.
     """
 
     name: str
@@ -33,7 +34,7 @@ class MlflowLink(BaseOperatorLink):
         return f"_link_{self.name.lower().replace(' ', '_')}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The address; empty where a part of it is not known."""
+        """The address; empty if a part of it is not known."""
         run_dir = Path(operator.record).parent.parent  # type: ignore[attr-defined]
         return pages.mlflow_page(run_dir, self.pattern, trained_by=self.trained_by)
 

@@ -47,7 +47,7 @@ class PythonJobOperator(BaseOperator):
 
     Args:
         job: module name of the job in `jobs/`.
-        arguments: its whole command line (templated); one that a template leaves empty is left out.
+        arguments: its whole command line (templated); an argument that a template leaves empty is dropped.
         record: the JSON file in which the job says how it ended (templated).
     """
 
@@ -62,7 +62,7 @@ class PythonJobOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """Run the job; raises `BadInputError` or `StepFailedError` when it does not end well.
 
-        A run that was triggered with a name that its DAG does not have is refused by its first task, before any job starts.
+        If a run was triggered with a parameter that its DAG does not have, the first task refuses it before any job starts.
         """
         try:
             refuse_unknown(context["dag_run"].conf, list(self.dag.params) if self.has_dag() else [])
@@ -73,7 +73,7 @@ class PythonJobOperator(BaseOperator):
         self._process.run(self.job, self.command_arguments(context), self.record)
 
     def command_arguments(self, context: Context) -> list[str]:
-        """The arguments of this run; raises `BadInputError` when the run cannot be turned into any."""
+        """The arguments of this run; raises `BadInputError` if the settings of the run are refused."""
         return [argument for argument in self.arguments if argument]
 
     def on_kill(self) -> None:
@@ -85,8 +85,8 @@ class PrepareOperator(PythonJobOperator):
     """The first step: adds the settings that this run was triggered with as flags.
 
     Args:
-        scheduled: False skips a run that the schedule started: Airflow backfills only what has a schedule, also where no run
-            is wanted but those that somebody asks for.
+        scheduled: False skips a run that the schedule started. Airflow can backfill only a DAG that has a schedule, so a DAG
+            that should run only when somebody asks for it has a schedule too.
     """
 
     def __init__(self, *, scheduled: bool = True, **kwargs: Any) -> None:
@@ -136,7 +136,8 @@ class SparkJobOperator(SparkSubmitOperator):
         try:
             super().execute(context)
         except AirflowException as error:
-            # Of the process itself; none where it never started. In cluster deploy mode it says only that the job failed.
+            # The exit status of spark-submit; there is none if it never started. In cluster deploy mode it says only that the
+            # job failed.
             submit = getattr(self._hook, "_submit_sp", None)
             raise _failure(self.record, getattr(submit, "returncode", None) or 1, started) from error
 
@@ -171,9 +172,9 @@ def _failure(record: str, status: int, started: float) -> AirflowException:
     """The error of a job that ended badly.
 
     Args:
-        record: file in which the job says how it ended: its message and, if it came so far, its own exit status.
-        status: exit status of the process that was started, which counts where the job left no record.
-        started: when; an older record is of an earlier try.
+        record: file in which the job says how it ended: its message and, if it got that far, its own exit status.
+        status: exit status of the process that was started; it counts if the job left no record.
+        started: when this try started; an older record belongs to an earlier try.
     """
     path = Path(record)
     message = "no message was recorded; see the lines above"

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from jobs.base.settings import PipelineSettings, Section, explain, flatten, nest
 
-# Of the deployment, not of one run: where Spark and MLflow are (an address in a form would be sent the passwords that the
-# environment holds for the real one), and which of the DAGs it is.
+# These settings belong to the deployment, not to one run: where Spark and MLflow are, and which of the DAGs it is. If the form
+# took another address, the passwords that the environment holds for the real one would be sent there.
 _DEPLOYMENT = frozenset({"spark.master", "spark.driver_host", "registry.tracking_uri", "run.records"})
 
-# What a person who triggers a run most often wants to change. It gets no section: the form shows what has none first, and open,
-# under "Run Parameters"; the sections are closed.
+# The settings that a person who triggers a run most often wants to change. They get no section, because the form shows fields
+# without a section first, under "Run Parameters", and open. Sections are closed at first.
 COMMON = (
     "data.source",
     "sampling.method",
@@ -32,8 +32,8 @@ def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
     """One typed `Param` per setting, named `section.name` as on the command line, with the schema's bounds.
 
     The logical date, home folder and lake are left out: they come from the DAG run and the deployment. Airflow's form sends
-    every field, changed or not, so the values it starts with are those in force here, `ESANS_...` of the environment
-    included: a form that is sent as it came changes nothing.
+    every field, changed or not. So each field starts with the value in force here, which may come from an `ESANS_...`
+    variable of the environment. A form that nobody has edited then changes nothing.
 
     Args:
         sections: only these sections of the settings; all of them unless given.
@@ -48,10 +48,10 @@ def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
 
 
 def reason_param(kept: str) -> Param:
-    """The field in which whoever acts by hand says why.
+    """The field in which a person who acts by hand says why.
 
     Args:
-        kept: where the reason is kept, as its help says it.
+        kept: where the reason is kept, in the words of the field's help.
     """
     about: dict[str, Any] = {"minLength": 3, "maxLength": 1000, "pattern": r"\S", "title": "Reason"}
     return Param(type="string", description=f"Why? It is kept {kept}.", **about)
@@ -60,8 +60,8 @@ def reason_param(kept: str) -> Param:
 def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
     """Command-line flags of a job for the settings that a DAG run was given.
 
-    Only what the run's conf names becomes a flag, so that a setting of the environment (`ESANS_...`) holds where the
-    run says nothing.
+    Only what the run's conf names becomes a flag, so that a setting of the environment (`ESANS_...`) still holds if the
+    run says nothing about it.
 
     Args:
         conf: the run's conf: `section.name -> value`, or the same nested.
@@ -79,7 +79,7 @@ def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
 
 
 def refuse_unknown(conf: Mapping[str, Any] | None, known: Collection[str]) -> None:
-    """Refuse a run whose conf names what its DAG does not have: Airflow itself takes such a name and never tells.
+    """Refuse a run whose conf has a name that its DAG does not have. Airflow itself accepts such a name and says nothing.
 
     Args:
         conf: the run's conf: `name -> value`, nested or not.
@@ -95,7 +95,7 @@ def refuse_unknown(conf: Mapping[str, Any] | None, known: Collection[str]) -> No
 
 
 def _names(conf: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """All names of a conf, joined by dots; an empty section is a name of its own, so that it is not passed over."""
+    """All names of a conf, with their parts joined by dots. An empty section counts as a name, so that it is not missed."""
     for name, value in conf.items():
         if isinstance(value, Mapping) and value:
             yield from _names(value, f"{prefix}{name}.")
@@ -104,7 +104,7 @@ def _names(conf: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    """The known name that is most like the whole name, or like its last part where somebody left out the section."""
+    """The known name that is most like the whole name, or like its last part if somebody left out the section."""
 
     def likeness(other: str) -> float:
         whole, last = ((name, other), (name.rsplit(".", 1)[-1], other.rsplit(".", 1)[-1]))

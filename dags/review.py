@@ -19,16 +19,16 @@ _MAX_REASON = 1000
 
 
 class ReviewOperator(HITLOperator):
-    """Shows what is known about a version and waits until somebody approves or rejects it; silence rejects.
+    """Shows what is known about a version and waits until somebody approves or rejects it. No answer in time rejects it.
 
-    Skipped unless `verdict.json` of the run folder says `needs_review`, so a repeated run asks only while there is something
+    It is skipped unless `verdict.json` of the run folder says `needs_review`, so a repeated run asks only if there is something
     to decide. The answer goes to `review.json`: `decision` (approved or rejected), `by`, `at`, `reason` and `timed_out`. A
-    rejection is an answer, not a failure: the steps behind it run and record it.
+    rejection is an answer, not a failure: the steps after it run and record it.
 
     Args:
         arguments: command line of `jobs.review_page`, which makes the page (templated).
         record: the record that the job leaves in `<run folder>/steps/` (templated).
-        kwargs: of every operator; `params` is `FORM`, which Airflow wants to be handed from outside.
+        kwargs: arguments of every operator; `params` must be `FORM`, because Airflow wants it passed from outside.
     """
 
     template_fields: Sequence[str] = (*HITLOperator.template_fields, "arguments", "record")
@@ -40,18 +40,18 @@ class ReviewOperator(HITLOperator):
             options=[APPROVE, REJECT],
             defaults=REJECT,
             notifiers=[AlertNotifier("awaiting_review", "A version waits for approval. Remedy: open the page and answer.")],
-            response_timeout=timedelta(hours=24),  # of the run's settings once it asks
+            response_timeout=timedelta(hours=24),  # replaced by the run's setting before it asks
             **kwargs,
         )
         self.arguments, self.record = list(arguments), record
         self._process = JobProcess()
 
     def execute(self, context: Context) -> None:
-        """Ask, where the verdict needs a review; raises `AirflowSkipException` where it does not."""
+        """Ask if the verdict needs a review; otherwise raise `AirflowSkipException`."""
         folder = Path(self.record).parent.parent
         if not _read(folder / "verdict.json").get("needs_review"):
             raise AirflowSkipException("the verdict needs no review")
-        (folder / "review.json").unlink(missing_ok=True)  # what was said of an earlier verdict is no answer to this one
+        (folder / "review.json").unlink(missing_ok=True)  # an answer to an earlier verdict does not answer this one
         self._process.run("review_page", self.arguments, self.record)
         self.body = (folder / "review.md").read_text()
         self.response_timeout = timedelta(hours=_read(folder / "settings.json")["registry"]["review_hours"])
@@ -59,7 +59,7 @@ class ReviewOperator(HITLOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Record the answer."""
-        from jobs.base.files import write_json  # with Arrow, which reading the DAG file must not wait for
+        from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
 
         answer = super().execute_complete(context, event)
         record = review_record(event)

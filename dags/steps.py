@@ -46,11 +46,11 @@ class Steps:
         return ["--settings", f"{self.folder}/settings.json"]
 
     def spark(self, name: str, doc: str, *, job: str | None = None, **about: Any) -> SparkJobOperator:
-        """A step that Spark runs; further arguments as of `_about`."""
+        """A step that Spark runs; further arguments are those of `_about`."""
         return SparkJobOperator(task_id=name, job=job or name, record=self.record(name), **self._about(doc, **about))
 
     def python(self, name: str, doc: str, *, job: str | None = None, **about: Any) -> PythonJobOperator:
-        """A step in Python; further arguments as of `_about`."""
+        """A step in Python; further arguments are those of `_about`."""
         return PythonJobOperator(task_id=name, job=job or name, record=self.record(name), **self._about(doc, **about))
 
     def prepare_group(self, *, scheduled: bool = True) -> tuple[PrepareOperator, SparkJobOperator]:
@@ -67,10 +67,10 @@ class Steps:
                 record=self.record("prepare"),
                 scheduled=scheduled,
                 outlets=[a.SOURCE],
-                doc_md="Checks and freezes the run's settings; draws the embedded shop's snapshot where that is the source.",
+                doc_md="Checks and freezes the run's settings; if the embedded shop is the source, draws its snapshot.",
             )
             gate = self.spark(
-                "gate_raw", "Gate: the source keeps the data contract.", job="gate", choice="raw", reads=[a.SOURCE]
+                "gate_raw", "Gate: checks that the source keeps the data contract.", job="gate", choice="raw", reads=[a.SOURCE]
             )
         chain(prepare, gate)
         return prepare, gate
@@ -86,18 +86,20 @@ class Steps:
         """The steps of the three views, and the gate behind them."""
         with TaskGroup("features", tooltip="Three views of each item"):
             visual = self.spark(
-                "visual_features", "Vectors of new or changed images.", reads=[a.ITEMS], writes=[a.VISUAL], hours=3
+                "visual_features", "Makes vectors of new or changed images.", reads=[a.ITEMS], writes=[a.VISUAL], hours=3
             )
-            text = self.spark("text_features", "Vectors of new or changed texts.", reads=[a.ITEMS], writes=[a.TEXT], hours=3)
-            doc = "Item vectors learnt from the users' sequences."
+            text = self.spark(
+                "text_features", "Makes vectors of new or changed texts.", reads=[a.ITEMS], writes=[a.TEXT], hours=3
+            )
+            doc = "Learns item vectors from the users' sequences."
             behaviour = self.spark("behaviour_features", doc, reads=[a.INTERACTIONS], writes=[a.BEHAVIOUR], hours=3)
-            doc = "Gate: one finite vector per item and view, and enough items with each view."
+            doc = "Gate: checks that each item and view has one finite vector, and that enough items have each view."
             gate = self.spark("gate_features", doc, job="gate", choice="features", reads=a.FEATURES)
         chain([visual, text, behaviour], gate)
         return [visual, text, behaviour], gate
 
     def review(self, doc: str) -> ReviewOperator:
-        """The step at which a run waits for a person, where its policy asks for that."""
+        """The step at which a run waits for a person if its policy asks for that."""
         record = self.record("review")
         return ReviewOperator(task_id="review", arguments=self.settings(), record=record, params=FORM, doc_md=doc)
 
@@ -111,14 +113,14 @@ class Steps:
         hours: float = 0.5,
         **further: Any,
     ) -> dict[str, Any]:
-        """What both kinds of operators are told.
+        """The arguments that both kinds of operators share.
 
         Args:
             doc: what the step does, shown beside the task.
             choice: positional argument of the job.
             reads: assets it reads.
             writes: assets it writes.
-            hours: when it is stopped.
+            hours: after how many hours it is stopped.
             further: other arguments of the operator.
         """
         return {
@@ -135,9 +137,9 @@ def action(job: str, doc: str, arguments: Sequence[str], **about: Any) -> Python
     """A command on the registry or the serving bundles that is not about one logical date.
 
     Args:
-        job: the job in `jobs/`, and name of its record.
+        job: name of the job in `jobs/`, and of its record.
         doc: what it does, shown beside the task.
-        arguments: what it is told besides the home, the action's name and who asked for it (a template).
+        arguments: its arguments besides the home, the action's name and the person who asked for it (a template).
         about: further arguments of the operator.
     """
     return PythonJobOperator(
