@@ -3,7 +3,7 @@
 Items are ordered by (primary, secondary, item). A (primary, secondary) pair that holds items is a *group*; the groups of a
 primary cluster lie next to one another, so "same primary, other secondary" is one run with one gap.
 Memory: 8 bytes per item (`order` and `group_of_item`, int32 each) plus a few arrays as long as the number of groups.
-On disk each array is one `.npy` file, which every process of a host can map into memory and share.
+On disk each array is one `.npy` file. The processes of a host can map it into memory and share it.
 """
 
 from dataclasses import dataclass, fields
@@ -44,10 +44,10 @@ class ClusterIndex:
             num_primary: K_p; the largest label plus one unless given (clusters may be empty).
 
         Raises:
-            ValueError: the two are not of one length, more than 2^31 - 1 items, or a label is out of range.
+            ValueError: the two lengths differ, there are more than 2^31 - 1 items, or a label is out of range.
         """
         if primary.shape != secondary.shape or primary.dim() != 1:
-            raise ValueError(f"primary and secondary must be [N] alike, got {list(primary.shape)} and {list(secondary.shape)}")
+            raise ValueError(f"primary and secondary must both be [N], got {list(primary.shape)} and {list(secondary.shape)}")
         if len(primary) >= 2**31:
             raise ValueError(f"{len(primary):,} items: the index holds at most 2^31 - 1")
         primary, secondary = primary.long(), secondary.long()
@@ -90,20 +90,20 @@ class ClusterIndex:
 
         Args:
             folder: where it was written.
-            mmap: map the files instead of reading them: the processes of a host then share one copy of the pages. The
-                files must stay as they are while the index is in use. Writing into a tensor changes neither the files nor
-                what others see.
+            mmap: map the files instead of reading them. The processes of a host then share one copy of the pages. The
+                files must stay as they are while the index is in use. If you write into a tensor, neither the files nor
+                other processes see it.
 
         Raises:
             ValueError: a file is missing or cut off, or the arrays do not make up an index.
         """
         index = cls(**{field.name: torch.from_numpy(_read_array(folder / f"{field.name}.npy", mmap)) for field in fields(cls)})
         if problem := index._problem():
-            raise ValueError(f"{folder} is no cluster index: {problem}; write it again")
+            raise ValueError(f"{folder} is not a cluster index: {problem}; write it again")
         return index
 
     def _problem(self) -> str | None:
-        """Why the arrays cannot be an index. Arrays as long as the catalogue are read once, at memory speed."""
+        """The reason why the arrays cannot be an index, or None. Arrays as long as the catalogue are read once."""
         for name in (field.name for field in fields(self)):
             array, wanted = getattr(self, name), torch.int32 if name in _PER_ITEM else torch.int64
             if array.dim() != 1 or array.dtype != wanted:
@@ -176,7 +176,7 @@ _PER_ITEM = ("order", "group_of_item")
 
 def _read_array(path: Path, mmap: bool) -> np.ndarray:
     try:
-        # Copy-on-write, since PyTorch knows no read-only tensors.
+        # Copy-on-write, because PyTorch has no read-only tensors.
         return np.load(path, mmap_mode="c" if mmap else None, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as an array ({error}); write the cluster index again") from error

@@ -1,8 +1,8 @@
 """The defaults of a training: those that the benchmarks measured as best for the method `esans`.
 
-They stand here once. The towers, the sampler and `NegativeConfig` (whose own fields are the defaults of every method's
-negatives) take them from here, the pipeline's settings take them from both, and the quality benchmark starts from them and
-states by name what it changes. Where they come from: `docs/decisions/README.md`, 2026-11-28.
+They stand only here. The towers, the sampler and `NegativeConfig` take them from here. The fields of `NegativeConfig` are the
+defaults of every method's negatives. The pipeline's settings take theirs from both places, and the quality benchmark starts
+from them and names each one that it changes. `docs/decisions/README.md`, 2026-11-28, says where they come from.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Literal
 
 Schedule = Literal["linear", "constant"]
 
-HEAD_SHARE = 0.2  # of the catalogue's items, by training events: these are its head, the others with any event its tail
+HEAD_SHARE = 0.2  # this share of the items, those with the most training events, is the head; others with any event the tail
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,18 @@ class TrainingDefaults:
     Attributes:
         dim: D, dimension of both towers' embeddings.
         num_heads: attention heads of the user tower.
-        max_history: latest events of a user that the user tower sees.
+        max_history: how many of a user's latest events the user tower sees.
         id_dropout: chance that a training step hides an item's id.
         temperature: tau of the softmax over cosines.
-        uniform_temperature: the same where uniform negatives are the method: the baseline of the pipeline.
-        batch_size: positives a step.
+        uniform_temperature: the same for the method with uniform negatives, which is the baseline of the pipeline.
+        batch_size: positives in a step.
         epochs: passes over the training events. The best one on validation is kept.
-        patience: epochs without a better one after which training stops; as many as `epochs` never stop it. While the rate
-            still falls a stop comes too early: on TikTok, a patience of three lost up to 7 % of the recall.
-        learning_rate: of the first step.
-        schedule: how it goes on from there (`esans_core.training.set_learning_rate`).
-        weight_decay: decoupled.
-        precision: of the matrix products.
+        patience: training stops after this many epochs without a better one; with as many as `epochs` it never stops early.
+            A stop while the rate still falls is too early: on TikTok, a patience of three lost up to 7 % of the recall.
+        learning_rate: learning rate of the first step.
+        schedule: how the learning rate goes on from there (`esans_core.training.set_learning_rate`).
+        weight_decay: decoupled weight decay.
+        precision: number type of the matrix products.
     """
 
     dim: int = 64
@@ -56,8 +56,8 @@ class SamplerDefaults:
     Attributes:
         num_easy_clusters: m_c, other primary clusters.
         items_per_cluster: m_o, items in each of them.
-        num_hard: items of the positive's own primary and another secondary cluster.
-        easy_temperature: of the softmax over distances by which the easy clusters are drawn.
+        num_hard: items of the positive's own primary cluster and another secondary cluster.
+        easy_temperature: temperature of the softmax over distances by which the easy clusters are drawn.
     """
 
     num_easy_clusters: int = 2
@@ -74,10 +74,10 @@ class ClusterDefaults:
         dim: d, dimension of the aligned space.
         num_primary: K_p.
         num_secondary: K_s.
-        min_cluster_size: items of the smallest primary cluster.
+        min_cluster_size: fewest items in a primary cluster.
         alignment_epochs: passes over the items when the heads of the views are trained.
-        alignment_temperature: of the contrastive loss between views.
-        max_train_items: most items that heads and codebooks are fitted on.
+        alignment_temperature: temperature of the contrastive loss between views.
+        max_train_items: largest number of items that heads and codebooks are fitted on.
     """
 
     dim: int = 64

@@ -1,4 +1,4 @@
-"""Full-catalogue evaluation: exact top-K of every user over all items, Recall@K and NDCG@K, with slices of the catalogue."""
+"""Full-catalogue evaluation: exact top-K of every user over all items, Recall@K and NDCG@K, also by slices of the catalogue."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,22 +11,22 @@ from esans_core.loader import EventLog
 from esans_core.sequences import Sequences
 from esans_core.towers import TwoTower
 
-_ENCODED_ITEMS = 1 << 16  # items encoded at once, users aside: 64 MB of activations at D = 64
+_ENCODED_ITEMS = 1 << 16  # items encoded at once: 64 MB of activations at D = 64
 _SCORED_ITEMS = 1 << 17  # items scored at once: 256 MB for 512 users
 
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """What an evaluation found, user by user.
+    """The result of an evaluation, user by user.
 
     Attributes:
         users: int64 [B], users evaluated, by their row in the log.
-        num_relevant: int64 [B], relevant items of each.
+        num_relevant: int64 [B], number of relevant items of each user.
         recall: K -> float64 [B].
         ndcg: K -> float64 [B], binary relevance, log2 discount, normalised by the best possible ranking.
         slice_recall: slice name -> float64 [B], recall at the smallest K over the relevant items of that slice; NaN for
-            a user without any.
-        retrieved: bool [N], items that some user got among the first K, for the smallest K.
+            a user who has none in the slice.
+        retrieved: bool [N], True for items that at least one user got among the first K, for the smallest K.
     """
 
     users: Tensor
@@ -52,7 +52,7 @@ def encode_catalogue(model: TwoTower) -> Tensor:
 
 @contextmanager
 def _in_eval_mode(model: TwoTower) -> Iterator[None]:
-    """The model in eval mode; afterwards in the mode it was in, also where an error ends the work."""
+    """Put the model in eval mode, and afterwards back in the mode it was in, also after an error."""
     was_training = model.training
     model.eval()
     try:
@@ -69,7 +69,7 @@ def retrieve(users_BD: Tensor, items_ND: Tensor, seen: tuple[Tensor, Tensor], k:
         users_BD: float [B, D].
         items_ND: float [N, D].
         seen: pairs (row int64 [P], item int64 [P]) that must not be retrieved.
-        k: how many; capped at N.
+        k: how many items per user; at most N.
 
     Returns:
         int64 [B, min(k, N)] item rows, best first.
@@ -93,11 +93,11 @@ def retrieve(users_BD: Tensor, items_ND: Tensor, seen: tuple[Tensor, Tensor], k:
 
 
 class Relevant:
-    """The relevant items of B users as sorted pairs, to look retrieved ones up in.
+    """The relevant items of B users, kept as sorted pairs so that retrieved items can be looked up in them.
 
     Args:
         row: int64 [P], user of each pair.
-        item: int64 [P]; a pair that is there twice counts once.
+        item: int64 [P], item of each pair; a pair that is there twice counts once.
         num_users: B.
         num_items: N.
     """
@@ -107,7 +107,7 @@ class Relevant:
         self._num_users, self._num_items = num_users, num_items
 
     def count(self, among: Tensor | None = None) -> Tensor:
-        """int64 [B], relevant items of each user; bool [N] `among` says which ones count."""
+        """int64 [B], number of relevant items of each user; if `among`, bool [N], is given, only those items count."""
         pairs = self._pairs if among is None else self._pairs[among[self._pairs % self._num_items]]
         return torch.bincount(pairs // self._num_items, minlength=self._num_users)
 
@@ -129,20 +129,20 @@ def evaluate(
 ) -> RetrievalResult:
     """Rank the whole catalogue for every user of a split.
 
-    Users are read block by block and items scored block by block: besides the item embeddings and the result, memory does not
-    grow with the log or the catalogue.
+    Users are read block by block, and items are scored block by block. Apart from the item embeddings and the result, memory
+    does not grow with the log or the catalogue.
 
     Args:
         model: two towers; evaluated in eval mode. Its mode is restored, also after an error.
         log: the users' events.
         split: "validation" (history: training events) or "holdout" (history: training and validation events).
         ks: cut-offs.
-        slices: name -> bool [N], parts of the catalogue to report apart.
+        slices: name -> bool [N], parts of the catalogue to report separately.
         users_per_block: users scored at once.
 
     Raises:
-        ValueError: no user has both a history and an event in the split, so that there is no mean to speak of. Ask
-            `Sequences.evaluation_users` first where that may happen.
+        ValueError: no user has both a history and an event in the split, so there is nothing to average. If this may
+            happen, ask `Sequences.evaluation_users` first.
     """
     device = model.item_input.content.device
     slices = {name: mask.to(device) for name, mask in (slices or {}).items()}
@@ -186,7 +186,7 @@ def _evaluated(
     ks: Sequence[int],
     slices: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Metrics of some users of a block, by name, and what they got, int64 [b, max K]."""
+    """Metrics of some users of a block, by name, and the items they got, int64 [b, max K]."""
     device, cutoff = items_ND.device, min(ks)
     seen_row, seen_item = sequences.seen(users, split)
     users_bD = model.encode_users_of(sequences, users, sequences.known_ends(users, split))

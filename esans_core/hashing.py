@@ -1,11 +1,11 @@
-"""A uniform number that depends on an integer and a seed alone, so that everybody who asks gets the same."""
+"""A uniform number that depends only on an integer and a seed, so that every caller gets the same number."""
 
 import torch
 from torch import Tensor
 
 _WORD = 1 << 64
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_BITS = 24  # a float32 holds so many exactly
+_BITS = 24  # a float32 holds integers of so many bits exactly
 
 
 def uniform_hash(values: Tensor, seed: int) -> Tensor:
@@ -19,7 +19,7 @@ def uniform_hash(values: Tensor, seed: int) -> Tensor:
         float32 of the same shape and device; equal values get equal numbers, on every device and in every process.
     """
     x = _mixed(values + _signed(seed * _GOLDEN))
-    # Twice, since neighbouring seeds are one addition apart.
+    # Mixed twice, because neighbouring seeds differ only by one addition.
     return _high(_mixed(x + _signed(_GOLDEN)), 64 - _BITS).to(torch.float32) * 2.0**-_BITS
 
 
@@ -30,7 +30,7 @@ def _mixed(x: Tensor) -> Tensor:
 
 
 def _high(x: Tensor, shift: int) -> Tensor:
-    """Logical shift to the right; torch's own keeps the sign."""
+    """Logical shift to the right; torch's own shift keeps the sign."""
     return (x >> shift) & ((1 << (64 - shift)) - 1)
 
 

@@ -17,7 +17,7 @@ _MIN_SQUARED_NORM = 1e-12
 
 
 def num_simple_virtual(items_per_cluster: int) -> int:
-    """m_v = 2 + 3 + ... + m_o = (m_o + 2)(m_o - 1) / 2, virtual negatives of one cluster (equation 12).
+    """m_v = 2 + 3 + ... + m_o = (m_o + 2)(m_o - 1) / 2, the number of virtual negatives of one cluster (equation 12).
 
     >>> num_simple_virtual(5)
     14
@@ -41,7 +41,7 @@ def simple_weights(
         device: where the weights are made.
 
     Returns:
-        float32 [*leading, m_v, m_o]; each row is non-negative, sums to 1 and has exactly k non-zero entries; given the
+        float32 [*leading, m_v, m_o]. Each row is non-negative, sums to 1 and has exactly k non-zero entries. Given the
         subset, the weights are uniform on the simplex.
     """
     if items_per_cluster < 2:
@@ -49,12 +49,12 @@ def simple_weights(
     num_virtual = num_simple_virtual(items_per_cluster)
     k = torch.arange(2, items_per_cluster + 1, device=device)
     sizes_V = k.repeat_interleave(k, output_size=num_virtual)  # made on the device: nothing waits for a copy
-    # The combined items come first while the weights are made: each operation below then runs over long rows.
+    # While the weights are made, the combined items are the first dimension, so that each operation below runs over long rows.
     shape = (items_per_cluster, *leading, num_virtual)
     noise = torch.rand(shape, generator=generator, device=device)
     exponential = torch.rand(shape, generator=generator, device=device)
     rank = torch.zeros(shape, dtype=torch.int32, device=device)
-    for item in range(items_per_cluster):  # how many others come before it, equal ones by position: a random order
+    for item in range(items_per_cluster):  # a random order: how many others come before it; equal ones by position
         rank[:item] += noise[item] < noise[:item]
         rank[item + 1 :] += noise[item] <= noise[item + 1 :]
     exponential.clamp_min_(1e-7).log_().neg_().clamp_min_(1e-7).masked_fill_(rank >= sizes_V, 0.0)
@@ -87,21 +87,21 @@ def simple_virtual_logits(logits: Tensor, weights: Tensor, embeddings: Tensor | 
     Args:
         logits: float [..., m], logits of the combined items against one user (already divided by tau).
         weights: float [..., V, m], from `simple_weights`; constants, through which no gradient flows.
-        embeddings: float [..., m, D], the items' embeddings: given, virtual items are scaled to unit length like real ones;
-            None leaves them as combined.
+        embeddings: float [..., m, D], the items' embeddings. If they are given, virtual items are scaled to unit length like
+            real ones; with None they stay as combined.
 
     Returns:
         float [..., V].
     """
     if embeddings is None:
         return (weights * logits[..., None, :]).sum(-1)
-    dtype = torch.promote_types(weights.dtype, embeddings.dtype)  # in mixed precision the embeddings may be narrower
+    dtype = torch.promote_types(weights.dtype, embeddings.dtype)  # in mixed precision the embeddings may have fewer bits
     return _UnitCombination.apply(logits.to(dtype), weights.to(dtype), embeddings.to(dtype))
 
 
 class _UnitCombination(torch.autograd.Function):
-    """v = W l / sqrt(diag(W G W')), G = E E'. The gradient by hand takes half the time: with q = dv * v / |Wx|^2 it is
-    dl = W' (dv / |Wx|) and, G being symmetric, dE = -(W' diag(q) W) E."""
+    """v = W l / sqrt(diag(W G W')), G = E E'. A gradient written by hand takes half the time. With q = dv * v / |Wx|^2 it is
+    dl = W' (dv / |Wx|) and, because G is symmetric, dE = -(W' diag(q) W) E."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, weights: Tensor, embeddings: Tensor) -> Tensor:
@@ -132,8 +132,8 @@ def hard_virtual_logits(
         positive_logits: float [B].
         hard_logits: float [B, H].
         lambdas: float [B, H], from `hard_lambdas`.
-        similarity: float [B, H], cosine between positive and hard negative: given, virtual items are scaled to unit
-            length (the embeddings must have unit length); None leaves them as combined.
+        similarity: float [B, H], cosine between positive and hard negative. If it is given, virtual items are scaled to unit
+            length (the embeddings must have unit length); with None they stay as combined.
 
     Returns:
         float [B, H].

@@ -1,10 +1,10 @@
 """Batches of training events from a log that need not fit in memory.
 
-A log is read in blocks, each the whole sequences of some users (a row group of a Parquet file, say). An epoch deals the blocks
-in random order to shards; each shard reads its blocks in windows of bounded size and shuffles the events inside a window; each
-batch takes an equal run of rows from every shard. All of this follows from the seed and from the number of events in each
-block, so that any process can make any batch without the ones before it, and the batches are the same however many
-processes there are. A log that fits in one window is shuffled as a whole.
+A log is read in blocks. Each block holds the whole sequences of some users, such as a row group of a Parquet file. An epoch
+deals the blocks in random order to shards. Each shard reads its blocks in windows of bounded size and shuffles the events
+inside a window. Each batch takes an equal run of rows from every shard. All of this follows from the seed and from the number
+of events in each block. So any process can make any batch without the ones before it, and the batches are the same for any
+number of processes. A log that fits in one window is shuffled as a whole.
 """
 
 from bisect import bisect_right
@@ -19,7 +19,7 @@ from esans_core.hashing import uniform_hash
 from esans_core.sequences import Sequences
 from esans_core.world import World
 
-WINDOW_TARGETS = 8_000_000  # about 300 MB with histories of like length
+WINDOW_TARGETS = 8_000_000  # about 300 MB if histories have like length
 
 
 class EventLog(Protocol):
@@ -36,7 +36,7 @@ class EventLog(Protocol):
         ...
 
     def users(self, block: int) -> range:
-        """Rows of the block's users among all."""
+        """Rows of the block's users among all users."""
         ...
 
     def num_train_events(self, block: int) -> Tensor:
@@ -54,8 +54,8 @@ class Batch:
 
     Attributes:
         users: int64 [b], row of each event's user in the log.
-        history_BL: int64 [b, L], the events before it, aligned to the right, -1 where there is none.
-        positives: int64 [b], its item.
+        history_BL: int64 [b, L], items of the events before it, aligned to the right, -1 where there is none.
+        positives: int64 [b], the event's own item.
         size: B, rows of all processes together.
     """
 
@@ -70,20 +70,20 @@ class Loader:
 
     Args:
         log: the users' events.
-        batch_size: positives of a step, over all processes; a last batch of one event, or of less than one for each process,
-            is dropped.
+        batch_size: positives of a step, over all processes. A last batch that has only one event, or fewer events than there
+            are processes, is dropped.
         max_history: L, longest history.
-        window_targets: events shuffled together, and held in memory by one shard; a block is never divided.
-        num_shards: how many parts of the log are read side by side. Each process reads the shards that its rows come from, so
-            with as many shards as processes each reads its own part. Where the log has fewer blocks than that or fits in a
-            window, there is one shard, which all read.
+        window_targets: how many events are shuffled together and held in memory by one shard; a block is never divided.
+        num_shards: how many parts of the log are read side by side. Each process reads the shards that its rows come from. So
+            with as many shards as processes, each reads its own part. If the log has fewer blocks than shards or fits in a
+            window, there is one shard, which all processes read.
         sample_fraction: share of users whose events are used.
-        sample_seed: which users.
+        sample_seed: decides which users these are.
         world: this process among those that train together.
 
     Attributes:
         num_targets: T, training events of an epoch that have a history.
-        block_targets: how many of them each block holds.
+        block_targets: how many of these events each block holds.
 
     Raises:
         ValueError: fewer than two events with a history, or a batch size that shards and processes cannot share.
@@ -119,7 +119,7 @@ class Loader:
         self.num_shards = num_shards if self.num_targets > window_targets and used >= num_shards else 1
 
     def epoch(self, seed: int) -> "Epoch":
-        """The batches of one epoch, in an order that depends on the seed alone; give each epoch another."""
+        """The batches of one epoch, in an order that depends only on the seed; give each epoch another seed."""
         shards = [_Shard(self, seed + _SHARD * number) for number in range(self.num_shards)]
         for block in torch.randperm(len(self.block_targets), generator=torch.Generator().manual_seed(seed)).tolist():
             if self.block_targets[block]:
@@ -129,13 +129,13 @@ class Loader:
     def target_frequency(self, num_items: int, device: torch.device | str | None = None) -> Tensor:
         """How often each item is the target of a training event: the chance that a row of a batch has it as its positive.
 
-        This is the distribution of in-batch negatives, so it is what logQ needs. A count of all training events would include
-        each user's first one, which has no history and is no target. The log is read once; of several processes each reads
-        a part of it, and all get the sum.
+        This is the distribution of in-batch negatives, so the logQ correction needs it. A count of all training events would
+        include each user's first one, which has no history and is no target. The log is read once. If there are several
+        processes, each reads a part of it, and all get the sum.
 
         Args:
             num_items: N.
-            device: where the result is wanted; of several processes, where their collectives run.
+            device: where the result is wanted. With several processes, it must be the device on which their collectives run.
 
         Returns:
             float32 [N], sums to 1.
@@ -155,7 +155,7 @@ class Loader:
         return self.world.sum(counts.to(device)) / self.num_targets
 
     def chosen(self, block: int) -> Tensor | None:
-        """bool [users of the block], whose events are used; None for everybody's."""
+        """bool [users of the block], True for users whose events are used; None if all users' events are."""
         if self._sample_fraction >= 1:
             return None
         rows = self.log.users(block)
@@ -170,8 +170,8 @@ class Epoch:
     """The batches of one epoch. Make it with `Loader.epoch`.
 
     Attributes:
-        num_batches: how many.
-        num_left_out: events of no batch: the ends of the longer shards, and a last batch that is dropped.
+        num_batches: how many batches there are.
+        num_left_out: events that are in no batch: the ends of the longer shards, and a last batch that is dropped.
     """
 
     def __init__(self, loader: Loader, shards: "list[_Shard]") -> None:
@@ -189,7 +189,7 @@ class Epoch:
         self.num_left_out = loader.num_targets - used
 
     def batches(self, first: int = 0) -> Iterator[Batch]:
-        """The batches from number `first` on; only the window in which it begins is read, not those before it."""
+        """The batches from number `first` on. Windows that lie before this batch are not read."""
         for number in range(first, self.num_batches):
             start = number * self._rows
             count = min(self._rows, self._shortest - start)
@@ -204,7 +204,7 @@ class Epoch:
             yield Batch(users, history_BL, positives, size)
 
 
-_SHARD, _WINDOW = 0x51_7CC1_B727, 0x2_7220_A95F  # large and odd: seeds of shards, windows and epochs do not meet
+_SHARD, _WINDOW = 0x51_7CC1_B727, 0x2_7220_A95F  # large and odd, so that seeds of shards, windows and epochs differ
 
 
 @dataclass
@@ -246,7 +246,7 @@ class _Shard:
 
     def _events(self, number: int) -> "_Events":
         if self._open is None or self._open[0] != number:
-            self._open = None  # before the next one is read: two windows are never in memory
+            self._open = None  # let go before the next one is read, so that two windows are never in memory
             seed = self._seed + _WINDOW * number
             self._open = number, _Events(self._loader, sorted(self._windows[number].blocks), seed)
         return self._open[1]

@@ -13,9 +13,9 @@ def sampled_softmax_loss(
 ) -> Tensor:
     """Cross-entropy of each positive against itself and its sampled negatives, averaged over the batch.
 
-    With the correction, `exp(s_pos) + sum_j exp(s_j) / E[count_j]` has the partition function of the full softmax as its
-    expectation: each negative stands for as many items as it is expected to be drawn too rarely. The positive is always
-    present, so it is not corrected. (Bengio & Senecal 2008, doi:10.1109/TNN.2007.912312; Yi et al., RecSys 2019,
+    With the correction, the expectation of `exp(s_pos) + sum_j exp(s_j) / E[count_j]` is the partition function of the full
+    softmax: a negative that is expected to be drawn less often counts for more. The positive is always present, so it is
+    not corrected. (Bengio & Senecal 2008, doi:10.1109/TNN.2007.912312; Yi et al., RecSys 2019,
     doi:10.1145/3298689.3346996.)
 
     Args:
@@ -24,10 +24,10 @@ def sampled_softmax_loss(
         log_expected_counts: float [B, n] (or broadcastable), log of how many times each negative is expected among the
             draws; None leaves the logits uncorrected. What it holds where `valid` is False does not matter.
         valid: bool [B, n], False for entries that must not count: accidental hits (the negative is the positive) and
-            failed draws; None where every entry counts.
+            failed draws; None if every entry counts.
 
-    Neither has a default, so that neither is forgotten: whoever means to correct nothing, or knows that no draw can fail, says
-    None. `SemanticNegatives` brings both.
+    `log_expected_counts` and `valid` have no default, so that nobody forgets them. Pass None if you want no correction, or if
+    you know that no draw can fail. `SemanticNegatives` holds both.
 
     Returns:
         float scalar.
@@ -43,8 +43,8 @@ def sampled_softmax_loss(
     for name, given in (("log_expected_counts", log_expected_counts), ("valid", valid)):
         if given is not None and given.shape[-1] not in (1, negative_logits.shape[1]):
             raise ValueError(
-                f"{name} is {list(given.shape)}, which does not fit negative_logits {list(negative_logits.shape)}: with "
-                "virtual negatives behind the drawn ones, take both from SemanticNegatives.with_virtual"
+                f"{name} is {list(given.shape)}, which does not fit negative_logits {list(negative_logits.shape)}: if "
+                "virtual negatives follow the drawn ones, take both from SemanticNegatives.with_virtual"
             )
     if log_expected_counts is not None:
         negative_logits = negative_logits - log_expected_counts

@@ -1,4 +1,4 @@
-"""Behaviour sequences in flat form, and the history and target batches cut from them without a Python loop."""
+"""Behaviour sequences in flat form; batches of histories and targets are cut from them without a Python loop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Sequences:
         items: int64 [E], item rows of all users, user after user.
         offsets: int64 [U + 1], run of each user in `items`.
         num_train: int64 [U], training events of each user.
-        num_validation: int64 [U], validation events; what remains is the hold-out.
+        num_validation: int64 [U], validation events of each user; the events after them are the hold-out.
     """
 
     items: Tensor
@@ -30,7 +30,7 @@ class Sequences:
 
     @classmethod
     def past(cls, items: Tensor, offsets: Tensor) -> "Sequences":
-        """Users of whom all that is known is past: what a model that serves reads."""
+        """Users whose events are all past, as in serving: there is no validation or hold-out."""
         lengths = offsets.diff()
         return cls(items, offsets, num_train=lengths, num_validation=torch.zeros_like(lengths))
 
@@ -70,7 +70,7 @@ class Sequences:
         )
 
     def select(self, users: Tensor) -> "Sequences":
-        """Some users alone: int64 [U'], their rows, which become 0 to U' - 1."""
+        """The sequences of some users only: `users`, int64 [U'], are their rows, which become 0 to U' - 1."""
         items = self._pairs(users, self.offsets[:-1], self.offsets[1:])[1]
         lengths = self.offsets.diff()[users]
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
@@ -134,8 +134,8 @@ def by_length(history_BL: Tensor) -> tuple[list[Tensor], Tensor]:
         history_BL: int64 [B, L], aligned to the right, -1 where there is none.
 
     Returns:
-        Groups, shortest first, each int64 [b, l], where l is at most L and, above 4, less than twice the length of any
-        history in it; and place int64 [B], the row of each history in the groups put together.
+        Groups, shortest first, each int64 [b, l]: l is at most L and, if it is above 4, less than twice the length of any
+        history in the group. And place, int64 [B], the row of each history when the groups are put together.
     """
     length = (history_BL >= 0).sum(1)
     order = length.argsort(stable=True)

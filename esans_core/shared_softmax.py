@@ -1,10 +1,10 @@
-"""The log-partition over negatives that a whole batch shares, in blocks of users, its gradient made along with it.
+"""The log-partition over negatives that a whole batch shares. It is computed in blocks of users, together with its gradient.
 
 The logits of B users against S shared negatives are the largest thing in a training step: 64 MB at B = 1,024 and S = 16,384.
-Here they are made block by block and, while they are in the cache, summed, multiplied into both gradients and forgotten: three
-matrix products and one exponential a pair, and no memory that grows with B x S. That takes a gradient from above that is
-one number for all users, so what is given is the sum over the users. The products may take bfloat16; everything else is done in
-float32.
+Here they are made block by block. While a block is in the cache, it is summed, multiplied into both gradients and forgotten.
+This takes three matrix products and one exponential for each pair, and no memory that grows with B x S. It works only if the
+incoming gradient is one number for all users, so the function returns the sum over the users. The products may take bfloat16;
+everything else is done in float32.
 
 Shape legend: B users, S shared negatives, D dimension, b users of one block.
 """
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-NEVER = -1e9  # logit of what must not count; finite, so that a row in which nothing counts has a gradient of zero and not NaN
+NEVER = -1e9  # logit of a pair that must not count; finite, so that a row without any that counts has gradient zero, not NaN
 _CPU_LOGITS = 1 << 22  # 16 MB
 _GPU_LOGITS = 1 << 27
-_BITS = math.log2(math.e)  # logits are held in powers of two, which processors raise several times faster than powers of e
+_BITS = math.log2(math.e)  # logits are exponents of two, because processors compute 2^x several times faster than e^x
 
 LogWeights = Callable[[slice], Tensor]
 
@@ -36,16 +36,17 @@ def summed_log_partition(
     """sum_b log(exp(o_b) + sum_s exp(<u_b, v_s> + w_bs)), and each user's part of it.
 
     Args:
-        others_B: float [B], log-partition o of what user b has apart from the shared negatives, the positive among it.
+        others_B: float [B], log-partition o over user b's own logits, which are the positive's and any that are not shared.
         users_BD: float [B, D], divided by the temperature.
         shared_SD: float [S, D].
-        log_weights: rows of the batch, a slice -> w, float32 that broadcasts to [b, S]; no gradient flows through it.
-        excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending; a GPU that should not wait
-            for their number is better told by a weight of `NEVER`.
+        log_weights: function from a slice of the batch's rows to w, float32 that broadcasts to [b, S]; no gradient flows
+            through it.
+        excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending. To find their number, a GPU
+            would have to wait; a weight of `NEVER` excludes pairs without that.
         product: type that the embeddings are rounded to for the products of users and negatives, float32 or bfloat16.
 
     Returns:
-        float32 scalar; float32 [B], its summands, through which no gradient flows.
+        float32 scalar, the sum; and float32 [B], its summands, through which no gradient flows.
     """
     enabled = torch.is_grad_enabled()
     wanted = (enabled and users_BD.requires_grad, enabled and shared_SD.requires_grad)
@@ -96,7 +97,7 @@ class _SummedLogPartition(torch.autograd.Function):
             terms_bS = logits_bS.sub_(largest_b[:, None]).exp2_()
             excess_b = terms_bS.sum(1).add_((others_b - largest_b).exp2_()).log2_()
             log_sum_B[rows] = largest_b + excess_b
-            share_b1 = excess_b.neg_().exp2_()[:, None]  # a term times this is its share of the partition
+            share_b1 = excess_b.neg_().exp2_()[:, None]  # multiplied by this, a term is its share of the partition
             terms_bS = terms_bS.to(product)
             if grad_BD is not None:
                 grad_BD[rows] = (terms_bS @ shared_SD) * share_b1
@@ -118,17 +119,17 @@ class _SummedLogPartition(torch.autograd.Function):
 
 
 def _logits(users_bD: Tensor, shared_SD: Tensor, weights: Tensor, out_bS: Tensor) -> Tensor:
-    """Weighted logits in powers of two, which the receiver may overwrite."""
+    """Weighted logits as exponents of two. The caller may overwrite them."""
     if users_bD.dtype == weights.dtype:
         return torch.addmm(weights, users_bD, shared_SD.T, beta=_BITS, alpha=_BITS, out=out_bS)
     return out_bS.copy_(users_bD @ shared_SD.T).add_(weights).mul_(_BITS)
 
 
 def _block_size(users_BD: Tensor, shared_SD: Tensor) -> int:
-    """Users whose logits are held at a time."""
+    """How many users' logits are held at a time."""
     return max(1, (_GPU_LOGITS if users_BD.is_cuda else _CPU_LOGITS) // max(1, len(shared_SD)))
 
 
 def _bounds(row: Tensor, starts: list[int]) -> list[int]:
-    """Where each block begins among ascending rows, and where the last one ends."""
+    """The position in ascending rows at which each block begins, and at which the last one ends."""
     return [0, len(row)] if len(starts) == 2 else torch.searchsorted(row, row.new_tensor(starts)).tolist()

@@ -1,8 +1,8 @@
 """Standardised features: mean 0 and deviation 1 over the training items, and bounded for every item that comes later.
 
-Two kinds of features would otherwise blow up. One that was the same for all training items has no deviation to divide by: its
-deviation is kept as infinity, so that it stays zero for every later item too. One that hardly varied can be far off in a new
-item: no standardised value lies further out than `MAX_DEVIATIONS`.
+Two kinds of features would otherwise become huge. A feature that was the same for all training items has no deviation to divide
+by. Its deviation is kept as infinity, so that it stays zero for every later item too. A feature that hardly varied can have a
+far larger value in a new item, so every standardised value is cut at `MAX_DEVIATIONS`.
 
 Shape legend: N items, F features.
 """
@@ -10,19 +10,19 @@ Shape legend: N items, F features.
 import torch
 from torch import Tensor
 
-# A yes-or-no feature that one item in a hundred has stands at 9.95 deviations for that item, so features as rare as that keep
-# their full value. A bell curve never gets there. What lies further out is a rarer exception or damage, and a larger number
-# would only let it drown all other features of the item.
+# If one item in a hundred has a yes-or-no feature, its value for that item is 9.95 deviations, so features as rare as that keep
+# their full value. Normally distributed values never get there. A value further out is a rarer exception or damaged, and if it
+# were larger, it would only outweigh all other features of the item.
 MAX_DEVIATIONS = 10.0
-SMALLEST_DEVIATION = 1e-6  # of a feature: absolute for the towers, and as a share of its largest value everywhere
+SMALLEST_DEVIATION = 1e-6  # of a feature: absolute for the towers, and everywhere as a share of the feature's largest value
 _BLOCK = 1 << 17  # items whose features are standardised at a time: they may be the largest thing in memory
 
 
 def feature_statistics(content_NF: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each feature over the items that have it, read block by block.
 
-    A feature counts as constant where it deviates by `SMALLEST_DEVIATION` or less, or by no more than that share of its largest
-    absolute value: the rounding of float32 alone gives a large constant a small deviation.
+    A feature counts as constant if it deviates by `SMALLEST_DEVIATION` or less, or by no more than that share of its largest
+    absolute value, because the rounding of float32 alone gives a large constant a small deviation.
 
     Args:
         content_NF: float32 [N, F], NaN where an item lacks the feature.
@@ -52,7 +52,7 @@ def usable_deviations(std_F: Tensor, largest_F: Tensor, *, floor: float = 0.0) -
     Args:
         std_F: float [F].
         largest_F: float [F], largest absolute value of each feature.
-        floor: a deviation up to this counts as none, whatever the size of the feature.
+        floor: a deviation up to this counts as zero, whatever the size of the feature.
     """
     constant_F = (std_F <= SMALLEST_DEVIATION * largest_F) | (std_F <= floor)
     return torch.where(constant_F, torch.inf, std_F)
@@ -65,14 +65,14 @@ def standardise(content_NF: Tensor, mean_F: Tensor, std_F: Tensor, *, out: Tenso
         content_NF: float [N, F].
         mean_F: float [F].
         std_F: float [F]; infinity marks a constant feature.
-        out: [N, F], written to instead of new memory.
+        out: [N, F], the result is written to it instead of to new memory.
     """
     difference_NF = torch.sub(content_NF, mean_F, out=out)
     return difference_NF.div_(std_F).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS).nan_to_num_(0.0)
 
 
 def standardise_blocks(content_NF: Tensor, mean_F: Tensor, std_F: Tensor) -> Tensor:
-    """The same for a whole catalogue, with no memory but the result."""
+    """The same for a whole catalogue; needs hardly more memory than the result."""
     standardised_NF = torch.empty_like(content_NF)
     for block, out in zip(content_NF.split(_BLOCK), standardised_NF.split(_BLOCK), strict=True):
         standardise(block, mean_F, std_F, out=out)

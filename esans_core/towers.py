@@ -1,7 +1,7 @@
 """Two towers (method: embedding-based retrieval): an item tower over id and content, a user tower that attends over history.
 
-Both give unit vectors in R^D; the score is their cosine. An item without a trained id (a new item) is served from its content
-through a shared "unknown" id, which training practises by hiding ids at random.
+Both give unit vectors in R^D; the score is their cosine. An item without a trained id (a new item) gets a shared "unknown" id,
+so that only its content tells it apart. Training practises this by hiding ids at random.
 
 Shape legend: B users, L history length, N items, F content features, D embedding dimension.
 """
@@ -17,27 +17,28 @@ from esans_core.standardisation import SMALLEST_DEVIATION, feature_statistics, s
 from esans_core.transfer import to_device
 
 _NEGATIVE_LARGE = -1e9  # finite stand-in for -inf: a history without a single item must not give NaN
-_PADDED_EVENTS = 1 << 18  # up to so many a GPU takes padded: starting the work on groups takes longer than their padding
+_PADDED_EVENTS = 1 << 18  # a GPU pads up to so many events, because to start work on groups takes longer than the padding
 
 
 class ItemInput(nn.Module):
-    """Sum of an id embedding and a projection of standardised content; what both towers read of an item.
+    """Sum of an id embedding and a projection of standardised content: the input of an item to both towers.
 
     Args:
-        content_NF: float32 [N, F], raw content features; NaN marks a missing view and becomes the mean. Constant features
-            and values far from the mean: see `esans_core.standardisation`.
+        content_NF: float32 [N, F], raw content features; NaN marks a missing view and becomes the mean.
+            `esans_core.standardisation` says what happens to constant features and to values far from the mean.
         known_N: bool [N], whether the item's own id may be used (it has training events).
         dim: D.
         id_dropout: chance that training hides an item's id.
-        sparse_ids: the gradient of the id embedding holds only the rows that a step used, so that with an optimizer for such
-            gradients (`torch.optim.SparseAdam`) a step does not grow with the catalogue.
+        sparse_ids: True makes the gradient of the id embedding hold only the rows that a step used. With an optimizer for such
+            gradients (`torch.optim.SparseAdam`), the cost of a step then does not grow with the catalogue.
 
     Raises:
         ValueError: a value of the content is infinite.
 
     Attributes:
-        dropout_seed: which ids are hidden until it is changed, in histories and as targets alike: so does a new item come to be
-            served, and so do all processes hide the same. None: every occurrence is hidden or not by itself.
+        dropout_seed: decides which ids are hidden, in histories and as targets alike, until it is changed. So a hidden item
+            looks the way a new item does in serving, and all processes hide the same ids. None: each occurrence of an id is
+            hidden or not on its own.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class ItemInput(nn.Module):
 
 
 def _mark_constant_features(item_input: nn.Module, _: object) -> None:
-    """Towers saved by version 0.1 hold the smallest deviation for a constant feature; today it is infinite."""
+    """Correct towers that version 0.1 saved: they hold the smallest deviation for a constant feature; today it is infinite."""
     assert isinstance(item_input, ItemInput)
     item_input.content_std.masked_fill_(item_input.content_std <= SMALLEST_DEVIATION, torch.inf)
 
@@ -134,8 +135,8 @@ class UserTower(nn.Module):
 
     Args:
         dim: D.
-        num_heads: attention heads; each can follow one of the user's several tastes.
-        max_history: longest history, for the embeddings of recency.
+        num_heads: attention heads; each can follow a different taste of the user.
+        max_history: longest history, which sets the number of recency embeddings.
     """
 
     def __init__(self, dim: int, num_heads: int, max_history: int) -> None:
@@ -155,7 +156,7 @@ class UserTower(nn.Module):
 
         Args:
             x_BLD: float32 [B, L, D], item inputs of the history, oldest first, aligned to the right.
-            mask_BL: bool [B, L], True where there is an item. A user without any gets the embedding of an empty history.
+            mask_BL: bool [B, L], True where there is an item. A user without any item gets the embedding of an empty history.
 
         Returns:
             float32 [B, D], unit vectors.
@@ -166,7 +167,7 @@ class UserTower(nn.Module):
         mean_BD = (x_BLD * weight_BL1).sum(1) / weight_BL1.sum(1).clamp_min(1.0)
         latest_BD = x_BLD[:, -1] * weight_BL1[:, -1]
         recency_LD = self.recency(torch.arange(L - 1, -1, -1, device=x_BLD.device))
-        # One query per head, so keys and values need not exist: q'(W_k x) = (W_k' q)'x, and
+        # There is one query per head, so keys and values need not be computed: q'(W_k x) = (W_k' q)'x, and
         # sum_l a_l W_v x_l = W_v sum_l a_l x_l.
         # That is 2 B H L D multiplications instead of 2 B L D^2 (16 times fewer at D = 64 and 4 heads).
         query_BHW = self.query(torch.cat([mean_BD, latest_BD], dim=-1)).view(B, heads, width) * width**-0.5
@@ -191,7 +192,7 @@ class TwoTower(nn.Module):
         sparse_ids: see `ItemInput`.
 
     Attributes:
-        item_input: makes what both towers read of an item, from its content and its id.
+        item_input: makes the item input that both towers read, from an item's content and its id.
         item_tower: from item inputs to item embeddings.
         user_tower: from the item inputs of a history to the user's embedding.
     """
@@ -226,7 +227,7 @@ class TwoTower(nn.Module):
         return self.user_tower(self.item_input(history_BL.clamp_min(0)), history_BL >= 0)
 
     def encode_histories(self, history_BL: Tensor) -> Tensor:
-        """The same, of histories that lie on the CPU; short ones are padded to the longest only where a GPU is quicker so.
+        """`encode_users` for histories on the CPU. Short ones are padded to the longest only if this is quicker, on a GPU.
 
         Returns:
             float32 [B, D], unit vectors on the model's device.
@@ -235,7 +236,7 @@ class TwoTower(nn.Module):
         if device.type != "cpu" and history_BL.numel() <= _PADDED_EVENTS:
             return self.encode_users(to_device(history_BL, device))
         groups, place = by_length(history_BL)
-        # One look-up for all groups: the gradient of each look-up in a dense id table is as large as the table.
+        # All groups share one look-up, because the gradient of each look-up in a dense id table is as large as the table.
         flat = to_device(torch.cat([group.flatten() for group in groups]), device)
         inputs_nD, is_item_n = self.item_input(flat.clamp_min(0)), flat >= 0
         sizes = [group.numel() for group in groups]

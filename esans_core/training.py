@@ -13,16 +13,16 @@ from esans_core.towers import TwoTower
 from esans_core.transfer import to_device
 from esans_core.world import World
 
-DENSE_ITEMS = 100_000  # up to here updating every row costs about a batch's own work; at a million items 14 times that
+DENSE_ITEMS = 100_000  # up to here, to update every row costs about as much as the batch's own work; at 1 M items 14 times that
 
 
 def build_optimizers(model: TwoTower, *, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """AdamW over all; where the id table's gradient is sparse, over all the rest, and an Adam of used rows over the table.
+    """AdamW over all parameters. If the id table's gradient is sparse, the table gets an Adam that updates only used rows.
 
     Args:
         model: two towers; `sparse_ids` pays above `DENSE_ITEMS` items.
-        learning_rate: of both.
-        weight_decay: decoupled; a sparse table has none.
+        learning_rate: learning rate of both optimizers.
+        weight_decay: decoupled weight decay; a sparse table has none.
     """
     table = model.item_input.id_embedding
     rest = [parameter for parameter in model.parameters() if not (table.sparse and parameter is table.weight)]
@@ -36,11 +36,11 @@ def build_optimizers(model: TwoTower, *, learning_rate: float, weight_decay: flo
 
 
 def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], schedule: Schedule, *, done: int, total: int) -> None:
-    """Set the rate of the next step. It follows from the steps done alone, so an interrupted training goes on with it.
+    """Set the learning rate of the next step. It depends only on the steps done, so an interrupted training can go on.
 
     Args:
         optimizers: as `build_optimizers` makes them.
-        schedule: `linear` falls from the rate that they were made with to zero, along a line over all steps; `constant` stays.
+        schedule: `linear` falls along a line over all steps, from the optimizers' own rate to zero; `constant` keeps that rate.
         done: steps done, 0 to `total`.
         total: steps of the whole training.
     """
@@ -52,12 +52,12 @@ def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], schedule: Sch
 
 @dataclass
 class Position:
-    """Where an epoch stands: with the state of model, objective and optimizer, all that going on from there needs.
+    """How far an epoch has come. Together with the states of model, objective and optimizers, training can go on from there.
 
     Attributes:
         step: batches done.
         loss_sum: float32 scalar, sum of their losses.
-        generator: source of the draws to come.
+        generator: source of the random draws that follow.
     """
 
     step: int
@@ -83,18 +83,18 @@ def train_epoch(
     on_step: Callable[[int, int, float], None] | None = None,
     after_step: Callable[[Position], None] | None = None,
 ) -> float:
-    """Train on the events of an epoch once, in an order that depends on the seed alone.
+    """Train once on all events of an epoch, in an order that depends only on the seed.
 
     Args:
         model: two towers; the epoch runs on the device they are on.
         objective: the loss.
         loader: makes the batches.
-        optimizers: over the model's parameters, each over some of them.
-        seed: order, negatives and id dropout of this epoch; give each epoch another.
-        precision: of the matrix products: float32, or bfloat16, which is faster where the processor has it; weights, sums and
-            the optimizer stay in float32.
-        world: the processes that train together, which the loader was made for. Given, be it of one, ids are hidden for whole
-            steps (`ItemInput.dropout_seed`), so that any number of processes hides the same ones.
+        optimizers: optimizers of the model's parameters; each has some of them.
+        seed: decides order, negatives and id dropout of this epoch; give each epoch another.
+        precision: type of the matrix products: float32, or bfloat16, which is faster if the processor has it. Weights, sums and
+            optimizer states stay in float32.
+        world: the processes that train together; the loader must be made for the same. If it is given, even for one process,
+            ids are hidden for whole steps (`ItemInput.dropout_seed`), so that any number of processes hides the same ones.
         position: where to go on, as `after_step` got it; the beginning unless given.
         on_step: called with (step, steps, loss) about twenty times an epoch.
         after_step: called after every step.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; a GPU gets it through pinned memory, for a plain copy waits for all work in the queue."""
+    """The tensor on the device. A GPU gets it through pinned memory, because a plain copy waits for all work in the queue."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

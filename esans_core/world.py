@@ -1,7 +1,7 @@
-"""The processes that train one model together: who takes which rows, and how rows and gradients come together.
+"""The processes that train one model together: which rows each one takes, and how rows and gradients are put together.
 
 Everything is exact: a batch is cut into one run of rows for each process, negatives that the batch shares are gathered with
-their gradient, and gradients are summed. One process is a world of its own, for which nothing here costs anything.
+their gradient, and gradients are summed. For a single process nothing here costs anything.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
-_SMALL = 1 << 20  # gradients up to so many numbers travel together
+_SMALL = 1 << 20  # gradients with up to so many numbers are sent together
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class World:
     """This process among all.
 
     Attributes:
-        rank: its number.
-        size: W, how many there are.
+        rank: number of this process.
+        size: W, how many processes there are.
     """
 
     rank: int = 0
@@ -29,22 +29,22 @@ class World:
 
     @classmethod
     def current(cls) -> "World":
-        """The world of the default process group; one process alone where there is none."""
+        """The world of the default process group, or of one process if there is no group."""
         if not distributed.is_initialized():
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     def rows(self, count: int, rank: int | None = None) -> slice:
-        """The run of `count` rows that a process (this one unless said) takes; runs differ by at most one row."""
+        """The run of the `count` rows that a process (this one unless given) takes; lengths differ by at most one row."""
         rank = self.rank if rank is None else rank
         return slice(rank * count // self.size, (rank + 1) * count // self.size)
 
     def gather(self, own: Tensor, count: int) -> Tensor:
-        """The rows of all processes, in order, where each gives its `rows(count)`. The gradient finds its way back.
+        """The rows of all processes, in order. Each process gives its `rows(count)`, and gets the gradient of its rows back.
 
         Args:
             own: [rows, ...], this process's rows.
-            count: rows of all.
+            count: number of rows of all processes.
         """
         return own if self.size == 1 else _Gather.apply(own, self, count)
 
@@ -55,7 +55,7 @@ class World:
         return value
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each gradient by its sum over all processes; of a row-sparse one only its rows travel."""
+        """Replace each gradient by its sum over all processes. Of a row-sparse gradient, only its rows are sent."""
         if self.size == 1:
             return
         small: list[Tensor] = []
@@ -98,7 +98,7 @@ class _Gather(torch.autograd.Function):
 
 
 def _gathered(own: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Each process's rows, of which there are so many; they travel padded, since collectives want equal shapes."""
+    """Each process's rows; `sizes` says how many. They are padded on the way, because collectives need equal shapes."""
     padded = own.new_zeros(max(sizes), *own.shape[1:])
     padded[: len(own)] = own
     parts = [torch.empty_like(padded) for _ in sizes]
