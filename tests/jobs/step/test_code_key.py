@@ -26,33 +26,33 @@ STEPS = {  # in the order of the run, those whose result may be kept
 }
 # One module of each folder is edited; the columns are the steps above, x where the step runs again.
 EDITS = """
-                              ingest text_features behaviour fit_codebooks assign training_set gate train candidates
-jobs/report/charts.py            .         .           .           .         .         .        .     .       .
-jobs/report/layout.py            .         .           .           .         .         .        .     .       .
-jobs/report/page.html            .         .           .           .         .         .        .     .       .
-jobs/step/metrics_file.py             .         .           .           .         .         .        .     .       .
-jobs/step/runtime.py                  .         .           .           .         .         .        .     .       .
-jobs/register.py                 .         .           .           .         .         .        .     .       .
-jobs/registry/card.py            .         .           .           .         .         .        .     .       .
-jobs/registry/versions.py        .         .           .           .         .         .        .     .       x
-jobs/serving/index.py            .         .           .           .         .         .        .     .       x
-jobs/shop/pictures.py            .         .           .           .         .         .        .     .       .
-jobs/gates/raw.py                .         .           .           .         .         .        x     .       .
-jobs/features/encoders/text.py            .         x           .           .         .         .        .     .       .
-jobs/source/splitting.py                x         .           .           .         .         .        .     .       .
-jobs/source/tables.py                   x         .           .           .         .         .        x     .       .
-jobs/training/data.py            .         .           .           .         .         .        .     x       x
-jobs/training/checkpoint.py               .         .           .           .         .         .        .     x       .
-jobs/train.py                    .         .           .           .         .         .        .     x       .
-jobs/step/reuse.py                    x         x           x           x         x         x        x     .       x
-jobs/lake/tables.py                     x         x           x           x         x         x        x     x       x
-jobs/__init__.py                 x         x           x           x         x         x        x     x       x
-requirements.txt                 x         x           x           x         x         x        x     x       x
-esans_core/towers.py             .         .           .           .         .         .        .     x       x
-esans_core/clusters/codebooks.py          .         .           .           x         x         .        .     x       x
-esans_core/defaults.py           x         x           x           x         x         x        x     x       x
-dags/steps.py                    .         .           .           .         .         .        .     .       .
-infra/local/run.py               .         .           .           .         .         .        .     .       .
+                                  ingest text_features behaviour fit_codebooks assign training_set gate train candidates
+jobs/report/charts.py               .          .           .           .         .         .        .     .       .
+jobs/report/layout.py               .          .           .           .         .         .        .     .       .
+jobs/pages/page.html                .          .           .           .         .         .        .     .       .
+jobs/step/metrics_file.py           .          .           .           .         .         .        .     .       .
+jobs/step/runtime.py                .          .           .           .         .         .        .     .       .
+jobs/register.py                    .          .           .           .         .         .        .     .       .
+jobs/registry/card.py               .          .           .           .         .         .        .     .       .
+jobs/registry/versions.py           .          .           .           .         .         .        .     .       x
+jobs/serving/index.py               .          .           .           .         .         .        .     .       x
+jobs/shop/pictures.py               .          .           .           .         .         .        .     .       .
+jobs/gates/raw.py                   .          .           .           .         .         .        x     .       .
+jobs/features/encoders/text.py      .          x           .           .         .         .        .     .       .
+jobs/source/splitting.py            x          .           .           .         .         .        .     .       .
+jobs/source/tables.py               x          .           .           .         .         .        x     .       .
+jobs/training/data.py               .          .           .           .         .         .        .     x       x
+jobs/training/checkpoint.py         .          .           .           .         .         .        .     x       .
+jobs/train.py                       .          .           .           .         .         .        .     x       .
+jobs/step/reuse.py                  x          x           x           x         x         x        x     .       x
+jobs/lake/tables.py                 x          x           x           x         x         x        x     x       x
+jobs/__init__.py                    x          x           x           x         x         x        x     x       x
+requirements.txt                    x          x           x           x         x         x        x     x       x
+esans_core/towers.py                .          .           .           .         .         .        .     x       x
+esans_core/clusters/codebooks.py    .          .           .           x         x         .        .     x       x
+esans_core/defaults.py              x          x           x           x         x         x        x     x       x
+dags/steps.py                       .          .           .           .         .         .        .     .       .
+infra/local/run.py                  .          .           .           .         .         .        .     .       .
 """
 
 
