@@ -16,6 +16,7 @@ from benchmarks.quality.plan import ESTIMATES_IT, OURS, SEEDS, Plan, Runs
 from benchmarks.quality.runner import kept_plan, runs_of
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import AGAINST, CHANGED, LEFT_OUT, TITLES, YARDSTICK, block
+from benchmarks.quality.trial import PROTOCOL
 from benchmarks.record import REPOSITORY, Row, write_result
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
@@ -28,13 +29,22 @@ def write(folder: Path, results: Path) -> None:
     Args:
         folder: where `<data set>.jsonl` lie.
         results: where `quality.json` goes; plots go to docs/images unless this is a quick run.
+
+    Raises:
+        ValueError: no method has finished all its seeds, so the file would be made empty.
     """
     rows: list[Row] = []
     settings: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    paths = sorted(folder.glob("*.jsonl"))
+    tables = {path.stem: finals(kept_plan(path.stem, folder), runs_of(path.stem, folder)) for path in paths}
+    if not any(tables.values()):
+        raise ValueError(
+            f"{folder} has no method with all its seeds by protocol {PROTOCOL}, so {results / 'quality.json'} is left as it is. "
+            "Trials of an earlier protocol are kept, but they are not results of today's code: run the trials again."
+        )
+    for path in paths:
         name = path.stem
-        runs, plan = runs_of(name, folder), kept_plan(name, folder)
-        table = finals(plan, runs)
+        runs, plan, table = runs_of(name, folder), kept_plan(name, folder), tables[name]
         yardsticks = external(folder / "yardsticks" / path.name)
         rows += list(yardstick_rows(name, yardsticks))
         rows += list(result_rows(name, table))

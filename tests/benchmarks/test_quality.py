@@ -36,6 +36,7 @@ from benchmarks.quality.report import (
     finals,
     left_out_rows,
     result_rows,
+    write,
     yardstick_rows,
 )
 from benchmarks.quality.runner import keep_plan, kept_plan, run_all, runs_of
@@ -241,6 +242,12 @@ def test_kept_results_are_not_mixed_with_those_of_other_defaults(monkeypatch: py
     assert not any(trial.key in kept for trial in plan.trials("tune", kept, ["esans", "uniform"]))
     monkeypatch.setattr(trials_module, "PROTOCOL", KEPT)
     assert all(trial.key in kept for trial in plan.trials("final", kept, ["esans", "uniform"])), "kept results are still found"
+
+
+def test_a_report_never_makes_the_results_empty(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run the trials again"):
+        write(RESULTS / "quality", tmp_path)  # all of it is of an earlier protocol
+    assert not list(tmp_path.iterdir())
 
 
 def test_tuning_may_be_shorter_than_what_it_chooses() -> None:
