@@ -39,8 +39,8 @@ def write(folder: Path, results: Path) -> None:
     tables = {path.stem: finals(kept_plan(path.stem, folder), runs_of(path.stem, folder)) for path in paths}
     if not any(tables.values()):
         raise ValueError(
-            f"{folder} has no method with all its seeds by protocol {PROTOCOL}, so {results / 'quality.json'} is left as it is. "
-            "Trials of an earlier protocol are kept, but they are not results of today's code: run the trials again."
+            f"{folder} has no method with all its seeds by protocol {PROTOCOL}, so {results / 'quality.json'} stays as it is. "
+            "Trials of an earlier protocol are kept, but are not results of today's code: run the trials again."
         )
     for path in paths:
         name = path.stem

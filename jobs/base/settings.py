@@ -8,8 +8,10 @@ names joined by `__`), defaults.
 import datetime as dt
 import hashlib
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -90,6 +92,20 @@ class PipelineSettings(BaseSettings):
     @classmethod
     def _absolute_home(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_environment(cls, values: Any) -> Any:
+        """Refuse an environment variable that was meant as a setting and names no section; it would be ignored otherwise."""
+        prefix, delimiter = cls.model_config["env_prefix"], cls.model_config["env_nested_delimiter"] or ""
+        for name in os.environ:
+            section = name.removeprefix(prefix).split(delimiter)[0].lower()
+            if name.startswith(prefix) and delimiter in name and section not in cls.model_fields:
+                raise ValueError(
+                    f"the environment variable {name} names no section of the settings. There are: {', '.join(cls.model_fields)}. "
+                    "Correct the name, or unset it."
+                )
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> "PipelineSettings":

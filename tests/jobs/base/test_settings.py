@@ -21,6 +21,19 @@ def test_command_line_beats_file_beats_environment(tmp_path: Path, monkeypatch: 
     assert (settings.training.epochs, settings.sampling.log_q, settings.ds) == (5, 0.5, "2026-02-03")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ESANS_TRAINIGN__EPOCHS", "names no section of the settings. There are: .*training"),
+        ("ESANS_TRAINING__EPOCH", "training.epoch"),
+    ],
+)
+def test_a_misspelt_environment_variable_is_refused(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(ValidationError, match=said):
+        load_settings([])
+
+
 def test_frozen_settings_read_back_the_same(settings: PipelineSettings, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(settings.model_dump_json())
