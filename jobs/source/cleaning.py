@@ -1,4 +1,4 @@
-"""Which rows of the input are used, which are set aside, and why: one reason for each rejected row.
+"""Decides which rows of the input are used and which are set aside. Each rejected row gets one reason.
 
 A quarantine frame has the columns table, key (`file:row`), column, reason and value, all strings.
 """
@@ -9,12 +9,12 @@ from pyspark.sql import functions as F
 from jobs.base.settings import PipelineSettings
 from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon
 
-# What becomes of an event that is not rejected.
+# What happens to an event that is not rejected.
 KEPT, REPEATED_PAIR, BEFORE_LOOKBACK, LATER = "kept", "repeated_pair", "before_lookback", "later_than_date"
 
 
 def clean_items(source: Source) -> tuple[DataFrame, DataFrame]:
-    """The catalogue with one row for each id, and its quarantine.
+    """The catalogue with one row for each id, and the rows that were set aside.
 
     Returns:
         items: item_id, title, text, image_path.
@@ -26,7 +26,7 @@ def clean_items(source: Source) -> tuple[DataFrame, DataFrame]:
 
 
 def image_quarantine(source: Source) -> DataFrame | None:
-    """Quarantine of the images table, by the same rules as the catalogue; None where there is no such table."""
+    """Quarantine of the images table, by the rules of the catalogue; None if there is no such table."""
     if source.images is None:
         return None
     rows = source.images.select("item_id", "source_row").withColumn("reason", _key_reason())
@@ -34,13 +34,13 @@ def image_quarantine(source: Source) -> DataFrame | None:
 
 
 def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -> DataFrame:
-    """Every event of the log with its item_index, and either the reason it is rejected for or what becomes of it.
+    """Every event of the log with its item_index, and either the reason why it is rejected or its fate.
 
-    Reasons, the first that applies: `missing_id`, `unusable_timestamp` (no time, or before 1970), `future_timestamp` (more
-    than a day past the clock), `repeated_event` (same user, item and time), `unknown_item`, `bot_user` (all events of a
-    user with more than `max_events_per_user_day` on one day). Fates: events after the logical date are left for later runs
-    and judged by none of these rules, so a run never sees the future; a user-item pair counts once, at its first time in
-    the whole log, so that a later repeat can never be a hold-out positive that was trained on before.
+    Reasons, of which the first that applies counts: `missing_id`, `unusable_timestamp` (no time, or before 1970),
+    `future_timestamp` (more than a day past the clock), `repeated_event` (same user, item and time), `unknown_item`,
+    `bot_user` (all events of a user with more than `max_events_per_user_day` on one day). Fates: events after the logical
+    date are left for later runs. None of these rules judges them, so a run never sees the future. A pair of user and item is
+    used once, at its first time in the whole log, so a repeat can never be a positive of the hold-out that was trained on.
 
     Args:
         source: the input tables.

@@ -1,7 +1,7 @@
 """The data contract: the tables a user brings, and the tables the pipeline keeps.
 
 `docs/data-contract.md` is generated from this file (`python -m jobs.source.contract > docs/data-contract.md`), and a test
-compares the two, so the page, the checks and the code cannot part.
+compares the two, so that the page and the checks always agree.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}  # of a numeric timest
 
 Kind = Literal["id", "timestamp", "float", "string", "binary"]
 
-# What Arrow or Spark may call a column of each kind; the first word is how the page names it.
+# The types that Arrow or Spark may name for a column of each kind. Messages advise the first one.
 ACCEPTED: dict[Kind, tuple[str, ...]] = {
     "id": ("string", "tinyint", "smallint", "int", "bigint"),
     "timestamp": ("bigint", "int", "double", "timestamp", "timestamp_ntz"),
@@ -33,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class InputTable:
-    """One table of the folder a user brings; `<name>.parquet` (a file or a folder of part files) or `<name>.csv`."""
+    """One table of the folder that a user brings: `<name>.parquet` (a file or a folder of part files) or `<name>.csv`."""
 
     name: str
     required: bool
@@ -46,13 +46,13 @@ INTERACTIONS = InputTable(
     True,
     "The log: one row for each positive event (a view, a purchase, a rating).",
     (
-        Column("user_id", "id", True, "Who. Compared as text."),
-        Column("item_id", "id", True, "What; must occur in the items table, or the row is quarantined."),
+        Column("user_id", "id", True, "The user. Ids are compared as text."),
+        Column("item_id", "id", True, "The item. It must occur in the items table, or the row is quarantined."),
         Column(
             "timestamp",
             "timestamp",
             True,
-            "When, UTC: Unix time in `data.timestamp_unit` (seconds unless set otherwise) or a timestamp type.",
+            "The time in UTC: Unix time in `data.timestamp_unit` (seconds unless set otherwise) or a timestamp type.",
         ),
         Column("rating", "float", False, "Not used in training: every row counts as a positive."),
     ),
@@ -66,7 +66,9 @@ ITEMS = InputTable(
         Column("title", "string", False, "Short name; part of the textual view and of the report."),
         Column("text", "string", False, "Description; part of the textual view."),
         Column("image", "binary", False, "Encoded picture (JPEG, PNG, WebP)."),
-        Column("image_path", "string", False, "Picture by path (absolute, or within the folder) or URI of the source's kind."),
+        Column(
+            "image_path", "string", False, "Path (absolute, or within the folder) or URI (of the source's kind) of the picture."
+        ),
     ),
 )
 IMAGES = InputTable(

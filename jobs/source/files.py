@@ -1,4 +1,4 @@
-"""One input table, Parquet or CSV, as a Spark frame with the columns of its contract."""
+"""Reads one input table, Parquet or CSV, as a Spark frame with the columns of its contract."""
 
 import csv
 import io
@@ -20,10 +20,10 @@ from jobs.source.contract import Column as ContractColumn
 
 
 def open_table(spark: SparkSession, table: InputTable, path: UPath) -> DataFrame:
-    """A table with all its contract columns (null where an optional one is not given) and `source_row`.
+    """A table with all columns of its contract (null if an optional one is not given) and `source_row`.
 
-    Ids become strings, blank ones null. A timestamp column keeps its type; one in nanoseconds, which Spark cannot read,
-    comes as int64 with `nanoseconds` in its metadata. `source_row` is a struct (file string, row int64).
+    Ids become strings, and blank ids become null. A timestamp column keeps its type. Spark cannot read nanoseconds, so such
+    a column comes as int64 with `nanoseconds` in its metadata. `source_row` is a struct (file string, row int64).
 
     Raises:
         DataError: the file cannot be read, is empty, lacks a required column, or a column has another type.
@@ -43,19 +43,19 @@ def _open_parquet(spark: SparkSession, table: InputTable, path: UPath) -> DataFr
     if not files:
         raise DataError("the folder holds no .parquet file.", file=path, remedy="name the part files *.parquet.")
     parts = {file: _footer(file) for file in files}
-    if not any(rows for _, rows in parts.values()):  # asked first: a column without a value may have no type either
+    if not any(rows for _, rows in parts.values()):  # first, because a column without a value may have no type either
         raise DataError("the table is empty.", file=path, remedy="export it again; at least one row is needed.")
     fields: list[StructField] | None = None
     for file, (schema, _) in parts.items():
         these = _spark_fields(table, schema, file)
         if fields is not None and these != fields:
             raise DataError(
-                f"has other columns or types than {files[0].name}: {_named(these)} instead of {_named(fields)}.",
+                f"the file has other columns or types than {files[0].name}: {_named(these)} instead of {_named(fields)}.",
                 file=file,
                 remedy="write all part files of a table with one schema.",
             )
         fields = these
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # pandas writes nanoseconds, Spark has no such type
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # pandas writes nanoseconds, which Spark lacks
     frame = spark.read.schema(StructType(fields or [])).parquet(*(reachable(spark, file) for file in files))
     place = F.struct(F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row"))
     return frame.select("*", place.alias("source_row"))
@@ -68,7 +68,7 @@ def _footer(file: UPath) -> tuple[pa.Schema, int]:
             return parquet.schema_arrow, parquet.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise DataError(
-            f"cannot be read as Parquet ({str(error).splitlines()[0]}).",
+            f"the file cannot be read as Parquet ({str(error).splitlines()[0]}).",
             file=file,
             remedy="write or copy the file again and compare its size.",
         ) from error
@@ -80,7 +80,7 @@ def _open_csv(spark: SparkSession, table: InputTable, path: UPath) -> DataFrame:
             names = next(csv.reader(stream), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"cannot be read as UTF-8 CSV ({error}).", file=path, remedy="save it as CSV in UTF-8 with a header line."
+            f"the file cannot be read as UTF-8 CSV ({error}).", file=path, remedy="save it as CSV in UTF-8 with a header line."
         ) from error
     for column in table.columns:
         _check_presence(column, names, path)
@@ -116,7 +116,7 @@ def _spark_fields(table: InputTable, schema: pa.Schema, file: UPath) -> list[Str
         name = kind if isinstance(kind, str) else kind.simpleString()
         if isinstance(kind, str) or name.split("(")[0] not in ACCEPTED[column.kind]:
             raise DataError(
-                f"has type {name}, expected {' or '.join(ACCEPTED[column.kind])}.",
+                f"the column has type {name}, but {' or '.join(ACCEPTED[column.kind])} is expected.",
                 file=file,
                 column=column.name,
                 remedy=_type_remedy(column, name),
@@ -143,7 +143,7 @@ def _type_remedy(column: ContractColumn, found: str) -> str:
 def _check_presence(column: ContractColumn, names: list[str], file: UPath) -> None:
     if column.required and column.name not in names:
         raise DataError(
-            f"required column is missing; columns found: {', '.join(names) or 'none'}.",
+            f"a required column is missing; columns found: {', '.join(names) or 'none'}.",
             file=file,
             column=column.name,
             remedy=f"add or rename a column to '{column.name}': {column.meaning}",

@@ -1,4 +1,4 @@
-"""The pictures of the catalogue, wherever the source keeps them: marked first, read only when somebody wants the bytes."""
+"""The pictures of the catalogue, wherever the source keeps them. They are first marked, and read only if they are needed."""
 
 import hashlib
 import stat
@@ -15,7 +15,7 @@ from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.source.tables import Source, first_rows
 
-# No product picture is this large; a path to a disk image or a video must not be pulled into a worker.
+# No product picture is this large. A worker must not read a disk image or a video that a path happens to name.
 MAX_IMAGE_BYTES = 64 * 2**20
 _STAMP = "size bigint, stamp string"
 
@@ -23,22 +23,22 @@ Found = TypeVar("Found")
 
 
 def mark_images(source: Source) -> DataFrame:
-    """What is cheap to know of each item's picture: the images table goes before `items.image`, that before `items.image_path`.
+    """What is cheap to know of each item's picture: of that in the images table, else `items.image`, else `items.image_path`.
 
-    Pictures in tables are hashed where they are read, so that their bytes are in no shuffle; of files, only the stamp is taken.
+    Pictures in tables are hashed where they are read, so their bytes are never shuffled. A file gives only its stamp.
 
     Returns:
         One row for each item id: item_id string; status string: `ok`, `missing` (nothing given, or the file is not there),
         `unreadable` (zero bytes, or more than `MAX_IMAGE_BYTES`; `traits` says which); content_hash string, SHA-256 of a
-        picture in a table; file_stamp string, see `file_stamp`; and where `load_images` finds it: image_path string, null
-        for a picture in a table, `image_table` and `image_row`, null for a file. Whether the bytes are a picture shows only
-        when they are decoded.
+        picture in a table; file_stamp string, see `file_stamp`; and the place where `load_images` finds it: image_path string
+        (null for a picture in a table), `image_table` and `image_row` (null for a file). Only decoding shows whether the
+        bytes are a picture.
     """
     pictures = first_rows(_hashed(source.items, "items", "image_path")).drop("source_row")
     if source.images is not None:
         own = first_rows(_hashed(source.images, "images")).select("item_id", F.col("inline").alias("own"))
         pictures = pictures.join(own, "item_id", "left").withColumn("inline", F.coalesce("own", "inline"))
-    # Nondeterministic, so that Spark never looks at a file once for each use of the columns.
+    # Marked as nondeterministic, because Spark would else look at a file again for each use of the columns.
     folder = source.folder
     look = F.udf(lambda given: file_stamp(folder, given), _STAMP).asNondeterministic()
     path = F.when(F.col("inline").isNull(), F.col("image_path"))
@@ -71,12 +71,12 @@ def load_images(source: Source, wanted: DataFrame) -> DataFrame:
 
 
 def read_image(folder: UPath, row: Mapping[str, Any]) -> bytes | None:
-    """The bytes of one row of `load_images`; None where a file has gone."""
+    """The bytes of one row of `load_images`; None if its file has gone."""
     return row["image"] if row["image"] is not None else read_file(folder, row["image_path"])
 
 
 def read_file(folder: UPath, given: str | None) -> bytes | None:
-    """Content of a picture; None if there is no such ordinary file, empty if it is too large (see `_path` for its place)."""
+    """Content of a picture file; None if there is no such ordinary file, empty if it is too large. Its place: see `_path`."""
 
     def read(path: UPath) -> bytes | None:
         about = path.fs.info(path.path)
@@ -90,11 +90,11 @@ def read_file(folder: UPath, given: str | None) -> bytes | None:
 def file_stamp(folder: UPath, given: str | None) -> tuple[int, str] | None:
     """Size of a file in bytes, and a stamp that changes when its content does; None if there is no such ordinary file.
 
-    Here the stamp covers path, size, and the times of the last change of content and of status in nanoseconds. A tool may set
-    the first time back (`cp -p`, `rsync -t`), but nobody can set the second, so what escapes is only a file written again at
-    the same length within the clock's tick, a few milliseconds, in which a run had already looked at it. In a store it is
-    what the client takes for the file's version. The stamp is taken before the file is read: a change in between shows on the
-    next run. `features.read_unchanged_files` reads all files.
+    Locally the stamp covers path, size, and the times of the last change of content and of status in nanoseconds. A tool
+    may set the first time back (`cp -p`, `rsync -t`), but nobody can set the second. So only one change is missed: that of a
+    file written again with the same length within the same tick of the clock (a few milliseconds) as a run looked at it.
+    In a store, the stamp is what the client takes for the file's version. It is taken before the file is read, so a change in
+    between is seen by the next run. With `features.read_unchanged_files` all files are read.
     """
 
     def look(path: UPath) -> tuple[int, str] | None:
@@ -111,7 +111,7 @@ def file_stamp(folder: UPath, given: str | None) -> tuple[int, str] | None:
 
 
 def _hashed(frame: DataFrame, table: str, *others: str) -> DataFrame:
-    """item_id, source_row, the other columns, and `inline`: size, hash and place of the picture, null where there is none."""
+    """item_id, source_row, the other columns, and `inline`: size, hash and place of the picture, null if there is none."""
     inline = F.struct(
         F.octet_length("image").cast("bigint").alias("size"),
         F.sha2("image", 256).alias("hash"),
@@ -122,13 +122,13 @@ def _hashed(frame: DataFrame, table: str, *others: str) -> DataFrame:
 
 
 def _of_file(folder: UPath, given: str | None, look: Callable[[UPath], Found | None]) -> Found | None:
-    """What `look` says of a picture's file; None where the file is not there or must not be read."""
+    """What `look` says of a picture's file; None if the file is not there or must not be read."""
     try:
         path = _path(folder, given)
         return None if path is None else look(path)
     except (FileNotFoundError, PermissionError, ValueError, DataError):  # null character in the name, broken URI
         return None
-    except OSError:  # here a name that is too long; but a picture in a store that cannot be reached is not missing
+    except OSError:  # a local name that is too long; but if a store cannot be reached, its picture is not missing
         if isinstance(folder, Path):
             return None
         raise
@@ -139,7 +139,7 @@ def _path(folder: UPath, given: str | None) -> UPath | None:
     if not given:
         return None
     parts = urlsplit(given)
-    # A catalogue names pictures; it must not make the workers call on other servers, or read their disks.
+    # A path in a catalogue must not make the workers send requests to other servers, or read their own disks.
     if parts.scheme == "file" and isinstance(folder, Path) and parts.netloc in ("", "localhost"):
         return folder / unquote(parts.path)
     if "://" not in given:

@@ -1,4 +1,4 @@
-"""Ingest: clean the log and the catalogue, number users and items, split in time, count popularity."""
+"""Ingest: clean the log and the catalogue, number users and items, split the log in time, count popularity."""
 
 from collections import Counter, defaultdict
 from contextlib import ExitStack
@@ -26,7 +26,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
     Raises:
         DataError: the source cannot be used, too many rows had to be set aside, the catalogue is too small for the
-            clusters asked for, or a split has no events. Nothing is published then.
+            number of clusters, or a split has no events. Nothing is published then.
     """
     with spark_session(settings, "ingest") as spark:
         source = read_source(spark, settings)
@@ -122,7 +122,7 @@ def _check_catalogue(num_items: int, file: UPath, settings: PipelineSettings) ->
     if num_items < needed:
         raise DataError(
             f"the catalogue has {num_items} items; {clusters.num_primary} clusters of at least {clusters.min_cluster_size} "
-            f"need {needed}.",
+            f"need {needed} items.",
             file=file,
             remedy=f"set clusters.num_primary to {max(num_items // clusters.min_cluster_size, 2)} or less.",
         )
@@ -151,7 +151,7 @@ def _check_rejected(
         worst = reasons.most_common(1)[0][0]
         examples = quarantine.where((F.col("table") == table) & (F.col("reason") == worst)).orderBy("key").limit(5).collect()
         raise DataError(
-            f"{reasons.total()} of {rows_read[table]} rows ({share:.1%}) cannot be used, more than the {limit:.1%} allowed: "
+            f"{reasons.total()} of {rows_read[table]} rows ({share:.1%}) cannot be used, but only {limit:.1%} may be lost: "
             + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             + f". Examples of {worst}: "
             + ", ".join(f"{row['key']} ({row['column']} = {row['value']})" for row in examples)
@@ -159,7 +159,7 @@ def _check_rejected(
             file=source.files[table],
             column=examples[0]["column"],
             rows=[row["key"] for row in examples],
-            remedy="correct the export, or raise data.max_rejected_fraction if these rows may be lost."
+            remedy="correct the export, or raise data.max_rejected_fraction if you can do without these rows."
             + (" For bot_user, see also ingest.max_events_per_user_day." if worst == "bot_user" else ""),
         )
 
@@ -171,5 +171,5 @@ def _check_split(sizes: dict[str, int], choice: SplitChoice, source: Source, set
             raise DataError(
                 f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}.",
                 file=source.files["interactions"],
-                remedy=f"set ingest.split to {other}, change ingest.holdout_days, or choose a date after a longer log.",
+                remedy=f"set ingest.split to {other}, change ingest.holdout_days, or choose a later date, with a longer log.",
             )

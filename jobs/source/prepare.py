@@ -1,4 +1,4 @@
-"""Prepare a run: freeze its settings and find, or for the embedded shop make, its input tables."""
+"""Prepare a run: freeze its settings and find its input tables. For the embedded shop, make them."""
 
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from jobs.shop.snapshot import write_snapshot
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Write `settings.json` and `source.json` below `settings.run_dir`.
 
-    `settings.json` is what every later step of the run is started with; `source.json` holds `uri` (the folder with the
-    input tables) and `kind` (`embedded` or `folder`). Records of an earlier run of the date (steps, gates, metrics,
-    verdict, review, summary) go first, so that a run which stops half-way is never reported with the numbers of another.
+    Every later step of the run is started with `settings.json`. `source.json` holds `uri` (the folder with the input
+    tables) and `kind` (`embedded` or `folder`). First, the records of an earlier run of the date (steps, gates, metrics,
+    verdict, review, summary) are removed, so a run that stops half-way is never reported with the numbers of another.
 
     Raises:
-        DataError: the source is no folder that can be read, the lake has no client, or the shop has no such date.
+        DataError: the source is not a folder that can be read, there is no client for the lake, or the shop has no such date.
     """
     _forget_earlier_run(settings.run_dir)
-    hadoop_uri(Lake.of(settings).root)  # that there is no client for its store had better be known before any work
+    hadoop_uri(Lake.of(settings).root)  # fails before any work is done if there is no client for the store
     if embedded := settings.data.source == EMBEDDED:
         source_uri = write_snapshot(settings.shop, settings.home, settings.date).as_uri()
     else:

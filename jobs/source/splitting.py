@@ -14,7 +14,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.source.tables import DAY_SECONDS, day_start
 
 Method = Literal["window", "per_user_tail"]
-MIN_TAIL_EVENTS = 5  # shorter histories are trained on whole: one held-out event of three says little and costs a third
+MIN_TAIL_EVENTS = 5  # a shorter history is not split: one held-out event of three says little and costs a third
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class SplitChoice:
 
 
 def choose_split(events: DataFrame, settings: PipelineSettings, previous: Method | None) -> SplitChoice:
-    """The split the settings name, or for `auto` the one of the previous date, or the window if enough users fill it.
+    """The split that the settings name; for `auto` that of the previous date, or else the window if it has enough users.
 
-    `auto` keeps to what an earlier date chose: after a change of split, today's hold-out would hold events that the
-    champion was trained on, and the comparison at the gate would favour it.
+    `auto` stays with what an earlier date chose. After a change, today's hold-out would have events in it that the champion
+    was trained on, and the comparison would favour the champion.
 
     Args:
         events: user_id, timestamp of the events in use.
@@ -74,7 +74,7 @@ def assign_split(events: DataFrame, method: Method, settings: PipelineSettings) 
         return events.withColumn("split", split.otherwise("train"))
 
     def share(fraction: float) -> str:
-        # Rounded first: 0.1 * 30 is a little more than 3 in floating point, and must not become 4.
+        # Rounded first, because 0.1 * 30 is a little more than 3 in floating point and must not become 4.
         return f"ceil(round({fraction} * n, 6))"
 
     user = Window.partitionBy("user_id")

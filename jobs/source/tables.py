@@ -1,7 +1,8 @@
 """The tables a user brings, checked against the data contract and brought to one form.
 
-What cannot be used as it is stops here with a `DataError` that names file, column and remedy; single bad rows pass and are
-set aside by ingest. A source is read from `<run_dir>/source.json` where the run has frozen one, else from the settings.
+A table that cannot be used as it is stops the run here, with a `DataError` that names file, column and remedy. Single bad rows
+pass, and ingest sets them aside. The source is the one of `<run_dir>/source.json` if the run has frozen one, else that of the
+settings.
 """
 
 import datetime as dt
@@ -32,14 +33,14 @@ _FIRST_YEAR, _LAST_YEAR = 1980, 2100
 
 @dataclass(frozen=True)
 class Source:
-    """The input tables in one form; ids are strings (null where blank), every optional column is there, null where not given.
+    """The input tables in one form. Ids are strings, null if blank. Every optional column is there, null if it was not given.
 
     Attributes:
         folder: where the tables lie; relative picture paths start here.
         files: file or folder of each table found, by table name.
         interactions: user_id string, item_id string, timestamp int64 (UTC s, null where unusable), source_row.
         items: item_id, title, text, image_path string, image binary, source_row.
-        images: item_id string, image binary, source_row; None where the source has no such table.
+        images: item_id string, image binary, source_row; None if the source has no such table.
 
     `source_row` is a struct (file string, row int64) that orders rows as the files give them.
     """
@@ -61,7 +62,7 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
     Args:
         spark: session to read with.
         settings: gives the source, the timestamp unit and the logical date.
-        check_log: also read the log once, to see that its timestamps make sense and that the logical date has events.
+        check_log: whether to read the log once, to check that its timestamps make sense and that the logical date has events.
 
     Raises:
         DataError: a table or column is missing, a file cannot be read, a column has another type, a table is empty,
@@ -80,13 +81,13 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
 
 
 def source_digests(settings: PipelineSettings) -> dict[str, str]:
-    """Where the source lies, and the digest of each of its tables; raises `DataError` when a table is missing."""
+    """Where the source lies, and the digest of each of its tables. Raises `DataError` if a table is missing."""
     folder = source_folder(settings)
     return {"source": uri_of(folder), **_digests(_files(folder))}
 
 
 def source_folder(settings: PipelineSettings) -> UPath:
-    """The folder of the source; raises `DataError` when there is none."""
+    """The folder of the source. Raises `DataError` if there is none."""
     frozen = settings.run_dir / "source.json"
     if frozen.exists():
         uri = str(json.loads(frozen.read_text())["uri"])
@@ -99,7 +100,7 @@ def source_folder(settings: PipelineSettings) -> UPath:
 
 @contextmanager
 def named_read_errors(place: object) -> Iterator[None]:
-    """Turn Spark's failure to read a damaged file, which shows only when its rows are used, into a `DataError`."""
+    """Turn Spark's error on a damaged file into a `DataError`. Spark raises it only when the rows are used."""
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
@@ -185,10 +186,10 @@ def _check_log(interactions: DataFrame, file: UPath, settings: PipelineSettings)
         raise DataError("the table is empty.", file=file, remedy="export it again; at least one event is needed.")
     if row["median"] is None:
         raise DataError(
-            "holds no value that is a time.",
+            "the column holds no value that is a time.",
             file=file,
             column="timestamp",
-            remedy="give Unix time as a number, or a timestamp such as 2026-01-28 10:30:00.",
+            remedy="give Unix times as numbers, or timestamps such as 2026-01-28 10:30:00.",
         )
     _check_unit(row["median"], file, settings)
     if row["on_date"] == 0:
@@ -214,11 +215,11 @@ def _check_unit(median_seconds: int, file: UPath, settings: PipelineSettings) ->
     remedy = (
         f"set data.timestamp_unit to '{fits[0]}'."
         if fits
-        else "check the export and data.timestamp_unit: no unit (s, ms, us) makes these usable times."
+        else "check the export and data.timestamp_unit: in no unit (s, ms, us) do these values make sense as times."
     )
     raise DataError(
-        f"the median value is about {raw:.4g}, which read as '{declared}' lies outside {_FIRST_YEAR}..{_LAST_YEAR}"
-        + (f", but reads well as '{fits[0]}'." if fits else "."),
+        f"the median value is about {raw:.4g}. Read as '{declared}', it lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}"
+        + (f"; read as '{fits[0]}', it makes sense." if fits else "."),
         file=file,
         column="timestamp",
         remedy=remedy,
