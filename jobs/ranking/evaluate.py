@@ -127,7 +127,7 @@ def anchor_on_catalogue(settings: PipelineSettings, anchor: Anchor, data: Traini
     An anchor that is gone, was changed or reads other features stops no run: the verdict says so (`jobs.judge`).
     """
     if anchor.version is None:
-        return None, "the registry has it no more"
+        return None, "the registry no longer has it"
     today = Lake.of(settings).path("challenger", settings.date)
     try:
         with checked_copy(settings, anchor.version) as (_, copy):

@@ -1,4 +1,4 @@
-"""What somebody does by hand to the champion or to what serves: its command line, its record, and one at a time."""
+"""Runs what a person does by hand to the champion or to the bundle in force: one action at a time, each with a record."""
 
 import argparse
 import json
@@ -27,14 +27,15 @@ _MAX_REASON, _MAX_NAME = 2000, 200
 
 @dataclass
 class Action:
-    """One thing to do, as the command line gave it.
+    """One action, as the command line gave it.
 
     Attributes:
         settings: home folder and registry.
         by: who does it.
         reason: why.
         options: the values of the command's own options.
-        facts: what the action noted when it was begun before, empty the first time.
+        record: the file with the action's record.
+        facts: what an earlier attempt at this action noted; empty the first time.
     """
 
     settings: PipelineSettings
@@ -45,7 +46,7 @@ class Action:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def note(self, **facts: Any) -> None:
-        """Keep what a repeat of this action has to know, before anything is done."""
+        """Write down what a repeat of this action has to know, before anything is done."""
         self.facts |= facts
         write_json(self.record, _record("failed", "it was stopped before its end.", self.facts))
 
@@ -59,17 +60,17 @@ def run_action(
     needed: frozenset[str] = frozenset(),
     reason_needed: bool = True,
 ) -> None:
-    """Run an action as a command and exit: 0 done, 65 refused, 1 anything else, which may be tried again.
+    """Run an action as a command and exit: 0 if it is done, 65 if it is refused, 1 after any other error, which may be retried.
 
     The record `<home>/actions/<action>/<name>.json` says `state` (success or failed), `message`, `summary` and `started_at`.
     Settings other than the home folder come from the environment. The same action may be run again.
 
     Args:
-        name: of the command.
-        work: does it and returns a summary (JSON values), whose `message` is what the record and the log say.
+        name: name of the command.
+        work: does it and returns a summary (JSON values). The record and the log give the `message` in it.
         description: what the command does, for its help.
-        options: further options by name, with their help.
-        needed: those of them that must be given.
+        options: help of each further option, by its name.
+        needed: names of the options that must be given.
         reason_needed: whether a reason must be given.
     """
     start_log()
@@ -104,7 +105,7 @@ def run_action(
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong; a retry cannot cure it."""
+        """Say what is wrong, and exit with the status that is never retried."""
         self.print_usage(sys.stderr)
         self.exit(EXIT_BAD_DATA, f"{self.prog}: {message}\n")
 

@@ -1,12 +1,12 @@
-"""The anchor: the best version ever in force, which every challenger is held against besides the champion.
+"""The anchor: the best version that was ever in force. Every challenger is compared with it, besides the champion.
 
-A chain of champions each "hardly worse than the last" walks downhill. The anchor stops it: it is ranked anew on the hold-out
-of every date, and no challenger may lose more than the margin to it either. Each version was measured on another day's
-hold-out, so numbers of two days do not say which version is better. The anchor therefore moves only by comparisons on one
+If each champion is only a little worse than the last, the chain of champions still walks downhill. The anchor stops this. It is
+ranked anew on the hold-out of every date, and no challenger may lose more than the margin to it either. Each date has its own
+hold-out, so recall of two dates does not say which version is better. So the anchor moves only after a comparison on one
 hold-out: to a new champion that is shown to be at least as good as the anchor on the hold-out of its date.
 
-The signed gate report of a version says which anchor it was held against, and whether it takes that place if it is promoted. So
-the anchor of a date follows from the champion of that date alone, and a rerun finds the same one.
+The signed gate report of a version says which anchor it was compared with, and whether it becomes the anchor if it is promoted.
+So the anchor of a date follows from the champion of that date alone, and a rerun finds the same one.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Anchor:
     """The anchor of a date.
 
     Attributes:
-        number: of its version.
-        version: it, or None where the registry has it no more.
-        look: how many champions, with the one to come, have been held against it since it took the place.
+        number: number of its version.
+        version: the version, or None if the registry no longer has it.
+        look: how many champions, counting the next one, have been compared with it since it became the anchor.
     """
 
     number: str
@@ -35,7 +35,7 @@ class Anchor:
 
 
 def anchor_of(settings: PipelineSettings, incumbent: ModelVersion) -> Anchor:
-    """The anchor of the dates that compete with a champion.
+    """The anchor of the dates whose challengers compete with this champion.
 
     Args:
         settings: of the run.
@@ -51,11 +51,11 @@ def anchor_of(settings: PipelineSettings, incumbent: ModelVersion) -> Anchor:
 
 
 def look_at(settings: PipelineSettings, incumbent: ModelVersion, version: ModelVersion) -> int:
-    """The how-manieth version this is that is held against a champion, counted from 1.
+    """Number of the look at a champion that this version is, counted from 1.
 
-    Every version counts that was registered for a date after the champion's and not after the run's, whether it was made on
-    another night or on the same one with other settings: each is another chance to pass by luck. Later versions do not count,
-    so that a rerun of a date gets the same number.
+    All earlier versions count that were registered for a date after the champion's and not after the run's. It does not matter
+    whether they were made on another night, or on the same one with other settings: each was a chance to pass by luck. Later
+    versions do not count, so a rerun of a date gets the same number.
     """
     registry, number, token, count = client(settings), int(version.version), None, 0
     while True:

@@ -1,6 +1,6 @@
-"""The champion: which word a verdict comes to, and how the alias moves, with who moved it, when and why.
+"""The champion: which word a verdict is, and how the alias moves. Tags say who moved it, when and why.
 
-Everything that moves the alias or publishes what it names goes through here, one at a time (`exclusive`).
+Everything that moves the alias, or publishes the version it names, holds the lock `exclusive`, so one runs at a time.
 """
 
 import datetime as dt
@@ -31,20 +31,20 @@ from jobs.registry.versions import CHAMPION, MAX_TEXT, REPLACED, champion_line, 
 
 PROMOTED_BY, PROMOTED_AT = "esans.promoted_by", "esans.promoted_at"
 PROMOTION_REASON = "esans.promotion_reason"
-WITHDRAWN_BY, WITHDRAWN_AT = "esans.withdrawn_by", "esans.withdrawn_at"  # taken back by a person
+WITHDRAWN_BY, WITHDRAWN_AT = "esans.withdrawn_by", "esans.withdrawn_at"  # a person took it back
 WITHDRAWAL_REASON = "esans.withdrawal_reason"
 REVIEW_DECISION, REVIEW_REASON = "esans.review_decision", "esans.review_reason"
 REVIEWED_BY, REVIEWED_AT = "esans.reviewed_by", "esans.reviewed_at"
-_RECORDED = "esans.recorded_champion"  # on the model: where this pipeline last put the alias
+_RECORDED = "esans.recorded_champion"  # on the registered model: the version to which this pipeline last moved the alias
 
 
 def exclusive(settings: PipelineSettings) -> AbstractContextManager[None]:
-    """Keep others of this home from moving the alias or publishing meanwhile."""
+    """A lock: while it is held, nobody else with this home folder moves the alias or publishes."""
     return alone_in(settings.home / "actions")
 
 
 def challenger_version(settings: PipelineSettings) -> ModelVersion:
-    """The version that the date's challenger is registered as.
+    """The registered version of the date's challenger.
 
     Raises:
         DataError: there is none.
@@ -61,12 +61,12 @@ def challenger_version(settings: PipelineSettings) -> ModelVersion:
 
 
 def verdict_word(settings: PipelineSettings, version: ModelVersion, *, passed: bool, blocked: bool) -> tuple[str, list[str]]:
-    """The word of a verdict as things stand now, and what keeps the alias where it is although the model passed.
+    """The word of a verdict as things stand now, and the reasons why the alias stays although the model passed.
 
     Returns:
         blocked_by_gate; kept_champion or no_champion (it did not pass, or a person took it back); champion_is_newer (it
-        passed, but the alias is at a later date); promoted (it is champion, or was until a later one came);
-        not_promoted_by_policy; awaiting_review or awaiting_promotion (it is for `promote` to go on).
+        passed, but the champion is of a later date); promoted (it is champion, or was until a later one came);
+        not_promoted_by_policy; awaiting_review or awaiting_promotion (`promote` still has to carry this out).
     """
     champion = champion_version(settings)
     if blocked:
@@ -91,7 +91,7 @@ def verdict_word(settings: PipelineSettings, version: ModelVersion, *, passed: b
 
 
 def record_decision(settings: PipelineSettings, version: ModelVersion, report: GateReport, review: Review) -> None:
-    """Sign what a person decided about a version, and say so on it."""
+    """Sign what a person decided about a version, and put it into the version's tags."""
     sign_decision(settings, version, report.subject, review)
     said = {REVIEW_DECISION: review.decision, REVIEW_REASON: review.reason, REVIEWED_BY: review.by}
     tag_version(settings, version, said | {REVIEWED_AT: review.at.isoformat(timespec="seconds")})
@@ -106,16 +106,16 @@ def put_in_force(
     reason: str,
     previous: ModelVersion | None = None,
 ) -> None:
-    """Make a version the champion and say so on it; the alias moves last, and a repeat ends in the same state.
+    """Make a version the champion, and tag it with who did so and why. The alias moves last; a repeat ends in the same state.
 
     Args:
         settings: of the run or the action.
-        version: one whose gate report was checked.
+        version: a version whose gate report was checked.
         incumbent: number of the champion it was compared with, "" for none (`GateReport.incumbent_version`).
         by: who decided.
         reason: why.
-        previous: for a decision by hand, the champion until now: it and its forerunners back to the version's date are
-            marked as taken back where they are not older, so that a rerun of their dates leaves the decision alone.
+        previous: the champion until now, for a decision by hand. This champion and those before it are marked as taken back
+            unless they are of an earlier date than the version. So a rerun of their dates leaves the decision alone.
     """
     registry, name = client(settings), settings.registry.model_name
     since = version_date(version)
@@ -124,8 +124,8 @@ def put_in_force(
         if withdrawn.version != version.version:
             stated = {WITHDRAWN_BY: by, WITHDRAWN_AT: now(), WITHDRAWAL_REASON: reason}
             tag_version(settings, withdrawn, stated)
-    # Before the alias: a champion must always be able to say whom it competed with. Only champions of earlier dates count,
-    # so that the line of champions runs back in time and ends, however often a date is run with other settings.
+    # The tags come before the alias, because a champion must always name the version it competed with. This is a champion of
+    # an earlier date. So the line of champions goes back in time and ends, however often a date is run with other settings.
     tag_version(settings, version, {REPLACED: incumbent, PROMOTED_BY: by, PROMOTED_AT: now(), PROMOTION_REASON: reason})
     for key in {WITHDRAWN_BY, WITHDRAWN_AT, WITHDRAWAL_REASON} & version.tags.keys():
         registry.delete_model_version_tag(name, version.version, key)
@@ -136,13 +136,13 @@ def put_in_force(
 
 
 def moved_in_registry(settings: PipelineSettings, champion: ModelVersion) -> bool:
-    """Whether somebody else than this pipeline put the alias where it is."""
+    """Whether somebody other than this pipeline put the alias where it is."""
     tags = client(settings).get_registered_model(settings.registry.model_name).tags
     return tags.get(_RECORDED) != str(champion.version)
 
 
 def put_back(settings: PipelineSettings, version: ModelVersion | None) -> None:
-    """Undo a move of the alias: to the version that it is to name, or away with it."""
+    """Undo a move of the alias: it goes back to the given version, or is removed if that is None."""
     registry, name = client(settings), settings.registry.model_name
     if version is None:
         registry.delete_registered_model_alias(name, CHAMPION)
@@ -152,7 +152,7 @@ def put_back(settings: PipelineSettings, version: ModelVersion | None) -> None:
 
 
 def tag_version(settings: PipelineSettings, version: ModelVersion, tags: Mapping[str, str]) -> None:
-    """Set the tags that are not so already, cut to what the registry can hold."""
+    """Set the tags that have another value now, cut to the length that the registry can hold."""
     registry, name = client(settings), settings.registry.model_name
     present = registry.get_model_version(name, version.version).tags
     for key, value in tags.items():
@@ -161,5 +161,5 @@ def tag_version(settings: PipelineSettings, version: ModelVersion, tags: Mapping
 
 
 def now() -> str:
-    """The present time as records give it."""
+    """The present time, in the form that records use."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The day's evaluation, read back for the model card and the verdict, and checked to be about the models at hand."""
+"""Reads the day's evaluation for the model card and the verdict, and checks that it is about the models at hand."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ def read_metrics(settings: PipelineSettings) -> dict[str, Any]:
     """The content of metrics.json.
 
     Raises:
-        DataError: there is none, or the evaluation it came with is about another challenger than the one in the lake.
+        DataError: there is none, or the evaluation is about another challenger than the one in the lake.
     """
     path, lake = settings.run_dir / "metrics.json", Lake.of(settings)
     if not path.exists():
@@ -33,7 +33,7 @@ def read_metrics(settings: PipelineSettings) -> dict[str, Any]:
 
 
 def recall_change(settings: PipelineSettings, cutoffs: Cutoffs, other: str, *, level: float) -> RelativeChange | None:
-    """How the challenger's recall differs from another model's of the table `evaluation`; None where that has no rows.
+    """How the challenger's recall differs from that of another model in the table `evaluation`; None if that has no rows.
 
     Args:
         settings: of the run.
@@ -54,7 +54,7 @@ def recall_change(settings: PipelineSettings, cutoffs: Cutoffs, other: str, *, l
         return None
     if not recall["challenger"].index.equals(recall[other].index) or any(values.isna().any() for values in recall.values()):
         raise DataError(
-            f"challenger and {other} were not evaluated on the same users.",
+            f"the challenger and the {other} were not evaluated on the same users.",
             file=lake.path("evaluation", settings.date),
             column="user_index",
             remedy="run evaluate again for this date.",
@@ -63,7 +63,7 @@ def recall_change(settings: PipelineSettings, cutoffs: Cutoffs, other: str, *, l
 
 
 def gate_outcomes(settings: PipelineSettings) -> dict[str, dict[str, Any] | None]:
-    """The record of each stage's gate, None where it has none."""
+    """The record of each stage's gate; None if the gate was not run."""
     paths = {stage: settings.run_dir / "gates" / f"{stage}.json" for stage in STAGES}
     return {stage: json.loads(path.read_text()) if path.exists() else None for stage, path in paths.items()}
 
@@ -84,5 +84,5 @@ def gate_blockers(settings: PipelineSettings) -> list[str]:
                 for name in record["digests"]
             }
             if changed := sorted(name for name, digest in record["digests"].items() if digest != now[name]):
-                blockers.append(f"gate {stage} judged other data than are in use now ({', '.join(changed)})")
+                blockers.append(f"gate {stage} judged other data than those in use now ({', '.join(changed)})")
     return blockers

@@ -1,4 +1,4 @@
-"""What a person decided about a version, signed and kept beside its gate report."""
+"""The decision of a person about a version. It is signed and kept beside the version's gate report."""
 
 import datetime as dt
 from typing import Any, Literal
@@ -18,10 +18,10 @@ class Review(BaseModel):
 
     Attributes:
         decision: what was decided.
-        by: who did; empty where nobody did in time.
-        at: when.
+        by: who decided; empty if nobody decided in time.
+        at: when it was decided.
         reason: why.
-        timed_out: nobody decided in time, which rejects.
+        timed_out: whether nobody decided in time. The decision is then a rejection.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,18 +35,18 @@ class Review(BaseModel):
     @model_validator(mode="after")
     def _somebody_approves(self) -> "Review":
         if self.decision == "approved" and (self.timed_out or not self.by.strip()):
-            raise ValueError("an approval needs the name of who gave it")
+            raise ValueError("an approval needs the name of the person who gave it")
         return self
 
     def __str__(self) -> str:
         """The decision in a few words."""
         if self.timed_out:
-            return "nobody decided in time, which rejects"
+            return "nobody decided in time, so it is rejected"
         return f"{self.decision} by {self.by or 'nobody'}" + (f" ({self.reason})" if self.reason else "")
 
 
 def sign_decision(settings: PipelineSettings, version: ModelVersion, subject: dict[str, Any], review: Review) -> None:
-    """Keep a decision about a model (`GateReport.subject`); it takes the place of an earlier one."""
+    """Sign and keep a decision about a model (`GateReport.subject`). It replaces an earlier decision."""
     content = {"subject": subject, "review": review.model_dump(mode="json")}
     write_record(settings, version, "decision", seal(settings, _KIND, content))
 
@@ -55,7 +55,7 @@ def read_decision(settings: PipelineSettings, version: ModelVersion, subject: di
     """The decision about exactly this model, or None.
 
     Raises:
-        DataError: there is one that is not genuine.
+        DataError: there is a decision, but it is not genuine.
     """
     text = read_record(settings, version, "decision")
     if text is None:

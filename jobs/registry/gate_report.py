@@ -1,7 +1,7 @@
-"""The gate report of a version: what was judged, how, and with which outcome, signed, as an artefact of the version's run.
+"""The gate report of a version says what was judged, how, and with which outcome. It is a signed artefact of the version's run.
 
-Everybody who reaches MLflow can move an alias, change a tag or replace a file there. What may reach production is therefore
-decided by this report alone, and by the files that it names.
+Everybody who reaches MLflow can move an alias, change a tag or replace a file there. So this report alone, and the digests of
+files in it, decide what may reach production.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,28 +31,28 @@ _AGAIN = "judge the version again: run the date again from the step judge."
 
 
 class GateReport(BaseModel):
-    """What the gate found about one version.
+    """What was found about one version.
 
     Attributes:
         model: name of the registered model.
         version: number of the version.
         date: logical date of its data, YYYY-MM-DD.
-        run_key: what decided the model.
-        model_digest: of the table `challenger` it was registered from.
-        bundle_digest: of its serving bundle, "" where it has none.
+        run_key: hash of all that decided the model.
+        model_digest: digest of the table `challenger` from which it was registered.
+        bundle_digest: digest of its serving bundle, "" if it has none.
         incumbent_version: the champion it was compared with, "" for none.
-        anchor_version: the best version ever in force that it was held against, "" for none (`jobs.registry.anchor`).
-        anchor_look: how many champions, with this one, have been held against that anchor.
-        takes_anchor: whether it is the anchor once it is champion; so is the champion of a release that knew no anchors.
-        policy: `registry.promotion` when it was judged; under `review` a signed approval is needed too.
-        verdict: of the comparison; blocked: a data-quality gate ruled it out.
-        reasons: why.
-        checks: each condition with value and bound.
-        comparisons: with each opponent that it must not lose to.
-        difference: written by earlier releases.
-        gates: outcome, failures and judged digests of each data-quality gate; None where it was not run.
+        anchor_version: the best version ever in force, with which it was compared, "" for none (`jobs.registry.anchor`).
+        anchor_look: how many champions, counting this version, have been compared with that anchor.
+        takes_anchor: whether it becomes the anchor once it is champion. Reports of releases without anchors count as true.
+        policy: `registry.promotion` when it was judged; under `review` the version also needs a signed approval.
+        verdict: outcome of the comparison; `blocked` means that a data-quality gate ruled it out.
+        reasons: the reasons for the verdict.
+        checks: each condition with its value and bound.
+        comparisons: the comparison with each opponent that it must not lose to.
+        difference: only in reports of earlier releases.
+        gates: outcome, failures and judged digests of each data-quality gate; None if it was not run.
         files: SHA-256 of each file of the version, by path.
-        config_hash: of the settings.
+        config_hash: hash of the settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,7 +79,7 @@ class GateReport(BaseModel):
 
     @property
     def subject(self) -> dict[str, Any]:
-        """What a person decides about: this model and no other, however often it is judged."""
+        """What a person decides about: exactly this model, however often it is judged."""
         names = {"model", "version", "date", "run_key", "model_digest", "bundle_digest", "files"}
         return self.model_dump(mode="json", include=names)
 
@@ -95,20 +95,20 @@ def write_gate_report(
     anchor_look: int = 1,
     takes_anchor: bool = True,
 ) -> GateReport:
-    """Sign what was found about the date's challenger and put it beside the version; the same findings give the same bytes.
+    """Sign what was found about the date's challenger and keep it with the version. The same findings give the same bytes.
 
     Args:
         settings: of the run.
-        version: the challenger's.
-        verdict: on it.
+        version: the challenger's version.
+        verdict: the verdict on it.
         incumbent: number of the champion it was compared with, "" for none.
-        blockers: gates that rule it out.
-        anchor: number of the anchor it was held against, "" for none.
-        anchor_look: the how-manieth comparison with that anchor it is.
-        takes_anchor: whether it takes the anchor's place if it is promoted.
+        blockers: reasons of the gates that rule it out.
+        anchor: number of the anchor it was compared with, "" for none.
+        anchor_look: number of this comparison with that anchor, counted from 1.
+        takes_anchor: whether it becomes the anchor if it is promoted.
 
     Raises:
-        DataError: the version's files are not those of the date's challenger, or not those judged before.
+        DataError: the version's files are not those of the date's challenger, or not those that were judged before.
     """
     with version_copy(settings, version) as copy:
         files = files_of(copy)
@@ -155,12 +155,12 @@ def read_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateR
     try:
         report = GateReport.model_validate(content)
     except ValidationError as error:
-        raise DataError(f"its gate report is of another release ({error}).", file=said(version), remedy=_AGAIN) from error
+        raise DataError(f"its gate report comes from another release ({error}).", file=said(version), remedy=_AGAIN) from error
     wanted = (version.name, str(version.version), version.tags.get(LOGICAL_DATE), version.tags.get(RUN_KEY))
     if (report.model, report.version, report.date, report.run_key) != wanted:
         raise DataError(
             f"its gate report is about {report.model} version {report.version} of {report.date} ({report.run_key}), "
-            f"and this is version {wanted[1]} of {wanted[2]} ({wanted[3]}).",
+            f"but this is version {wanted[1]} of {wanted[2]} ({wanted[3]}).",
             file=said(version),
             remedy=_AGAIN,
         )
@@ -168,20 +168,20 @@ def read_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateR
 
 
 def check_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateReport:
-    """The report of a version that may serve; raises as `checked_copy` does."""
+    """The report of a version that may serve. It raises the errors of `checked_copy`."""
     with checked_copy(settings, version) as (report, _):
         return report
 
 
 @contextmanager
 def checked_copy(settings: PipelineSettings, version: ModelVersion) -> Iterator[tuple[GateReport, Path]]:
-    """The report of a version that may serve, with a copy of its files, which nobody changes between check and use.
+    """The report of a version that may serve, and a copy of its files, which nobody can change between check and use.
 
-    It may serve when its report is genuine and passing, approved where its policy asks for that, and its files are those
-    that were judged.
+    A version may serve if its report is genuine and says that it passed, if it was approved where its policy asks for that,
+    and if its files are those that were judged.
 
     Raises:
-        DataError: says which of these does not hold.
+        DataError: one of these conditions does not hold; the error says which.
     """
     report = passing_report(settings, version)
     if report.policy == "review":
@@ -198,7 +198,7 @@ def checked_copy(settings: PipelineSettings, version: ModelVersion) -> Iterator[
 
 
 def passing_report(settings: PipelineSettings, version: ModelVersion) -> GateReport:
-    """The genuine report of a version that passed; raises `DataError` where it did not."""
+    """The genuine report of a version that passed; raises `DataError` if it did not pass."""
     report = read_gate_report(settings, version)
     if report.verdict != "passed":
         raise DataError(
@@ -210,7 +210,7 @@ def passing_report(settings: PipelineSettings, version: ModelVersion) -> GateRep
 
 
 def _checked_source(settings: PipelineSettings, version: ModelVersion, files: dict[str, str]) -> str:
-    """Digest of the date's challenger, once it is sure that the version holds that challenger's files."""
+    """Digest of the date's challenger, after a check that the version holds that challenger's files."""
     lake = Lake.of(settings)
     digest = lake.manifest("challenger", settings.date)["digest"]
     by_name: dict[str, set[str]] = {}
@@ -229,7 +229,7 @@ def _checked_source(settings: PipelineSettings, version: ModelVersion, files: di
 
 
 def _genuine(settings: PipelineSettings, version: ModelVersion) -> GateReport | None:
-    """The report of an earlier judgement, if there is one to be trusted."""
+    """The report of an earlier judgement, if there is a genuine one."""
     try:
         return read_gate_report(settings, version)
     except DataError:

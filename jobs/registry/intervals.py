@@ -1,4 +1,4 @@
-"""How sure the differences between the challenger and its opponents are: an interval for every metric that users have."""
+"""Intervals of the differences between the challenger and its opponents, for every metric that has a value for each user."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +10,18 @@ from jobs.lake.tables import Lake
 from jobs.registry.promotion import Difference
 
 OPPONENTS = ("champion", "anchor", "baseline")
-_DRAWN = 8_000_000  # users drawn at once, over all resamples of a block: about 200 MB
+_DRAWN = 8_000_000  # users drawn at once, for all resamples of a block: about 200 MB
 
 
 def metric_intervals(settings: PipelineSettings, cutoffs: Cutoffs) -> dict[str, dict[str, Difference]]:
-    """Challenger minus each opponent, by metric, over the users of the date's `evaluation`.
+    """The challenger minus each opponent, for each metric, over the users of the date's `evaluation`.
 
     Args:
         settings: of the run.
-        cutoffs: depths of the evaluation, from which its metrics have their names.
+        cutoffs: depths of the evaluation, which are part of the names of its metrics.
 
     Returns:
-        Opponent -> metric -> difference; without an opponent that has no rows, and without a metric that no user has.
+        Opponent -> metric -> difference. Opponents without rows and metrics without a value for any user are left out.
 
     Raises:
         DataError: the models were not evaluated on the same users.
@@ -37,7 +37,7 @@ def metric_intervals(settings: PipelineSettings, cutoffs: Cutoffs) -> dict[str, 
         gaps = models["challenger"] - models[name]
         if not models["challenger"].index.equals(models[name].index) or gaps[cutoffs.recall].isna().any():
             raise DataError(
-                f"challenger and {name} were not evaluated on the same users.",
+                f"the challenger and the {name} were not evaluated on the same users.",
                 file=lake.path("evaluation", settings.date),
                 column="user_index",
                 remedy="run evaluate again for this date.",
@@ -52,16 +52,16 @@ def metric_intervals(settings: PipelineSettings, cutoffs: Cutoffs) -> dict[str, 
 
 
 def paired_intervals(gaps_UM: NDArray[np.float64], *, samples: int, confidence: float, seed: int) -> list[Difference | None]:
-    """Percentile intervals of mean differences, users resampled in pairs, the same resamples for every metric.
+    """Percentile intervals of mean differences. Users are resampled in pairs; every metric has the same resamples.
 
     Args:
-        gaps_UM: float64 [U, M], difference of each metric for each user, NaN where the user has none.
+        gaps_UM: float64 [U, M], difference of each metric for each user, NaN if the user has no value.
         samples: resamples of U users.
         confidence: level of the two-sided intervals.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
-        One for each metric, None where no user has it.
+        One difference for each metric, None if no user has a value.
     """
     has_UM = np.isfinite(gaps_UM)
     both_U2M = np.concatenate([np.where(has_UM, gaps_UM, 0.0), has_UM], axis=1)

@@ -1,4 +1,4 @@
-"""Compare the challenger with the others on the same hold-out, and sign what was found; nothing is promoted here."""
+"""Compares the challenger with its opponents on the same hold-out, and signs what was found. Nothing is promoted here."""
 
 import logging
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Write `<run_dir>/verdict.json` and the signed gate report, and tag the version; the alias stays where it is.
+    """Write `<run_dir>/verdict.json` and the signed gate report, and tag the version. The alias does not move.
 
-    `verdict` is the word of `verdict_word`, `needs_review` whether a person has to decide before `promote`.
+    `verdict` is the word of `verdict_word`; `needs_review` says whether a person has to decide before `promote`.
 
     Raises:
         GateFailed: a gate was not run, found a critical failure, or judged other data.
@@ -68,7 +68,7 @@ def _judge(settings: PipelineSettings) -> dict[str, Any]:
     )
     word, notes = verdict_word(settings, version, passed=verdict.passed, blocked=bool(blockers))
     reasons = [*verdict.reasons, *notes]
-    # An answer to the question that an earlier judgement asked is none to this one.
+    # An answer to the review of an earlier judgement does not count for this judgement.
     (settings.run_dir / "review.json").unlink(missing_ok=True)
     tags = {VALIDATION_STATUS: "passed" if verdict.passed else "failed"}
     tag_version(settings, version, tags | {"esans.verdict": word, "esans.verdict_reasons": "; ".join(reasons)})
@@ -117,13 +117,13 @@ def _check_opponents(
 
 @dataclass(frozen=True)
 class _Compared:
-    """What the challenger has to stand against, and what follows for the anchor if it is promoted.
+    """The comparisons that the challenger has to pass, and what becomes of the anchor if it is promoted.
 
     Attributes:
-        comparisons: opponents that it must not lose to.
-        concerns: opponents that could not be ranked, and what was done instead.
-        anchor: number of the version that stays the anchor unless this one takes its place, "" for none.
-        anchor_look: the how-manieth comparison with that version it is.
+        comparisons: comparisons with the opponents that it must not lose to.
+        concerns: sentences about opponents that could not be ranked, and about what was done instead.
+        anchor: number of the version that is the anchor unless this version takes its place, "" for none.
+        anchor_look: number of this comparison with that version, counted from 1.
         takes_anchor: whether this version takes its place.
     """
 
@@ -141,11 +141,12 @@ def _compared(
     incumbent: ModelVersion | None,
     anchor: Anchor | None,
 ) -> _Compared:
-    """Compare with champion and anchor, as far as they can be ranked on today's hold-out.
+    """Compare with champion and anchor, if they can be ranked on today's hold-out.
 
-    A champion that cannot (other encoders) leaves the uniform-negatives baseline to stand against: to wait for one that can
-    would be to wait for ever. That baseline is trained anew every night, so each look at it is the first. An anchor that cannot
-    gives its place to the champion, which was within the margin of it, or where that cannot be ranked either, to this version.
+    A champion that was trained with other encoders cannot be ranked, and never will be. Then the challenger is compared with
+    the uniform-negatives baseline instead. That baseline is trained anew every night, so each look at it is the first. If the
+    anchor cannot be ranked, the champion takes its place, because it was within the margin of the anchor. If the champion
+    cannot be ranked either, this version takes that place.
     """
     if incumbent is None or anchor is None:
         return _Compared([], [], "", 1, takes_anchor=True)

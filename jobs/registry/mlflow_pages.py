@@ -1,4 +1,4 @@
-"""Addresses of MLflow's pages about a run, from what its run folder knows."""
+"""Builds the addresses of MLflow's pages about a run from the files of its run folder."""
 
 import json
 import os
@@ -13,12 +13,12 @@ REVIEW = f"{RUN}/artifacts/review"  # plots, the results of the gates, Data Docs
 
 
 def mlflow_page(run_dir: Path, pattern: str, *, trained_by: str = "train_challenger") -> str:
-    """An address in the MLflow of `ESANS_MLFLOW_UI`; empty without that, or where a part of the address is not known yet.
+    """An address below `ESANS_MLFLOW_UI`; empty if that is not set, or if a part of the address is not known yet.
 
     Args:
         run_dir: run folder of a date.
         pattern: `RUN` or another of this module.
-        trained_by: step whose MLflow run it is.
+        trained_by: step that made the MLflow run.
     """
     server = os.environ.get("ESANS_MLFLOW_UI", "").rstrip("/")
     trained, registered = (_read(run_dir / "steps" / f"{step}.json").get("summary", {}) for step in (trained_by, "register"))

@@ -1,4 +1,4 @@
-"""Carry out the verdict of the date: move the alias `champion` where it says so, and where asked for, after a review."""
+"""Carries out the verdict of the date: moves the alias `champion` if the verdict and, under `review`, a person say so."""
 
 import json
 import logging
@@ -35,14 +35,14 @@ _WHO = (PROMOTED_BY, PROMOTED_AT, PROMOTION_REASON, REVIEW_DECISION, REVIEWED_BY
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Move the alias if the verdict in `<run_dir>/verdict.json` still allows it, and write there what came of it.
+    """Move the alias if the verdict in `<run_dir>/verdict.json` still allows it, and write the outcome into that file.
 
-    Under the policy `review` the decision is read from `<run_dir>/review.json`; without one nothing is approved. Who
-    decided, when and why are tags of the version, and the decision is signed. A repeat changes nothing.
+    Under the policy `review` the decision is read from `<run_dir>/review.json`. Without that file nothing is approved. Tags of
+    the version say who decided, when and why, and the decision is signed. A repeat changes nothing.
 
     Raises:
         DataError: there is no verdict about this challenger and this champion, the decision cannot be read, or the version
-            is not what was judged.
+            is not the one that was judged.
     """
     with exclusive(settings):
         return _promote(settings)
@@ -57,7 +57,7 @@ def _promote(settings: PipelineSettings) -> dict[str, Any]:
     if (record["version"], record["incumbent_version"]) != (str(version.version), number):
         raise DataError(
             f"the verdict is about version {record['version']} against champion version {record['incumbent_version']}, "
-            f"now it would be version {version.version} against {number}.",
+            f"but now it would be version {version.version} against {number}.",
             file=path,
             remedy="run the steps from evaluate on again for this date.",
         )

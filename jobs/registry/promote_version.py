@@ -1,4 +1,4 @@
-"""Make a version of the registry the champion by hand: a person decides, and the gate report still has to allow it."""
+"""Makes a version of the registry the champion by hand: a person decides, and the gate report still has to allow it."""
 
 import datetime as dt
 
@@ -11,9 +11,9 @@ from jobs.registry.versions import champion_version, numbered_version, version_d
 
 
 def promote_version(action: Action) -> dict[str, object]:
-    """Move the alias to the version, and say on it who did it and why; where it is already, nothing changes.
+    """Move the alias to the version, and tag the version with who did it and why. If it is there already, nothing changes.
 
-    Under the policy `review` this is the approval, unless somebody has rejected the version.
+    Under the policy `review` this counts as the approval, unless somebody has rejected the version.
 
     Raises:
         DataError: there is no such version, its gate report does not allow it, or a person has rejected it.
@@ -24,12 +24,12 @@ def promote_version(action: Action) -> dict[str, object]:
         raise DataError(
             f"there is no version {number[:20]!r} of {settings.registry.model_name}.",
             file=settings.tracking_uri,
-            remedy="take the number of a version that the registry lists.",
+            remedy="give the number of a version that the registry lists.",
         )
     before = None if champion is None else str(champion.version)
     if before == str(version.version):
         return {
-            "message": f"version {number} carries the alias already.",
+            "message": f"version {number} is the champion already.",
             "version": number,
             "before": before,
             "changed": False,
@@ -47,7 +47,7 @@ def promote_version(action: Action) -> dict[str, object]:
             record_decision(settings, version, report, approval)
     check_gate_report(settings, version)
     put_in_force(settings, version, incumbent=report.incumbent_version, by=action.by, reason=action.reason, previous=champion)
-    message = f"version {number} ({report.date}) is champion now, before it was {before or 'none'}."
+    message = f"version {number} ({report.date}) is the champion now (before: {before or 'none'})."
     if champion is not None and version_date(champion) > version_date(version):
-        message += f" It is older than the one before ({version_date(champion)})."
+        message += f" It is older than the champion before ({version_date(champion)})."
     return {"message": message, "version": number, "before": before, "changed": True}

@@ -1,6 +1,6 @@
 """The statistics of promotion: how much a challenger gains or loses, how sure that is, and what repeated looks cost.
 
-Pure functions over numbers; nothing here knows of MLflow or files.
+These are pure functions of numbers. Nothing here reads MLflow or files.
 """
 
 import math
@@ -29,11 +29,11 @@ class RelativeChange:
 
     Attributes:
         mean: mean of the challenger over mean of the opponent, minus 1; -0.02 is a loss of 2 %.
-        low: lower bound, missed by the truth with probability `level`; at least -1, as nothing more can be lost.
+        low: lower bound. The truth lies below it with probability `level`. It is at least -1, because no more can be lost.
         high: upper bound, likewise.
         level: chance of error on either side.
         error: standard error of `mean`.
-        users: how many.
+        users: number of users.
     """
 
     mean: float
@@ -45,12 +45,12 @@ class RelativeChange:
 
 
 def relative_change(challenger: NDArray[np.float64], other: NDArray[np.float64], *, level: float) -> RelativeChange:
-    """Change of a mean relative to the opponent's, users in pairs, with Student's bounds.
+    """Change of a mean relative to the opponent's, over pairs of the same users, with Student's bounds.
 
     The standard error of a ratio of means is that of the mean of `challenger - (1 + change) * other`, over the opponent's mean
-    (the delta method: Deng, Knoblich and Lu, "Applying the Delta Method in Metric Analytics", KDD 2018, section 3). Bounds from
-    the normal theory and not from a bootstrap, because the levels of later looks lie far outside of what some thousand
-    resamples can resolve.
+    (the delta method: Deng, Knoblich and Lu, "Applying the Delta Method in Metric Analytics", KDD 2018, section 3). The
+    bounds come from the normal theory and not from a bootstrap, because the levels of later looks are too small for some
+    thousand resamples.
 
     Args:
         challenger: float64 [U], a metric per user.
@@ -58,8 +58,8 @@ def relative_change(challenger: NDArray[np.float64], other: NDArray[np.float64],
         level: chance of error on either side, between 0 and 0.5.
 
     Returns:
-        The change. Against an opponent that finds nothing there is nothing to lose: all of it is 0. One user alone tells
-        nothing: the bounds are -1 and 1.
+        The change. If the opponent finds nothing, nothing can be lost, and all numbers are 0. One user alone tells nothing, so
+        the bounds are -1 and 1.
 
     Raises:
         ValueError: the arrays are empty, of different length, or not finite.
@@ -80,11 +80,11 @@ def relative_change(challenger: NDArray[np.float64], other: NDArray[np.float64],
 
 
 def level_of_look(look: int, error_rate: float) -> float:
-    """Chance of error that a look may take of the error rate, so that all looks together keep to it.
+    """The part of the error rate that one look may use, so that all looks together keep to the rate.
 
-    The n-th look takes 1 / (n (n + 1)) of the rate: a half, a sixth, a twelfth and so on, together less than all of it however
-    many looks there are. So the chance that any of them passes a model that it should not is at most the error rate (the union
-    bound). That the count starts anew with every promotion is the rule LORD 1 of Javanmard and Montanari ("Online rules for
+    The n-th look uses 1 / (n (n + 1)) of the rate: a half, a sixth, a twelfth and so on. The sum is less than the rate, however
+    many looks there are. So the chance that any of them passes a model that should not pass is at most the rate (the union
+    bound). The count starts anew with every promotion. This is the rule LORD 1 of Javanmard and Montanari ("Online rules for
     control of false discovery rate and false discovery exceedance", Annals of Statistics 46(2), 2018), with these weights.
 
     >>> [round(level_of_look(look, 0.05), 4) for look in (1, 2, 3, 30)]
@@ -96,12 +96,12 @@ def level_of_look(look: int, error_rate: float) -> float:
 
 
 def users_needed(change: RelativeChange, margin: float) -> int | None:
-    """Hold-out users with whom an equally good model would pass four times in five at this look; None at a margin of 0.
+    """Number of hold-out users at which an equally good model would pass this look four times in five; None at a margin of 0.
 
-    The normal approximation: the standard error shrinks with the root of the users.
+    This is a normal approximation: the standard error shrinks with the root of the number of users.
 
     Args:
-        change: of a comparison at this look.
+        change: the change that a comparison at this look found.
         margin: relative loss that has to be ruled out.
     """
     if margin <= 0:

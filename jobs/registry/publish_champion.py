@@ -1,7 +1,7 @@
-"""Publish what the alias `champion` names as the serving bundle, if it was checked; if not, put the alias back.
+"""Publishes the version with the alias `champion` as the serving bundle if it passes the check, else puts the alias back.
 
-Anybody who reaches MLflow can move the alias, and a move there is honoured. What it names has to carry a passing gate report
-that nobody touched.
+Anybody who reaches MLflow can move the alias, and such a move is honoured. But the version must have a gate report that says it
+passed and that nobody changed.
 """
 
 import json
@@ -28,11 +28,11 @@ REFUSED_AT, REFUSED_REASON = "esans.refused_at", "esans.refused_reason"
 
 
 def publish_champion(action: Action) -> dict[str, object]:
-    """Bring the champion's bundle in force; where it is already, nothing is written.
+    """Put the champion's bundle in force. If it is in force already, nothing is written.
 
     Raises:
-        DataError: the version that the alias named is unchecked or was tampered with. The alias is then at the version of
-            the bundle in force again, or gone where that one does not pass the check either, and the bundle stays.
+        DataError: the version that the alias named was not checked or was changed. The alias then goes back to the version of
+            the bundle in force, or is removed if that version does not pass the check either. The bundle stays.
     """
     settings = action.settings
     store, champion = ServingStore.of(settings), champion_version(settings)
@@ -48,7 +48,7 @@ def publish_champion(action: Action) -> dict[str, object]:
     served, number = version_of(settings, current), str(champion.version)
     if current is not None and version_number(current) == number:
         return {"message": f"bundle {current} is in force already.", "bundle": current, "version": number, "changed": False}
-    require_key(settings)  # without one nothing can be told of any version, which is no fault of this one
+    require_key(settings)  # without a key no version can be checked, and that is not the fault of this version
     try:
         with checked_copy(settings, champion) as (report, copy):
             _check_bundle(copy / IN_MODEL, champion, report)
@@ -66,7 +66,7 @@ def publish_champion(action: Action) -> dict[str, object]:
 
 
 def version_of(settings: PipelineSettings, bundle: str | None) -> ModelVersion | None:
-    """The version that a bundle was made of, or None where the registry has it no more."""
+    """The version that a bundle was made of, or None if the registry no longer has it."""
     return None if bundle is None else numbered_version(settings, version_number(bundle))
 
 
@@ -95,7 +95,7 @@ def _check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> No
 def _refused(
     settings: PipelineSettings, champion: ModelVersion, served: ModelVersion | None, current: str | None, error: DataError
 ) -> DataError:
-    """What to raise, once the alias is where it may be."""
+    """Put the alias back where it may be, and return the error to raise."""
     tag_version(settings, champion, {REFUSED_AT: now(), REFUSED_REASON: str(error)})
     try:
         if served is not None:

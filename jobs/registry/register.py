@@ -1,4 +1,4 @@
-"""Register the day's challenger as what production would serve, with lineage and model card; it is not champion yet."""
+"""Registers the day's challenger in the form that production serves, with its lineage and model card. It is no champion yet."""
 
 import json
 import logging
@@ -27,13 +27,13 @@ VALIDATION_STATUS = "validation_status"
 
 
 def register_challenger(settings: PipelineSettings) -> tuple[ModelVersion, bool, str]:
-    """Register the challenger of the date, once, with all that the lake and the run folder know about it.
+    """Register the challenger of the date once, with all that the lake and the run folder hold about it.
 
     Returns:
         The version, whether it is new (a rerun finds the version it made), and the key of the challenger's training run.
 
     Raises:
-        DataError: as `run`.
+        DataError: the challenger or its evaluation is missing, or they do not belong together.
     """
     lake = Lake.of(settings)
     metrics, gates = read_metrics(settings), gate_outcomes(settings)

@@ -1,4 +1,4 @@
-"""Go back to an earlier serving bundle in one step: the bundle, the alias, and who did it and why."""
+"""Goes back to an earlier serving bundle in one step: it changes the bundle and the alias, and records who did it and why."""
 
 from mlflow.entities.model_registry import ModelVersion
 
@@ -14,10 +14,10 @@ from jobs.serving.store import ServingStore
 
 
 def rollback(action: Action) -> dict[str, object]:
-    """Bring a bundle of the store in force again, and the alias with it, so that nothing later publishes the other anew.
+    """Put a bundle of the store in force again, and move the alias with it, so that no later publication undoes this.
 
-    Without `to` it is the bundle that came before the one in force. A bundle got into the store by passing the check, so only
-    its files are looked at. Where the registry has its version no more, the alias goes.
+    Without `to` it is the bundle that came before the one in force. Every bundle in the store has passed the check, so only its
+    files are checked again. If the registry no longer has its version, the alias is removed.
 
     Raises:
         DataError: there is no such bundle, or its files are not those that were published.
@@ -25,7 +25,7 @@ def rollback(action: Action) -> dict[str, object]:
     settings = action.settings
     store, champion = ServingStore.of(settings), champion_version(settings)
     current, names = store.current(), store.names()
-    # A repeat of this action goes where it was bound for at first, and no further back.
+    # A repeat of this action goes to the same bundle as the first attempt, and no further back.
     target = action.options["to"] or action.facts.get("bundle") or _before(store, current)
     if target is None or target not in names:
         raise DataError(
@@ -49,21 +49,21 @@ def rollback(action: Action) -> dict[str, object]:
             reason=f"rolled back to {target}: {action.reason}",
             previous=version_of(settings, current) or champion,
         )
-    # After the alias: if this is interrupted here, the next publication brings the alias's bundle, this one, in force.
+    # The bundle comes after the alias. If this is interrupted here, the next publication puts the bundle of the alias in force.
     if current != target:
         store.activate(target, by=action.by, reason=action.reason, version=version_number(target))
     return {"message": _message(settings, target, current, version), "bundle": target, "before": current}
 
 
 def _before(store: ServingStore, current: str | None) -> str | None:
-    """The bundle that was in force before the current one ever was, among those that are still there."""
+    """The bundle that first came in force right before the current one first did, among those that are still there."""
     order = [name for name in dict.fromkeys(entry["name"] for entry in store.history()) if name in store.names()]
     earlier = order[: order.index(current)] if current in order else []
     return earlier[-1] if earlier else None
 
 
 def _message(settings: PipelineSettings, bundle: str, before: str | None, version: ModelVersion | None) -> str:
-    done = f"bundle {bundle} is in force" + (f", before it was {before}." if before != bundle else " already.")
+    done = f"bundle {bundle} is in force" + (f" now (before: {before})." if before != bundle else " already.")
     if version is None:
-        return f"{done} {settings.registry.model_name} has its version no more, so no version carries the alias."
+        return f"{done} {settings.registry.model_name} no longer has its version, so no version carries the alias."
     return f"{done} Version {version.version} carries the alias."

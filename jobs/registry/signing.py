@@ -1,7 +1,8 @@
-"""Signed records: JSON that whoever may write to MLflow can read and delete, but neither change nor make up.
+"""Signs records. Whoever may write to MLflow can read and delete a signed record, but can neither change nor forge it.
 
 The key is in the environment (`ESANS_GATE_KEY`, or `ESANS_GATE_KEY_FILE` with the path of a file that holds it), or else in
-`<home>/keys/gate.key`, made with the first signature and readable by its owner alone. Another key voids all signatures.
+`<home>/keys/gate.key`. That file is made with the first signature, and only its owner can read it. If the key changes, no
+earlier signature is valid.
 """
 
 import hashlib
@@ -20,11 +21,11 @@ _SHORTEST = 32  # characters of a key
 
 
 def seal(settings: PipelineSettings, kind: str, content: dict[str, Any]) -> str:
-    """A record as text with its signature: JSON with `content`, `key` (which one, not the key) and `signature`.
+    """A record as text with its signature: JSON with `content`, `key` (the name of the key, not the key) and `signature`.
 
     Args:
         settings: gives the home folder.
-        kind: what the record is; a signature holds for this kind only.
+        kind: what the record is. A signature is valid for this kind only.
         content: JSON values.
     """
     key = _key(settings, make=True)
@@ -37,13 +38,13 @@ def unseal(settings: PipelineSettings, kind: str, text: bytes, *, where: str, re
 
     Args:
         settings: as for `seal`.
-        kind: the kind it must have been sealed as.
-        text: what was found.
+        kind: the kind with which it must have been sealed.
+        text: the record as it was found.
         where: names the record in an error.
-        remedy: what to do when it is not genuine.
+        remedy: what to do if it is not genuine.
 
     Raises:
-        DataError: it is no such record, it was changed, or another key signed it; or there is no key.
+        DataError: it is no such record, it was changed, another key signed it, or there is no key.
     """
     try:
         sealed = json.loads(text)
@@ -54,12 +55,12 @@ def unseal(settings: PipelineSettings, kind: str, text: bytes, *, where: str, re
     if name != _name_of(key):
         raise DataError(f"the {kind} was signed with another key ({name[:16]!r}) than this home's.", file=where, remedy=remedy)
     if not hmac.compare_digest(signature.encode(), _signature(key, kind, content).encode()):
-        raise DataError(f"the signature of the {kind} is off: it was changed after it was written.", file=where, remedy=remedy)
+        raise DataError(f"the signature of the {kind} is wrong: it was changed after writing.", file=where, remedy=remedy)
     return dict(content)
 
 
 def require_key(settings: PipelineSettings) -> None:
-    """Raise `DataError` where there is no key to tell what is genuine."""
+    """Raise `DataError` if there is no key, because then nothing can be checked."""
     _key(settings, make=False)
 
 
@@ -90,15 +91,15 @@ def _key(settings: PipelineSettings, *, make: bool) -> bytes:
     key = text.strip()
     if len(key) < _SHORTEST:
         raise DataError(
-            f"the key that signs gate reports (or ESANS_GATE_KEY) has {len(key)} characters, at least {_SHORTEST} are needed.",
+            f"the key that signs gate reports (or ESANS_GATE_KEY) has {len(key)} characters; at least {_SHORTEST} are needed.",
             file=path,
-            remedy="take a random one, for example of `openssl rand -hex 32`.",
+            remedy="use a random key, for example the output of `openssl rand -hex 32`.",
         )
     return key.encode()
 
 
 def _make(path: Path) -> None:
-    """A random key, whole or not at all, and never replaced."""
+    """Write a random key. The file is written completely or not at all, and is never replaced."""
     with alone_in(path.parent):
         path.parent.chmod(0o700)
         if path.exists():

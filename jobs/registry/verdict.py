@@ -1,9 +1,9 @@
-"""May a challenger become champion? Facts in, decision and reasons out; nothing here reads or writes.
+"""Decides whether a challenger may become champion, and gives the reasons. Nothing here reads or writes files.
 
-Three kinds of things are asked. What must not be: a gate that failed, and recall that lies below the uniform-negatives baseline
-of the same night. What must be reached: the absolute floors. And what must be ruled out: a loss of more than the margin,
-relative to the champion and to the best version ever in force. Not to know is no reason to promote, so a hold-out that is too
-small to rule that loss out leaves the champion in place, and the verdict says how many users it would take.
+There are three kinds of conditions. No gate may have failed, and recall must not lie below the uniform-negatives baseline of
+the same night. The absolute floors must be reached. A loss of more than the margin must be ruled out, relative to the champion
+and to the best version ever in force. If a hold-out is too small to rule that loss out, we cannot tell, and the champion
+stays. The verdict then says how many users would be enough.
 """
 
 import math
@@ -24,9 +24,9 @@ class Comparison:
 
     Attributes:
         role: `champion`, `anchor` or `baseline`.
-        opponent: how reasons call it.
-        change: of its recall, at the level of this look.
-        look: the how-manieth look at this opponent it is.
+        opponent: what reasons call it.
+        change: change of the recall against the opponent, at the level of this look.
+        look: number of this look at the opponent, counted from 1.
     """
 
     role: str
@@ -37,17 +37,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a verdict depends on, besides the settings.
+    """All that a verdict depends on, apart from the settings.
 
     Attributes:
         metrics: the challenger's entry of metrics.json.
-        cutoffs: depths that it was measured at.
-        comparisons: opponents that it must not lose to; without any the floors decide.
+        cutoffs: depths at which it was measured.
+        comparisons: with the opponents that it must not lose to; if there are none, the floors decide.
         baseline: recall minus that of the uniform-negatives baseline of the same night, with its interval; None without one.
         against_champion: metric -> challenger minus champion with its interval, for metrics that decide nothing.
         blockers: reasons found elsewhere (a gate that failed) that rule a promotion out.
-        concerns: what a person must know whatever the verdict is, such as an anchor that cannot be ranked any more.
-        remarks: what explains the numbers, such as depths that a small catalogue cut.
+        concerns: what a person must know whatever the verdict is, for example that an anchor cannot be ranked any more.
+        remarks: what explains the numbers, for example that the depths are smaller because the catalogue is small.
     """
 
     metrics: Mapping[str, Any]
@@ -76,11 +76,11 @@ class Verdict:
 
     Attributes:
         passed: whether the challenger may become champion.
-        reasons: what matters most first, bad news before good.
+        reasons: the most important one first, and bad news before good news.
         checks: every condition with its value and bound.
-        comparisons: with each opponent.
-        because: what let it pass, or what kept it back, in one sentence.
-        concerns: bad news among the reasons that did not decide.
+        comparisons: the comparison with each opponent.
+        because: why it passed, or why it did not, in one sentence.
+        concerns: the reasons that are bad news but did not decide.
     """
 
     passed: bool
@@ -102,7 +102,7 @@ def decide(facts: Facts, gate: GateSettings, *, embedding_dim: int) -> Verdict:
     Args:
         facts: what was measured.
         gate: floors, margin, and what is allowed.
-        embedding_dim: D, to put the spread of the embeddings on a scale from 0 to 1.
+        embedding_dim: D. It puts the spread of the embeddings on a scale from 0 to 1.
     """
     floors = _floors(facts, gate, embedding_dim)
     against = [_check(one, facts.cutoffs.recall, gate) for one in facts.comparisons]
@@ -148,7 +148,7 @@ def _floors(facts: Facts, gate: GateSettings, embedding_dim: int) -> list[Check]
 
 
 def _floor(name: str, value: Any, bound: float) -> Check:
-    """A lower bound. What could not be measured passes only a bound that asks for nothing."""
+    """A lower bound. A value that could not be measured passes only if the bound is 0 or less."""
     number = _finite(value)
     return Check(name, number, bound, bound <= 0 if number is None else number >= bound)
 
@@ -162,8 +162,8 @@ def _missed(check: Check) -> str:
     if check.name == "embeddings_finite":
         return "item embeddings are not all finite"
     if check.value is None:
-        return f"{check.name} could not be measured, and at least {check.bound:g} is needed"
-    return f"{check.name} is {check.value:.4f}, the bound is {check.bound:.4f}"
+        return f"{check.name} could not be measured, but it must be at least {check.bound:g}"
+    return f"{check.name} is {check.value:.4f}, but the bound is {check.bound:.4f}"
 
 
 def _below_baseline(gap: Difference, recall: str, gate: GateSettings) -> str:
@@ -175,20 +175,20 @@ def _below_baseline(gap: Difference, recall: str, gate: GateSettings) -> str:
 
 
 def _worse(one: Comparison, recall: str, gate: GateSettings) -> str:
-    return f"{recall} is {_change(one)}: it loses more than the {gate.max_relative_loss:.1%} that may be lost"
+    return f"{recall} differs by {_change(one)}: it loses more than the {gate.max_relative_loss:.1%} that may be lost"
 
 
 def _unknown(one: Comparison, recall: str, gate: GateSettings) -> str:
     needed = users_needed(one.change, gate.max_relative_loss)
-    remedy = f"; about {float(f'{needed:.2g}'):,.0f} users would do for an equally good model" if needed else ""
+    remedy = f"; about {float(f'{needed:.2g}'):,.0f} users would be enough for an equally good model" if needed else ""
     return (
-        f"{recall} is {_change(one)}: {one.change.users:,} hold-out users are too few to rule out a loss of more than "
+        f"{recall} differs by {_change(one)}: {one.change.users:,} hold-out users are too few to rule out a loss of more than "
         f"{gate.max_relative_loss:.1%} at look {one.look}{remedy}"
     )
 
 
 def _fallen(facts: Facts) -> list[str]:
-    """Metrics that decide nothing, and that the interval shows to have become worse; new items before the rest."""
+    """The metrics that became worse by their interval, but that decide nothing; metrics of new items come first."""
     labels = facts.cutoffs.labels
     parts = [facts.cutoffs.slice_recall(part) for part in reversed(SLICES)]
     order = [*parts, *(name for name in labels if name not in parts)]
@@ -206,15 +206,15 @@ def _passed(facts: Facts, gate: GateSettings, floors: int) -> str:
         return f"all {floors} absolute floors are met; there is no champion to compare with"
     said = " and ".join(_change(one) for one in facts.comparisons)
     return (
-        f"{facts.cutoffs.recall} is {said}, which rules out a loss of more than {gate.max_relative_loss:.1%}; "
+        f"{facts.cutoffs.recall} differs by {said}, which rules out a loss of more than {gate.max_relative_loss:.1%}; "
         "all absolute floors are met"
     )
 
 
 def _change(one: Comparison) -> str:
-    """Such as `+0.6% of champion version 3 [-0.2%, +1.4%]`."""
+    """A change in words, such as `+0.6% from champion version 3 [-0.2%, +1.4%]`."""
     change = one.change
-    return f"{change.mean:+.1%} against {one.opponent} [{change.low:+.1%}, {change.high:+.1%}]"
+    return f"{change.mean:+.1%} from {one.opponent} [{change.low:+.1%}, {change.high:+.1%}]"
 
 
 def _finite(value: Any) -> float | None:

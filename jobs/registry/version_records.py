@@ -1,4 +1,4 @@
-"""What is kept with a version in MLflow: its files, and signed records beside them among the artefacts of its run."""
+"""Reads and writes what MLflow keeps of a version: its files, and signed records among the artefacts of its run."""
 
 import re
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from jobs.base.tracking import RUN_KEY, client
 
 _FOLDER = "gate_report"
 _RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
-_WRITTEN_ON_DOWNLOAD = "registered_model_meta"  # by MLflow's client, beside the files of the version
+_WRITTEN_ON_DOWNLOAD = "registered_model_meta"  # MLflow's client writes this beside the files of the version
 
 
 @contextmanager
 def version_copy(settings: PipelineSettings, version: ModelVersion) -> Iterator[Path]:
-    """A copy of a version's files, which is there as long as the block runs and which nobody else changes meanwhile."""
+    """A copy of a version's files. It exists while the block runs, and nobody else changes it."""
     uri = client(settings).get_model_version_download_uri(version.name, version.version)
     with TemporaryDirectory(prefix=".version-", dir=settings.home) as scratch:
         yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
 
 
 def files_of(copy: Path) -> dict[str, str]:
-    """SHA-256 of every file of a version's copy, by its path below it.
+    """SHA-256 of every file in the copy of a version, by its path in the copy.
 
-    Bytecode does not count: Python writes it beside the code of a model that is loaded from a store of this machine.
+    Bytecode is left out, because Python writes it beside the code of a model that is loaded from a store of this machine.
     """
     files = (path for path in sorted(copy.rglob("*")) if path.is_file() and path.name != _WRITTEN_ON_DOWNLOAD)
     kept = (path for path in files if not (path.suffix == ".pyc" and path.parent.name == "__pycache__"))
@@ -39,7 +39,7 @@ def files_of(copy: Path) -> dict[str, str]:
 
 
 def read_record(settings: PipelineSettings, version: ModelVersion, name: str) -> bytes | None:
-    """A record kept beside a version, or None where there is none; that a server cannot be reached is another error."""
+    """A record of a version, or None if there is none. If the server cannot be reached, that is another error."""
     registry, path = client(settings), _path(version, name)
     if not version.run_id:
         return None
@@ -56,7 +56,7 @@ def read_record(settings: PipelineSettings, version: ModelVersion, name: str) ->
 
 
 def write_record(settings: PipelineSettings, version: ModelVersion, name: str, text: str) -> None:
-    """Keep a record beside a version.
+    """Write a record of a version.
 
     Raises:
         DataError: the version belongs to no run.
@@ -67,7 +67,7 @@ def write_record(settings: PipelineSettings, version: ModelVersion, name: str, t
 
 
 def said(version: ModelVersion) -> str:
-    """How messages call a version."""
+    """The words for a version in messages."""
     return f"version {version.version} of {version.name}"
 
 
@@ -75,7 +75,7 @@ def _path(version: ModelVersion, name: str) -> str:
     run_key = version.tags.get(RUN_KEY, "")
     if not _RUN_KEY.fullmatch(run_key):
         raise DataError(
-            f"its tag {RUN_KEY} is {run_key!r}, and was not written by this pipeline.",
+            f"its tag {RUN_KEY} is {run_key!r}, which this pipeline did not write.",
             file=said(version),
             remedy="promote a version that the pipeline registered.",
         )

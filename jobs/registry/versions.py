@@ -1,4 +1,4 @@
-"""Versions in the model registry: found by what made them, registered once, and the one a date competes with."""
+"""Finds and registers versions in the model registry, among them the one that a date's challenger competes with."""
 
 import datetime as dt
 import logging
@@ -17,10 +17,10 @@ from jobs.base.tracking import LOGICAL_DATE, RUN_KEY, client
 log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
-MODEL_DIGEST = "esans.model_digest"  # on a version: of the table `challenger` that it was registered from
+MODEL_DIGEST = "esans.model_digest"  # on a version: digest of the table `challenger` from which it was registered
 REPLACED = "esans.replaced_version"  # on a champion: the champion of an earlier date that it was compared with, if any
 MAX_TEXT = 5000  # characters that the registry's tables hold in a description or a tag
-TRAINED = "artifacts/model"  # where a version has its trained towers
+TRAINED = "artifacts/model"  # where the files of a version have the trained towers
 _SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -41,26 +41,26 @@ def champion_version(settings: PipelineSettings) -> ModelVersion | None:
 def incumbent_version(settings: PipelineSettings) -> ModelVersion | None:
     """The champion that a model of this logical date competes with, or None for the first model.
 
-    It is the latest champion of an earlier date: from the champion of today, back along the versions each replaced. So a
-    rerun of a date meets the same opponent as its first run, even when that run's model is champion by now.
+    It is the latest champion of an earlier date. It is found by going back from the present champion, along the version that
+    each one replaced. So a rerun of a date has the same opponent as its first run, even if that run's model is champion now.
     """
     line = champion_line(settings, champion_version(settings))
     return next((version for version in line if version_date(version) < settings.date), None)
 
 
 def champion_line(settings: PipelineSettings, version: ModelVersion | None) -> Iterator[ModelVersion]:
-    """A champion, the one that it was compared with, and so on, each of an earlier date than the one before."""
+    """A champion, then the champion that it was compared with, and so on; each has an earlier date than the one before."""
     while version is not None:
         yield version
         before = numbered_version(settings, version.tags.get(REPLACED, ""))
         if before is not None and version_date(before) >= version_date(version):
-            log.warning("version %s names a later one as its forerunner; the line of champions ends there", version.version)
+            log.warning("version %s says it replaced a later one; the line of champions ends there", version.version)
             return
         version = before
 
 
 def version_date(version: ModelVersion) -> dt.date:
-    """Logical date of the data a version was made from; the earliest possible date for a version without one."""
+    """Logical date of the data that a version was made from; the earliest possible date if it has none."""
     return dt.date.fromisoformat(version.tags.get(LOGICAL_DATE, dt.date.min.isoformat()))
 
 
@@ -79,7 +79,7 @@ def download_version(version: ModelVersion, settings: PipelineSettings) -> Path:
 
 
 def download_artifact(version: ModelVersion, settings: PipelineSettings, path: str) -> Path:
-    """A file or folder inside a version, on this machine; a store of this machine gives its own files."""
+    """A file or folder of a version, on this machine. A store on this machine gives its own files, not a copy."""
     uri = client(settings).get_model_version_download_uri(version.name, version.version)
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}"))
 
@@ -95,14 +95,14 @@ def register_version(
 ) -> tuple[ModelVersion, bool]:
     """Log a serving bundle as a pyfunc to the current MLflow run and register it, unless that was done before.
 
-    It is a model from code: what MLflow runs is `jobs/serving/pyfunc_model.py` with a copy of the library beside it, so that
-    loading it takes neither the project nor pickle.
+    It is a model from code: MLflow runs `jobs/serving/pyfunc_model.py` with a copy of the library beside it. So loading it
+    needs neither the project nor pickle.
 
     Args:
         settings: gives the registered model's name and the logical date.
-        bundle: folder named `bundle`, that `jobs.serving.bundle.build_bundle` wrote.
-        trained: folder named `model`, with what a later training or evaluation reads of this one.
-        run_key: names what decides the model; with the logical date it identifies the version.
+        bundle: folder named `bundle`, which `jobs.serving.bundle.build_bundle` wrote.
+        trained: folder named `model`, with the files of this model that a later training or evaluation reads.
+        run_key: hash of all that decides the model. With the logical date it identifies the version.
         tags: further tags of the version.
         description: the model card (Markdown, at most `MAX_TEXT` characters are kept).
 
@@ -119,7 +119,7 @@ def register_version(
         artifacts={"bundle": str(bundle), "model": str(trained)},
         code_paths=[str(_REPOSITORY / "esans_core")],
         input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k, "strict": False}),
-        # Named here, as MLflow would otherwise load the model in another process to find out.
+        # Given here, because MLflow would otherwise load the model in another process to find out.
         pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _SERVED_WITH],
     )
     try:
@@ -139,7 +139,7 @@ def register_version(
 
 
 def numbered_version(settings: PipelineSettings, number: str) -> ModelVersion | None:
-    """The version of this number, or None where the registry has none."""
+    """The version with this number, or None if the registry has none."""
     if not _NUMBER.fullmatch(number):
         return None
     try:

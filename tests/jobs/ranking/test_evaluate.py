@@ -158,7 +158,7 @@ def test_the_best_version_ever_is_ranked_beside_the_champion(settings: PipelineS
     # An anchor that cannot be ranked stops no run.
     data = load_training_data(third)
     gone = evaluate.anchor_on_catalogue(third, Anchor("1", None, 2), data)
-    assert gone == (None, "the registry has it no more")
+    assert gone == (None, "the registry no longer has it")
     folder = download_version(first, settings)
     towers = folder / "towers.safetensors"
     towers.write_bytes(towers.read_bytes()[:-1] + b"x")

@@ -109,7 +109,7 @@ def test_the_report_of_an_earlier_release_makes_its_version_the_anchor(settings:
 
 
 def test_who_changes_the_registry_changes_no_anchor(settings: PipelineSettings, home: Path) -> None:
-    """The signed report names it; where the registry has it no more, that is said."""
+    """The signed report names it; if the registry no longer has it, that is said."""
     day(settings, 0)
     day(settings, 1, recall=0.1988, champion=0.2)
     client(settings).delete_model_version(settings.registry.model_name, "1")

@@ -63,7 +63,7 @@ def test_the_report_says_what_was_judged_and_a_repeat_gives_the_same_bytes(setti
 
 TAMPERING: dict[str, tuple[str, Callable[[PipelineSettings, ModelVersion], object]]] = {
     "report gone": ("has no gate report", lambda s, v: report_file(s, v).unlink()),
-    "report changed": ("signature of the gate report is off", lambda s, v: change(report_file(s, v), reasons=["well done"])),
+    "report changed": ("signature of the gate report is wrong", lambda s, v: change(report_file(s, v), reasons=["well done"])),
     "no signature": ("no signed gate report", lambda s, v: report_file(s, v).write_text('{"content": {}}')),
     "no text": ("no signed gate report", lambda s, v: report_file(s, v).write_bytes(b"\xff\xfe\x00")),
     "file changed": (
@@ -140,7 +140,7 @@ def test_promotion_asks_for_the_report_again(settings: PipelineSettings, home: P
 
     version = judged(settings)
     change(report_file(settings, version), verdict="passed", policy="never")
-    with pytest.raises(DataError, match="signature of the gate report is off"):
+    with pytest.raises(DataError, match="signature of the gate report is wrong"):
         promote.run(settings)
     assert alias(settings) is None
     assert settle(settings)["verdict"] == "promoted"
@@ -162,7 +162,7 @@ def test_the_key_is_made_once_and_for_its_owner_alone(settings: PipelineSettings
 
 def test_a_signature_holds_for_one_kind_of_record(settings: PipelineSettings) -> None:
     sealed = seal(settings, "review", {"a": 1}).encode()
-    with pytest.raises(DataError, match="signature of the gate report is off"):
+    with pytest.raises(DataError, match="signature of the gate report is wrong"):
         unseal(settings, "gate report", sealed, where="x", remedy="y")
 
 

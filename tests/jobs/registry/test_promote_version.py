@@ -32,7 +32,7 @@ def test_a_version_that_passed_is_promoted_by_hand_once(settings: PipelineSettin
     assert promote.run(held)["verdict"] == "not_promoted_by_policy"
     status, record = act("promote_version", held, "manual__2026-01-29T08:00:00+00:00", version=number)
     assert (status, record["state"], record["summary"]["changed"]) == (0, "success", True)
-    assert record["message"] == "version 1 (2026-01-28) is champion now, before it was none."
+    assert record["message"] == "version 1 (2026-01-28) is the champion now (before: none)."
     assert alias(held) == number
     stored = tags(held, number)
     assert (stored["esans.promoted_by"], stored["esans.promotion_reason"]) == ("ann", "because")
@@ -70,7 +70,7 @@ def test_an_older_version_stays_in_force_when_the_newer_ones_date_runs_again(set
     promote.run(wednesday)
     status, record = act("promote_version", settings, "back", version=one)
     assert status == 0
-    assert "It is older than the one before (2026-01-30)" in record["message"]
+    assert "It is older than the champion before (2026-01-30)" in record["message"]
     assert alias(monday) == one
     assert incumbent_version(monday) is None
     assert str(incumbent_version(on_day(settings, 3)).version) == one

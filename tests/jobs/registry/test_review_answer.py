@@ -69,7 +69,7 @@ def test_an_approval_promotes_and_says_who_when_and_why(asked: PipelineSettings)
     ("given", "reason"),
     [
         ({"decision": "rejected", "reason": "odd neighbours"}, "rejected by ann (odd neighbours)"),
-        ({"decision": "rejected", "by": "", "reason": "", "timed_out": True}, "nobody decided in time, which rejects"),
+        ({"decision": "rejected", "by": "", "reason": "", "timed_out": True}, "nobody decided in time, so it is rejected"),
         (None, "nobody has decided on the review"),
     ],
 )
@@ -109,7 +109,7 @@ def test_an_approval_cannot_be_forged_in_mlflow(asked: PipelineSettings) -> None
     (path,) = folder.glob("*.decision.json")
     path.write_text(path.read_text().replace("rejected", "approved"))
     client(asked).set_registered_model_alias(version.name, CHAMPION, "1")
-    with pytest.raises(DataError, match="signature of the review is off"):
+    with pytest.raises(DataError, match="signature of the review is wrong"):
         check_gate_report(asked, version)
 
 

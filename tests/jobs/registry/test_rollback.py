@@ -84,7 +84,7 @@ def test_a_bundle_whose_version_is_gone_serves_without_an_alias(settings: Pipeli
     client(settings).delete_model_version(settings.registry.model_name, "2")
     status, record = act("rollback", settings, "a")
     assert (status, state(settings)) == (0, (published[1], None))
-    assert "has its version no more" in record["message"]
+    assert "no longer has its version" in record["message"]
     assert act("publish_champion", settings, "hourly")[0] == 0
     assert state(settings) == (published[1], None)
 

@@ -41,8 +41,8 @@ OLD = "the best version ever in force, version 1, cannot be ranked any more (its
         (FIRST, {}, True, "all 7 absolute floors are met; there is no champion"),
         (replace(FIRST, baseline=None), {}, True, "all 7 absolute floors"),
         # The margin is a share of the champion, at the lower end of the interval.
-        (NEXT, {}, True, "recall_50 is +1.2% against champion version 3 [-0.5%, +3.0%], which rules out"),
-        (replace(NEXT, comparisons=[against(-0.01, 0.01)]), {}, True, "recall_50 is +0.0%"),
+        (NEXT, {}, True, "recall_50 differs by +1.2% from champion version 3 [-0.5%, +3.0%], which rules out"),
+        (replace(NEXT, comparisons=[against(-0.01, 0.01)]), {}, True, "recall_50 differs by +0.0%"),
         (replace(NEXT, comparisons=[against(-0.0101, 0.01)]), {}, False, "4,000 hold-out users are too few"),
         (replace(NEXT, comparisons=[UNKNOWN]), {}, False, "about "),
         (replace(NEXT, comparisons=[UNKNOWN]), {"max_relative_loss": 0.03}, True, "rules out a loss of more than 3.0%"),
@@ -69,7 +69,7 @@ OLD = "the best version ever in force, version 1, cannot be ranked any more (its
         (replace(NEXT, concerns=[OLD]), {}, True, OLD),
         (replace(NEXT, concerns=[OLD], comparisons=[LOST]), {}, False, "it loses more than"),
         # Floors and health.
-        (replace(FIRST, metrics=metrics(recall_50=0.001)), {}, False, "recall_50 is 0.0010, the bound is 0.0200"),
+        (replace(FIRST, metrics=metrics(recall_50=0.001)), {}, False, "recall_50 is 0.0010, but the bound is 0.0200"),
         (replace(FIRST, metrics=metrics(recall_50=float("nan"))), {}, False, "recall_50 could not be measured"),
         (replace(FIRST, metrics=metrics(head_recall_50=0.001)), {}, False, "head_recall_50"),
         (replace(FIRST, metrics=metrics(tail_recall_50=0.01)), {"min_tail_recall": 0.05}, False, "tail_recall_50 is"),
@@ -112,10 +112,11 @@ def test_too_few_users_are_told_how_many_it_takes_and_at_which_look() -> None:
     (reason, *_) = verdict(replace(NEXT, comparisons=[against(-0.03, 0.04, look=2)])).reasons
     # Standard error 1.75 % with 4,000 users; a margin of 1 % at level .025 needs 1 / 2.80 % of it.
     assert (
-        "4,000 hold-out users are too few to rule out a loss of more than 1.0% at look 2; about 96,000 users would do" in reason
+        "4,000 hold-out users are too few to rule out a loss of more than 1.0% at look 2; "
+        "about 96,000 users would be enough" in reason
     )
     (reason, *_) = verdict(replace(NEXT, comparisons=[UNKNOWN]), max_relative_loss=0.0).reasons
-    assert "users would do" not in reason
+    assert "users would be enough" not in reason
 
 
 def test_small_catalogues_are_judged_at_their_own_depth() -> None:
