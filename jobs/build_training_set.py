@@ -1,4 +1,4 @@
-"""The command that writes each user's events in the order of time."""
+"""The command that writes the training set: each user's events in the order of time."""
 
 from jobs.step.reuse import Recipe
 from jobs.step.runtime import run_job

@@ -7,7 +7,7 @@ from jobs.step.runtime import run_job
 
 
 def _model(settings: PipelineSettings) -> dict[str, str]:
-    """What names the model: a version of a registry never changes."""
+    """The name of the model, which stands for its content, because a version of a registry never changes."""
     return {"model": f"{settings.tracking_uri} {settings.registry.model_name} {model_in_force(settings)}"}
 
 

@@ -1,4 +1,4 @@
-"""The command that ranks the catalogue with the day's models on one hold-out."""
+"""The command that evaluates the day's models on one hold-out."""
 
 from jobs.ranking.evaluate import run
 from jobs.step.runtime import run_job

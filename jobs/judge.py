@@ -1,4 +1,4 @@
-"""The command that compares challenger and champion, and signs what was found."""
+"""The command that compares the challenger with its opponents, and signs the result."""
 
 from jobs.registry.judge import run
 from jobs.step.runtime import run_job

@@ -1,4 +1,4 @@
-"""The command that carries out the verdict of the date."""
+"""The command that carries out the verdict of the date: it promotes the challenger or leaves the champion."""
 
 from jobs.registry.promote import run
 from jobs.step.runtime import run_job

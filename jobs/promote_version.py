@@ -1,4 +1,4 @@
-"""The command by which a person makes a version the champion."""
+"""The command with which a person makes a version the champion."""
 
 from jobs.registry.actions import run_action
 from jobs.registry.promote_version import promote_version

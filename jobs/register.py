@@ -1,4 +1,4 @@
-"""The command that registers the day's challenger, and shows it to a reviewer."""
+"""The command that registers the day's challenger, with a page for its reviewer."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         DataError: the challenger or its evaluation is missing, or they do not belong together.
     """
     version, new, run_key = register_challenger(settings)
-    if version.run_id:  # also of a version that was there: an earlier attempt may not have come to it
+    if version.run_id:  # also for a version that was there: an earlier attempt may have stopped before this
         log_review(settings, version.run_id, version)
     return {"version": str(version.version), "new": new, "run_key": run_key}
 

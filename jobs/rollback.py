@@ -8,5 +8,5 @@ if __name__ == "__main__":
         "rollback",
         rollback,
         description="Go back to an earlier serving bundle.",
-        options={"to": "name of the bundle; left out: the one before the bundle in force"},
+        options={"to": "name of the bundle; by default the one before the bundle in force"},
     )

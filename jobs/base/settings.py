@@ -102,8 +102,8 @@ class PipelineSettings(BaseSettings):
             section = name.removeprefix(prefix).split(delimiter)[0].lower()
             if name.startswith(prefix) and delimiter in name and section not in cls.model_fields:
                 raise ValueError(
-                    f"the environment variable {name} names no section of the settings. There are: {', '.join(cls.model_fields)}. "
-                    "Correct the name, or unset it."
+                    f"the environment variable {name} names no section of the settings. "
+                    f"Correct the name, or unset it. There are: {', '.join(cls.model_fields)}."
                 )
         return values
 

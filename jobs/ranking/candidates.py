@@ -1,6 +1,6 @@
-"""Candidates: the k best unseen items of every user, from the model that is in force for the date.
+"""Finds the candidates: the k best unseen items of every user, from the model that is in force for the date.
 
-Reads `sequences`, `users`, `items` and their content, the verdict of `promote` and the model it names; writes `candidates`.
+It reads `sequences`, `users`, `items` and their content, the verdict of `promote` and the model in it; it writes `candidates`.
 """
 
 import json
@@ -29,15 +29,15 @@ from jobs.training.data import read_content
 
 log = logging.getLogger(__name__)
 
-_USERS_PER_BLOCK = 1024  # scored at once; a constant, as the last bits of a score depend on it
+_USERS_PER_BLOCK = 1024  # users scored at once. It is a constant, because the last bits of a score depend on it
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine).
 
-    One row for each user with an event; the history is all of the user's events up to the date, and none of them is a
-    candidate. Without a model in force, or with one that cannot run on today's features, nothing is published, so that a
-    reader keeps the candidates it has.
+    There is one row for each user with an event. The history is all of the user's events up to the date, and none of these
+    items is a candidate. If no model is in force, or it cannot run on today's features, nothing is published. So readers keep
+    the candidates they have.
 
     Raises:
         DataError: a table or the verdict is missing.
@@ -54,7 +54,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     model, note = champion_on_catalogue(download_version(version, settings), lake.path("challenger", date), item_ids, content)
     if model is None:
         return _skip(f"version {number} cannot run on this catalogue: {note}")
-    # In the home folder, since the executors of a cluster must reach it.
+    # It is in the home folder, because the executors of a cluster must reach it.
     with TemporaryDirectory(prefix=".candidates-", dir=settings.home) as scratch:
         folder = Path(scratch)
         index, compared = tuned_index(settings.candidates, model, sampled_users(settings), settings.candidates.k)
@@ -70,7 +70,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
                 read_table(spark, settings, "sequences")
                 .join(read_table(spark, settings, "users", ["user_index", "user_id"]), "user_index")
                 .select(block, "user_index", "user_id", "item_index")
-                # A fixed number of partitions by key: left to itself, Spark would merge small inputs into one task.
+                # The number of partitions is given, because Spark would otherwise merge small inputs into one task.
                 .repartition(2 * spark.sparkContext.defaultParallelism, "block")
                 .sortWithinPartitions("user_index")
             )
@@ -84,23 +84,23 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 def model_in_force(settings: PipelineSettings) -> str | None:
     """Number of the version that serves after this date's verdict: the challenger if it was promoted, else the champion before.
 
-    Not what the alias says now: a rerun of an old date must give that date's table again.
+    The alias as it is now does not count, because a rerun of an old date must give that date's table again.
 
     Raises:
-        DataError: there is no verdict, or `promote` has yet to carry it out.
+        DataError: there is no verdict, or `promote` has not carried it out yet.
     """
     path = settings.run_dir / "verdict.json"
     if not path.exists():
         raise DataError("there is no verdict for this date.", file=path, remedy="run promote for this date first.")
     verdict = json.loads(path.read_text())
     if verdict["verdict"] in (AWAITING_REVIEW, AWAITING_PROMOTION):
-        raise DataError("the verdict was not carried out yet.", file=path, remedy="run promote for this date first.")
+        raise DataError("the verdict has not been carried out yet.", file=path, remedy="run promote for this date first.")
     number = verdict["version"] if verdict["verdict"] == PROMOTED else verdict["incumbent_version"]
     return None if number is None else str(number)
 
 
 def _shape(folder: UPath, k: int) -> dict[str, int]:
-    """How many users there are, and how many of them have seen so much that fewer than k items are left."""
+    """The number of users, and of those who have seen so much that fewer than k items are left."""
     lengths = open_dataset(folder).to_table(columns=["item_id"])["item_id"].combine_chunks().value_lengths()
     return {"users": len(lengths), "users_with_fewer": int((lengths.to_numpy() < k).sum())}
 

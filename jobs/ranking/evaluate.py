@@ -1,4 +1,4 @@
-"""Challenger, champion, anchor and baseline on one hold-out, over the full catalogue; and what the samplers really drew."""
+"""Evaluates challenger, champion, anchor and baseline on one hold-out over the full catalogue, and counts false negatives."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -33,16 +33,16 @@ from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, l
 from jobs.training.model_store import load_towers
 
 log = logging.getLogger(__name__)
-_GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}  # what MLflow calls files that are not there any more
+_GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}  # MLflow's error codes for files that are gone
 _MISSING = "No such file or directory"
 _SAMPLED_POSITIVES = 4096  # training events over which the samplers' false negatives are counted
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Evaluate the day's models; publish per-user metrics and `metrics.json`.
+    """Evaluate the day's models, and publish the metrics of each user and `metrics.json`.
 
     Raises:
-        DataError: there is no hold-out to evaluate on, or the champion to compare with may not serve.
+        DataError: there is no hold-out to evaluate on, or the champion to compare with does not pass its check.
     """
     lake = Lake.of(settings)
     data = load_training_data(settings)
@@ -50,7 +50,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         raise DataError(
             "no user has both a training history and a hold-out event.",
             file=lake.path("sequences", settings.date),
-            remedy="bring more days of events, or change ingest.split and ingest.holdout_days.",
+            remedy="provide more days of events, or change ingest.split and ingest.holdout_days.",
         )
     cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
     if (k_note := cutoffs.note(len(data.item_ids))) is not None:
@@ -124,7 +124,7 @@ def _anchor(settings: PipelineSettings, incumbent: ModelVersion) -> Anchor:
 def anchor_on_catalogue(settings: PipelineSettings, anchor: Anchor, data: TrainingData) -> tuple[TwoTower | None, str | None]:
     """The anchor's towers over today's items, or None and the reason why it cannot be ranked.
 
-    An anchor that is gone, was changed or reads other features stops no run: the verdict says so (`jobs.judge`).
+    An anchor that is gone, was changed or reads other features does not stop the run. The verdict reports it (`jobs.judge`).
     """
     if anchor.version is None:
         return None, "the registry no longer has it"
@@ -139,7 +139,7 @@ def anchor_on_catalogue(settings: PipelineSettings, anchor: Anchor, data: Traini
             raise
         return None, "its files are gone"
     except OSError as error:
-        # A full disk or a server out of reach passes, and must not cost the anchor its place. MLflow sets no errno.
+        # A full disk or a server out of reach is a passing fault. It must not cost the anchor its place. MLflow sets no errno.
         if _MISSING not in str(error):
             raise
         return None, "its files are gone"
@@ -147,7 +147,7 @@ def anchor_on_catalogue(settings: PipelineSettings, anchor: Anchor, data: Traini
 
 @contextmanager
 def _checked_incumbent(settings: PipelineSettings, incumbent: ModelVersion) -> Iterator[Path]:
-    """Folder with the trained towers of a champion that may serve; anybody who reaches MLflow can move the alias to another."""
+    """Folder with the trained towers of the champion. It is checked, since anybody who reaches MLflow can move the alias."""
     with ExitStack() as stack:
         with _readable_incumbent(incumbent):
             _, copy = stack.enter_context(checked_copy(settings, incumbent))
@@ -156,7 +156,7 @@ def _checked_incumbent(settings: PipelineSettings, incumbent: ModelVersion) -> I
 
 @contextmanager
 def _readable_incumbent(incumbent: ModelVersion) -> Iterator[None]:
-    """Say of what is found wrong with the champion what to do about it."""
+    """Add to errors about the champion what to do about them."""
     try:
         yield
     except DataError as error:
@@ -168,14 +168,14 @@ def _readable_incumbent(incumbent: ModelVersion) -> Iterator[None]:
 
 
 def _made_from(version: ModelVersion) -> dict[str, str | None]:
-    """Date and digest of the table `challenger` that a version was registered from."""
+    """Date and digest of the table `challenger` from which a version was registered."""
     return {"date": version_date(version).isoformat(), "digest": version.tags.get(MODEL_DIGEST)}
 
 
 def champion_on_catalogue(
     champion: Path, challenger: UPath, item_ids: list[str], content: Tensor
 ) -> tuple[TwoTower | None, str | None]:
-    """The champion's towers over today's items, or None and the reason why its features are not today's."""
+    """The champion's towers over today's items, or None and the reason if its features are not those of today."""
     model, meta, ids = load_towers(champion)
     today = load_towers(challenger)[1]
     if meta.get("encoders") != today.get("encoders"):
@@ -196,7 +196,7 @@ def catalogue_slices(num_train: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def summarise(result: RetrievalResult, model: TwoTower, cutoffs: Cutoffs) -> dict[str, Any]:
-    """Means over users, coverage of the catalogue, and health of the item embeddings."""
+    """Means over users, coverage of the catalogue, and measures of the health of the item embeddings."""
     embeddings = encode_catalogue(model)
     slices = {cutoffs.slice_recall(name): _mean(values) for name, values in result.slice_recall.items()}
     return {
@@ -211,7 +211,7 @@ def summarise(result: RetrievalResult, model: TwoTower, cutoffs: Cutoffs) -> dic
 
 
 def popularity_recall(data: TrainingData, cutoffs: Cutoffs) -> dict[str, float]:
-    """Recall of recommending everyone the most popular unseen items: what a model must beat to be worth anything."""
+    """Recall if everyone gets the most popular unseen items. A model that is not better is worth nothing."""
     totals, popularity = dict.fromkeys(cutoffs.ks, 0.0), data.num_train.float()[:, None]
     for log_block in range(data.log.num_blocks):
         sequences = data.log.read(log_block)
@@ -229,7 +229,7 @@ def popularity_recall(data: TrainingData, cutoffs: Cutoffs) -> dict[str, float]:
 def false_negative_rates(
     settings: PipelineSettings, data: TrainingData, clusters: ItemClusters, truth: HiddenTruth
 ) -> dict[str, float | None]:
-    """Share of drawn negatives that the user would in truth like, by sampler, over a fixed sample of training events."""
+    """Share of the drawn negatives that the user would truly like, by sampler, over a fixed sample of training events."""
     generator = torch.Generator().manual_seed(settings.training.seed)
     loader = Loader(data.log, batch_size=_SAMPLED_POSITIVES, max_history=1)
     sample = next(loader.epoch(settings.training.seed).batches())

@@ -38,7 +38,7 @@ def anchor_of(settings: PipelineSettings, incumbent: ModelVersion) -> Anchor:
     """The anchor of the dates whose challengers compete with this champion.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         incumbent: the champion before the date.
 
     Raises:

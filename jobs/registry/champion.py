@@ -109,7 +109,7 @@ def put_in_force(
     """Make a version the champion, and tag it with who did so and why. The alias moves last; a repeat ends in the same state.
 
     Args:
-        settings: of the run or the action.
+        settings: settings of the run or the action.
         version: a version whose gate report was checked.
         incumbent: number of the champion it was compared with, "" for none (`GateReport.incumbent_version`).
         by: who decided.

@@ -36,7 +36,7 @@ def recall_change(settings: PipelineSettings, cutoffs: Cutoffs, other: str, *, l
     """How the challenger's recall differs from that of another model in the table `evaluation`; None if that has no rows.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         cutoffs: depths of the evaluation.
         other: name of the model in the table.
         level: chance of error on either side of the interval.

@@ -98,7 +98,7 @@ def write_gate_report(
     """Sign what was found about the date's challenger and keep it with the version. The same findings give the same bytes.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         version: the challenger's version.
         verdict: the verdict on it.
         incumbent: number of the champion it was compared with, "" for none.

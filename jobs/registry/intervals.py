@@ -17,7 +17,7 @@ def metric_intervals(settings: PipelineSettings, cutoffs: Cutoffs) -> dict[str, 
     """The challenger minus each opponent, for each metric, over the users of the date's `evaluation`.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         cutoffs: depths of the evaluation, which are part of the names of its metrics.
 
     Returns:

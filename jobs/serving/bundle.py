@@ -1,6 +1,6 @@
-"""The serving bundle of a date: built from the challenger and what it was trained on, and checked.
+"""Builds the serving bundle of a date from the challenger and the tables it was trained on, and checks bundles.
 
-What a bundle answers with is `esans_core.serving.bundle.ServingBundle`; docs/serving.md lists its files.
+`esans_core.serving.bundle.ServingBundle` answers queries from a bundle; docs/serving.md lists its files.
 """
 
 import logging
@@ -29,7 +29,7 @@ __all__ = ["ServingBundle", "build_bundle", "verify"]
 log = logging.getLogger(__name__)
 
 BUNDLE_DIGEST = "esans.bundle_digest"  # tag of a version
-IN_MODEL = "artifacts/bundle"  # where a registered model has it
+IN_MODEL = "artifacts/bundle"  # where a registered model holds its bundle
 _RECALL_AT = 200  # depth at which index and exact search are compared
 _TIMED_QUERIES, _WARM_UP = 300, 20
 
@@ -38,15 +38,15 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
     """Write the bundle of the date's challenger. The same tables, settings and code give the same digest.
 
     Args:
-        settings: of the run.
-        folder: of this machine; made here.
+        settings: settings of the run.
+        folder: a folder on this machine, which is made here.
 
     Returns:
-        The content of bundle.json: `about`, `files` with their SHA-256, `digest` over these two, and, outside the digest,
-        what was `measured`.
+        The content of bundle.json: `about`, `files` with their SHA-256, `digest` over these two, and what was
+        `measured`, which is outside the digest.
 
     Raises:
-        DataError: a table is missing, or they do not belong together.
+        DataError: a table is missing, or the tables do not belong together.
     """
     lake, date = Lake.of(settings), settings.date
     model, meta, item_ids = load_towers(lake.path("challenger", date))
@@ -79,10 +79,10 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The content of a bundle's bundle.json, once every file was found to be the one that was built.
+    """The content of a bundle's bundle.json, after a check that every file is the one that was built.
 
     Raises:
-        DataError: a file is missing, changed or too many, or bundle.json itself was changed.
+        DataError: a file is missing, was changed or was added, or bundle.json itself was changed.
     """
     try:
         return checked(folder)
@@ -93,7 +93,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def _about(settings: PipelineSettings) -> dict[str, Any]:
-    """What a bundle says of itself: which model, from which data, by which code and settings."""
+    """What a bundle says about itself: the model, and the data, code and settings it was made with."""
     lake, date = Lake.of(settings), settings.date
     challenger, items = (lake.manifest(name, date) for name in ("challenger", "items"))
     return {
@@ -116,7 +116,7 @@ def _events(settings: PipelineSettings, item_ids: list[str]) -> np.ndarray:
 
 
 def _measured(folder: Path, users: Sequences, item_ids: list[str]) -> dict[str, Any]:
-    """How much of the exact answer the index finds, and how long one query takes on one thread."""
+    """The share of the exact answer that the index finds, and the time that one query takes on one thread."""
     retriever, bundle = Retriever(folder), ServingBundle(folder)
     exact = retriever.index.exact().search(retriever.embed(users), _RECALL_AT, (users.offsets.numpy(), users.items.numpy()))
     near = exact if retriever.index.kind == "exact" else retriever.search(users, _RECALL_AT)
@@ -129,7 +129,7 @@ def _measured(folder: Path, users: Sequences, item_ids: list[str]) -> dict[str, 
 
 
 def query_times(bundle: ServingBundle, histories: list[list[str]], queries: int) -> dict[str, float]:
-    """Median and 99th percentile of one query with one history, in milliseconds, on one thread."""
+    """Median and 99th percentile of the time of a query with one history, in milliseconds, on one thread."""
     threads, taken = (torch.get_num_threads(), faiss.omp_get_max_threads()), []
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)

@@ -1,6 +1,6 @@
-"""The worker's side of candidate generation: the function that answers blocks of users from a folder (`Retriever`).
+"""Finds candidates on the workers: the function that answers blocks of users from a folder (`Retriever`).
 
-It imports neither the registry nor Spark, since every Python worker of the cluster loads it.
+It imports neither the registry nor Spark, because every Python worker of the cluster loads it.
 """
 
 import functools
@@ -19,7 +19,7 @@ SCHEMA = "user_index long, user_id string, item_id array<string>, score array<fl
 
 
 def sequences_of(items: pa.ListArray) -> Sequences:
-    """Each user's items, oldest first, all of them known."""
+    """Each user's items, oldest first, all of them as history."""
     ends = np.cumsum(items.value_lengths().to_numpy())
     return Sequences.past(
         torch.from_numpy(items.flatten().to_numpy().astype(np.int64)), torch.from_numpy(np.concatenate([[0], ends]))
@@ -27,10 +27,10 @@ def sequences_of(items: pa.ListArray) -> Sequences:
 
 
 def recommender(folder: Path, k: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function for `mapInArrow`: batches of (block, user_index, user_id, item_index) to batches of `SCHEMA`.
+    """The function for `mapInArrow`: it maps batches of (block, user_index, user_id, item_index) to batches of `SCHEMA`.
 
-    Users come sorted by block and user_index, all of a block in one partition. A block is scored as one, so that the
-    last bits of a score, which depend on how many rows a matrix product has, do not depend on how Spark cut its batches.
+    Users must be sorted by block and user_index, with all users of a block in one partition. A block is scored at once, because
+    the last bits of a score depend on how many rows a matrix product has. So they do not depend on how Spark cuts its batches.
     """
 
     def recommend(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -53,14 +53,14 @@ def recommender(folder: Path, k: int) -> Callable[[Iterator[pa.RecordBatch]], It
 
 @functools.lru_cache(maxsize=1)
 def _loaded(folder: Path) -> Retriever:
-    """Once for each Python worker, which has one core."""
+    """The retriever, loaded once for each Python worker, which has one core."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     return Retriever(folder)
 
 
 def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Rows in runs of equal `block`, of which one is held at a time."""
+    """The rows of one `block` after the other. Only one block is held at a time."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         blocks = batch["block"].to_numpy()

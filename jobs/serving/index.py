@@ -1,4 +1,4 @@
-"""Which index answers for a catalogue: exact or approximate by its size, and if approximate, looked into deep enough."""
+"""Chooses the index for a catalogue: exact or approximate by its size, with enough lists to search if approximate."""
 
 import logging
 from typing import Any
@@ -17,12 +17,12 @@ from jobs.serving.candidate_search import sequences_of
 
 log = logging.getLogger(__name__)
 
-_SAMPLED_USERS = 1000  # on which the index is compared with exact search
+_SAMPLED_USERS = 1000  # users with whom the index is compared with exact search
 _FIRST_PROBES = 8
 
 
 def sampled_users(settings: PipelineSettings) -> Sequences:
-    """The events of a thousand users (or all, if there are fewer), spread evenly through the date's `sequences`."""
+    """The events of about a thousand users (or of all, if there are fewer), spread evenly over the date's `sequences`."""
     dataset = open_dataset(Lake.of(settings).path("sequences", settings.date))
     step = max(1, dataset.count_rows() // _SAMPLED_USERS)
     rows = dataset.take(np.arange(0, dataset.count_rows(), step), columns=["item_index"])
@@ -32,19 +32,18 @@ def sampled_users(settings: PipelineSettings) -> Sequences:
 def tuned_index(
     candidates: CandidateSettings, model: TwoTower, users: Sequences, k: int
 ) -> tuple[RetrievalIndex, dict[str, Any]]:
-    """The index to use, and what is known of it: an approximate one looks into as few lists as the floor allows.
+    """The index to use, and what is known of it. An approximate index searches as few lists as the floor allows.
 
-    Where even a quarter of the lists misses the floor, the answer is exact search and a warning, since that is right, and
-    only slower.
+    If even a quarter of the lists does not reach the floor, there is a warning, and the search is exact: slower, but right.
 
     Args:
-        candidates: which index, and its floor.
+        candidates: the wanted index, and the floor of its recall.
         model: trained towers on the CPU.
-        users: on whom the index is compared with exact search.
-        k: how many items of the exact answer count.
+        users: users with whom the index is compared with exact search.
+        k: number of items of the exact answer that count.
 
     Returns:
-        The index, and JSON values: its kind, and what was found on the way.
+        The index, and JSON values: its kind, and its measured recall and numbers of lists.
     """
     wanted, floor = index_kind(candidates, model.num_items), candidates.min_index_recall
     index = RetrievalIndex.build(item_embeddings(model), wanted)
@@ -59,19 +58,19 @@ def tuned_index(
         if recall >= floor:
             return index, {"index": wanted, "index_recall": round(recall, 4), "probes": index.probes, "lists": index.num_lists}
         index.probes *= 2
-    log.warning("that is less than candidates.min_index_recall (%s): searching exactly", floor)
+    log.warning("that is less than candidates.min_index_recall (%s), so the search is exact", floor)
     return index.exact(), {"index": "exact", "index_given_up": wanted, "index_recall": round(recall, 4)}
 
 
 def index_kind(candidates: CandidateSettings, num_items: int) -> Kind:
-    """How a catalogue of this size is searched."""
+    """The kind of index for a catalogue of this size."""
     if candidates.index == "auto":
         return "exact" if num_items <= candidates.exact_up_to else "ivf"
     return candidates.index
 
 
 def shared(exact_BK: np.ndarray, near_BK: np.ndarray, num_items: int) -> float:
-    """Share of the exact answers' items that the other answers hold; 1 where there are none."""
+    """Share of the items in the exact answers that the other answers have too; 1 if there are none."""
     exact, near = (
         np.where(items >= 0, np.arange(len(items))[:, None] * num_items + items, -1) for items in (exact_BK, near_BK)
     )

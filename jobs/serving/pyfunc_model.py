@@ -1,6 +1,6 @@
-"""The registered model, as code: MLflow runs this file when it loads a version, so nothing of it is ever pickled.
+"""The registered model as code: MLflow runs this file when it loads a version, so nothing is ever pickled.
 
-Only MLflow, `esans_core` (which is stored beside it) and what that needs; the pipeline need not be installed.
+It imports only MLflow, `esans_core` (which is stored beside it) and what these need. The pipeline need not be installed.
 """
 
 from pathlib import Path
@@ -24,10 +24,10 @@ class Answer(BaseModel):
 
 
 class RetrievalModel(PythonModel):
-    """Histories of item ids in, recommendations out."""
+    """The model that MLflow serves. It takes histories of item ids and gives recommendations."""
 
     def load_context(self, context: Any) -> None:
-        """Open the bundle, once its files were found to be those that were registered."""
+        """Open the bundle, after a check that its files are those that were registered."""
         folder = Path(context.artifacts["bundle"])
         checked(folder)
         self.bundle = ServingBundle(folder)
@@ -38,8 +38,8 @@ class RetrievalModel(PythonModel):
         Args:
             context: not read.
             model_input: item ids of each user, oldest first. Ids that the catalogue does not have are listed in the answer,
-                which rests on the others. A data frame with one column of lists does as well.
-            params: `k`, how many items; `strict`, refuse a history with an unknown id (false by default).
+                which rests on the other ids. A data frame with one column of lists works as well.
+            params: `k`, the number of items; `strict`, whether to refuse a history with an unknown id (false by default).
         """
         asked = params or {}
         try:

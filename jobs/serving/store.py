@@ -1,8 +1,9 @@
-"""Published serving bundles on disk: whole or not there, with one in force and a history of which was when, and why.
+"""Keeps the published serving bundles on disk: one of them is in force, and a history says which was in force when, and why.
 
 Layout: `<root>/bundles/<date>-v<version>-<digest>/`, `<root>/CURRENT` (JSON: what is in force, by whom and why) and
-`<root>/history.jsonl` (the same, one line for every change). A bundle is copied aside, checked, and put in place by one rename;
-replacing CURRENT, another rename, puts it in force. So whoever is killed when, a reader finds the state before or after.
+`<root>/history.jsonl` (the same, one line for every change). A bundle is copied aside, checked, and put in place by one rename.
+Another rename replaces CURRENT and so puts it in force. So a bundle is there completely or not at all, and a reader finds the
+state before or after a change, whenever a writer is killed.
 """
 
 import datetime as dt
@@ -20,15 +21,15 @@ from jobs.base.settings import PipelineSettings
 from jobs.serving.bundle import verify
 
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-v(\d{1,18})-([0-9a-f]{8})")
-_ASIDE = ".aside-"  # begins the names of what is being copied, or removed
+_ASIDE = ".aside-"  # names of files that are being copied or removed begin with this
 
 
 class ServingStore:
     """The bundles below one folder. Writers wait for each other; readers never wait.
 
     Args:
-        root: made when the first bundle comes.
-        keep: newest bundles that `add` leaves, besides the one in force.
+        root: the folder. It is made when the first bundle is added.
+        keep: number of newest bundles that `add` keeps, besides the one in force.
     """
 
     def __init__(self, root: Path, *, keep: int = 10) -> None:
@@ -37,11 +38,11 @@ class ServingStore:
 
     @classmethod
     def of(cls, settings: PipelineSettings) -> "ServingStore":
-        """The store of a pipeline: where `serving` says, else in its home folder."""
+        """The store of a pipeline: in the folder `serving` if that is set, else in the home folder."""
         return cls(settings.serving_root, keep=settings.bundle.keep)
 
     def names(self) -> list[str]:
-        """The bundles that are there, oldest version first."""
+        """Names of the bundles in the store, oldest version first."""
         found = [match for path in self._bundles.glob("*") if (match := _NAME.fullmatch(path.name))]
         return [match[0] for match in sorted(found, key=lambda match: (int(match[2]), match[1], match[3]))]
 
@@ -49,18 +50,18 @@ class ServingStore:
         """Folder of a bundle.
 
         Raises:
-            DataError: there is none of this name.
+            DataError: there is no bundle of this name.
         """
         _parts(name)
         if not (folder := self._bundles / name).is_dir():
             known = ", ".join(self.names()[-5:]) or "none"
             raise DataError(
-                f"there is no bundle {name} (newest: {known}).", file=self._bundles, remedy="name one that is there."
+                f"there is no bundle {name} (newest: {known}).", file=self._bundles, remedy="name one of those that are there."
             )
         return folder
 
     def current(self) -> str | None:
-        """Name of the bundle in force."""
+        """Name of the bundle in force, or None."""
         entry = self._in_force()
         return None if entry is None else entry["name"]
 
@@ -72,10 +73,10 @@ class ServingStore:
             name: `<date>-v<version>-<first eight digits of its digest>`.
 
         Returns:
-            Its folder here.
+            Its folder in the store.
 
         Raises:
-            DataError: the name does not fit, or the source, or what is here under this name, is not what was built.
+            DataError: the name does not fit, or the files (of the source or of the bundle already here) are not as built.
         """
         digest = _parts(name)[2]
         with alone_in(self.root):
@@ -98,23 +99,23 @@ class ServingStore:
         return target
 
     def activate(self, name: str, *, by: str, reason: str, version: str) -> None:
-        """Put a bundle in force, with one line in the history; nothing happens where it is in force already.
+        """Put a bundle in force, with one line in the history. Nothing happens if it is in force already.
 
         Args:
-            name: of a bundle that is here.
+            name: name of a bundle in the store.
             by: who did it.
             reason: why.
-            version: of the registered model.
+            version: version of the registered model.
 
         Raises:
-            DataError: the bundle is not here, or not what was built.
+            DataError: the bundle is not in the store, or its files are not those that were built.
         """
         with alone_in(self.root):
             _check(self.path(name), name, _parts(name)[2])
             before = self._in_force()
             if before is not None and before["name"] == name:
                 return
-            self._write_history()  # what is in force now, in case its writer came no further than the pointer
+            self._write_history()  # the writer of the present entry may have been killed before it wrote the history
             now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
             entry = {"at": now, "name": name, "version": str(version), "by": by, "reason": reason}
             aside = self.root / f"{_ASIDE}{uuid.uuid4().hex}"
@@ -136,7 +137,7 @@ class ServingStore:
             return None
 
     def _lines(self) -> list[dict[str, Any]]:
-        """What the history file holds. A last line without its end was cut off in writing, and does not count."""
+        """The entries of the history file. A last line without a line end was cut off in writing, and does not count."""
         return [json.loads(line) for line in self._whole_lines().splitlines()]
 
     def _whole_lines(self) -> bytes:
@@ -144,7 +145,7 @@ class ServingStore:
         return content[: content.rfind(b"\n") + 1]
 
     def _write_history(self) -> None:
-        """Append what is in force, unless the history has it."""
+        """Append the entry in force to the history, unless it is there."""
         in_force = self._in_force()
         if in_force is None or in_force in self._lines():
             return
@@ -155,7 +156,7 @@ class ServingStore:
             os.fsync(stream.fileno())
 
     def _prune(self, added: str) -> None:
-        """Remove the oldest, but neither the bundle in force nor the one just added."""
+        """Remove the oldest bundles, but neither the one in force nor the one just added."""
         spared = {self.current(), added}
         for name in self.names()[: -self.keep]:
             if name not in spared:
@@ -163,7 +164,7 @@ class ServingStore:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what killed writers left; nobody else is writing now."""
+        """Remove what killed writers left. The caller holds the lock, so nobody else is writing."""
         for folder in (self.root, self._bundles):
             for path in folder.glob(f"{_ASIDE}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

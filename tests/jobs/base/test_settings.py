@@ -24,7 +24,7 @@ def test_command_line_beats_file_beats_environment(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("ESANS_TRAINIGN__EPOCHS", "names no section of the settings. There are: .*training"),
+        ("ESANS_TRAINIGN__EPOCHS", "names no section of the settings.*There are: .*training"),
         ("ESANS_TRAINING__EPOCH", "training.epoch"),
     ],
 )
