@@ -32,6 +32,7 @@ _HELD_BACK = {
     AWAITING_PROMOTION: "NOT PROMOTED YET, the run stopped before",
     REJECTED_IN_REVIEW: "NOT PROMOTED, rejected in review",
 }
+_BAD = frozenset({NO_CHAMPION, BLOCKED_BY_GATE, REJECTED_IN_REVIEW})
 _NOTHING = "–"
 
 
@@ -52,6 +53,12 @@ def verdict_text(verdict: Mapping[str, Any] | None) -> str:
     stays = f"version {champion} stays '{alias}'" if champion is not None else f"no version carries the alias '{alias}'"
     head = _HELD_BACK.get(word, word.replace("_", " ").upper())
     return f"{head}: version {version} is registered, {stays}"
+
+
+def verdict_tone(verdict: Mapping[str, Any] | None) -> str:
+    """How a page colours a decision: `good`, `bad` (the challenger cannot serve) or `plain`."""
+    word = (verdict or {}).get("verdict")
+    return "good" if word == PROMOTED else "bad" if word in _BAD else "plain"
 
 
 def count(value: Any) -> str:

@@ -11,7 +11,7 @@ from jobs.base.files import write_text
 from jobs.base.settings import PipelineSettings
 from jobs.base.verdicts import PROMOTED
 from jobs.pages.templates import html
-from jobs.pages.words import verdict_text
+from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report import history_charts
 from jobs.report.gallery import embedded
 from jobs.report.profile import stability_index
@@ -66,7 +66,7 @@ def collect(home: Path) -> list[dict[str, Any]]:
     """One row for each of the latest dates that have a run, oldest first.
 
     Returns:
-        date, models, cutoffs, users, verdict, verdict_text, by, profile, moved (distribution -> stability index against the
+        date, models, cutoffs, users, verdict, verdict_text, tone, by, profile, moved (distribution -> stability index against the
         latest earlier date that has one), and report, the address of the date's own page where there is one.
     """
     rows: list[dict[str, Any]] = []
@@ -82,6 +82,7 @@ def collect(home: Path) -> list[dict[str, Any]]:
                 "users": metrics.get("users"),
                 "verdict": verdict,
                 "verdict_text": verdict_text(verdict),
+                "tone": verdict_tone(verdict),
                 "by": verdict.get("reviewed_by") or verdict.get("promoted_by") or "",
                 "profile": profile,
                 "moved": {name: stability_index(before[name], counts) for name, counts in shapes.items() if name in before},

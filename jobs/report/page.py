@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.cutoffs import Cutoffs
-from jobs.base.verdicts import BLOCKED_BY_GATE, NO_CHAMPION, PROMOTED
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
-from jobs.pages.words import MODELS, verdict_text
+from jobs.pages.words import MODELS, verdict_text, verdict_tone
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
 from jobs.report.pictures import Picture
@@ -60,7 +59,6 @@ def _quarantine(facts: RunFacts) -> list[dict[str, Any]]:
 
 
 def _tone(summary: Mapping[str, Any]) -> str:
-    verdict = (summary.get("verdict") or {}).get("verdict")
-    if any(step["state"] != "success" for step in summary["steps"]) or verdict in (NO_CHAMPION, BLOCKED_BY_GATE):
+    if any(step["state"] != "success" for step in summary["steps"]):
         return "bad"
-    return "good" if verdict == PROMOTED else "plain"
+    return verdict_tone(summary.get("verdict"))
