@@ -66,8 +66,8 @@ def collect(home: Path) -> list[dict[str, Any]]:
     """One row for each of the latest dates that have a run, oldest first.
 
     Returns:
-        date, models, cutoffs, users, verdict, verdict_text, tone, by, profile, moved (distribution -> stability index against the
-        latest earlier date that has one), and report, the address of the date's own page where there is one.
+        date, models, cutoffs, users, verdict, verdict_text, tone, by, profile, moved (distribution -> stability index against
+        the latest earlier date that has one), and report, the address of the date's own page where there is one.
     """
     rows: list[dict[str, Any]] = []
     before: dict[str, dict[str, int]] = {}
