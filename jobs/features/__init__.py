@@ -1,4 +1,4 @@
-"""The three views of each item: encoders, vectors kept from day to day, and the axes of behaviour.
+"""The three views of each item: their encoders, vectors kept from day to day, and the axes of the behavioural view.
 
 May import: base, lake, source.
 """

@@ -1,7 +1,7 @@
-"""Behavioural vectors of today in the axes of yesterday.
+"""Turns the behavioural vectors of today into the axes of yesterday.
 
-A factorisation leaves its axes where chance puts them: nearly the same events give nearly the same angles, in other axes.
-Turned onto yesterday's, today's vectors mean what they meant, so that alignment heads learnt on them go on and clusters stay.
+The axes of a factorisation are arbitrary: nearly the same events give nearly the same angles between items, but in other axes.
+After a rotation onto yesterday's vectors, each axis means the same as before. So alignment heads can go on, and clusters stay.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ from jobs.lake.tables import Lake
 from jobs.lake.views import dense_view
 
 TABLE = "behaviour_features"
-_PARTITIONS = 16  # fixed, and summed in their order: the rotation must not depend on the number of cores
-_MIN_ITEMS_PER_DIM = 2  # common items below which a rotation fits their noise
-_MIN_COSINE = 0.5  # below this mean cosine after turning, the two days have too little in common to share axes
+_PARTITIONS = 16  # fixed, and summed in order, because the rotation must not depend on the number of cores
+_MIN_ITEMS_PER_DIM = 2  # with fewer common items, a rotation would fit their noise
+_MIN_COSINE = 0.5  # with a lower mean cosine after turning, the two days have too little in common
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Aligned:
     """Vectors in their final axes.
 
     Attributes:
-        vectors: the frame given, turned where a rotation was found.
-        encoder: fingerprint; the same as long as each date could be turned onto the one before it.
+        vectors: the given frame, turned if a rotation was found.
+        encoder: fingerprint. It stays the same as long as each date can be turned onto the one before it.
         report: for the manifest: `encoder` and `root` (digest of the events whose fit set the axes), and either `onto` (the
             earlier date), `items`, `residual_before`, `residual_after` (root mean square distance of unit vectors; 0 is equal,
-            2 opposite), or `skipped`, the reason why not.
-        inputs: lineage.
+            2 opposite), or `skipped`, the reason why nothing was turned.
+        inputs: lineage, the digest of the earlier table.
     """
 
     vectors: DataFrame
@@ -46,14 +46,14 @@ class Aligned:
 
 
 def align(spark: SparkSession, settings: PipelineSettings, vectors: DataFrame, kind: str, config: dict[str, Any]) -> Aligned:
-    """Turn vectors onto those of the latest earlier date, by the items that have one on both.
+    """Turn vectors onto those of the latest earlier date, by the items that have a vector on both dates.
 
     Args:
         spark: the session.
-        settings: give the date.
+        settings: gives the date.
         vectors: item_index, item_id, vector array<float> (null where there is none).
-        kind: of the encoder, the head of its fingerprint.
-        config: all that decides the geometry of the vectors but the events; vectors of another one are never turned onto.
+        kind: kind of the encoder, with which its fingerprint begins.
+        config: all that decides the vectors besides the events. Vectors made with another one are no target.
     """
     lake = Lake.of(settings)
     date = lake.previous_date(TABLE, settings.date)
@@ -82,7 +82,7 @@ def align(spark: SparkSession, settings: PipelineSettings, vectors: DataFrame, k
 
 
 def _rotation(old: DataFrame, new: DataFrame, dim: int, date: str) -> tuple[Rotation | None, int, str]:
-    """The rotation and the number of items behind it; or None, and the reason."""
+    """The rotation and the number of items it was fitted on; or None, 0 and the reason."""
     earlier = old.where("vector is not null").select("item_id", F.col("vector").alias("old"))
     pairs = new.where("vector is not null").select("item_id", "vector").join(earlier, "item_id")
     spread = pairs.repartition(_PARTITIONS, "item_id").sortWithinPartitions("item_id")
@@ -93,7 +93,7 @@ def _rotation(old: DataFrame, new: DataFrame, dim: int, date: str) -> tuple[Rota
         return None, 0, f"{sums.count} items have vectors today and on {date}, fewer than {_MIN_ITEMS_PER_DIM * dim}"
     rotation = sums.fit()
     if rotation.cosine_after < _MIN_COSINE:
-        return None, 0, f"even turned, vectors are unlike those of {date}: mean cosine {rotation.cosine_after:.2f}"
+        return None, 0, f"even after turning, vectors differ from those of {date}: mean cosine {rotation.cosine_after:.2f}"
     return rotation, sums.count, ""
 
 

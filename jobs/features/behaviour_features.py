@@ -1,4 +1,4 @@
-"""Behavioural view of every item: what is bought or watched together, learnt from the training events by Spark MLlib."""
+"""Behavioural view of every item: Spark MLlib learns from the training events which items are used together."""
 
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
@@ -22,14 +22,14 @@ _SEED = 7
 _WORD2VEC: dict[str, Any] = {"windowSize": 10, "maxIter": 10, "stepSize": 0.025, "seed": _SEED}
 _ALS: dict[str, Any] = {"maxIter": 10, "regParam": 0.1, "alpha": 10.0, "implicitPrefs": True, "seed": _SEED}
 _PARAMETERS = {"word2vec": _WORD2VEC, "als": _ALS}
-_EVENTS_PER_BLOCK = 5_000_000  # of `features.behaviour_blocks = 0`; one task holds so many in about 200 MB
-# Iterations between two checkpoints. Without any, a task carries the lineage of all iterations, and unpacking it, call within
-# call, can overflow a thread's stack.
+_EVENTS_PER_BLOCK = 5_000_000  # if `features.behaviour_blocks` is 0; a task needs about 200 MB for so many
+# Iterations between two checkpoints. Without checkpoints, a task carries the lineage of all iterations. Unpacking it is
+# recursive, and can overflow a thread's stack.
 _CHECKPOINT_INTERVAL = 2
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `behaviour_features`, learnt from training events alone; items with too few of them get no vector."""
+    """Publish `behaviour_features`, learnt from training events alone. Items with too few of them get no vector."""
     lake, features = Lake.of(settings), settings.features
     method = features.behaviour_method
     with spark_session(settings, "behaviour_features") as spark, ExitStack() as stack:
@@ -40,7 +40,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         blocks = features.behaviour_blocks or -(-total // _EVENTS_PER_BLOCK) or 1
         frame = items.select("item_index", "item_id", F.lit(None).cast("array<float>").alias("vector"))
         if most >= features.min_behaviour_events:
-            # In the home folder, since the executors of a cluster must reach it.
+            # In the home folder, because the executors of a cluster must reach it.
             checkpoints = stack.enter_context(TemporaryDirectory(prefix=".spark-checkpoints-", dir=settings.home))
             spark.sparkContext.setCheckpointDir(checkpoints)
             vectors = item_vectors(events, settings, blocks)
@@ -72,14 +72,14 @@ def item_vectors(events: DataFrame, settings: PipelineSettings, blocks: int) -> 
     Args:
         events: user_index, item_index, timestamp of training events.
         settings: method, dimension and the events an item needs.
-        blocks: parts that are fitted side by side; one gives the same bytes on every run, several give vectors equal up
-            to the rounding of sums, since Spark adds up what its tasks send in the order it comes.
+        blocks: number of parts that are fitted in parallel. With one, every run gives the same bytes. With several, vectors
+            are equal up to the rounding of sums, because Spark adds up the tasks' results in the order in which they come.
 
     Returns:
-        item_index int64, vector array<float> [behaviour_dim]; rows only for items the method knows.
+        item_index int64, vector array<float> [behaviour_dim]; rows only for items that the method knows.
     """
     features = settings.features
-    # Partitions in a fixed order: both methods add up floats in the order the rows come.
+    # The order of rows is fixed, because both methods add up floats in the order in which rows come.
     if features.behaviour_method == "word2vec":
         sequences = (
             events.groupBy("user_index")

@@ -1,7 +1,7 @@
-"""What the visual and the textual features share: encode what is new or changed, carry over the rest, publish.
+"""Publishes the visual and the textual features: encodes what is new or changed, and carries over the rest.
 
-A payload (the bytes of a picture) travels no further than it must. First every item is marked by what is cheap to know of its
-content, a hash or a file's stamp; then the marks are compared with what earlier tables know; only what is left is loaded,
+A payload (the bytes of a picture) is moved only if it must be. First, every item is marked by what is cheap to know of its
+content: a hash, or a file's stamp. Then the marks are compared with earlier tables. Only the items that are left are loaded,
 spread over the workers and encoded.
 """
 
@@ -28,12 +28,12 @@ CONTENT_COLUMNS = (*COLUMNS, "file_stamp", "traits")
 MARKS = ("item_index", "item_id", "status", "content_hash", "file_stamp", "traits")
 
 _ENCODED = "item_index bigint, new_hash string, new_status string, new_traits array<string>, new_vector array<float>"
-_SAME = "same"  # the worker's word for content that has the known hash after all
-_LISTED = 20  # ids named in the manifest for each kind of trouble
-# Tasks follow from the number of items to encode alone: with the number of cores, the batches of a model encoder, and so the
-# last bits of its vectors, would change from machine to machine. A task costs 0.06 s besides its items.
+_SAME = "same"  # the status that a worker gives if the content has the known hash after all
+_LISTED = 20  # number of ids listed in the manifest for each bad status
+# The number of tasks depends only on the number of items to encode. If it depended on the number of cores, the batches of a
+# model encoder, and so the last bits of its vectors, would differ from machine to machine. A task costs 0.06 s of overhead.
 _ITEMS_PER_TASK, _MAX_TASKS = 1024, 10_000
-_BROADCAST_ITEMS = 100_000  # up to so many items, the payloads' own table is filtered where it is read and never shuffled
+_BROADCAST_ITEMS = 100_000  # up to so many items, the table of payloads is filtered where it is read, not shuffled
 
 
 class Encoder(Protocol):
@@ -41,15 +41,15 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Of all that decides a vector; vectors with another one are never carried over."""
+        """Stands for all that decides a vector. Vectors with another fingerprint are never carried over."""
         ...
 
     def prepare(self, payload: Any) -> tuple[Any | None, Sequence[str]]:
-        """A payload made small and ready (None where it is unreadable), and words on what was met in it."""
+        """The payload, small and ready to encode (None if it is unreadable), and the traits that were found in it."""
         ...
 
     def encode(self, prepared: Sequence[Any]) -> np.ndarray:
-        """Prepared payloads to float32 [len(prepared), D]; a row of zeros where the encoder knows nothing of one."""
+        """Prepared payloads to float32 [len(prepared), D]. A payload that the encoder knows nothing of gives zeros."""
         ...
 
 
@@ -59,12 +59,12 @@ class View:
 
     Attributes:
         table: lake table to publish.
-        encoder: gives the encoder; it is sent to the workers, and called there once a process if it caches.
-        fingerprint: of that encoder.
-        marks: item_index, item_id, status (`ok`: to be encoded or carried over; anything else stands as it is), content_hash
-            (null where only the content's file was looked at), file_stamp (null without a file), traits; and what `load` needs.
-        load: from the rows of `marks` to encode (joined with `known_hash`) to item_index, known_hash and the columns of `read`.
-        read: from one row of `load` to its payload, on the worker; None where it is gone.
+        encoder: function that gives the encoder. It is sent to the workers and called there for each task, so it should cache.
+        fingerprint: fingerprint of that encoder.
+        marks: item_index, item_id, status (`ok`: to be encoded or carried over; any other status stays), content_hash (null
+            if only the file was looked at), file_stamp (null if there is no file), traits; and what `load` needs.
+        load: takes the rows of `marks` to encode, with `known_hash`; gives item_index, known_hash and what `read` needs.
+        read: takes one row of `load` and gives its payload, on the worker; None if it is gone.
         failed: status of an item whose payload gives no vector.
     """
 
@@ -80,20 +80,21 @@ class View:
 def publish_view(
     spark: SparkSession, settings: PipelineSettings, view: View, *, extra_inputs: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Publish a feature table with one row for each item; only items whose content or encoder changed are encoded.
+    """Publish a feature table with one row for each item. Only items whose content or encoder has changed are encoded.
 
-    Vectors come, in this order, from an earlier run of the date, from the latest earlier date, and from what that date kept of
-    items that had gone. What could not be read is tried again on a later date, and in a rerun of a date only if it changed.
+    Vectors are taken, in this order, from an earlier run of the date, from the latest earlier date, and from those kept of items
+    that had gone by then. What could not be read is tried again on a later date; a rerun of the same date tries it
+    again only if it has changed.
 
     Args:
         spark: the session.
-        settings: gives the date, and for how long vectors of gone items are kept.
+        settings: gives the date, and says how long the vectors of items that have gone are kept.
         view: what to publish and how to encode it.
         extra_inputs: further inputs for the manifest.
 
     Returns:
-        Counts: encoded, reused, retried, ok, missing, unreadable; `traits`, how many items have each; `dim`; and the first ids
-        that are missing or unreadable.
+        Counts: encoded, reused, retried, ok, missing, unreadable; `traits`, the number of items that have each; `dim`; and the
+        first ids of items that are missing or unreadable.
     """
     lake = Lake.of(settings)
     known, inputs = known_vectors(spark, settings, view.table, view.fingerprint)
@@ -121,12 +122,12 @@ def publish_view(
 
 
 def _plan(view: View, known: DataFrame, *, read_stamped: bool) -> DataFrame:
-    """The marks with the best known row of each item, and `kept`: whether that row still holds.
+    """The marks, with the best known row of each item and `kept`, whether that row still holds.
 
     Args:
-        view: whose marks.
+        view: gives the marks.
         known: see `known_vectors`.
-        read_stamped: whether a file with the stamp it had when it was read counts as unchanged.
+        read_stamped: whether a file counts as unchanged if it has the stamp that it had when it was read.
     """
     fields = ("again", "rank", "status", "content_hash", "file_stamp", "traits")
     best = known.groupBy("item_id").agg(F.min_by(F.struct(*fields), F.struct("again", "rank")).alias("known"))
@@ -138,7 +139,7 @@ def _plan(view: View, known: DataFrame, *, read_stamped: bool) -> DataFrame:
 
 
 def _encode(spark: SparkSession, settings: PipelineSettings, view: View, plan: DataFrame) -> DataFrame:
-    """Whatever the plan does not keep, encoded on the workers: `_ENCODED`."""
+    """Encode on the workers what the plan does not keep. Returns the columns `_ENCODED`."""
     known_hash = F.when(~F.col("known.again"), F.col("known.content_hash"))
     wanted = plan.where("status = 'ok' and not kept").withColumn("known_hash", known_hash)
     count = wanted.count()
@@ -155,7 +156,7 @@ def _worker(
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         loaded = encoder()
-        gc.freeze()  # Spark's worker collects garbage after each task: 65 ms over libraries that never go away
+        gc.freeze()  # Spark's worker collects garbage after each task, which takes 65 ms for libraries that stay anyway
         for batch in batches:
             for start in range(0, batch.num_rows, batch_size):
                 yield _encode_rows(loaded, read, failed, batch.slice(start, batch_size))
@@ -166,7 +167,7 @@ def _worker(
 def _encode_rows(
     encoder: Encoder, read: Callable[[Mapping[str, Any]], bytes | str | None], failed: str, batch: pa.RecordBatch
 ) -> pa.RecordBatch:
-    """One batch of payloads, each dropped as soon as it is made small."""
+    """Encode one batch of payloads. Each payload is dropped as soon as it has been made small."""
     results, ready = [], []
     for number in range(batch.num_rows):
         row = {name: column[number].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
@@ -201,7 +202,7 @@ def _encode_rows(
 
 
 def _rows(plan: DataFrame, encoded: DataFrame) -> DataFrame:
-    """Rows of a table, with `new_vector`, or `rank` of the known row that gives the vector, and with `again` and `tried`."""
+    """Rows of the table, with `new_vector` or with the `rank` of the known row that has the vector; and `again`, `tried`."""
     carried = F.col("kept") | F.coalesce(F.col("new_status") == _SAME, F.lit(False))
 
     def choose(name: str, new: str) -> Any:

@@ -1,4 +1,4 @@
-"""What earlier tables know of items, so that nothing is encoded twice; and what is kept of items that have no vector today."""
+"""Finds vectors in earlier tables, so that nothing is encoded twice, and keeps those of items that have none today."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ _COLUMNS = ("item_id", "vector", "status", "content_hash", "encoder", "file_stam
 def known_vectors(
     spark: SparkSession, settings: PipelineSettings, table: str, fingerprint: str
 ) -> tuple[DataFrame, dict[str, str]]:
-    """Rows of earlier tables made by the same encoder, several an item, with the lineage of those of other dates.
+    """Rows of earlier tables by the same encoder, maybe several for an item, with the lineage of those of other dates.
 
     Returns:
-        item_id, rank (lower goes first: 0 this date, 1 the date before, 2 retired), the columns of a row, left_on, and
-        `again`: whether an earlier date failed on it, so that it is tried once more.
+        item_id, rank (the lowest is used: 0 this date, 1 the date before, 2 retired), the columns of a row, left_on, and
+        `again`: whether an earlier date failed on the item, so that it is tried once more.
     """
     lake = Lake.of(settings)
     before, retired = (lake.previous_date(name, settings.date) for name in (table, retired_table(table)))
-    today = settings.date if lake.intact(table, settings.date) else None  # a rerun carries no damage over
+    today = settings.date if lake.intact(table, settings.date) else None  # a rerun must not carry over damaged files
     frames, inputs = [], {}
     for rank, (name, date) in enumerate([(table, today), (table, before), (retired_table(table), retired)]):
         if date is None:
@@ -48,10 +48,10 @@ def known_vectors(
 def retire_vectors(
     spark: SparkSession, settings: PipelineSettings, table: str, known: DataFrame, inputs: Mapping[str, str]
 ) -> None:
-    """Keep the vectors of items that have none today, so that those that return are not encoded again.
+    """Keep the vectors of items that have none today, so that items that return are not encoded again.
 
-    Made from the latest earlier date and from what it had kept itself, never from a scan of all dates; and not from an earlier
-    run of this date, so that a rerun keeps the same.
+    They come from the latest earlier date and from what that date had kept, so not all dates need be read. They do not come
+    from an earlier run of this date, so a rerun keeps the same vectors.
     """
     days, lake = settings.features.keep_retired_days, Lake.of(settings)
     if not days or lake.previous_date(table, settings.date) is None:
@@ -69,7 +69,7 @@ def retire_vectors(
 
 
 def retired_table(table: str) -> str:
-    """Where the vectors of items are kept that have none today."""
+    """Name of the table that keeps the vectors of items that have none today."""
     return table.replace("_features", "_retired")
 
 

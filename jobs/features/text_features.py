@@ -55,12 +55,12 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 def _content() -> Column:
     title, text = (F.nullif(F.trim(F.col(name)), F.lit("")) for name in ("title", "text"))
-    # Many catalogues repeat the title at the start of the text; it counts once.
+    # Many catalogues repeat the title at the start of the text. It is used once.
     return F.when(text.startswith(title), text).otherwise(F.nullif(F.concat_ws("\n", title, text), F.lit("")))
 
 
 def _encoder(items: DataFrame, settings: PipelineSettings) -> tuple[Callable[[], Encoder], dict[str, str]]:
-    """The encoder of the settings, and the lineage of one that is kept as a table."""
+    """The encoder that the settings name, with its lineage if it is kept as a table."""
     features = settings.features
     if features.text_encoder != EMBEDDED:
         return partial(model_text_encoder, features.text_encoder, model_cache(settings), features.precision), {}
@@ -69,7 +69,7 @@ def _encoder(items: DataFrame, settings: PipelineSettings) -> tuple[Callable[[],
 
 
 class _NothingToEncode:
-    """Stands for an encoder where no text was ever there to fit one on."""
+    """Stands in for an encoder if there was never a text to fit one on."""
 
     fingerprint = "none"
 
@@ -81,9 +81,9 @@ class _NothingToEncode:
 
 
 def _fitted_encoder(items: DataFrame, settings: PipelineSettings) -> tuple[UPath | None, dict[str, str]]:
-    """Folder and lineage of the latest encoder fitted with the present configuration, or of one fitted on these items.
+    """Folder and lineage of the latest encoder that was fitted with this configuration; else of one fitted on these items.
 
-    No folder where no encoder is kept yet and no item has a text to fit one on.
+    The folder is None if no such encoder is kept and no item has a text to fit one on.
     """
     lake, dim = Lake.of(settings), settings.features.text_dim
     for date in reversed([date for date in lake.dates(ENCODER_TABLE) if date <= settings.date]):

@@ -14,7 +14,7 @@ from jobs.source.tables import named_read_errors, read_source
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `visual_features`; an item without a readable picture gets no vector and keeps its other views.
+    """Publish `visual_features`. An item without a readable picture gets no vector and keeps its other views.
 
     Raises:
         DataError: the source or the encoder cannot be read, or `items` is not published for the date.

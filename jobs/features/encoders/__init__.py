@@ -1,1 +1,1 @@
-"""Encoders that turn a picture or a text into a vector: an embedded one without any model, and local transformer models."""
+"""Encoders that turn a picture or a text into a vector: embedded ones that need no model, and local transformer models."""

@@ -1,4 +1,4 @@
-"""Running a model encoder: on a GPU where the worker has one, in the precision asked for."""
+"""Runs a model encoder on a GPU if the machine has one, in the precision that the settings ask for."""
 
 import os
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def on_device(model: Any) -> Any:
     """A transformers model ready to encode, on one of the machine's GPUs, which its Python workers share, or on the CPU.
 
-    On a CPU, Spark gives each worker as many threads as a task has cores (`spark.task.cpus`, by OMP_NUM_THREADS), which torch
-    follows: workers do not crowd each other out.
+    On a CPU, Spark gives each worker as many threads as a task has cores (`spark.task.cpus`, by OMP_NUM_THREADS). torch keeps
+    to this, so workers do not slow each other down.
     """
     import torch
 
@@ -25,7 +25,7 @@ def on_device(model: Any) -> Any:
 
 @contextmanager
 def encoding(device: "torch.device", precision: str) -> Iterator[None]:
-    """Run a model in here: without gradients, matrix products in `precision`, weights and sums in float32."""
+    """A block to run a model in: without gradients, matrix products in `precision`, weights and sums in float32."""
     import torch
 
     kind = getattr(torch, precision)

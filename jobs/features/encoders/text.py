@@ -1,4 +1,4 @@
-"""Text encoders: hashed n-grams, weighted and compressed (latent semantic analysis), and BERT-class models from a folder."""
+"""Text encoders: hashed n-grams, weighted and compressed (latent semantic analysis); and BERT-class models from a folder."""
 
 import functools
 import hashlib
@@ -25,7 +25,7 @@ _WEIGHTS, _CONFIG = "encoder.npz", "encoder.json"
 class HashedTextEncoder:
     """TF-IDF of hashed word and character n-grams, compressed by a truncated SVD; rows of unit length.
 
-    It is fitted once and kept: refitting would turn the axes, and vectors of unchanged items would no longer compare.
+    It is fitted once and kept. Another fit would have other axes, and vectors of unchanged items could not be compared.
 
     Args:
         idf: float32 [2 * N_FEATURES], inverse document frequency of each hashed n-gram.
@@ -34,7 +34,7 @@ class HashedTextEncoder:
 
     N_FEATURES = 2**15
     MAX_FIT_TEXTS = 100_000
-    VERSION = 1  # raise it with any change to the n-grams
+    VERSION = 1  # raise it with every change to the n-grams
 
     def __init__(self, idf: np.ndarray, components: np.ndarray) -> None:
         self._idf, self._components = idf, components
@@ -43,12 +43,12 @@ class HashedTextEncoder:
 
     @classmethod
     def config(cls, dim: int) -> dict[str, Any]:
-        """All that decides a fit but the texts; a kept fit is used as long as this stays the same."""
+        """All that decides a fit besides the texts. A kept fit is used as long as this stays the same."""
         return {"version": cls.VERSION, "features": cls.N_FEATURES, "dim": dim, "sklearn": sklearn.__version__}
 
     @classmethod
     def fit(cls, texts: Sequence[str], dim: int, seed: int = 0) -> "HashedTextEncoder":
-        """Fit on at most `MAX_FIT_TEXTS` of the texts, drawn by seed; fewer texts than `dim` leave the last columns zero."""
+        """Fit on at most `MAX_FIT_TEXTS` texts, drawn by seed. With fewer texts than `dim`, the last columns are zero."""
         if len(texts) > cls.MAX_FIT_TEXTS:
             chosen = np.random.default_rng(seed).choice(len(texts), cls.MAX_FIT_TEXTS, replace=False)
             texts = [texts[row] for row in np.sort(chosen)]
@@ -57,7 +57,7 @@ class HashedTextEncoder:
         idf = (np.log((1 + counts.shape[0]) / (1 + document_frequency)) + 1).astype(np.float32)
         components = np.zeros((dim, counts.shape[1]), dtype=np.float32)
         rank = min(dim, counts.shape[0])
-        with threadpool_limits(1):  # the order of a sum, and with it the last bits, would be the number of cores' to choose
+        with threadpool_limits(1):  # with more threads, the last bits of a sum would depend on the number of cores
             found = TruncatedSVD(rank, random_state=seed).fit(counts.multiply(idf).tocsr()).components_
         components[: len(found)] = found
         return cls(idf, components)
@@ -87,17 +87,17 @@ class HashedTextEncoder:
 
     @classmethod
     def fits(cls, folder: UPath, dim: int) -> bool:
-        """Whether a saved encoder was fitted with the configuration in force."""
+        """Whether a saved encoder was fitted with the present configuration."""
         saved = json.loads((folder / _CONFIG).read_text())
         return {name: saved.get(name) for name in cls.config(dim)} == cls.config(dim)
 
 
 class ModelTextEncoder:
-    """A BERT-class transformers model from a local folder: mean of the last hidden states of a text's tokens, unit length.
+    """A BERT-class transformers model from a local folder. Its vector is the mean of a text's last hidden states, unit length.
 
     Args:
         folder: written by `save_pretrained`, with the tokenizer.
-        precision: `float32`, `bfloat16` or `float16`, of the matrix products.
+        precision: precision of the matrix products: `float32`, `bfloat16` or `float16`.
 
     Raises:
         DataError: the folder holds no such model.
@@ -118,7 +118,7 @@ class ModelTextEncoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of the model's files, the pooling and the precision."""
+        """Fingerprint of the model's files, the pooling and the precision."""
         config = {"pooling": "mean", "max_tokens": self.MAX_TOKENS, "precision": self._precision}
         return model_fingerprint("text-model", self._folder, config)
 
@@ -149,7 +149,7 @@ def model_text_encoder(name: str, cache: Path, precision: str) -> ModelTextEncod
     Args:
         name: where the model lies: see `local_model`.
         cache: folder for the copies of models that lie elsewhere.
-        precision: of the model.
+        precision: of the model's matrix products.
     """
     return ModelTextEncoder(local_model(name, cache), precision)
 
@@ -160,7 +160,7 @@ def _ngrams(texts: Sequence[str]) -> sp.csr_matrix:
 
 @functools.cache
 def _vectorizers() -> tuple[HashingVectorizer, HashingVectorizer]:
-    # The two kinds share the weight: each has unit length before the IDF. Characters bridge spellings and inflections.
+    # Both kinds have the same weight: unit length before the IDF. Characters match other spellings and inflections.
     shape: dict[str, Any] = {"n_features": HashedTextEncoder.N_FEATURES, "alternate_sign": False, "dtype": np.float32}
     return (
         HashingVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **shape),

@@ -1,4 +1,4 @@
-"""Visual encoders: a classical descriptor that needs no model, and CLIP-class models from a local folder."""
+"""Visual encoders: a classical image descriptor that needs no model, and CLIP-class models from a local folder."""
 
 import functools
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from jobs.features.encoders.inference import encoding, on_device, unit_rows
 from jobs.features.encoders.model_folder import config_fingerprint, loading_model, local_model, model_fingerprint
 from jobs.features.encoders.pictures import Picture, decode_picture
 
-# Pictures are decoded at twice the side an encoder looks at: enough for its own resampling, a fraction of the work.
+# Pictures are decoded at twice the side that an encoder reads. That is enough for its resampling, and much less work.
 _OVERSAMPLING = 2
-_USUAL_SIDE = 224  # of a model whose processor names no size
-_LONGEST_STRIP = 8  # times as long as wide
+_USUAL_SIDE = 224  # if a model's processor names no size
+_LONGEST_STRIP = 8  # a picture's longest side over its shortest
 
 
 class DescriptorEncoder:
-    """Colour, layout, shape and texture by scikit-image: 294 numbers, without state, the same for a picture at any time.
+    """Colour, layout, shape and texture by scikit-image: 294 numbers. It has no state.
 
-    On a picture of 64 x 64: a joint HSV histogram (8 x 3 x 3 bins), mean and deviation of Lab in a 3 x 3 grid (54), HOG with 8
-    orientations in 4 x 4 cells (128), and histograms of uniform local binary patterns in a 2 x 2 grid (40). Each part
-    has unit length, so that none outweighs the others.
+    On a picture of 64 x 64, these are a joint HSV histogram (8 x 3 x 3 bins), mean and deviation of Lab in a 3 x 3 grid (54),
+    HOG with 8 orientations in 4 x 4 cells (128), and histograms of uniform local binary patterns in a 2 x 2 grid (40). Each
+    part has unit length, so that none outweighs the others.
     """
 
     SIDE = 64
-    VERSION = 2  # raise it with any change below: vectors of unlike versions must not meet
+    VERSION = 2  # raise it with every change below: vectors of different versions must not be mixed
 
     def __init__(self) -> None:
         libraries = {name: version(name) for name in ("pillow", "scikit-image")}
@@ -69,11 +69,11 @@ class DescriptorEncoder:
 
 
 class ModelVisualEncoder:
-    """A transformers model from a local folder: image features of CLIP-class models, else the pooled vision tower.
+    """A transformers model from a local folder: the image features of a CLIP-class model, else the pooled vision tower.
 
     Args:
         folder: written by `save_pretrained`, with the image processor.
-        precision: `float32`, `bfloat16` or `float16`, of the matrix products.
+        precision: precision of the matrix products: `float32`, `bfloat16` or `float16`.
 
     Raises:
         DataError: the folder holds no such model.
@@ -91,16 +91,16 @@ class ModelVisualEncoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of the model's files, the decoding, the pooling and the precision."""
+        """Fingerprint of the model's files, the decoding, the pooling and the precision."""
         decoding = {"decoded_side": _OVERSAMPLING * self._side, "pillow": version("pillow")}
         config = {"pooling": "features", "norm": "l2", "precision": self._precision, **decoding}
         return model_fingerprint("vision-model", self._folder, config)
 
     def prepare(self, data: bytes) -> Picture:
-        """The picture at twice the model's side, or None; of a strip, the middle."""
+        """The picture at twice the model's side, or None. Of a very long strip, the middle."""
         image, traits = decode_picture(data, _OVERSAMPLING * self._side)
         if image is not None and max(image.size) > _LONGEST_STRIP * min(image.size):
-            # A processor that brings the short side of a line of pixels to the model's side would blow it up to gigabytes.
+            # A processor scales the short side to the model's side. For a line of pixels, that would take gigabytes.
             width, height = (min(length, _LONGEST_STRIP * min(image.size)) for length in image.size)
             image = ImageOps.fit(image, (width, height))
         return Picture(image, traits)
@@ -125,6 +125,6 @@ def visual_encoder(name: str, cache: Path, precision: str) -> DescriptorEncoder 
     Args:
         name: `embedded`, or where the model lies: see `local_model`.
         cache: folder for the copies of models that lie elsewhere.
-        precision: of a model.
+        precision: of a model's matrix products.
     """
     return DescriptorEncoder() if name == EMBEDDED else ModelVisualEncoder(local_model(name, cache), precision)
