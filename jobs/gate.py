@@ -1,4 +1,4 @@
-"""The command that judges one stage's tables, and when it need not."""
+"""The command that judges the tables of one stage. Its recipes say when a stage need not be judged again."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from jobs.step.runtime import run_job
 
 
 def _source(settings: PipelineSettings) -> dict[str, str]:
-    from jobs.source.tables import source_digests  # with Spark, which not every gate needs
+    from jobs.source.tables import source_digests  # imports Spark, which not every gate needs
 
     return source_digests(settings)
 

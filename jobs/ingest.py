@@ -1,4 +1,4 @@
-"""The command that turns the source into clean tables with dense numbers and a split in time."""
+"""The command that turns the source into clean tables, with users and items numbered and events split in time."""
 
 from jobs.source.ingest import run
 from jobs.source.tables import source_digests

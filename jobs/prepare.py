@@ -1,4 +1,4 @@
-"""The command that begins a run: settings frozen, input found, or the embedded shop's drawn."""
+"""The command that begins a run: it freezes the settings and finds the input, or draws that of the embedded shop."""
 
 from jobs.source.prepare import run
 from jobs.step.runtime import run_job

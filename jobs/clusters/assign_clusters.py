@@ -1,6 +1,6 @@
-"""Assign every item of the date to its primary and secondary cluster, in Spark against broadcast codebooks.
+"""Assign every item of the date to its primary and secondary cluster, in Spark, by broadcast codebooks.
 
-Reads the three feature tables and `codebooks`; writes `clusters`, with the label churn since the last accepted date, and
+It reads the three feature tables and `codebooks`. It writes `clusters`, with the label churn since the last accepted date, and
 `cluster_index`, which a training run maps into memory.
 """
 
@@ -37,9 +37,9 @@ SCHEMA = (
     "item_index long, item_id string, primary int, secondary int, "
     "has_visual boolean, has_text boolean, has_behaviour boolean, distance float"
 )
-CONTENT_TABLES = FEATURE_TABLES[:2]  # what makes an item the same item as yesterday: its picture and its text
-_NO_DISTORTION = 1e-9  # a squared distance of unit vectors; less is rounding
-_SPAN_ROWS = 32_768  # items of a task, at least: below that, opening the tables shows
+CONTENT_TABLES = FEATURE_TABLES[:2]  # an item is unchanged if its picture and its text are those of yesterday
+_NO_DISTORTION = 1e-9  # a squared distance of unit vectors; anything less is rounding
+_SPAN_ROWS = 32_768  # fewest items of a task: with fewer, the time to open the tables matters
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -80,15 +80,15 @@ def _assign(
             keys=max(table.num_rows for table in tables.values()),
         )
     except PySparkException:
-        for _ in view_batches(tables, heads.input_dims):  # a fault of the tables becomes a `DataError` here
+        for _ in view_batches(tables, heads.input_dims):  # if the tables are at fault, this raises a `DataError`
             pass
         raise
 
 
 def assigned(spark: SparkSession, heads: AlignmentHeads, codebooks: Codebooks, tables: Mapping[str, ItemTable]) -> DataFrame:
-    """The clusters of every item, columns of `SCHEMA`."""
-    # A task reads its own rows of the feature tables: sent through the JVM, every vector would be turned into a row
-    # object and back, which takes longer than the assignment (docs/LOG.md).
+    """The clusters of every item, with the columns of `SCHEMA`."""
+    # A task reads its own rows of the feature tables. The JVM would turn every vector into a row object and back, which
+    # takes longer than the assignment (docs/LOG.md).
     spans = max(tables.values(), key=lambda table: len(table.row_groups)).spans(_SPAN_ROWS)
     assign = _assigner(spark, heads, codebooks, tables, spans)
     return spark.range(0, len(spans), 1, len(spans)).mapInArrow(assign, SCHEMA)
@@ -101,12 +101,12 @@ def _assigner(
     tables: Mapping[str, ItemTable],
     spans: list[tuple[int, int]],
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function for `mapInArrow`: batches with numbers of spans (column `id`) to batches of `SCHEMA`.
+    """The function for `mapInArrow`: turns batches of span numbers (column `id`) into batches of `SCHEMA`.
 
     Args:
         spark: the session.
         heads: alignment of the views.
-        codebooks: what to assign to.
+        codebooks: the codes that items are assigned to.
         tables: the feature table of each modality.
         spans: runs of rows, (first, after the last).
     """
@@ -116,7 +116,7 @@ def _assigner(
         head_arrays, input_dims, code_arrays, local_tables, local_spans = shared.value
         local_heads = AlignmentHeads.from_arrays(head_arrays, list(input_dims))
         local_codebooks = Codebooks.from_arrays(code_arrays)
-        # One thread for a task: Spark runs a task on each core already.
+        # One thread for each task, because Spark already runs a task on each core.
         torch.set_num_threads(1)
         with threadpool_limits(1):
             for batch in batches:
@@ -135,9 +135,9 @@ def _assigner(
 
 
 def _growth(lake: Lake, previous: dt.date | None, distortion: float | None) -> dict[str, Any]:
-    """Mean squared distance to the primary code on the date before, and by what share it has grown since.
+    """Mean squared distance to the primary code on the date before, and the share by which it has grown since.
 
-    Items that lay on their codes have no distance that could grow: no share then, instead of one of a billion.
+    If all items lay on their codes, there was no distance that could grow. The share is None then, and not a huge number.
     """
     before = lake.manifest("clusters", previous)["stats"]["primary"]["distortion"] if previous else None
     return {
@@ -149,7 +149,7 @@ def _growth(lake: Lake, previous: dt.date | None, distortion: float | None) -> d
 
 
 def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending, date: dt.date) -> dict[str, Any]:
-    """Share of unchanged items, those with the picture and text of `date`, that changed their label; over labelled ones."""
+    """Share of the labelled, unchanged items (picture and text are those of `date`) that have changed their label."""
     levels = ("primary", "secondary")
 
     def labels(frame: DataFrame, suffix: str) -> DataFrame:

@@ -14,9 +14,9 @@ _WEIGHTS, _ABOUT = "codebooks.safetensors", "codebooks.json"
 
 
 def save_codebooks(folder: UPath, heads: AlignmentHeads, codebooks: Codebooks, about: dict[str, Any]) -> None:
-    """Write both, and `about` (JSON values) beside them; the same values give the same bytes."""
+    """Write both, and `about` (JSON values) beside them. The same values give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    # No safetensors metadata: its entries are written in an order that changes from run to run.
+    # Without safetensors metadata, because its entries are written in an order that changes from run to run.
     with local_draft(folder / _WEIGHTS) as file:
         save_file(heads.to_arrays() | codebooks.to_arrays(), file)
     about = {"modalities": list(heads.input_dims), "input_dims": heads.input_dims} | about
@@ -24,7 +24,7 @@ def save_codebooks(folder: UPath, heads: AlignmentHeads, codebooks: Codebooks, a
 
 
 def load_codebooks(folder: UPath) -> tuple[AlignmentHeads, Codebooks, dict[str, Any]]:
-    """What `save_codebooks` wrote."""
+    """Read what `save_codebooks` wrote."""
     about = json.loads((folder / _ABOUT).read_text())
     with local_file(folder / _WEIGHTS) as file:
         arrays = load_file(file)

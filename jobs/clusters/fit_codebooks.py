@@ -1,7 +1,7 @@
 """Fit the alignment heads and the cascaded codebooks (MSAC) on the three feature tables of the date.
 
-Reads `items`, `visual_features`, `text_features`, `behaviour_features` and, for a warm start, `codebooks` of the last
-date that its gate did not refuse; writes `codebooks`.
+It reads `items`, `visual_features`, `text_features`, `behaviour_features` and, for a warm start, the `codebooks` of the last
+date that the gate did not refuse. It writes `codebooks`.
 """
 
 import datetime as dt
@@ -24,14 +24,14 @@ from jobs.lake.views import FEATURE_TABLES, read_views
 
 log = logging.getLogger(__name__)
 
-_WARM_SHARE = 5  # a warm start trains the heads for a fifth of the epochs: they only follow the new items
+_WARM_SHARE = 5  # a warm start trains the heads for a fifth of the epochs, enough to follow the new items
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Fit and publish the codebooks of the date.
 
     Raises:
-        DataError: too few items for the clusters asked for, or feature tables that cannot be used (see `read_views`).
+        DataError: there are too few items for the clusters, or the feature tables cannot be used (see `read_views`).
     """
     lake, clusters = Lake.of(settings), settings.clusters
     views = read_views(settings, sample_items(settings))
@@ -82,7 +82,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 
 class _Previous:
-    """What a warm start takes from the last accepted date, or why it takes nothing; and who asked for other labels."""
+    """What a warm start takes from the last accepted date, or why it takes nothing; and which setting asked for new labels."""
 
     def __init__(self, cold_because: str | None = None, asked_by: str | None = None) -> None:
         self.cold_because = cold_because
@@ -94,9 +94,9 @@ class _Previous:
 
     @classmethod
     def of(cls, settings: PipelineSettings, encoders: Mapping[str, str]) -> "_Previous":
-        """Codebooks of the last accepted date if they fit today's settings, and heads whose encoder is still the same.
+        """Codebooks of the last accepted date if they fit today's settings, and the heads whose encoder is still the same.
 
-        A head learnt on another encoder's vectors means nothing today: it starts afresh beside the kept ones.
+        A head that learnt from another encoder's vectors is of no use today. It is trained anew, beside those that are kept.
         """
         clusters, lake = settings.clusters, Lake.of(settings)
         if clusters.force_refit or not clusters.warm_start:
@@ -123,12 +123,12 @@ class _Previous:
 
 
 def _asked_by(settings: PipelineSettings, encoders: Mapping[str, str], about: Mapping[str, Any], date: dt.date) -> str | None:
-    """Which setting, changed since `date`, explains labels that move; None where nobody changed one.
+    """The change of settings since `date` that explains why labels move; None if no setting was changed.
 
-    The encoder of the behavioural view is fitted anew each day, so its change explains nothing.
+    The encoder of the behavioural view is fitted anew each day, so its change does not count.
     """
     now = settings.clusters.model_dump(mode="json")
-    # Both describe how one run starts, not what codebooks are.
+    # The last two say how one run starts, not what the codebooks are.
     changed = [name for name in now if now[name] != about["settings"].get(name) and name not in ("force_refit", "warm_start")]
     if changed:
         return f"clusters.{changed[0]} was {about['settings'].get(changed[0])} on {date}"
@@ -147,13 +147,13 @@ def _check_enough(settings: PipelineSettings, count: int) -> None:
     needed = max(clusters.num_primary * clusters.min_cluster_size, clusters.num_secondary)
     if count < needed:
         raise DataError(
-            f"fewer items than clusters need: {count} items have a view, and {clusters.num_primary} primary clusters of at "
-            f"least {clusters.min_cluster_size} items with {clusters.num_secondary} secondary codes need {needed}.",
+            f"there are fewer items than clusters need: {count} items have a view, but {clusters.num_primary} primary clusters "
+            f"of at least {clusters.min_cluster_size} items with {clusters.num_secondary} secondary codes need {needed}.",
             file=" and ".join(FEATURE_TABLES),
             remedy=f"set clusters.num_primary to at most {count // clusters.min_cluster_size} (and clusters.num_secondary to "
             f"at most {count}), or bring more items."
             if count >= 2 * clusters.min_cluster_size
-            else f"bring more items: two clusters of {clusters.min_cluster_size} are the least.",
+            else f"bring more items: at least two clusters of {clusters.min_cluster_size} items are needed.",
         )
 
 

@@ -1,7 +1,7 @@
-"""The labelling that today's is measured against: of the latest earlier date whose clusters the gate did not refuse.
+"""Finds the latest earlier date whose clusters the gate did not refuse: the labels that today's are compared with.
 
-A refused labelling must not become the norm of the day after: codebooks start from the last accepted ones, and label churn
-counts from them.
+Refused clusters must not become the starting point of the next day. So codebooks start from the last accepted ones, and label
+churn is counted from them.
 """
 
 import datetime as dt
@@ -14,14 +14,14 @@ from jobs.lake.tables import Lake
 def accepted_date(settings: PipelineSettings, table: str) -> dt.date | None:
     """The latest earlier date of `codebooks` or `clusters` that was not refused, or None.
 
-    A date that its gate has not judged counts as accepted: jobs may be run by hand.
+    A date that the gate has not judged counts as accepted, because jobs may be run by hand.
     """
     earlier = [date for date in Lake.of(settings).dates(table) if date < settings.date]
     return next((date for date in reversed(earlier) if not _refused(settings, date)), None)
 
 
 def accepted_digests(settings: PipelineSettings, *tables: str) -> dict[str, str]:
-    """The same date's digests of these tables by `<table>@<date>`, those published; the first table decides the date."""
+    """Digests of the published ones of these tables, by `<table>@<date>`, on the accepted date of the first table."""
     lake, date = Lake.of(settings), accepted_date(settings, tables[0])
     if date is None:
         return {}

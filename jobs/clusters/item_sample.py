@@ -1,4 +1,4 @@
-"""The items that alignment and codebooks are fitted on: a bounded sample that hardly changes from day to day."""
+"""Chooses the items that alignment and codebooks are fitted on: a bounded sample that hardly changes from day to day."""
 
 from collections.abc import Iterable
 
@@ -12,17 +12,17 @@ from jobs.base.settings import PipelineSettings
 from jobs.lake.item_tables import ItemTable
 from jobs.lake.views import FEATURE_TABLES, MODALITIES, feature_tables
 
-_LEAST_SHARE = 0.01  # of the sample, for a stratum that has as many items
-_NARROW_ROWS = 1 << 18  # rows at once of tables without their vectors
+_LEAST_SHARE = 0.01  # of the sample, for a stratum that has enough items
+_NARROW_ROWS = 1 << 18  # rows read at once when vectors are not read
 
 
 def sample_items(settings: PipelineSettings) -> np.ndarray:
     """Items to fit on, int64, ascending: all of them, or `clusters.max_train_items` with at least one view.
 
-    Strata are the views that an item has, by head and tail of popularity. A stratum gives in proportion to its size, but a
-    hundredth of the sample where it can, so that the fit sees rare kinds of items too. Within it the items with the
-    smallest hash of their id are taken: unlike a draw by position, that keeps nearly the same sample when the catalogue
-    grows. Memory is bounded by the sample, whatever the catalogue.
+    A stratum is the items that have the same views and are in the same part of popularity, head or tail. It gives items in
+    proportion to its size, but at least a hundredth of the sample if it can, so that the fit sees rare kinds of items too. The
+    items with the smallest hash of their id are taken. Unlike a draw by position, this keeps nearly the same sample when the
+    catalogue grows. Memory depends on the size of the sample, not on that of the catalogue.
 
     Raises:
         DataError: the tables of the date hold different items.
@@ -31,7 +31,7 @@ def sample_items(settings: PipelineSettings) -> np.ndarray:
     rows = features[MODALITIES[0]].num_rows
     if rows != items.num_rows:
         raise DataError(
-            f"expected one row for each of {items.num_rows} items, got {rows}.",
+            f"expected one row for each of {items.num_rows} items, got {rows} rows.",
             file=" and ".join(FEATURE_TABLES),
             column="item_index",
             remedy="run the three feature jobs of this date again: their tables must hold the items of the catalogue.",
@@ -60,10 +60,10 @@ def sample_items(settings: PipelineSettings) -> np.ndarray:
 
 
 def quotas(sizes: Iterable[int], limit: int) -> list[int]:
-    """How many of each stratum to take: `limit` in all, or everything where there is less.
+    """How many items of each stratum to take: `limit` in all, or everything if there is less.
 
-    In proportion to its size, but a hundredth of the limit (or all of it) where that is more; the others share what is
-    left. Shares are rounded down, and the few items that remain go to the largest fractions.
+    A stratum gives in proportion to its size. If that is less than a hundredth of the limit, it gives a hundredth (or all that
+    it has), and the others share the rest. Shares are rounded down. The few items that remain go to the largest fractions.
     """
     size = np.array(list(sizes), np.int64)
     if size.sum() <= limit:
@@ -73,7 +73,7 @@ def quotas(sizes: Iterable[int], limit: int) -> list[int]:
     while (few := shared & (size * rest < least * size[shared].sum())).any():
         quota[few], shared = np.minimum(size, least)[few], shared & ~few
         rest = limit - int(quota.sum())
-    # In whole numbers, so that no rounding can give a stratum more than it has.
+    # In whole numbers, because rounding could give a stratum more than it has.
     share = np.where(shared, size * rest, 0)
     quota += share // size[shared].sum()
     largest = np.argsort(-(share % size[shared].sum()), kind="stable")[: limit - int(quota.sum())]
@@ -82,7 +82,7 @@ def quotas(sizes: Iterable[int], limit: int) -> list[int]:
 
 
 def _head_threshold(items: ItemTable) -> int:
-    """Fewest training events of an item of the head; equal items are all of it or all outside."""
+    """Fewest training events of an item of the head. Items with equal counts are all in the head or all outside."""
     counts: dict[int, int] = {}
     for batch in items.batches(["num_train"], batch_rows=_NARROW_ROWS):
         for events, number in zip(*np.unique(batch["num_train"].to_numpy(), return_counts=True), strict=True):
@@ -96,7 +96,7 @@ def _head_threshold(items: ItemTable) -> int:
 
 
 class _LowestHashes:
-    """The items with the smallest hashes of a stream; holds twice `limit` of them and a batch at most."""
+    """The items with the smallest hashes in a stream. It holds at most twice `limit` of them and a batch."""
 
     def __init__(self, limit: int) -> None:
         self.seen = 0
@@ -104,7 +104,7 @@ class _LowestHashes:
         self._hashes, self._items = np.zeros(0, np.uint64), np.zeros(0, np.int64)
 
     def add(self, hashes: np.ndarray, items: np.ndarray) -> None:
-        """uint64 [B] and int64 [B], each item once."""
+        """Add B items, each once: hashes uint64 [B], items int64 [B]."""
         self.seen += len(items)
         self._hashes, self._items = np.concatenate([self._hashes, hashes]), np.concatenate([self._items, items])
         if len(self._items) > 2 * self._limit:
@@ -112,5 +112,5 @@ class _LowestHashes:
             self._hashes, self._items = self._hashes[kept], self._items[kept]
 
     def lowest(self, count: int) -> np.ndarray:
-        """int64 [count], in the order of their hashes."""
+        """The `count` items with the smallest hashes, int64 [count], in the order of the hashes."""
         return self._items[np.argsort(self._hashes, kind="stable")[:count]]

@@ -1,4 +1,4 @@
-"""The labels of the table `clusters` as a stream, and what is reported of them each day."""
+"""Reads the labels of the table `clusters` as a stream, and describes them for the daily report."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,7 +22,7 @@ def stream_labels(clusters: ItemTable) -> Iterator[tuple[np.ndarray, np.ndarray]
 
 
 def describe_labels(clusters: ItemTable, codebooks: Codebooks) -> dict[str, Any]:
-    """Sizes, balance, empty and retired codes, distortion, and items by view; memory does not grow with the items."""
+    """Sizes, balance, empty and retired codes, distortion, and items by view. Memory does not grow with the items."""
     squared, with_view = 0.0, dict.fromkeys(MODALITIES, 0)
 
     def labels() -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -82,9 +82,9 @@ def publish_view(
 ) -> dict[str, Any]:
     """Publish a feature table with one row for each item. Only items whose content or encoder has changed are encoded.
 
-    Vectors are taken, in this order, from an earlier run of the date, from the latest earlier date, and from those kept of items
-    that had gone by then. What could not be read is tried again on a later date; a rerun of the same date tries it
-    again only if it has changed.
+    Vectors are taken, in this order, from an earlier run of the date, from the latest earlier date, and from those kept of
+    items that had gone by then. What could not be read is tried again on a later date. A rerun of the same date tries it again
+    only if it has changed.
 
     Args:
         spark: the session.

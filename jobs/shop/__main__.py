@@ -1,4 +1,4 @@
-"""Make a snapshot of the embedded shop by hand: `python -m jobs.shop --help`."""
+"""The command that makes a snapshot of the embedded shop by hand: `python -m jobs.shop --help`."""
 
 import argparse
 import datetime as dt
@@ -16,7 +16,7 @@ from jobs.shop.world import FIRST_RUN
 
 
 def main() -> int:
-    """Write one snapshot; returns the exit status."""
+    """Write one snapshot, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.shop",
         description="Write the embedded shop of one date: HOME/source/date=D (the tables of docs/data-contract.md, usable as "

@@ -1,4 +1,4 @@
-"""The interactions of one day, drawn without a loop over users or events."""
+"""Draws the interactions of one day, without a loop over users or events."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ DAY_SECONDS = 86_400
 _EPOCH = np.datetime64("1970-01-01")
 # Share of a day's visits that start in each hour, UTC: quiet nights, a small peak at lunch, a large one in the evening.
 _HOURS = np.array([2, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 5, 7, 6, 5, 5, 5, 6, 8, 10, 11, 10, 7, 4], dtype=float)
-_WEEKEND = 1.25  # visits on Saturday and Sunday against other days
-_RECENCY_BOOST, _RECENCY_DAYS = 4.0, 5.0  # a new item starts this much above its weight and loses it at this pace
+_WEEKEND = 1.25  # visits on Saturday and Sunday, as a multiple of other days
+_RECENCY_BOOST, _RECENCY_DAYS = 4.0, 5.0  # a new item starts this much above its weight; the boost decays at this pace
 _MEAN_PAUSE = 150.0  # seconds between two events of one visit
 
 
 @dataclass(frozen=True)
 class Events:
-    """Events sorted by time. user, item: numbers int64 [E]; timestamp: Unix seconds int64 [E]."""
+    """E events, sorted by time. user, item: numbers, int64 [E]; timestamp: Unix seconds, int64 [E]."""
 
     user: NDArray[np.int64]
     item: NDArray[np.int64]
@@ -26,10 +26,10 @@ class Events:
 
 
 def day_events(world: World, day: int) -> Events:
-    """All events of one day: a pure function of the world and the day, whatever snapshot asks for it.
+    """All events of one day. They depend on the world and the day alone, so they are the same in every snapshot.
 
-    Each user makes a Poisson number of events. An event follows the user's taste (a slot by `slot_weights`, an item of its
-    leaf by popularity), or, with probability `noise`, popularity alone. A user meets an item at most once a day.
+    Each user makes a Poisson number of events. An event follows the user's taste (a slot by `slot_weights`, then an item
+    of its leaf by popularity). With probability `noise`, it follows popularity alone. A user has an item at most once a day.
     """
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([world.seed, day + 1_000_000])))
     users = np.arange(world.num_users(day))
@@ -47,7 +47,7 @@ def day_events(world: World, day: int) -> Events:
 
 
 def _draw_items(world: World, day: int, leaf: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    """One item per event: of its leaf, or of the whole catalogue for noise and for leaves that have no item yet."""
+    """One item for each event: of its leaf, or of the whole catalogue for noise and for leaves that have no item yet."""
     items = np.arange(world.num_items(day))
     item_leaf = world.item_leaf(items)
     age = day - world.item_born(items)
@@ -59,12 +59,12 @@ def _draw_items(world: World, day: int, leaf: NDArray[np.int64], random: np.rand
     anywhere = (random.random(len(leaf)) < world.shop.noise) | (bounds[leaf] == bounds[leaf + 1])
     low, high = np.where(anywhere, 0.0, low), np.where(anywhere, cumulative[-1], high)
     place = np.searchsorted(cumulative, low + random.random(len(leaf)) * (high - low), side="right") - 1
-    # Rounding at the upper edge of the last leaf must not leave the catalogue.
+    # At the upper edge of the last leaf, rounding must not give a number outside the catalogue.
     return order[np.minimum(place, len(order) - 1)]
 
 
 def _seconds_of_day(counts: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    """Second of the day of each event: one visit per user and day, with pauses between its events."""
+    """Second of the day of each event. A user makes one visit a day, with pauses between its events."""
     hour_ends = np.cumsum(_HOURS) / _HOURS.sum()
     start = np.interp(random.random(len(counts)), np.concatenate([[0.0], hour_ends]), np.arange(25) * 3600.0)
     pauses = random.exponential(_MEAN_PAUSE, counts.sum())

@@ -1,6 +1,6 @@
-"""Random numbers addressed by what they are for, not by the order in which they are drawn.
+"""Random numbers that depend on what they are for, not on the order in which they are drawn.
 
-`uniform(seed, "price", 7)` is the same number however many other numbers exist, so a catalogue can grow from day to day and
+`uniform(seed, "price", 7)` is the same number however many other numbers exist. So a catalogue can grow from day to day, and
 every item that was there keeps all its properties. The mixing function is splitmix64 (Steele, Lea, Flood 2014).
 """
 
@@ -21,7 +21,7 @@ def hashed(seed: int, stream: str, *keys: ArrayLike) -> NDArray[np.uint64]:
         stream: what the number is for; streams are independent.
         keys: whole numbers or integer arrays (item numbers, days, ...), broadcast against each other.
     """
-    # Arrays of at least one dimension throughout: numpy warns when a scalar wraps around, which is meant here.
+    # All are arrays of at least one dimension, because numpy warns if a scalar wraps around, which is intended here.
     state: Any = _mix(np.array([seed], dtype=np.uint64) + np.array([zlib.crc32(stream.encode())], dtype=np.uint64) * _GOLDEN)
     for key in keys:
         state = _mix(state + _GOLDEN + np.atleast_1d(key).astype(np.int64).astype(np.uint64) * _GOLDEN)
@@ -29,7 +29,7 @@ def hashed(seed: int, stream: str, *keys: ArrayLike) -> NDArray[np.uint64]:
 
 
 def uniform(seed: int, stream: str, *keys: ArrayLike) -> NDArray[np.float64]:
-    """Like `hashed`, as numbers in [0, 1)."""
+    """As `hashed`, but numbers in [0, 1)."""
     return (hashed(seed, stream, *keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

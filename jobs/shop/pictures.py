@@ -1,6 +1,6 @@
-"""The picture of an item: a product card with its category's silhouette in its leaf's colours and pattern.
+"""Draws the picture of an item: a product card with the silhouette of its category in the colours and pattern of its leaf.
 
-A picture depends on the world and the item number alone, so one that has been drawn never needs drawing again.
+A picture depends on the world and the item number alone, so it need never be drawn again.
 """
 
 import io
@@ -15,7 +15,7 @@ from jobs.shop.vocabulary import CATEGORIES, PALETTES, PATTERNS
 from jobs.shop.world import World
 
 SIZE = 96  # pixels, both ways
-VERSION = 1  # raise it when pictures change, so that old ones are not kept
+VERSION = 1  # raise it if pictures change, so that old ones are not used
 _OTHER_COLOUR, _OTHER_PATTERN, _MISSING = 0.10, 0.10, 0.03
 _FITTINGS = {
     "oak": (168, 124, 78), "bamboo": (196, 164, 104), "cork": (180, 140, 98), "leather": (110, 70, 48),
@@ -29,7 +29,7 @@ _X, _Y = np.meshgrid(_GRID, _GRID)
 
 
 def has_picture(world: World, items: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each item comes with a picture; about 3 % do not."""
+    """Whether each item has a picture. About 3 % have none."""
     return uniform(world.seed, "picture missing", items) >= _MISSING
 
 
@@ -102,7 +102,7 @@ def _pattern(name: str, x: NDArray, y: NDArray, scale: float, seed: int, item: i
         spots = uniform(seed, "confetti", item, np.arange(70)[:, None], np.arange(2)).astype(np.float32)
         away = np.hypot(_X[..., None] - spots[:, 0], _Y[..., None] - spots[:, 1])
         return _soft(0.020 - away.min(-1), 220)
-    # Plain: a little cloud of shade, so that the cloth does not look like a hole.
+    # Plain: a little shading, so that the cloth does not look like a hole.
     wave = hashed(seed, "plain", item)[0] % np.uint64(7)
     return 0.06 * (1 + np.sin(2 * np.pi * (x + 0.5 * y) + float(wave)))
 

@@ -1,4 +1,4 @@
-"""One silhouette per category, as two masks: the body, which takes the pattern, and the fittings, which take the material."""
+"""The silhouette of each category, as two masks: the body, which gets the pattern, and the fittings, which get the material."""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +9,7 @@ SIDE = 192  # masks are drawn at this size and scaled down, which smooths their 
 
 
 class _Pen:
-    """Draws shapes given in units of the picture's side on one mask."""
+    """Draws shapes on one mask. Coordinates are in units of the picture's side."""
 
     def __init__(self) -> None:
         self.mask = Image.new("L", (SIDE, SIDE), 0)

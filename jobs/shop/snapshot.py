@@ -1,4 +1,4 @@
-"""The shop's folder for one date, as the data contract wants it, and the hidden truth beside it."""
+"""Writes the shop's folder for one date, in the form of the data contract, and the hidden truth beside it."""
 
 import datetime as dt
 import hashlib
@@ -22,41 +22,41 @@ from jobs.shop.texts import describe
 from jobs.shop.world import FIRST_RUN, OPENING_DAY, World, date_of, day_of
 
 log = logging.getLogger(__name__)
-_MAX_FILES = 20_000  # a larger catalogue keeps its pictures in Parquet, as so many small files are slow to list and copy
+_MAX_FILES = 20_000  # a larger catalogue keeps its pictures in Parquet, because so many small files are slow to list and copy
 _LAST_DAY = 5 * 365
 _BLOCK = 1000  # pictures in one Parquet file of a large catalogue
 
 
 def first_date() -> dt.date:
-    """The shop's opening; it has no events before."""
+    """The date on which the shop opened. It has no events before."""
     return date_of(OPENING_DAY)
 
 
 def last_date() -> dt.date:
-    """The last date the shop can be asked for; it grows every day, so there must be an end."""
+    """The last date that the shop can be asked for. It grows every day, so there must be an end."""
     return date_of(_LAST_DAY)
 
 
 def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
     """Publish `<home>/source/date=D` (the data contract's tables) and `<home>/truth/date=D` (what they were drawn from).
 
-    Pictures live in a folder that all snapshots of one world share, and are drawn once.
+    Pictures lie in a folder that all snapshots of one world share. Each is drawn once.
 
     Returns:
         The snapshot folder.
 
     Raises:
-        DataError: the shop was not open yet on that date, or not for as many days as asked for, or the date is too far ahead.
+        DataError: on that date the shop was not open yet, or not for as many days as asked for; or the date is too far ahead.
     """
     if not first_date() <= date <= last_date():
         raise DataError(
             f"the embedded shop has no data for {date}; it runs from {first_date()} to {last_date()}.",
-            remedy="choose a date between these, or set data.source to a folder with data of your own.",
+            remedy="choose a date between these two, or set data.source to a folder with data of your own.",
         )
     world, day = World(shop), day_of(date)
     if (open_days := day - OPENING_DAY + 1) < shop.num_days:
         raise DataError(
-            f"the embedded shop opened on {first_date()}, so on {date} it has {open_days} days of events, and shop.num_days "
+            f"the embedded shop opened on {first_date()}, so on {date} it has {open_days} days of events, but shop.num_days "
             f"asks for {shop.num_days}.",
             remedy=f"choose {first_date() + dt.timedelta(days=shop.num_days - 1)} or a later date, or fewer days.",
         )
@@ -80,7 +80,7 @@ def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
     if (len(items), num_users) != (shop.num_items, shop.num_users):
         log.info(
             "shop.num_items (%d) and shop.num_users (%d) are those of %s, and the shop grows every day. For exactly so many on "
-            "every date set shop.grows to false.",
+            "every date, set shop.grows to false.",
             shop.num_items,
             shop.num_users,
             FIRST_RUN,
@@ -119,7 +119,7 @@ def _write_items(world: World, items: np.ndarray, leaves: np.ndarray, shelf: str
 
 
 def _write_interactions(world: World, day: int, path: Path) -> int:
-    """One row group per day, so that a year of a large shop never lies in memory at once; returns the number of rows."""
+    """Write one row group for each day, so that a year of a large shop is never in memory at once; return the rows."""
     user_ids = pa.array(world.user_ids(np.arange(world.num_users(day))))
     item_ids = pa.array(world.item_ids(np.arange(world.num_items(day))))
     schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("timestamp", pa.int64())])
@@ -141,10 +141,10 @@ def _draw_files(world: World, items: np.ndarray, leaves: np.ndarray, shelf: Path
 
 
 def _draw_blocks(world: World, items: np.ndarray, leaves: np.ndarray, shelf: Path, target: Path) -> None:
-    """Blocks of pictures on the shelf, linked into the snapshot; only blocks that are new or have grown are drawn."""
+    """Link blocks of pictures from the shelf into the snapshot. Only blocks that are new or have grown are drawn."""
     blocks = [(start, min(start + _BLOCK, len(items))) for start in range(0, len(items), _BLOCK)]
     missing = [block for block in blocks if not (shelf / _block_name(block)).exists()]
-    # Worker processes are started afresh: forking a process that has threads (Arrow's) can hang.
+    # Workers are new processes, because a fork of a process that has threads (those of Arrow) can hang.
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         jobs = [pool.submit(_draw_block, world.shop, start, leaves[start:stop], shelf) for start, stop in missing]
         for number, job in enumerate(jobs, 1):
@@ -176,6 +176,6 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def _fingerprint(world: World) -> str:
-    """Names what pictures depend on, so that another seed or size of catalogue gets a shelf of its own."""
+    """Hash of all that pictures depend on, so that another seed or size of catalogue gets a shelf of its own."""
     parts = (pictures.VERSION, world.seed, world.num_categories, world.leaves_per_category)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]

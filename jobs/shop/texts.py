@@ -1,4 +1,4 @@
-"""Titles and descriptions, built from a small grammar over the words of an item's category and leaf."""
+"""Writes titles and descriptions by a small grammar, with the words of an item's category and leaf."""
 
 import random
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from jobs.shop.vocabulary import CATEGORIES, MATERIALS, NOISE_WORDS, PALETTES, P
 from jobs.shop.world import Leaf, World
 
 _NO_TEXT, _TITLE_ONLY = 0.03, 0.04
-_OTHER_WORD = 0.08  # chance that a leaf word comes from elsewhere, as sellers do
+_OTHER_WORD = 0.08  # chance that a word comes from another leaf, because sellers write so
 _OPENINGS = (
     "A {style} {noun} made of {material}, {pattern} in {colour}.",
     "This {pattern} {noun} in {colour} {material} fits a {style} {place}.",
@@ -31,15 +31,15 @@ _PLACES = ("home", "flat", "room", "life", "wardrobe", "day out")
 
 @dataclass(frozen=True)
 class ItemText:
-    """What the shop says about an item; None where it says nothing."""
+    """What the shop says about an item; None if it says nothing."""
 
     title: str | None
     text: str | None
 
 
 def describe(world: World, item: int, leaf: Leaf) -> ItemText:
-    """Title and description of an item; about 3 % of the items have neither, 4 % more a title alone."""
-    # A text seed is hashed with SHA-512, so the sequence is the same on every machine.
+    """Title and description of an item. About 3 % of the items have neither, and 4 % have only a title."""
+    # A seed that is a text is hashed with SHA-512, so the sequence is the same on every machine.
     source = random.Random(f"{world.seed} text {item}")
     fate = source.random()
     words = _words(leaf, source)

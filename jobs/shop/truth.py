@@ -1,4 +1,4 @@
-"""What the embedded shop hides, for measuring: do clusters follow its hierarchy, and are drawn negatives really negative?"""
+"""The hidden truth of the embedded shop, to measure whether clusters follow its hierarchy and negatives are really negative."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ from jobs.lake.tables import Lake
 
 @dataclass(frozen=True)
 class HiddenTruth:
-    """The planted world on one date, by the indices of the lake.
+    """The hidden world on one date, by the indices of the lake.
 
     Attributes:
         category: int64 [N], -1 for an item that the shop does not know.
         leaf: int64 [N], -1 likewise.
-        liked_leaves: int64 [U, L], leaves each user truly likes on the date, padded with -2.
+        liked_leaves: int64 [U, L], leaves that each user really likes on the date, padded with -2.
     """
 
     category: NDArray[np.int64]
@@ -28,7 +28,7 @@ class HiddenTruth:
 
     @classmethod
     def load(cls, settings: PipelineSettings) -> "HiddenTruth | None":
-        """The truth of the run's date, or None where there is none (any source but the embedded shop).
+        """The truth of the run's date; None if there is none, as for any source but the embedded shop.
 
         Raises:
             DataError: the lake has no `items` or `users` of that date yet.
@@ -48,7 +48,7 @@ class HiddenTruth:
         return cls(known["category"].to_numpy(), known["leaf"].to_numpy(), by_index)
 
     def cluster_agreement(self, clusters: pd.DataFrame) -> dict[str, float]:
-        """How well the clusters recover the planted hierarchy; 1 is perfect, 0 is chance (ARI) or no information (NMI).
+        """How well the clusters recover the hidden hierarchy. 1 is perfect, 0 is chance (ARI) or no information (NMI).
 
         Args:
             clusters: columns item_index, primary, secondary; items without a cluster (primary -1) are left out.
@@ -70,7 +70,7 @@ class HiddenTruth:
         }
 
     def false_negative_mask(self, user_index: NDArray[np.integer], item_index: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Whether each drawn negative is an item that its user truly likes.
+        """Whether each drawn negative is an item that its user really likes.
 
         Args:
             user_index: int [B].

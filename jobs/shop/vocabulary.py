@@ -1,11 +1,11 @@
-"""What the shop sells and the words it uses: categories, palettes, patterns, materials, styles, and their synonyms."""
+"""What the shop sells, and the words for it: categories, palettes, patterns, materials, styles, and their synonyms."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Category:
-    """One kind of product; its name is also the name of its silhouette in `silhouettes.py`."""
+    """One kind of product. Its name is also the name of its silhouette in `silhouettes.py`."""
 
     name: str
     nouns: tuple[str, ...]

@@ -1,7 +1,7 @@
 """The hidden world behind the shop: its hierarchy, items, users and their drifting tastes.
 
-Days are counted from `FIRST_RUN`: day 0 is the first run date, earlier days are negative. Items and users are numbered by
-birth, so those alive on a day are always the first so many, and the world of a day is a prefix of the world of the next.
+Days are counted from `FIRST_RUN`: day 0 is the first run date, and earlier days are negative. Items and users are numbered in
+the order of their birth. So those of a day are always the first ones, and the next day only adds to them.
 """
 
 import datetime as dt
@@ -15,12 +15,12 @@ from jobs.shop.hashing import hashed, uniform
 from jobs.shop.vocabulary import CATEGORIES, MATERIALS, PALETTES, PATTERNS, STYLES, SYLLABLES
 
 FIRST_RUN = dt.date(2026, 1, 28)
-OPENING_DAY = -400  # the older half of the catalogue and of the users was there from this day on
-DRIFT_DAYS = 14  # one of a user's leaves is replaced this often
+OPENING_DAY = -400  # the older half of the items and of the users are there from this day on
+DRIFT_DAYS = 14  # days after which one of a user's leaves is replaced
 
-_NEW_ITEMS, _NEW_USERS = 0.003, 0.005  # born each day where the shop grows, as a share of the first run date's number
-_FOCUS = 0.8  # chance that a leaf a user likes lies in the user's focus category
-_SLOT_WEIGHTS = np.array([0.32, 0.24, 0.19, 0.14, 0.11])  # how a user's interest is shared among the liked leaves
+_NEW_ITEMS, _NEW_USERS = 0.003, 0.005  # born each day if the shop grows, as a share of the number on the first run date
+_FOCUS = 0.8  # chance that a leaf that a user likes lies in the user's focus category
+_SLOT_WEIGHTS = np.array([0.32, 0.24, 0.19, 0.14, 0.11])  # how a user's interest is divided among the liked leaves
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Leaf:
     line: str
     """Name of the product line, a word that no other leaf uses often."""
     aspect: float
-    """Width of the silhouette against its usual width."""
+    """Width of the silhouette, as a multiple of its usual width."""
 
 
 class World:
-    """Everything the shop's data is drawn from; a pure function of the settings.
+    """All that the shop's data is drawn from. It depends on the settings alone.
 
     Attributes:
-        leaves: the leaves of the hierarchy, those of one category side by side.
-        leaves_per_category: as it says; grows slowly with the size of the catalogue.
+        leaves: the leaves of the hierarchy, category by category.
+        leaves_per_category: grows slowly with the size of the catalogue.
     """
 
     def __init__(self, shop: ShopSettings) -> None:
@@ -58,11 +58,11 @@ class World:
         self._new_users = max(1, round(_NEW_USERS * shop.num_users)) if shop.grows else 0
 
     def num_items(self, day: int) -> int:
-        """Items that have been born by the end of a day."""
+        """Number of items born by the end of a day."""
         return _population(self.shop.num_items, self._new_items, day)
 
     def num_users(self, day: int) -> int:
-        """Users that have been born by the end of a day."""
+        """Number of users born by the end of a day."""
         return _population(self.shop.num_users, self._new_users, day)
 
     def item_born(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -74,7 +74,7 @@ class World:
         return _born(users, self.shop.num_users, self._new_users)
 
     def item_leaf(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Leaf of each item; large and small leaves differ by about a factor of three."""
+        """Leaf of each item. Large and small leaves differ by about a factor of three."""
         share = 0.5 + uniform(self.seed, "leaf size", np.arange(len(self.leaves)))
         return np.searchsorted(np.cumsum(share / share.sum())[:-1], uniform(self.seed, "item leaf", items), side="right")
 
@@ -89,9 +89,9 @@ class World:
         return np.minimum(1.15 * np.exp(0.55 * normal), 12.0)
 
     def user_leaves(self, users: NDArray[np.int64], day: int) -> NDArray[np.int64]:
-        """Leaves each user likes on a day, [U, 5], from most to least liked slot; a leaf may fill two slots.
+        """Leaves that each user likes on a day, [U, 5], from the most to the least liked slot. A leaf may fill two slots.
 
-        Every `DRIFT_DAYS` days, on a day of the user's own, the next slot in turn gets another leaf.
+        Every `DRIFT_DAYS` days, on different days for different users, the next slot in turn gets another leaf.
         """
         slots = np.arange(len(_SLOT_WEIGHTS))
         phase = (hashed(self.seed, "drift phase", users) % np.uint64(DRIFT_DAYS)).astype(np.int64)
@@ -106,7 +106,7 @@ class World:
 
     @staticmethod
     def slot_weights() -> NDArray[np.float64]:
-        """Share of a user's taste-driven events that goes to each slot of `user_leaves`, [5]."""
+        """Share of the events by a user's taste that goes to each slot of `user_leaves`, [5]."""
         return _SLOT_WEIGHTS
 
     def item_ids(self, items: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -121,7 +121,7 @@ class World:
         def pick(what: str, size: int) -> int:
             return int(hashed(self.seed, what, category, place)[0] % np.uint64(size))
 
-        # Palette and pattern walk in step through a category, so that neighbours differ in both as long as there are enough.
+        # Palette and pattern both change from leaf to leaf, so that neighbours differ in both as long as there are enough.
         start = int(hashed(self.seed, "palette start", category)[0] % np.uint64(len(PALETTES)))
         patterns = tuple(PATTERNS)
         line = "".join(SYLLABLES[pick(f"syllable {part}", len(SYLLABLES))] for part in range(3))
