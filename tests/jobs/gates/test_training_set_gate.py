@@ -10,7 +10,7 @@ from tests.jobs.records import publish_frame
 
 
 def sequence_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`sequences` of six events a user (4 + 1 + 1, one a day), and the `interactions` that agree with them."""
+    """`sequences` with six events for each user (4 + 1 + 1, one on each day), and the `interactions` that agree with them."""
     sequences = pd.DataFrame(
         {
             "user_index": np.arange(NUM_USERS),

@@ -25,7 +25,7 @@ def day(settings: PipelineSettings, number: int, **recall: float) -> dict:
 
 
 def anchor(settings: PipelineSettings, number: int) -> tuple[str, int]:
-    """Version and look of the anchor that a day's challenger is held against."""
+    """Version and look of the anchor that a day's challenger is compared with."""
     today = on_day(settings, number)
     incumbent = incumbent_version(today)
     assert incumbent is not None
@@ -34,7 +34,7 @@ def anchor(settings: PipelineSettings, number: int) -> tuple[str, int]:
 
 
 def test_a_chain_of_hardly_worse_models_ends_at_the_margin(settings: PipelineSettings, home: Path) -> None:
-    """Each challenger is 0.6 % below the champion: one may be, the second has lost more than the margin to the anchor."""
+    """Each challenger is 0.6 % below its champion. The first one passes, but the second has lost too much to the anchor."""
     assert day(settings, 0)["verdict"] == "promoted" and anchor(settings, 1) == ("1", 1)
     first = day(settings, 1, recall=0.1988, champion=0.2)
     assert first["verdict"] == "promoted" and (first["anchor_version"], first["takes_anchor"]) == ("1", False)

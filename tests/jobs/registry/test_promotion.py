@@ -20,7 +20,7 @@ def most(trials: int, rate: float) -> int:
 
 
 def recalls(random: np.random.Generator, users: int, change: float) -> tuple[np.ndarray, np.ndarray]:
-    """Recall per user of two models of which the first reaches `1 + change` times the second's in truth; many users have 0."""
+    """Recall of each user for two models. In truth the first reaches `1 + change` times the second; many users have 0."""
     relevant = random.integers(1, 6, users)
     easy = random.beta(0.5, 1.5, users)  # what the models have in common
     return (

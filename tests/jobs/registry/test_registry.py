@@ -53,7 +53,7 @@ def prepare_day(
     baseline: float = 0.15,
     **changes: object,
 ) -> None:
-    """Everything a day has in lake and run folder before it registers: the challenger's recall is `recall` on average.
+    """Write all that a day has in its lake and run folder before it registers. The challenger's recall is `recall` on average.
 
     Recall differs from user to user as much for every model, so that an interval has no width.
     """
@@ -114,7 +114,7 @@ def write_gate(settings: PipelineSettings, stage: str, **changes: object) -> Non
 
 
 def enter(settings: PipelineSettings) -> str:
-    """Register the day's challenger without exporting a model: a version with the trained files alone."""
+    """Register the day's challenger without exporting a model. The version has only the trained files."""
     lake, name = Lake.of(settings), settings.registry.model_name
     key = lake.manifest("challenger", settings.date)["stats"]["run_key"]
     registry = client(settings)

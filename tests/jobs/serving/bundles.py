@@ -14,7 +14,7 @@ from jobs.training.model_store import load_towers, save_towers
 
 
 def write_challenger(settings: PipelineSettings, seed: int = 0) -> TwoTower:
-    """The tables of the date and a challenger; the towers as a reload gives them."""
+    """Write the tables of the date and a challenger, and return its towers as they are after loading."""
     write_training_tables(settings)
     data = load_training_data(settings)
     torch.manual_seed(seed)

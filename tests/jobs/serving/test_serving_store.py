@@ -1,4 +1,4 @@
-"""The store of bundles: whole or not there, whoever is killed when; the history; what is kept."""
+"""The store of bundles: a bundle is whole or not there, even if a writer is killed; the history; which bundles are kept."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def write_for_ever(root: Path, folder: Path, names: list[str]) -> None:
 
 
 def source(folder: Path, version: int, files: int = 6) -> str:
-    """Something with the outside of a bundle, of a few hundred kilobytes, and its name."""
+    """A folder that looks like a bundle, of a few hundred kilobytes, and its name."""
     made = folder / "making"
     (made / "index").mkdir(parents=True)
     content = random.Random(version).randbytes(60_000)

@@ -142,7 +142,7 @@ def test_a_killed_process_goes_on_with_the_next_batch(prepared: PipelineSettings
     frozen = again.home / "settings.json"
     frozen.write_text(again.model_dump_json())
     command = [sys.executable, "-m", "jobs.train", "challenger", "--settings", str(frozen)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as this process has: sums are in the order of their threads
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as here, because the order of sums depends on the number of threads
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=one_thread)
     stands: dict[str, Any] = {"epoch": 0, "step": 0}
     while process.poll() is None and not (stands["epoch"] >= 1 and stands["step"] >= 3):

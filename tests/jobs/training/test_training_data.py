@@ -1,4 +1,4 @@
-"""Clusters as training reads them: mapped from disk, and the same as built in memory."""
+"""Clusters as training reads them: mapped from disk, and equal to those built in memory."""
 
 import json
 from dataclasses import replace

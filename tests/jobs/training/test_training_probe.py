@@ -1,4 +1,4 @@
-"""What is measured of drawn negatives, against a count by hand; and that measuring leaves no trace in training."""
+"""The measures of drawn negatives equal a count by hand, and measuring does not change training."""
 
 import numpy as np
 import pytest
