@@ -1,4 +1,4 @@
-"""Depths follow the size of the catalogue, and metrics are called by the depth they were measured at."""
+"""Depths follow the size of the catalogue, and names of metrics say the depth at which they were measured."""
 
 import doctest
 

@@ -1,4 +1,4 @@
-"""Places here and elsewhere: what a URI names, what Spark calls it, and what is refused with a remedy."""
+"""Places on this machine and elsewhere: what a URI names, what Spark calls it, and what is refused with a remedy."""
 
 import copy
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_paths_and_file_uris_are_real_paths(tmp_path: Path, monkeypatch: pytest.
 )
 def test_spark_names_a_store_as_hadoop_does(uri: str, hadoop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not uri.startswith("webhdfs"):
-        monkeypatch.setattr("upath.UPath.fs", None)  # their clients are no part of the environment
+        monkeypatch.setattr("upath.UPath.fs", None)  # the environment does not have their clients
     found = copy.copy(place(uri))
     assert uri_of(found) == uri and hadoop_uri(found) == hadoop
     assert hadoop_uri(found / "b" / "c.parquet") == f"{hadoop}/b/c.parquet"

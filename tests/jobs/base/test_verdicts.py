@@ -1,4 +1,4 @@
-"""The words of a verdict: each that is made or shown is one of the list that the metrics file counts."""
+"""The words of a verdict: each that is made or shown is on the list that the metrics file counts."""
 
 from jobs.base import verdicts
 from jobs.pages.words import verdict_text
@@ -9,5 +9,5 @@ def test_every_word_is_in_the_list_and_has_a_line_of_its_own_in_the_summary() ->
     assert sorted(words) == sorted(verdicts.VERDICTS)
     assert len(set(words)) == len(words)
     for word in set(words) - {verdicts.PROMOTED}:
-        unknown = word.replace("_", " ").upper()  # what a word without a line would be shown as
+        unknown = word.replace("_", " ").upper()  # how a word is shown that has no line of its own
         assert not verdict_text({"verdict": word, "version": "2", "champion_version": "1"}).startswith(f"{unknown}:")

@@ -1,4 +1,4 @@
-"""The assign_clusters job in a real Spark session, against the library's own assignment."""
+"""The assign_clusters job in a real Spark session, compared with the library's own assignment."""
 
 import datetime as dt
 import json
@@ -89,7 +89,7 @@ def test_churn_counts_unchanged_items_only(settings: PipelineSettings) -> None:
     write_features(tomorrow, later)
     fit_codebooks.run(tomorrow)
     churn = assign_clusters.run(tomorrow)["churn"]
-    # Of 200 items ten changed; the last one had no view at first, so it changed too.
+    # Ten of 200 items changed. The last one had no view at first, so it changed too.
     assert churn["since"] == settings.ds and churn["unchanged_items"] == 189
     assert churn["primary"] <= churn["primary_or_secondary"]
     lake = Lake.of(settings)
@@ -119,7 +119,7 @@ def test_a_refit_that_nobody_asked_for_is_refused_and_forgotten(
             assert "nobody asked for a refit" in message
             assert "set clusters.force_refit for this run or raise gate.max_label_churn" in message
             assert labelled["churn"]["primary"] > 0.5 and labelled["churn"]["labelled_items"] == 199
-    # The third day goes on from the first, as if the second had not been.
+    # The third day goes on from the first, as if there had been no second.
     assert fit["previous_date"] == labelled["churn"]["since"] == settings.ds and labelled["churn"]["primary"] < 0.1
     inputs = Lake.of(settings).manifest("clusters", days[2].date)["inputs"]
     assert f"clusters@{settings.ds}" in inputs and f"clusters@{days[1].ds}" not in inputs

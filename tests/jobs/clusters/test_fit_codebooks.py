@@ -1,4 +1,4 @@
-"""The fit_codebooks job on small feature tables written straight into the lake."""
+"""The fit_codebooks job on small feature tables that are written directly into the lake."""
 
 import datetime as dt
 import json
@@ -23,7 +23,7 @@ NEXT_DAY = {"date": dt.date(2026, 1, 29)}
 
 
 def feature_vectors(count: int, *, seed: int = 0) -> dict[str, list[list[float] | None]]:
-    """Three views of `count` items in eight groups; some are missing, the last item has none. Prefixes agree across counts."""
+    """Three views of `count` items in eight groups. Some are missing, the last item has none. A larger count adds items."""
     rng = np.random.default_rng(seed)
     maps = [rng.standard_normal((8, size)) for size in (12, 10, 6)]
     groups = rng.standard_normal((8, 8)) * 2
@@ -46,7 +46,7 @@ def write_features(
     row_group_size: int | None = None,
     content: dict[str, list[list[float] | None]] | None = None,
 ) -> None:
-    """Publish them and `items`; `content` stands for pictures and texts where these are not the vectors' own."""
+    """Publish them and `items`. `content` stands for pictures and texts, if these are not to follow from the vectors."""
     count = len(next(iter(vectors.values())))
     items = {
         "item_index": range(count),

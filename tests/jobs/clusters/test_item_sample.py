@@ -16,7 +16,7 @@ SHARES = (0.004, 0.3, 0.4, 0.2, 0.096)
 
 
 def publish(settings: PipelineSettings, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pattern of each item, and its training events. Prefixes agree across counts."""
+    """Pattern of each item, and its training events. A larger count only adds items."""
     generator = np.random.default_rng(0)
     pattern = generator.choice(len(PATTERNS), 20_000, p=SHARES)[:count]
     events = generator.zipf(1.5, 20_000)[:count].clip(max=10**6) - 1
@@ -39,7 +39,7 @@ def test_strata_are_kept_in_proportion_and_rare_ones_are_not_lost(settings: Pipe
     assert len(sample) == 2000 and (np.diff(sample) > 0).all()
     assert (pattern[sample] != 4).all()  # nothing can be learnt from an item without a view
     head = events >= np.sort(events)[-2000]
-    for half in (head, ~head):  # in proportion, they would be a handful
+    for half in (head, ~head):  # in proportion to their number, only a few would be in the sample
         rare = half & (pattern == 0)
         assert rare.sum() > 5 and min(rare.sum(), 20) <= rare[sample].sum() <= 22
     for which in (1, 2, 3):
@@ -60,7 +60,7 @@ def test_the_sample_hardly_changes_when_the_catalogue_grows(settings: PipelineSe
 
 
 def test_batches_and_what_is_held_do_not_show(settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = limited(settings, 300)  # more items than twice the limit: the reservoirs are emptied on the way
+    settings = limited(settings, 300)  # more than twice the limit, so that the reservoirs are emptied on the way
     publish(settings, 10_000)
     whole = sample_items(settings)
     monkeypatch.setattr("jobs.clusters.item_sample._NARROW_ROWS", 500)

@@ -1,4 +1,4 @@
-"""The behavioural view: learnt from training events alone, the same on every run."""
+"""The behavioural view is learnt from training events alone, and is the same on every run."""
 
 import datetime as dt
 
@@ -103,7 +103,7 @@ def test_the_next_date_keeps_the_axes_and_says_how_well(settings) -> None:
     assert axes["residual_after"] < axes["residual_before"]
     encoders = Lake.of(chosen).read_pandas("behaviour_features", tomorrow.date)["encoder"].unique()
     assert encoders.tolist() == [axes["encoder"]]
-    # Turned, not bent: angles are those of a fit without a day before, and each vector is near the one it had.
+    # Only turned: angles are those of a fit without a day before, and each vector is near that of the day before.
     old, new, free = vectors_of(chosen, chosen.date), vectors_of(tomorrow, tomorrow.date), vectors_of(alone, alone.date)
     np.testing.assert_allclose(cosines(new), cosines(free), atol=1e-5)
     near = [old[name] @ new[name] / np.linalg.norm(old[name]) / np.linalg.norm(new[name]) for name in new.index]

@@ -209,7 +209,7 @@ def test_bert_class_model_from_a_folder(tiny_bert: Path) -> None:
     assert vectors.shape == (3, 16)
     tokenizer, model = AutoTokenizer.from_pretrained(tiny_bert), BertModel.from_pretrained(tiny_bert).eval()
     assert tokenizer.unk_token_id not in tokenizer(texts[1])["input_ids"]
-    for text, vector in zip(texts, vectors, strict=True):  # one by one, so without any padding
+    for text, vector in zip(texts, vectors, strict=True):  # one at a time, so without padding
         with torch.no_grad():
             mean = model(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(dim=1)
         np.testing.assert_allclose(vector, torch.nn.functional.normalize(mean, dim=-1)[0].numpy(), atol=1e-5)

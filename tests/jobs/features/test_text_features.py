@@ -1,4 +1,4 @@
-"""The textual view: one fit kept over the days, changes encoded, items without text left empty."""
+"""The textual view: one fit is kept over the days, changes are encoded, and items without text stay empty."""
 
 import datetime as dt
 from pathlib import Path
@@ -63,12 +63,12 @@ def test_encoder_is_kept_and_only_changes_are_encoded(settings, tmp_path: Path) 
     digest = lake.manifest("text_features", chosen.date)["digest"]
     text_features.run(chosen)
     assert lake.manifest("text_features", chosen.date)["digest"] == digest
-    # What left yesterday's catalogue comes back with its vector.
+    # An item that was away yesterday comes back with its vector.
     third = chosen.model_copy(update={"date": build.DATE + dt.timedelta(days=1)})
     build.publish_catalogue(third, catalogue.assign(text=build.items()["text"], title=build.items()["title"]))
-    assert counts(text_features.run(third)) == (1, 23, 0)  # i05 as it was two days ago; i06 was kept, as it had no text
+    assert counts(text_features.run(third)) == (1, 23, 0)  # i05 is as it was two days ago; i06 was kept while it had no text
     np.testing.assert_array_equal(rows(third).set_index("item_id")["vector"]["i06"], old["i06"])
-    # Another dimension is another encoder: fitted anew, and nothing is carried over.
+    # Another dimension means another encoder: it is fitted anew, and nothing is carried over.
     wider = build.tiny(settings, "", features={"text_dim": 9})
     assert counts(text_features.run(wider)) == (23, 0, 1)
     assert lake.dates("text_encoder") == [yesterday.date, chosen.date]

@@ -81,7 +81,7 @@ def test_only_new_or_changed_pictures_are_encoded_with_the_result_of_a_full_run(
     digest = Lake.of(chosen).manifest("visual_features", chosen.date)["digest"]
     (lost,) = Lake.of(chosen).read_pandas("visual_retired", chosen.date).to_dict("records")
     assert (lost["item_id"], lost["left_on"]) == ("i04", chosen.date)
-    monkeypatch.setattr(DescriptorEncoder, "prepare", None)  # nothing is decoded in a rerun, what is broken neither
+    monkeypatch.setattr(DescriptorEncoder, "prepare", None)  # a rerun decodes nothing, not even broken pictures
     again = visual_features.run(chosen)
     monkeypatch.undo()
     assert counts(again) == (0, 21, 2, 1) and again["retried"] == 0
@@ -138,7 +138,7 @@ def test_files_are_read_only_where_they_changed_and_gone_items_come_back_with_th
     kept = Lake.of(settings).read_pandas("visual_retired", days[1].date)
     assert kept["item_id"].tolist() == ["i01", "i04"]
 
-    # Nobody comes back: the vectors stay kept, with the day they left.
+    # No item comes back: the vectors are still kept, with the day on which the items left.
     build.publish_catalogue(days[2], catalogue.query("item_id != 'i01'"))
     assert counts(visual_features.run(days[2])) == (0, 4, 1, 0)
     kept = Lake.of(settings).read_pandas("visual_retired", days[2].date)
@@ -153,7 +153,7 @@ def test_files_are_read_only_where_they_changed_and_gone_items_come_back_with_th
     assert Lake.of(settings).read("visual_retired", days[3].date).num_rows == 0
     assert "visual_retired/date=" + days[2].ds in Lake.of(settings).manifest("visual_features", days[3].date)["inputs"]
 
-    # Kept for one day only, i01 has gone by the third day. All files are read, and none is encoded again but that one.
+    # Kept for one day only, i01 is no longer there on the third day. All files are read, and only i01 is encoded again.
     sections = {"keep_retired_days": 1, "read_unchanged_files": True}
     short = days[2].model_copy(update={"features": days[2].features.model_copy(update=sections)})
     visual_features.run(short)

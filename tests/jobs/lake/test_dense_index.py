@@ -1,4 +1,4 @@
-"""Numbering in many tasks gives the numbers of one window over everything."""
+"""Numbering in many tasks gives the same numbers as one window over all rows."""
 
 import pytest
 from pyspark.sql import Window
@@ -10,18 +10,18 @@ pytestmark = pytest.mark.spark
 
 
 def kept(spark) -> set[int]:
-    """Numbers of the RDDs that the session, which other tests use too, keeps in memory."""
+    """Numbers of the RDDs that the session keeps in memory. (Other tests use the session too.)"""
     return set(spark.sparkContext._jsc.getPersistentRDDs().keys())
 
 
 @pytest.mark.parametrize("rows", [0, 997])
 def test_numbers_are_those_of_one_window(spark, rows: int) -> None:
-    # Skewed, of unequal length, and beyond ASCII, where the order of bytes and that of characters could part.
+    # Skewed, of unequal length, and beyond ASCII, where the order of bytes could differ from that of characters.
     key = F.concat(F.lit("é"), F.hex(F.xxhash64("id") % 64), F.col("id").cast("string"))
     frame = spark.range(rows).select(key.alias("name"), "id")
     expected = frame.withColumn("number", F.row_number().over(Window.orderBy("name")).cast("bigint") - 1)
     spark.conf.set("spark.sql.shuffle.partitions", 7)
-    spark.conf.set("spark.sql.adaptive.enabled", "false")  # or it would merge this little into one range
+    spark.conf.set("spark.sql.adaptive.enabled", "false")  # else it would merge so few rows into one range
     kept_before = kept(spark)
     try:
         with dense_index(frame, "name", "number") as (numbered, count):

@@ -1,4 +1,4 @@
-"""The table of sequences read by row groups, against the table as a whole."""
+"""The table of sequences, read by row groups, is compared with the table read as a whole."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_a_table_that_is_not_numbered_or_counted_right_is_refused(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_log_ten_times_as_long_takes_no_more_memory(tmp_path: Path) -> None:
-    """An epoch over 5 million events with windows of 100,000: beyond what the small one took, less than a window in memory."""
+    """An epoch over 5 million events in windows of 100,000 needs little more memory than a small one: less than a window."""
 
     def epoch(num_files: int) -> tuple[int, int]:
         dataset = pads.dataset(files[:num_files], format="parquet")

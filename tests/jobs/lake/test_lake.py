@@ -79,7 +79,7 @@ def test_a_failing_writer_leaves_the_published_table_as_it_was(anywhere: Pipelin
 
 
 def age(monkeypatch: pytest.MonkeyPatch, lake: Lake, settings: PipelineSettings) -> None:
-    """Let all that was written so far be as old as anything a running step could still use."""
+    """Make all that was written so far older than anything that a running step could still use."""
     time.sleep(1.1)  # names and manifests count whole seconds
     monkeypatch.setattr(lake_module, "KEPT_FOR", dt.timedelta(seconds=1))
 
@@ -95,7 +95,7 @@ def test_a_replaced_version_stays_until_nobody_can_be_reading_it(
     assert lake.read_pandas("numbers", anywhere.date)["value"].tolist() == [4]
     age(monkeypatch, lake, anywhere)
     in_force = lake.path("numbers", anywhere.date).name
-    publish(anywhere, [5])  # the version in force until now has only just been replaced
+    publish(anywhere, [5])  # the version that was in force has been replaced only now
     assert versions(lake, anywhere) == {in_force, lake.path("numbers", anywhere.date).name}
 
 
@@ -132,7 +132,7 @@ def test_a_reader_always_sees_one_whole_version_whoever_writes_or_is_killed(sett
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     dice = random.Random(7)
-    # One writes the same rows again and again, one other rows each time; more of the first kind are killed at work.
+    # One writer always writes the same rows, another writes other rows each time. More of the first kind are killed.
     others = [start("read", 0, 200), start("write", 1, 40), start("write", 0, 40)]
     for killed in [start("write", 1, 10_000) for _ in range(4)]:
         assert killed.stdout and killed.stdout.readline() == "begins\n"

@@ -1,4 +1,4 @@
-"""Tables of many files: each file a block of the index, the same files however the rows were spread before."""
+"""Tables of many files: each file is a block of the index, and the files do not depend on how the rows were spread."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def files(folder: Path) -> list[Path]:
 def test_each_file_is_a_sorted_block_and_names_follow_the_blocks(spark, settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark_tables, "KEYS_PER_FILE", 100)
     lake, digests = Lake.of(settings), set()
-    # 30 rows of every third index, from other numbers of tasks and another shuffle setting each time; none in block 4.
+    # 30 rows of every third index, none in block 4. The number of tasks and the shuffle setting differ each time.
     for tasks, partitions in ((1, 2), (5, 9)):
         spark.conf.set("spark.sql.shuffle.partitions", partitions)
         rows = spark.range(0, 1030, 1, tasks).withColumnRenamed("id", "user_index").where("user_index div 100 != 4")

@@ -1,4 +1,4 @@
-"""A lake and a source in a store, by the two real clients: Spark's of Hadoop, and fsspec's."""
+"""A lake and a source in a store, used by the two real clients: Hadoop's in Spark, and fsspec's."""
 
 import shutil
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_a_source_is_read_with_its_pictures_as_from_a_folder(spark, settings, st
         found[where] = (source.interactions.count(), source.items.count(), digests, pictures)
     (there, here) = found.values()
     assert there[:3] == here[:3] and here[0] == len(build.interactions())
-    names = ["item_id", "status", "image_path", "image"]  # a stamp says where a file lies
+    names = ["item_id", "status", "image_path", "image"]  # not the stamp, which depends on where the file lies
     pd.testing.assert_frame_equal(there[3][names], here[3][names])
     assert (here[3]["status"] == "ok").sum() == 1
 

@@ -25,7 +25,7 @@ NEXT = FIRST_RUN + dt.timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small shop on two days running."""
+    """The small shop on two successive days."""
     home = tmp_path_factory.mktemp("shop")
     write_snapshot(SMALL, home, FIRST_RUN)
     write_snapshot(SMALL, home, NEXT)
@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """A shop of middle size; nothing of it is written."""
+    """A shop of middle size, of which nothing is written."""
     return World(ShopSettings(num_items=1000, num_users=800, num_days=35))
 
 

@@ -1,4 +1,4 @@
-"""Reading and checking the tables a user brings."""
+"""Reading and checking the tables that a user brings."""
 
 import hashlib
 import json
@@ -233,14 +233,14 @@ def test_images_by_every_way_and_in_order_of_precedence(spark, settings, tmp_pat
         (tmp_path / "pictures" / f"{number} ü.png").write_bytes(shots[number])
     table = build.items()
     table["image"], table["image_path"] = None, None
-    table.at[0, "image"], table.at[0, "image_path"] = shots[0], "pictures/2 ü.png"  # own table wins over both
+    table.at[0, "image"], table.at[0, "image_path"] = shots[0], "pictures/2 ü.png"  # the images table wins over both
     table.at[1, "image"], table.at[1, "image_path"] = shots[1], "pictures/2 ü.png"  # bytes win over a path
     table.at[2, "image_path"] = "pictures/2 ü.png"
     table.at[3, "image_path"] = str(tmp_path / "pictures" / "3 ü.png")
     table.at[4, "image_path"] = (tmp_path / "pictures" / "4 ü.png").as_uri()
     table.at[5, "image_path"] = "pictures/absent.png"
     table.at[6, "image"] = b""
-    table.at[7, "image_path"] = "pictures"  # a folder is no ordinary file
+    table.at[7, "image_path"] = "pictures"  # a folder is not an ordinary file
     table.at[8, "image_path"] = "https://example.com/8.png"
     images = pd.DataFrame({"item_id": ["i00", "i00", "i09"], "image": [shots[5], shots[6], None]})
     folder = build.write_source(tmp_path, items=table, images=images)
@@ -274,7 +274,7 @@ def test_no_picture_is_shuffled_before_somebody_wants_it(spark, settings, tmp_pa
 
 def sent_by_exchanges(frame) -> list[list[str]]:
     """Names of the columns that each exchange (shuffle or broadcast) of a frame's plan sends."""
-    found, ahead = [], [frame._jdf.queryExecution().executedPlan().executedPlan()]  # the one inside the adaptive plan
+    found, ahead = [], [frame._jdf.queryExecution().executedPlan().executedPlan()]  # the plan inside the adaptive plan
     while ahead:
         node = ahead.pop()
         ahead += [node.children().apply(number) for number in range(node.children().size())]
@@ -293,7 +293,7 @@ def test_a_stamp_changes_with_content_size_and_time(tmp_path: Path) -> None:
     times = path.stat()
     time.sleep(0.02)
     path.write_bytes(b"54321")
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, and the time set back
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # the size is the same, and the time is set back
     assert file_stamp(place(tmp_path), "a.png") != first
     for name in (None, "", "absent.png", ".", "x" * 5000, "null\0character", "/dev/zero", "file://host/a.png"):
         assert file_stamp(place(tmp_path), name) is None
@@ -317,5 +317,5 @@ def test_read_file_of_a_store_stays_in_stores_of_its_kind(tmp_path: Path) -> Non
     assert read_file(folder, "sub/a.png") == read_file(folder, f"memory://pictures/{tmp_path.name}/sub/a.png") == b"12345"
     for name in ("sub", "none.png", f"file://{tmp_path}/here.png", "http://127.0.0.1:9/a.png", "webhdfs://127.0.0.1:9/a.png"):
         assert read_file(folder, name) is None
-    with pytest.raises(OSError):  # a store that is down holds its pictures still
+    with pytest.raises(OSError):  # a store that is down still has its pictures
         read_file(place("webhdfs://127.0.0.1:9/shop"), "a.png")

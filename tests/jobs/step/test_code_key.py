@@ -1,4 +1,4 @@
-"""The code of a step: what belongs to it by the import graph, and which steps an edit runs again."""
+"""The code of a step: what belongs to it by the import graph, and which steps run again after an edit."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.step.code_key import code_digest, code_files
 
 ROOT = Path(__file__).resolve().parents[3]
-STEPS = {  # in the order of the run, those whose result may be kept
+STEPS = {  # the steps whose result may be kept, in the order of a run
     "ingest": "jobs/ingest.py",
     "text_features": "jobs/text_features.py",
     "behaviour": "jobs/behaviour_features.py",
@@ -91,7 +91,7 @@ def test_an_edit_runs_the_steps_again_that_import_it_and_no_others(checkout: Pat
     assert "\n".join(found) == "\n".join(wanted)
 
 
-FOUND = {  # what a module says, and the files of the checkout below that belong to it besides itself
+FOUND = {  # a module's source, and the other files of the checkout below that belong to its code
     "import pkg.leaf": "pkg/__init__ pkg/leaf",
     "import pkg.leaf as other": "pkg/__init__ pkg/leaf",
     "from pkg import leaf": "pkg/__init__ pkg/leaf",
@@ -190,7 +190,7 @@ def test_comments_docstrings_and_layout_change_no_key(toy: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["build_training_set", "fit_codebooks", "train"])
 def test_nothing_that_is_really_imported_is_missed(step: str) -> None:
-    """Against Python itself: what a step's module loads, without what only the machinery around it loads."""
+    """Compares with Python itself: what a step's module loads, without what only the machinery around it loads."""
     program = (
         "import sys, types, json\n"
         "machinery = types.ModuleType('jobs.step.runtime')\n"
@@ -209,7 +209,7 @@ def test_nothing_that_is_really_imported_is_missed(step: str) -> None:
 @pytest.mark.spark
 @pytest.mark.slow
 def test_two_real_steps_after_edits(checkout: Path, settings: PipelineSettings, tmp_path: Path) -> None:
-    """Commands of a copied checkout: which of them run again after an edit, by their own records."""
+    """Runs commands of a copied checkout. Their own records say which of them run again after an edit."""
     path = tmp_path / "settings.json"
     path.write_text(settings.model_dump_json())
 

@@ -1,4 +1,4 @@
-"""The file for Prometheus: every line parses, the newest date speaks, and jobs that end together leave all their records."""
+"""The file for Prometheus: every line parses, it shows the newest date, and jobs that end together all leave their records."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.jobs.records import metrics
 
 
 def samples(settings: PipelineSettings) -> dict[str, float]:
-    """`name{labels}` to value, as Prometheus' own parser reads the file; everything in it must be a described gauge."""
+    """`name{labels}` -> value, as Prometheus' own parser reads the file. All in it must be gauges with a description."""
     found = {}
     for family in text_string_to_metric_families(metrics_path(settings).read_text()):
         assert family.type == "gauge" and family.documentation

@@ -1,4 +1,4 @@
-"""Steps that are not run again: only when inputs, settings, code and what they left are all as they were."""
+"""A step is skipped only if its inputs, its settings, its code and what it wrote are all unchanged."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Jobs as commands: exit status and the record they leave, in real processes."""
+"""Jobs as commands: their exit status and the record that they write, in real processes."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Two processes that train one model: as a command, with its record, its exit status and what it leaves."""
+"""Two processes train one model, as a command: its record, its exit status and what it writes."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def prepared(settings: PipelineSettings, home: Path) -> PipelineSettings:
 
 
 def train_in_two(settings: PipelineSettings) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """Run the command of the DAG's task; what it left as the step's record."""
+    """Run the command of the DAG's task, and return the step's record."""
     frozen = settings.home / "settings.json"
     frozen.write_text(settings.model_dump_json())
     command = [sys.executable, "-m", "jobs.train", "challenger", "--settings", str(frozen), "--training.processes=2"]
