@@ -1,6 +1,6 @@
 """Negative sampling, clusters, towers and losses of ESANS (WWW 2025), for anybody's training loop: torch and numpy only.
 
-Each name below is loaded when it is first used, so that `import esans_core` costs nothing. What is not named here is private.
+Each name below is loaded when it is first used, so that `import esans_core` costs nothing. A name that is not here is private.
 """
 
 from importlib import import_module

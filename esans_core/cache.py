@@ -13,11 +13,11 @@ from esans_core.sources import Drawn, Source
 class EmbeddingCache(Source):
     """Keeps the latest positives and their embeddings, and counts how often an item is expected among them.
 
-    What it holds is part of its `state_dict`, whatever its length, so that training can go on in the midst of an epoch. Each
-    epoch begins with an empty cache, so it depends on the state before it and its seed alone.
+    Its content is part of its `state_dict`, whatever its length, so that training can go on in the midst of an epoch. Each
+    epoch begins with an empty cache, so an epoch depends only on the state before it and on its seed.
 
     Args:
-        num_cached: how many.
+        num_cached: how many positives it keeps.
         item_frequency: float [N], share of each item among training targets.
     """
 
@@ -33,11 +33,11 @@ class EmbeddingCache(Source):
     vectors: Tensor
 
     def __len__(self) -> int:
-        """How many it holds."""
+        """How many positives it holds now."""
         return len(self.items)
 
     def draw(self, positives_B: Tensor, generator: torch.Generator | None) -> Drawn:
-        """Nothing that would have to be encoded."""
+        """Draw nothing, because cached items need not be encoded again."""
         return Drawn()
 
     def expected_counts(self, positives_B: Tensor, items: Tensor) -> Tensor:
@@ -51,13 +51,13 @@ class EmbeddingCache(Source):
     end_epoch = begin_epoch
 
     def observe(self, outcome: StepOutcome) -> None:
-        """Keep the step's positives, and forget the oldest for them."""
+        """Keep the step's positives in place of the oldest ones."""
         vectors = self.vectors if len(self.items) else outcome.vectors_BD[:0]
         self.items = torch.cat([self.items, outcome.positives_B])[-self.num_cached :]
         self.vectors = torch.cat([vectors, outcome.vectors_BD])[-self.num_cached :]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("items", "vectors"):  # of the length they have there
+        for name in ("items", "vectors"):  # take the length that they have in the state
             if f"{prefix}{name}" in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=self.items.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)

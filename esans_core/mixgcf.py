@@ -1,7 +1,7 @@
 """Positive mixing after MixGCF (Huang et al., KDD 2021, doi:10.1145/3447548.3467408, section 3.2, equation 7).
 
 A negative e_m becomes alpha e_p + (1 - alpha) e_m with the positive e_p and alpha uniform on (0, 1); then the hardest are
-kept. The paper's second half, pooling over the layers of a graph network (equation 8), has no place in a model without a graph.
+kept. The paper's second half pools over the layers of a graph network (equation 8), which a model without a graph lacks.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class PositiveMixing:
     """Mixes one random share of the positive into all negatives drawn for it. A `RowMixing`.
 
-    Were each negative to have a share of its own, the largest shares would be chosen for the hardest, and those are next to
-    the positive itself.
+    If each negative had a share of its own, those with the largest shares would be chosen as the hardest, and these lie next
+    to the positive itself.
     """
 
     def draw(self, items_BR: "Tensor", generator: "torch.Generator | None") -> "Tensor":
         """alpha, float32 [B, R], the same for all R negatives of a positive."""
-        import torch  # in here, so that names of methods can be read without it
+        import torch  # imported here, so that the names of methods can be read without it
 
         return torch.rand((len(items_BR), 1), generator=generator, device=items_BR.device).expand(items_BR.shape)
 

@@ -1,32 +1,32 @@
 """Which primary clusters easy negatives come from: P(q | p) = softmax(-dist(c_p, c_q) / temperature), in a bounded table.
 
-A table over all pairs of K clusters holds 12 K^2 bytes, 1.2 GB at 10,000. Above a bound only the J nearest clusters of each
-are kept, 16 K J bytes, and P is the softmax over those: a cluster that is left out is never drawn and has probability zero,
-so whatever is said of a draw is exact for what is drawn.
+A table over all pairs of K clusters takes 12 K^2 bytes, which is 1.2 GB at 10,000. Above a bound, only the J nearest clusters
+of each are kept, in 16 K J bytes, and P is the softmax over those. A cluster that is left out is never drawn and has
+probability zero, so the stated probabilities are exactly those of the draws.
 
-Shape legend: K primary clusters, J kept for each (K where all are), B positives, C draws, n items.
+Shape legend: K primary clusters, J kept for each (J = K if all are kept), B positives, C draws, n items.
 """
 
 import torch
 from torch import Tensor
 
 TABLE_BYTES = 64_000_000
-_LEAST_NEAR = 16  # kept even where that costs more than the bound, which takes more than 250,000 clusters
-_ALL_ENTRY, _NEAR_ENTRY = 12, 16  # bytes: float64 cumulative and float32 count; where some are left out, int32 numbers too
+_LEAST_NEAR = 16  # kept even if that exceeds the bound, which happens above 250,000 clusters
+_ALL_ENTRY, _NEAR_ENTRY = 12, 16  # bytes: float64 cumulative and float32 count; int32 numbers too if some clusters are left out
 _BLOCK_VALUES = 1 << 23  # distances held while the table is made: 64 MB of float64
 _LARGEST_UNIFORM = 1.0 - 2.0**-30  # keeps p + u inside row p of the cumulative table after float64 rounding
 
 
 class NearClusters:
-    """Draws clusters for a positive's own, and knows how often the items of each are expected.
+    """Draws other clusters for a positive's own cluster, and knows how often the items of each are expected.
 
     Args:
         centroids: float [K, d], primary codes.
-        drawable_K: bool [K], clusters that may be drawn; nobody draws its own.
-        counts_K: float [K], expected count of each item of a cluster, were that cluster drawn with certainty.
-        temperature: of the softmax.
-        max_near: J, how many of the nearest are kept; None keeps all while their table has at most `TABLE_BYTES`, and else as
-            many as fit.
+        drawable_K: bool [K], clusters that may be drawn; a positive's own cluster is never drawn for it.
+        counts_K: float [K], expected count of each item of a cluster if that cluster were drawn with certainty.
+        temperature: temperature of the softmax.
+        max_near: J, how many of the nearest are kept. None keeps all if their table has at most `TABLE_BYTES`, and otherwise
+            as many as fit.
 
     Attributes:
         num_kept: J.
@@ -69,15 +69,15 @@ class NearClusters:
         return self._cumulative.nbytes + self._counts_KJ.nbytes + self.has_any_K.nbytes + near
 
     def draw(self, primary_B: Tensor, uniform_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """Clusters by inverse transform: one binary search in one sorted array for the whole table.
+        """Draw clusters by inverse transform: one binary search in a sorted array that holds the whole table.
 
         Args:
             primary_B: int64 [B], the positives' own clusters.
             uniform_BC: float64 [B, C] on [0, 1); overwritten.
 
         Returns:
-            int64 [B, C], what was drawn, and float32 [B, C], the expected count of each item of it. Both mean nothing where
-            `has_any_K` is False.
+            int64 [B, C], the clusters drawn, and float32 [B, C], the expected count of each item of them. Both mean nothing
+            where `has_any_K` is False.
         """
         target = primary_B[:, None] + uniform_BC.clamp_max_(_LARGEST_UNIFORM)
         flat = torch.searchsorted(self._cumulative, target, right=True).clamp_(max=max(0, self._cumulative.numel() - 1))
@@ -89,8 +89,8 @@ class NearClusters:
 
         Args:
             primary_B: int64 [B].
-            own_B: float32 [B], what to say of the items of the positive's own cluster.
-            counted_B: bool [B]; where it is False every count is zero.
+            own_B: float32 [B], the count to give the items of the positive's own cluster.
+            counted_B: bool [B]; every count is zero where it is False.
             cluster: int64 [n] (the same for every positive) or [B, n], 0 to K; K stands for no cluster.
 
         Returns:
@@ -114,7 +114,7 @@ class NearClusters:
         Args:
             primary_B: int64 [B].
             counted_B: float32 [B], 1 for the positives that count and 0 for the others.
-            positives_K: float32 [K], the same by cluster: how many of its positives count.
+            positives_K: float32 [K], how many positives of each cluster count.
         """
         if self._near_KJ is None:
             return positives_K @ self._counts_KJ
@@ -123,7 +123,7 @@ class NearClusters:
 
 
 def _num_kept(num_clusters: int, max_near: int | None) -> int:
-    """J: all where nothing else is said and their table is within the bound, else as many as are within it."""
+    """J: `max_near` if given; else all clusters if their table is within the bound, and otherwise as many as are."""
     if max_near is None:
         if _ALL_ENTRY * num_clusters**2 <= TABLE_BYTES:
             return num_clusters
@@ -132,10 +132,10 @@ def _num_kept(num_clusters: int, max_near: int | None) -> int:
 
 
 def _nearest(centred_KD: Tensor, rows_b: Tensor, allowed_bK: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
-    """For some clusters the `num_kept` nearest allowed ones, int64 [b, J] ascending, and the distances, float64 [b, J].
+    """The `num_kept` nearest allowed clusters of some clusters, int64 [b, J] ascending, and the distances, float64 [b, J].
 
-    One product in double precision, of centroids about their mean, as far from the origin it would lose the differences. Where
-    fewer are allowed, others fill the rest.
+    It is one product in double precision. The centroids are taken relative to their mean, because the product would lose the
+    differences far from the origin. If fewer clusters are allowed, others fill the rest.
     """
     norm_K = centred_KD.square().sum(1)
     squared_bK = torch.addmm(norm_K, centred_KD[rows_b], centred_KD.T, alpha=-2).add_(norm_K[rows_b, None]).clamp_min_(0)

@@ -1,7 +1,7 @@
-"""All sources of a method together: what a batch draws from them, and what logQ takes off each logit.
+"""All sources of a method together: what a batch draws from them, and what the logQ correction subtracts from each logit.
 
-All negatives are corrected by one expected count: how often an item is expected among all draws for that positive, whichever
-source it came from.
+All negatives are corrected by one expected count: how often an item is expected among all draws for that positive, from any
+source.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from esans_core.parts import Catalogue
 from esans_core.rows import Rows
 from esans_core.sources import InBatch, PerPositive, Pool, Semantic, Source, WholeCatalogue
 
-_WORTH_MERGING = 4  # shared negatives are merged when there are at least this share, 1/4, of the catalogue's items
+_WORTH_MERGING = 4  # shared negatives are merged if they are at least 1/4 as many as the catalogue's items
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class DrawnNegatives:
     """What one step drew; entries that equal their row's positive do not count.
 
     Attributes:
-        shared_S: int64 [S], negatives of the whole batch (cached ones aside).
+        shared_S: int64 [S], negatives of the whole batch (without cached ones).
         copies_S: float32 [S], how often each of them counts; 0 for a draw that found nothing.
         rows: negatives of each positive, by source.
     """
@@ -33,24 +33,24 @@ class DrawnNegatives:
     rows: tuple[Rows, ...]
 
     def rows_BR(self, positives_B: Tensor) -> Tensor:
-        """int64 [B, R], what was drawn for each of the positives, int64 [B], by all sources together."""
+        """int64 [B, R], the negatives that all sources together drew for each of the positives, int64 [B]."""
         return torch.cat([positives_B[:, None][:, :0], *(rows.items_BR for rows in self.rows)], dim=1)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the draws that are alike for all positives of a batch say of some items.
+    """Expected counts of some items among the draws that are alike for all positives of a batch.
 
     Attributes:
-        counts: float32, how often each is expected among them.
-        left: float32, log of what a correction by less than the whole leaves in.
+        counts: float32, how often each item is expected among these draws.
+        left: float32, the part of the log count that a partial correction leaves in.
     """
 
     counts: Tensor
     left: Tensor
 
     def split(self, items: Sequence[Tensor]) -> "list[Expected]":
-        """What is said of each of several tensors of items, which were asked about one after the other."""
+        """Split the result for items that were put one after the other into the result for each of these tensors."""
         sizes = [each.numel() for each in items]
         parts = zip(items, self.counts.split(sizes), self.left.split(sizes), strict=True)
         return [Expected(counts.view(each.shape), left.view(each.shape)) for each, counts, left in parts]
@@ -60,8 +60,8 @@ class NegativeSources(nn.Module):
     """The sources of a method.
 
     Args:
-        config: which.
-        catalogue: what they are made from.
+        config: says which sources there are.
+        catalogue: what the sources are made from.
 
     Raises:
         ValueError: something that the configuration needs is missing.
@@ -75,7 +75,7 @@ class NegativeSources(nn.Module):
 
     @property
     def may_look(self) -> bool:
-        """Whether the host can use what a tensor holds, such as a number of matches, without waiting for a queue of work."""
+        """Whether the host can read values of a tensor, such as a number of matches, without waiting for a queue of work."""
         return self._device.type == "cpu"
 
     def draw(self, positives_B: Tensor, generator: torch.Generator | None = None) -> DrawnNegatives:
@@ -85,7 +85,7 @@ class NegativeSources(nn.Module):
             positives_B: int64 [B], item rows.
             generator: source of randomness on their device.
         """
-        # From last to first, the order in which the random numbers of a seed have always been used.
+        # From last to first, because the random numbers of a seed have always been used in this order.
         drawn = [source.draw(positives_B, generator) for source in reversed(self._all)][::-1]
         shared, copies = [positives_B[:0]], [positives_B[:0].float()]
         for each in drawn:
@@ -97,10 +97,10 @@ class NegativeSources(nn.Module):
         return DrawnNegatives(torch.cat(shared), torch.cat(copies), tuple(each.rows for each in drawn if each.rows is not None))
 
     def merged(self, negatives: DrawnNegatives) -> tuple[Tensor, Tensor]:
-        """The different items among shared negatives, where many are the same, and how often each counts.
+        """The distinct items among shared negatives, if many are the same, and how often each counts.
 
         Args:
-            negatives: what `draw` gave.
+            negatives: the result of `draw`.
 
         Returns:
             int64 [S'] and float32 [S'].
@@ -117,7 +117,7 @@ class NegativeSources(nn.Module):
         return torch.arange(self.num_items, device=shared_S.device), copies_N
 
     def expected(self, positives_B: Tensor, items: Tensor, more: Sequence[Source] = ()) -> Expected:
-        """What all sources say of items, int64 [n], for any positive of a batch, int64 [B].
+        """How often all sources expect items, int64 [n], for any positive of a batch, int64 [B].
 
         Args:
             positives_B: positives of the whole batch.
@@ -135,12 +135,12 @@ class NegativeSources(nn.Module):
         return Expected(counts, _log_of(popularity).mul_(1 - self.log_q))
 
     def log_counts(self, expected: Expected, positives_b: Tensor, items: Tensor) -> Tensor:
-        """What logQ takes off the logit of each item, [n] or [b, R], for each positive.
+        """What the logQ correction subtracts from the logit of each item, [n] or [b, R], for each positive.
 
-        The log of how often the item is expected among all draws for the positive, less what is left in.
+        It is the log of how often the item is expected among all draws for the positive, less the part that is left in.
 
         Args:
-            expected: what `expected` gave for these items.
+            expected: the result of `expected` for these items.
             positives_b: int64 [b], item rows.
             items: int64 [n], or [b, R], item rows.
 
@@ -178,5 +178,5 @@ def _sources(config: NegativeConfig, catalogue: Catalogue) -> list[Source]:
 
 
 def _log_of(counts: Tensor) -> Tensor:
-    """A new tensor with the log of expected counts, of which some may be 0."""
+    """A new tensor with the log of expected counts, some of which may be 0."""
     return counts.clamp_min(torch.finfo(torch.float32).tiny).log_()

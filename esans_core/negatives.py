@@ -1,6 +1,6 @@
-"""Which negatives a training step uses, and the field's methods as named configurations of one and the same step.
+"""Which negatives a training step uses. The field's methods are named configurations of the same step.
 
-Names of methods and their defaults stand here and nowhere else. Nothing here imports torch.
+The names of methods and their defaults stand only here. Nothing here imports torch.
 """
 
 from collections.abc import Callable
@@ -21,33 +21,33 @@ class NegativeConfig:
     """Sources of negatives, and what happens to their logits. The sources add up; any of them may be off.
 
     Attributes:
-        in_batch: source: the batch's other positives.
+        in_batch: source: the other positives of the batch.
         num_pool: source: uniform negatives shared by the batch.
-        num_cached: source: embeddings of the latest so many positives of earlier steps, as they were then. Users learn from
-            them and from every other source, items from the other sources alone.
-        all_items: source: the whole catalogue; takes the place of every other source.
+        num_cached: source: so many of the latest positives of earlier steps, with the embeddings they had then. Users learn
+            from them and from every other source; items learn only from the other sources.
+        all_items: source: the whole catalogue, in place of every other source.
         num_per_positive: source: negatives drawn for each positive by `proposal`.
-        proposal: `uniform`, `popularity` (frequency^popularity_exponent) or `fair` (adapts to the loss of item groups), or what
-            makes one of a method's own.
-        popularity_exponent: of the popularity proposal.
+        proposal: `uniform`, `popularity` (frequency^popularity_exponent) or `fair` (adapts to the loss of item groups), or a
+            function that makes a method's own proposal.
+        popularity_exponent: exponent of the popularity proposal.
         semantic: source: easy and hard draws of the semantic-aware sampler.
         share_draws: the semantic draws for one positive are negatives of the whole batch.
         simple_interpolation: virtual negatives inside each easy cluster.
         hard_interpolation: virtual negatives between the positive and each hard negative.
-        lambda_low: lower end of the range lambda is drawn from.
-        lambda_high: upper end.
+        lambda_low: lower end of the range that lambda is drawn from.
+        lambda_high: upper end of this range.
         virtual_weight: weight of a virtual negative in the softmax, relative to the real ones it is made of. With `share_draws`
-            some thirty of them stand beside thousands of real ones: at 50 they weigh a tenth as much, at 0.02 next to nothing.
+            there are about thirty of them and thousands of real ones: at 50 they weigh a tenth as much, at 0.02 nearly nothing.
         normalise_virtual: scale virtual items to unit length, as the towers do with real ones.
         same_group_weight: weight, in the shared negatives, of items of the positive's own cluster (primary and secondary):
             1 treats them as any other, 0 never counts them.
-        num_hardest: of the negatives drawn for a positive only so many with the highest scores count; 0 keeps all.
+        num_hardest: how many of the negatives drawn for a positive count, those with the highest scores; 0 keeps all.
         mixing: turns the negatives drawn for a positive into others, before the hardest are kept.
-        adaptive_temperature: a temperature for each user, from the user's loss in the epoch before.
-        log_q: share, 0 to 1, of the log of the item's expected count among the draws that each logit is corrected by: 1 makes
-            the sampled softmax an estimate of the full one, less leaves popular items pushed down where they are drawn often.
-            What the semantic draws favour is corrected wholly at any share but 0, which corrects nothing.
-        more_sources: what makes sources of a method's own.
+        adaptive_temperature: whether each user has a temperature, which depends on the user's loss in the epoch before.
+        log_q: share, 0 to 1, of the correction of each logit by the log of the item's expected count among the draws. 1 makes
+            the sampled softmax an estimate of the full one; with less, items that are drawn often stay pushed down. At any
+            share but 0, what the semantic draws favour is corrected in full; 0 corrects nothing.
+        more_sources: functions that make a method's own sources.
     """
 
     in_batch: bool = True
@@ -95,8 +95,8 @@ class NegativeConfig:
 
         Args:
             method: one of `METHODS`.
-            values: the fields above. Sources that are not part of the method stay off whatever is said of them, so that one
-                set of values serves every method; unknown names are refused.
+            values: values of the fields above. A source that is not part of the method stays off even if it has a value here,
+                so that one set of values serves every method. Unknown names are refused.
 
         Raises:
             ValueError: the method or a field is unknown.
@@ -114,7 +114,7 @@ class NegativeConfig:
 _SOURCES = ("in_batch", "num_pool", "num_cached", "all_items", "num_per_positive", "semantic", "more_sources")
 _SWITCHES = ("share_draws", "num_hardest", "mixing", "adaptive_temperature")
 _OFF = {name: None if name == "mixing" else type(getattr(NegativeConfig, name))() for name in (*_SOURCES, *_SWITCHES)}
-_SIZES = {"num_per_positive": 16, "num_cached": 16_384, "num_hardest": 4}  # of what is off in a configuration without a method
+_SIZES = {"num_per_positive": 16, "num_cached": 16_384, "num_hardest": 4}  # sizes of sources that are off without a method
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NegativeConfig)} | _SIZES
 """Value of every field that neither the method nor the values given to `NegativeConfig.for_method` decide."""
 _RECIPES: dict[str, Recipe] = {

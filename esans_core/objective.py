@@ -1,13 +1,13 @@
 """One training step's loss: draw negatives, encode every item once, score, correct, sampled softmax.
 
-Negatives shared by the batch are one matrix product (`esans_core.shared_softmax`); negatives drawn for each positive are scored
-row by row (`esans_core.rows`). Which ones there are, and how often each is expected, is the sources' business
+Negatives that the batch shares take one matrix product (`esans_core.shared_softmax`); negatives drawn for each positive are
+scored row by row (`esans_core.rows`). The sources decide which ones there are, and how often each is expected
 (`esans_core.negative_sources`).
 
-Processes that train together (`esans_core.world`) draw the negatives of the whole batch alike, from equal generators; each
-scores its own rows, and each encodes a part of the shared negatives.
+Processes that train together (`esans_core.world`) draw the same negatives for the whole batch, from equal generators. Each
+process scores its own rows and encodes a part of the shared negatives.
 
-Shape legend: B positives, b of them this process's rows (all, where there is one process), S shared negatives, R negatives for
+Shape legend: B positives, b of them this process's rows (all B if there is one process), S shared negatives, R negatives for
 each positive, N items, D dimension.
 """
 
@@ -32,12 +32,12 @@ from esans_core.world import World
 
 @dataclass(frozen=True)
 class BatchPart:
-    """Which rows of which batch a process has.
+    """The rows of a batch that a process has.
 
     Attributes:
-        user_rows: int64 [b], who the users are; needed when the temperature adapts.
+        user_rows: int64 [b], rows of the users; needed when the temperature adapts.
         world: the processes that share the batch.
-        batch_size: B, rows of all of them; needed when there are several.
+        batch_size: B, rows of all processes; needed when there are several.
     """
 
     user_rows: Tensor | None = None
@@ -49,10 +49,10 @@ _ALONE = BatchPart()
 
 
 class RetrievalObjective(nn.Module):
-    """The loss of a batch of (user, positive item) pairs. Its state, where a method has one, is its `state_dict`.
+    """The loss of a batch of (user, positive item) pairs. If a method has a state, it is in the `state_dict`.
 
     Args:
-        config: which negatives.
+        config: which negatives are used.
         item_frequency: float [N], share of each item among training targets (`Loader.target_frequency`).
         temperature: tau; scores are cosines divided by it.
         sampler: the semantic-aware sampler; needed when `config.needs_sampler`.
@@ -61,7 +61,7 @@ class RetrievalObjective(nn.Module):
 
     Attributes:
         sources: draws the negatives and counts how often each is expected.
-        adaptive: the temperature of each user, or None where all users share one.
+        adaptive: the temperature of each user, or None if all users share one.
         cache: negatives of earlier steps, or None.
 
     Raises:
@@ -94,7 +94,7 @@ class RetrievalObjective(nn.Module):
             part.begin_epoch()
 
     def end_epoch(self) -> None:
-        """Let what adapts from epoch to epoch adapt."""
+        """Tell every part that an epoch ends, so that it can adapt."""
         for part in self._parts():
             part.end_epoch()
 
@@ -106,17 +106,17 @@ class RetrievalObjective(nn.Module):
         generator: torch.Generator | None = None,
         part: BatchPart = _ALONE,
     ) -> Tensor:
-        """Mean loss of a batch; of several processes each gets its share, and the shares add up to the mean.
+        """Mean loss of a batch. With several processes, each gets its share, and the shares add up to the mean.
 
-        Under autocast the towers run in its type, and under bfloat16 so does the product of users and shared negatives; what is
-        drawn, counted and summed stays in float32.
+        Under autocast, the towers run in its type. If that is bfloat16, so does the product of users and shared negatives.
+        Draws, counts and sums stay in float32.
 
         Args:
             users_bD: float32 [b, D], unit vectors.
             positives: int64 [b], item rows.
             encode_items: int64 [n] item rows -> float32 [n, D], unit vectors.
             generator: source of randomness on the device of `positives`, in the same state in all processes.
-            part: what else there is to know of these rows.
+            part: users, processes and batch size of these rows.
 
         Returns:
             float32 scalar.
@@ -158,8 +158,8 @@ class RetrievalObjective(nn.Module):
         if self.cache is None or not len(self.cache):
             loss, loss_b = self._softmax(step, users_bD)
         else:
-            # A cached item cannot be pushed away. If this step's negatives were pushed with their share of a softmax over both,
-            # and positives pulled in full, all items would meet in one point. So items learn from this step's softmax alone.
+            # A cached item cannot be pushed away. If this step's negatives were pushed by their share of a softmax over both,
+            # while positives are pulled in full, all items would meet in one point. So items learn only from this softmax.
             own, _ = self._softmax(step, users_bD.detach())
             loss, loss_b = self._softmax(step.with_cached(self.cache), users_bD)
             loss = loss + own - own.detach()
@@ -172,11 +172,11 @@ class RetrievalObjective(nn.Module):
 
     @torch.no_grad()
     def _unit_loss(self, step: "_Step", unit_users_bD: Tensor) -> Tensor:
-        """float32 [b], losses at temperature 1: what a temperature learns from must not depend on what it has set."""
+        """float32 [b], losses at temperature 1, because a temperature must not learn from losses that depend on itself."""
         return self._softmax(step, unit_users_bD)[1]
 
     def _encoded(self, wanted: list[Tensor], encode_items: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """Embeddings [..., D] of items [...], each item encoded once where that can be had without waiting."""
+        """Embeddings [..., D] of items [...]. Each item is encoded once, if that is possible without waiting."""
         items_n, num_items = torch.cat([items.flatten() for items in wanted]), self.sources.num_items
         if self.sources.may_look:
             unique, place = torch.unique(items_n, return_inverse=True)
@@ -185,15 +185,15 @@ class RetrievalObjective(nn.Module):
             encoded = encode_items(items_n)
         else:
             encoded = torch.nn.functional.embedding(items_n, encode_items(torch.arange(num_items, device=items_n.device)))
-        # One split, and every part used whole: the gradient of a slice would be a zero-filled copy of what it was cut from.
+        # One split, and every part is used whole, because the gradient of a slice would be a zero-filled copy of the whole.
         parts = encoded.split([items.numel() for items in wanted])
         return [part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)]
 
     def _softmax(self, step: "_Step", users_bD: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of this process's rows, whose users are divided by the temperature: their sum, and float32 [b]."""
+        """Losses of this process's rows: their sum, and float32 [b]. The users must be divided by the temperature."""
         at = Positives(users_bD, step.positives_b, step.positives_bD, (users_bD * step.positives_bD).sum(-1))
         items = [step.shared_S, *(each.items_BR for each in step.rows)]
-        # One count for all, and its parts.
+        # Count all items at once, then split the result.
         more = () if step.cache is None else (step.cache,)
         expected = self.sources.expected(step.positives_B, torch.cat([each.flatten() for each in items]), more)
         of_shared, *of_rows = expected.split(items)
@@ -208,7 +208,7 @@ class RetrievalObjective(nn.Module):
         return log_sum - at.logits_b.sum(), log_sum_b - at.logits_b
 
     def _with_shared(self, step: "_Step", expected: Expected, others_b: Tensor, users_bD: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum and float32 [b] of the log-partitions with the shared negatives, each corrected and as often as it was drawn."""
+        """Log-partitions with the shared negatives, which are corrected and count as often as drawn: sum and float32 [b]."""
         sources, positives_b, shared_S = self.sources, step.positives_b, step.shared_S
         log_copies_S = step.copies_S.log().clamp_min(NEVER)
 
@@ -225,25 +225,25 @@ class RetrievalObjective(nn.Module):
         return summed_log_partition(others_b, users_bD, step.shared_SD, log_weights, excluded, step.product)
 
     def _parts(self) -> list[Part]:
-        """All that may learn from a step; what they gather of other processes follows this order."""
+        """All parts that may learn from a step. They gather from other processes in this order."""
         return [each for each in (*self.sources.parts, self.adaptive, self.cache) if each is not None]  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What a step scores.
+    """The items that a step scores, and their embeddings.
 
     Attributes:
-        positives_B: int64 [B], of the whole batch.
-        positives_b: int64 [b], this process's.
+        positives_B: int64 [B], positives of the whole batch.
+        positives_b: int64 [b], this process's positives.
         rows: negatives of each of those.
-        vectors: their embeddings.
-        shared_S: int64 [S], the shared negatives, each item once where that is worth it.
+        vectors: embeddings of these negatives.
+        shared_S: int64 [S], the shared negatives, each item once if that is worth it.
         copies_S: float32 [S], how often each of them counts.
         shared_SD: float32 [S, D], their embeddings.
         positives_bD: float32 [b, D], embeddings of this process's positives.
         product: type of the product of users and shared negatives.
-        cache: where the last of the shared negatives come from, which were not drawn in this step.
+        cache: the cache from which the last shared negatives come; these were not drawn in this step.
     """
 
     positives_B: Tensor
@@ -258,7 +258,7 @@ class _Step:
     cache: EmbeddingCache | None = None
 
     def with_cached(self, cache: EmbeddingCache) -> "_Step":
-        """The step with the cached items behind the shared negatives; no gradient flows through any of its vectors."""
+        """The step with the cached items added after the shared negatives; no gradient flows through its vectors."""
         return replace(
             self,
             vectors=[tuple(vector.detach() for vector in vectors) for vectors in self.vectors],

@@ -1,7 +1,7 @@
 """The parts of a training step that may learn from it, and what they get to see.
 
-A part keeps its own state, in its `state_dict`. The objective tells every part when an epoch begins and ends, and after each
-step of training what came of it; it does not know which of them listen.
+A part keeps its own state in its `state_dict`. The objective tells every part when an epoch begins and ends, and gives it the
+outcome of each training step. It does not know which parts use this.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Part(nn.Module):
-    """Something that a step is made of. Unless it says otherwise it learns nothing."""
+    """A part of a training step. It learns nothing unless it overrides these methods."""
 
     def begin_epoch(self) -> None:
         """An epoch begins."""
@@ -32,17 +32,16 @@ class Part(nn.Module):
 
 
 class StepOutcome:
-    """What a step of training came to, of all processes' rows.
+    """The outcome of a training step, over the rows of all processes.
 
     Each piece is gathered when it is first asked for, so all processes must ask for the same pieces in the same order.
 
     Args:
-        positives_B: int64 [B], of the whole batch.
+        positives_B: int64 [B], positives of the whole batch.
         loss_b: float32 [b], losses of this process's rows.
-        unit_loss: makes the same with every score at temperature 1, which takes another softmax.
-        unit_loss: makes the same at temperature 1, at the cost of another softmax.
+        unit_loss: computes the same losses with every score at temperature 1, at the cost of another softmax.
         vectors_bD: float32 [b, D], embeddings of their positives.
-        users_b: int64 [b], rows of their users; None where nobody said.
+        users_b: int64 [b], rows of their users; None if they are not known.
         world: the processes that share the batch.
     """
 
@@ -78,7 +77,7 @@ class StepOutcome:
         """int64 [B], rows of the users.
 
         Raises:
-            ValueError: the step was not told who the users are.
+            ValueError: the step did not get the rows of the users.
         """
         if self._users_b is None:
             raise ValueError("this method needs to know the users: give the objective BatchPart(user_rows=...)")

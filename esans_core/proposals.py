@@ -1,4 +1,4 @@
-"""Distributions that negatives are drawn from for each positive, and how often each item is drawn."""
+"""Distributions from which negatives are drawn for each positive, and how often each item is drawn."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from esans_core.negatives import NegativeConfig
 from esans_core.parts import Catalogue
 
-_LEAST_SHARE = 1e-3  # of an even share: no group of items is ever forgotten
+_LEAST_SHARE = 1e-3  # of an even share, so that every group of items is still drawn
 
 
 class ItemProposal(nn.Module):
-    """A distribution over the catalogue. One that adapts to losses says so (`learns`)."""
+    """A distribution over the catalogue. If it adapts to losses, it sets `learns`."""
 
     learns = False
 
@@ -25,11 +25,11 @@ class ItemProposal(nn.Module):
         raise NotImplementedError
 
     def observe(self, positives: Tensor, loss_B: Tensor) -> None:
-        """See the losses of a step, float32 [B], by positive, int64 [B]. Called only where the proposal learns."""
+        """Learn from the losses of a step, float32 [B], of its positives, int64 [B]. Called only if the proposal learns."""
 
 
 class UniformProposal(ItemProposal):
-    """Every item alike.
+    """Every item with the same probability.
 
     Args:
         num_items: N.
@@ -53,7 +53,7 @@ class PopularityProposal(ItemProposal):
     """Items by frequency^exponent (PNS; the exponent 0.75 is that of word2vec, Mikolov et al. 2013, arXiv 1310.4546).
 
     Args:
-        frequency: float [N], share of each item among training targets; an item that is none is never drawn.
+        frequency: float [N], share of each item among training targets; an item that is never a target is never drawn.
         exponent: at least 0.
     """
 
@@ -85,8 +85,8 @@ class FairProposal(ItemProposal):
         v_z <- momentum v_z + step_size / Z (L_z - m),    p_z <- p_z - v_z, held above a small floor and summing to 1.
 
     So a group whose positives are fitted worse than the average is drawn less often as a negative. Shares start at the groups'
-    shares of the items. The paper takes the binary cross-entropy of positives for L_z, here it is the softmax loss. Its second
-    part, which mixes this distribution with one that favours high scores, is left out (`docs/methods.md`).
+    shares of the items. In the paper, L_z is the binary cross-entropy of positives; here it is the softmax loss. The paper's
+    second part, which mixes this distribution with one that favours high scores, is left out (`docs/methods.md`).
 
     Args:
         groups: int64 [N], group of each item; negative values form a group of their own.
@@ -124,11 +124,11 @@ class FairProposal(ItemProposal):
 
     @torch.no_grad()
     def observe(self, positives: Tensor, loss_B: Tensor) -> None:
-        """Move the shares by the mean loss of each group's positives; a group without any keeps only its momentum.
+        """Move the shares by the mean loss of each group's positives. A group without positives moves only by its momentum.
 
         Args:
             positives: int64 [B].
-            loss_B: float [B], loss of each.
+            loss_B: float [B], loss of each positive.
         """
         group_B = self._group_of_item[positives]
         count = torch.zeros_like(self.share).index_add_(0, group_B, torch.ones_like(loss_B, dtype=self.share.dtype))
@@ -159,7 +159,7 @@ def make_proposal(config: NegativeConfig, catalogue: Catalogue) -> ItemProposal:
     """The proposal of a configuration.
 
     Raises:
-        ValueError: there is no proposal of that name, or something that it needs is missing.
+        ValueError: there is no proposal of this name, or something that it needs is missing.
     """
     made = _PROPOSALS.get(config.proposal) if isinstance(config.proposal, str) else config.proposal
     if made is None:

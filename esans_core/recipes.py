@@ -1,8 +1,8 @@
-"""What a method of negative sampling is by name: the choices that it leaves open, and the fields that it fixes.
+"""Recipes: each defines a method of negative sampling by name, with the choices that it leaves open and the fields it fixes.
 
-A new method is one file with its `Recipe`, and one line in the list of `esans_core.negatives`. What no field of
-`NegativeConfig` can say, the recipe brings along: a `RowMixing`, a proposal or a source of negatives (`esans_core.mixgcf`).
-Nothing here imports torch, so that settings can read names and defaults of methods for next to nothing.
+A new method is one file with its `Recipe`, and one line in the list of `esans_core.negatives`. What the fields of
+`NegativeConfig` cannot express comes with the recipe: a `RowMixing`, a proposal or a source of negatives (`esans_core.mixgcf`).
+Nothing here imports torch, so that settings can read names and defaults of methods at almost no cost.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ class Recipe:
     """A method, as a configuration of the one training step that all methods share.
 
     Attributes:
-        name: what settings call it.
-        chosen: switches and sources of `NegativeConfig` that values may decide; every other one is off.
-        fixed: fields that the method fixes, whatever values say.
-        defaults: fields of which the method has a usual value of its own; values come before it.
+        name: name of the method in settings.
+        chosen: switches and sources of `NegativeConfig` that a user's values may decide; every other one is off.
+        fixed: fields that the method fixes, whatever the user's values say.
+        defaults: fields with a default of the method's own; the user's values come before it.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Recipe:
 
 
 class RowMixing(Protocol):
-    """Turns negatives drawn for a positive into others, by random numbers that are drawn once for each."""
+    """Turns negatives drawn for a positive into others, with random numbers that are drawn once for each."""
 
     def draw(self, items_BR: "Tensor", generator: "torch.Generator | None") -> "Tensor":
         """The random numbers, float32 [B, R], for negatives int64 [B, R]."""
         ...
 
     def logits(self, positive_logits: "Tensor", logits: "Tensor", drawn: "Tensor") -> "Tensor":
-        """Logits of what the negatives become, float [b, R], from logits of the positive [b] and of the negatives [b, R]."""
+        """Logits of the new negatives, float [b, R], from logits of the positive [b] and of the old negatives [b, R]."""
         ...

@@ -1,4 +1,4 @@
-"""Negatives drawn for each positive: what of them is encoded, and which logits they give.
+"""Negatives drawn for each positive: which items are encoded for them, and which logits they give.
 
 Shape legend: B positives of the batch, b this process's rows of it, R negatives for each, D dimension.
 """
@@ -16,7 +16,7 @@ from esans_core.shared_softmax import NEVER
 
 @dataclass(frozen=True)
 class Positives:
-    """This process's positives, as negatives are scored beside them.
+    """This process's positives, next to which negatives are scored.
 
     Attributes:
         users_bD: float32 [b, D], divided by the temperature.
@@ -41,15 +41,15 @@ class Rows(Protocol):
 
     @property
     def wanted(self) -> tuple[Tensor, ...]:
-        """The same items as they are to be encoded, int64 [B, ...] each."""
+        """The same items in the form in which they are encoded, int64 [B, ...] each."""
         ...
 
     def mix(self, generator: torch.Generator | None) -> "Rows":
-        """With the random numbers by which they are mixed: for the whole batch, so that all processes draw alike."""
+        """The rows with the random numbers for their mixing, drawn for the whole batch so that all processes draw the same."""
         ...
 
     def of(self, mine: slice) -> "Rows":
-        """Those of one process."""
+        """The rows of one process."""
         ...
 
     def logits(self, at: Positives, vectors: Sequence[Tensor], log_counts: Tensor) -> list[Tensor]:
@@ -58,20 +58,20 @@ class Rows(Protocol):
         Args:
             at: the positives.
             vectors: embeddings of `wanted`, float32 [b, ..., D] each.
-            log_counts: what logQ takes off each logit, float32 that broadcasts to [b, R].
+            log_counts: what the logQ correction subtracts from each logit, float32 that broadcasts to [b, R].
         """
         ...
 
 
 @dataclass(frozen=True)
 class DrawnRows:
-    """Draws of a proposal: mixed where the method mixes, and only the hardest where it asks for those. `Rows`.
+    """Draws of a proposal. They are mixed if the method mixes, and only the hardest count if it asks for that. A `Rows`.
 
     Attributes:
         items_BR: int64 [B, R].
         num_hardest: how many count, those with the highest scores; 0 for all.
-        mixing: what they become.
-        drawn_BR: the random numbers that it goes by.
+        mixing: turns them into others; None leaves them as they are.
+        drawn_BR: the random numbers of the mixing.
     """
 
     items_BR: Tensor

@@ -7,8 +7,8 @@ For a positive in primary cluster p and group (p, s):
 - hard: items of p outside (p, s), uniformly, with replacement;
 - items of (p, s) are never drawn: they are the likely false negatives.
 
-Nothing is drawn and thrown away. An easy cluster is one binary search in one sorted array for the whole table P. A hard
-negative is one integer below |p| - |p, s|, moved past the gap that the positive's own group leaves in its cluster's run.
+No draw is thrown away. An easy cluster takes one binary search in a sorted array that holds the whole table P. A hard negative
+is one integer below |p| - |p, s|, moved past the gap that the positive's own group leaves in its cluster's run.
 
 Shape legend: B positives, C = m_c easy clusters, M = m_o items in each, H hard negatives, K = K_p primary clusters.
 """
@@ -34,8 +34,8 @@ class SemanticNegativeSampler:
         items_per_cluster: m_o, distinct items drawn in each; clusters with fewer items are never drawn as easy.
         num_hard: hard negatives per positive.
         easy_temperature: temperature of the softmax over negative Euclidean distances; the paper's is 1.
-        max_near_clusters: easy clusters are drawn among so many nearest ones. None: among all while their table has up to 64 MB
-            (2,309 primary clusters), else among as many as fit. So the table grows with K_p at most, not with its square.
+        max_near_clusters: easy clusters are drawn among so many nearest ones. None: among all if their table has at most 64 MB
+            (2,309 primary clusters), else among as many as fit. So the table grows at most with K_p, not with its square.
 
     Raises:
         ValueError: a count is negative, the temperature or `max_near_clusters` is not positive, or the centroids do not fit the
@@ -95,7 +95,7 @@ class SemanticNegativeSampler:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the sampler's own tables, the index apart."""
+        """Bytes of the sampler's own tables, without the index."""
         own = (self._primary_sizes, self._group_sizes, self._hard_pool_G, self._hard_rate_G)
         return self.near_bytes + sum(table.nbytes for table in own)
 
@@ -109,14 +109,14 @@ class SemanticNegativeSampler:
         group_B = self.index.group(positives)
         clustered_B = group_B >= 0
         group_B = group_B.clamp_min(0)
-        if len(self.index.group_primary) == 0:  # nothing is clustered: nothing to look up below
+        if len(self.index.group_primary) == 0:  # no item has a cluster, so there is nothing to look up below
             items_BR, nothing_B = positives[:, None].expand(-1, self.num_draws), torch.zeros_like(clustered_B)
             no_counts_B = torch.zeros(len(positives), device=positives.device)
             return self._negatives(items_BR, nothing_B, nothing_B, no_counts_B[:, None], no_counts_B)
         primary_B = self.index.group_primary[group_B]
         easy_valid_B = clustered_B & self._near.has_any_K[primary_B]
         hard_valid_B = clustered_B & (self._hard_pool_G[group_B] > 0)
-        # Everything random first: the rest is one function of it, which can be compiled whole.
+        # All random numbers come first: the rest is one function of them, which can be compiled as a whole.
         uniform_BC, bits_BCM, bits_BH = self._random(len(positives), generator)
         cluster_BC, easy_counts_BC = self._near.draw(primary_B, uniform_BC)
         easy_BCM = self._easy(cluster_BC, bits_BCM)
@@ -152,14 +152,14 @@ class SemanticNegativeSampler:
         known_B = group_B.clamp_min(0)
         cluster = torch.where(group < 0, self.index.num_primary, self.index.group_primary[group.clamp_min(0)])
         primary_B, own_B = self.index.group_primary[known_B], self._hard_rate_G[known_B]
-        # Of the positive's own cluster this is the hard count; what is left then is its own group.
+        # For the positive's own cluster this is the hard count; the items of the positive's own group get zero.
         counts = self._near.expected_counts(primary_B, own_B, group_B >= 0, cluster)
         return counts.masked_fill_(group == group_B[:, None], 0.0)
 
     def batch_expected_counts(self, positives: Tensor, items: Tensor) -> Tensor:
         """How many times each item is expected among the draws for all positives together: `expected_counts` summed over B.
 
-        The sum is one of counts per cluster and per group, which takes O(K_p^2 + items), or O(B J + items) where only the J
+        It is computed from counts per cluster and per group. This takes O(K_p^2 + items), or O(B J + items) if only the J
         nearest clusters are kept, instead of O(B items).
 
         Args:
@@ -185,7 +185,7 @@ class SemanticNegativeSampler:
         return torch.where(group >= 0, count_G[group.clamp_min(0)], 0.0)
 
     def _random(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """For so many positives: float64 [B, C] on [0, 1), and random bits as int64 [B, C, M] and [B, H]."""
+        """Random numbers for `count` positives: float64 [B, C] on [0, 1), and bits as int64 [B, C, M] and [B, H]."""
         shape, device = (count, self.num_easy_clusters), self.index.device
         uniform_BC = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
         bits_BCM = torch.randint(0, 2**_BITS, (*shape, self.items_per_cluster), generator=generator, device=device)

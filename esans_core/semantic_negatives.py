@@ -1,4 +1,4 @@
-"""What one call to the semantic-aware sampler gives: items, which of them are valid, and how often each is expected.
+"""The result of one call to the semantic-aware sampler: items, which of them are valid, and how often each is expected.
 
 Shape legend: B positives, C = m_c easy clusters, M = m_o items in each, H hard negatives, R = C M + H, V virtual negatives.
 """
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NegativeSet:
-    """What a loss must know of n negatives for each of B positives, apart from their logits.
+    """All that a loss must know about n negatives for each of B positives, apart from their logits.
 
     Attributes:
         log_expected_counts: float32 [B, n], log of how often each is expected among the draws; 0 where it is not valid.
-        valid: bool [B, n], False for what must not count.
+        valid: bool [B, n], False for entries that must not count.
     """
 
     log_expected_counts: Tensor
@@ -26,8 +26,8 @@ class NegativeSet:
 class SemanticNegatives:
     """Draws for B positives, R = C M + H for each: first the easy ones, cluster after cluster, then the hard ones.
 
-    `items`, `valid` and `log_expected_counts` are all that `sampled_softmax_loss` takes beside the logits. Where `valid` is
-    False the item is the positive itself and must not count.
+    Score `items`, and give `sampled_softmax_loss` these logits with `valid` and `log_expected_counts`. Where `valid` is False,
+    the item is the positive itself and must not count.
 
     Attributes:
         items: int64 [B, R].
@@ -64,23 +64,23 @@ class SemanticNegatives:
         return torch.cat([easy_BR, hard_B[:, None].expand(-1, self.hard_BH.shape[1])], dim=1)
 
     def easy(self, values: Tensor) -> Tensor:
-        """The part of the easy draws, [B, m_c, m_o, ...], of values that every draw has, such as logits: [B, R, ...]."""
+        """From values of all draws, [B, R, ...], such as logits, those of the easy draws, [B, m_c, m_o, ...]."""
         _, clusters, items = self.easy_BCM.shape
         return values[:, : clusters * items].unflatten(1, (clusters, items))
 
     def hard(self, values: Tensor) -> Tensor:
-        """The part of the hard draws, [B, num_hard, ...], of values that every draw has: [B, R, ...]."""
+        """From values of all draws, [B, R, ...], those of the hard draws, [B, num_hard, ...]."""
         return values[:, self.items.shape[1] - self.hard_BH.shape[1] :]
 
     def with_virtual(self, weights: Tensor | None = None, lambdas: Tensor | None = None) -> NegativeSet:
-        """The draws with virtual negatives behind them: the simple ones, cluster after cluster, then the hard ones.
+        """The draws, followed by virtual negatives: first the simple ones, cluster after cluster, then the hard ones.
 
-        The log count of a virtual negative is the same combination of log counts as its logit is of logits, so that it is
-        corrected as the items are that it is made of. The positive is not corrected: its log count is 0.
+        The log count of a virtual negative combines log counts in the same way as its logit combines logits. So it is corrected
+        like the items that it is made of. The positive is not corrected: its log count is 0.
 
         Args:
-            weights: float [B, m_c, V, m_o], from `simple_weights`; None where there are no simple virtual negatives.
-            lambdas: float [B, num_hard], from `hard_lambdas`; None where there are no hard ones.
+            weights: float [B, m_c, V, m_o], from `simple_weights`; None if there are no simple virtual negatives.
+            lambdas: float [B, num_hard], from `hard_lambdas`; None if there are no hard ones.
 
         Returns:
             For R draws, m_c V simple and num_hard hard virtual negatives.

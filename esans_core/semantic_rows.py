@@ -20,13 +20,13 @@ from esans_core.shared_softmax import NEVER
 
 @dataclass(frozen=True)
 class SemanticRows:
-    """Draws of the semantic-aware sampler (unless the batch shares them) and their virtual negatives. `Rows`.
+    """Draws of the semantic-aware sampler (unless the batch shares them) and their virtual negatives. A `Rows`.
 
     Attributes:
         config: which virtual negatives there are, and their weight.
-        draws: what was drawn.
-        weights_BCVM: float32, of the virtual negatives of each easy cluster.
-        lambdas_BH: float32, of the hard virtual negatives.
+        draws: the draws.
+        weights_BCVM: float32, weights of the virtual negatives of each easy cluster.
+        lambdas_BH: float32, lambdas of the hard virtual negatives.
     """
 
     config: NegativeConfig

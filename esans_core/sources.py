@@ -1,6 +1,6 @@
-"""Sources of negatives: each draws some for a batch, and knows how often each item is to be expected among them.
+"""Sources of negatives: each draws some for a batch, and knows how often each item is expected among them.
 
-Negatives that the batch shares (in-batch, pool, the draws of ESANS where the batch shares them) are one list of items; those
+Negatives that the batch shares (in-batch, pool, and the draws of ESANS if the batch shares them) are one list of items. Those
 drawn for each positive (by a proposal, or by ESANS, WWW 2025, arXiv 2502.16077) are rows (`esans_core.rows`).
 `esans_core.negative_sources` puts the sources of a method together.
 
@@ -22,11 +22,11 @@ from esans_core.semantic_rows import SemanticRows
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one source drew.
+    """The draws of one source.
 
     Attributes:
         shared_S: int64 [S], negatives of the whole batch.
-        found_S: bool [S], which of them are any; None where all are.
+        found_S: bool [S], False for a draw that found no item; None if all found one.
         rows: negatives of each positive.
     """
 
@@ -47,11 +47,11 @@ class Source(Part):
         return None
 
     def popularity_counts(self, positives_B: Tensor, items: Tensor) -> Tensor | float | None:
-        """The part of it that only popularity explains, which a correction by less than the whole leaves in."""
+        """The part of `expected_counts` that comes from popularity alone. A partial correction leaves it in."""
         return self.expected_counts(positives_B, items)
 
     def expected_counts_of_each(self, positives_b: Tensor, items: Tensor) -> Tensor | None:
-        """What comes on top for each positive, float32 [b, n] for items [n] or [b, n]; None for nothing."""
+        """The counts that each positive adds to these, float32 [b, n] for items [n] or [b, n]; None for nothing."""
         return None
 
 
@@ -81,8 +81,8 @@ class Pool(Source):
     """Uniform negatives that the batch shares.
 
     Args:
-        num_pool: how many.
-        catalogue: of N items.
+        num_pool: how many negatives.
+        catalogue: the catalogue that they are drawn from.
     """
 
     def __init__(self, num_pool: int, catalogue: Catalogue) -> None:
@@ -118,7 +118,7 @@ class PerPositive(Source):
     """Negatives that a proposal draws for each positive.
 
     Args:
-        config: how many, from what, and what they become.
+        config: how many negatives, from which proposal, and how they are mixed.
         catalogue: what the proposal is made from.
     """
 
@@ -166,7 +166,7 @@ class Semantic(Source):
         return self._sampler.batch_expected_counts(positives_B, items) if self._config.share_draws else None
 
     def popularity_counts(self, positives_B: Tensor, items: Tensor) -> float:
-        """See `Source`: what it would be if the sampler drew from all items alike."""
+        """See `Source`: the count that each item would have if the sampler drew all items with the same probability."""
         draws = self._sampler.num_draws * (len(positives_B) if self._config.share_draws else 1)
         return draws / self._sampler.index.num_items
 

@@ -1,4 +1,4 @@
-"""Temperatures of the softmax: one for all, or one for each user (after Adap-tau, WWW 2023, arXiv 2302.04775)."""
+"""Temperatures of the softmax, one for each user (after Adap-tau, WWW 2023, arXiv 2302.04775)."""
 
 import math
 
@@ -22,9 +22,9 @@ class AdaptiveTemperature(nn.Module):
 
         (L_u - m) sigma_u + beta / 2 (log sigma_u)^2,
 
-    and its minimum is at sigma_u = exp(-W((L_u - m) / beta)). Scores are multiplied by sigma_u / tau_0: the authors' code
-    calls that product the temperature, so the sign of W is the other one there. Below -1/e there is no minimum, and the
-    argument is held at -1/e, so no temperature is below tau_0 / e. There is no upper bound.
+    and its minimum is at sigma_u = exp(-W((L_u - m) / beta)). Scores are multiplied by sigma_u / tau_0. The authors' code
+    calls this factor the temperature, so W has the opposite sign there. Below -1/e there is no minimum. The argument is
+    therefore held at -1/e, so no temperature is below tau_0 / e. There is no upper bound.
 
     Args:
         temperature: tau_0.
@@ -82,7 +82,7 @@ class UserTemperature(Part):
         """float32 [b, 1], temperatures of users, int64 [b].
 
         Raises:
-            ValueError: nobody said who the users are.
+            ValueError: the rows of the users are missing.
         """
         if user_rows is None:
             raise ValueError("an adaptive temperature needs user_rows: give the objective BatchPart(user_rows=...)")
@@ -98,9 +98,9 @@ class UserTemperature(Part):
 
 
 def lambert_w(x: Tensor) -> Tensor:
-    """The principal branch of w exp(w) = x, float64 inside; x below -1/e, where there is none, is taken as -1/e."""
+    """The principal branch of w exp(w) = x, computed in float64. Below -1/e there is none; such an x counts as -1/e."""
     z = x.double().clamp_min(_BRANCH_POINT)
-    # Start from the series about the branch point where x is small and from log(1 + x) elsewhere; Halley's steps follow.
+    # It starts from the series about the branch point if x is small, and otherwise from log(1 + x). Halley's steps follow.
     root = torch.sqrt(2 * (math.e * z + 1).clamp_min(0))
     w = torch.where(z < 0.5, -1 + root - root**2 / 3, torch.log1p(z.clamp_min(0)))
     for _ in range(12):

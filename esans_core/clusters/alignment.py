@@ -1,4 +1,4 @@
-"""Multimodal alignment: one projection a modality into one space, trained with a contrastive loss.
+"""Multimodal alignment: one projection for each modality into a common space, trained with a contrastive loss.
 
 Source: ESANS (WWW 2025, arXiv 2502.16077), section on MSAC, figure 2a.
 Shapes: N items, M modalities, F features of one modality, D aligned dimensions, V items that have both views.
@@ -19,7 +19,7 @@ _SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
 class _Head(nn.Module):
-    """Standardise within bounds (`esans_core.standardisation`), then project without a bias, which centred inputs need not."""
+    """Standardise within bounds (`esans_core.standardisation`), then project; centred inputs need no bias."""
 
     mean: Tensor
     std: Tensor
@@ -40,9 +40,9 @@ class AlignmentHeads(nn.Module):
     Untrained, the heads are a fixed random projection.
 
     Args:
-        input_dims: name of each modality -> F, its number of features. The order is the order of M everywhere.
+        input_dims: name of each modality -> F, its number of features. The order of M is this order everywhere.
         dim: D.
-        seed: of the random weights, N(0, 1/F).
+        seed: seed of the random weights, N(0, 1/F).
     """
 
     def __init__(self, input_dims: Mapping[str, int], dim: int, *, seed: int = 0) -> None:
@@ -80,9 +80,9 @@ class AlignmentHeads(nn.Module):
     def align(self, views: Mapping[str, np.ndarray], present_NM: np.ndarray, *, block_rows: int = 2048) -> np.ndarray:
         """The forward pass for arrays of any length, float32 [N, M, D].
 
-        Computed in float64 and rounded once, so that the block size and the number of threads, which change the order
-        of sums, do not show in the result. The statistics are folded into the weights, and a block stays in the cache: to
-        limit standardised values is to limit the raw ones, which costs one pass.
+        It is computed in float64 and rounded once. So the block size and the number of threads, which change the order of
+        sums, do not show in the result. The statistics are folded into the weights, and a block stays in the cache. Instead
+        of standardised values, the raw ones are cut at matching bounds, which costs one pass.
         """
         out = np.zeros((len(present_NM), len(self.heads), self.dim), np.float32)
         for column, (name, head) in enumerate(self._named()):
@@ -117,8 +117,9 @@ class AlignmentHeads(nn.Module):
 def alignment_loss(aligned_NMD: Tensor, present_NM: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE, averaged over the pairs of modalities.
 
-    For a pair, the positive of an item is its own other view and the negatives are the other items' other views, both
-    ways. Items that lack either view take no part; a pair that no item has both views of counts as 0.
+    For a pair of modalities, the positive of an item's view is its own other view, and the negatives are the other views of
+    the other items; this is done in both directions. Items that lack a view are left out. If no item has both views of a
+    pair, the pair counts as 0.
 
     Args:
         aligned_NMD: float [N, M, D], unit vectors.
@@ -161,12 +162,12 @@ def fit_alignment(
         present: bool [N, M].
         dim: D.
         epochs: passes over the items; 0 gives the starting heads with their statistics.
-        temperature: of `alignment_loss`.
-        seed: of weights and shuffling.
+        temperature: that of `alignment_loss`.
+        seed: seed of weights and shuffling.
         initial: earlier heads. A modality of the same name and sizes starts from its earlier weights and statistics
             and then moves slowly, so that the space, and the labels that rest on it, stay comparable from day to day.
-        batch_size: items a step, each the negative of the others.
-        learning_rate: of AdamW.
+        batch_size: items in a step; each is a negative of the others.
+        learning_rate: that of AdamW.
         kept_rate: factor on the learning rate of heads taken from `initial`.
         progress: called with (epoch from 1, mean loss) after each epoch.
 
@@ -174,7 +175,7 @@ def fit_alignment(
         The heads, and the mean loss of each epoch.
 
     Raises:
-        ValueError: no items, shapes that do not fit each other, or a value of a present view that is not finite.
+        ValueError: there are no items, shapes do not fit each other, or a present view has a value that is not finite.
     """
     tensors, present_NM = _checked(views, present)
     heads = AlignmentHeads({name: tensor.shape[1] for name, tensor in tensors.items()}, dim, seed=seed)
@@ -212,7 +213,7 @@ def fit_alignment(
 
 
 def _standardise(head: _Head, x_VF: Tensor) -> None:
-    """Mean and deviation of each feature over the items that have the view; a constant feature counts as zero from now on."""
+    """Keep mean and deviation of each feature over the items that have the view. A constant feature stays zero from now on."""
     if not len(x_VF):
         return
     exact = x_VF.double()

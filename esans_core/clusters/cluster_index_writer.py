@@ -1,7 +1,7 @@
 """Write a cluster index to disk from a stream of labels, in memory that does not grow with the catalogue.
 
-A counting sort in two passes: count the groups, then put every item into the next free place of its group. The arrays as
-long as the catalogue are memory maps, so that only one batch and the groups are held.
+This is a counting sort in two passes: the first counts the groups, and the second puts every item into the next free place of
+its group. Arrays as long as the catalogue are memory maps, so that memory holds only one batch and the groups.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ class GroupCounts:
         primary: int64 [G].
         secondary: int64 [G].
         sizes: int64 [G].
-        num_items: items counted, those without a cluster too.
+        num_items: number of items counted, including those without a cluster.
     """
 
     primary: np.ndarray
@@ -35,9 +35,10 @@ def write_cluster_index(folder: Path, labels: Callable[[], Labels], num_primary:
     """Write what `ClusterIndex.from_labels(...).save(folder)` would, byte for byte.
 
     Args:
-        folder: made where it is not there.
-        labels: starts a pass over the labels: (primary, secondary) of consecutive items, integer [B] each; a primary label
-            below 0 is an item without a cluster. Called twice. Large batches are fast: each costs a merge of the groups.
+        folder: it is made if it does not exist.
+        labels: starts a pass over the labels: (primary, secondary) of consecutive items, integer [B] each. A primary label
+            below 0 means an item without a cluster. It is called twice. Each batch costs a merge of the groups, so large
+            batches are faster.
         num_primary: K_p.
 
     Raises:

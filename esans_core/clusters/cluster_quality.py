@@ -16,9 +16,9 @@ class ClusterQuality:
         smallest: items in the smallest cluster that is not empty.
         largest: items in the largest cluster.
         largest_share: `largest / num_items`.
-        perplexity: exp of the entropy of the sizes, the number of equal clusters that would be as spread out.
+        perplexity: exp of the entropy of the sizes: so many clusters of equal size would be as spread out.
         balance: `perplexity / num_codes`; 1 when all clusters are equal.
-        distortion: mean squared distance of an item to its code, where distances were given.
+        distortion: mean squared distance of an item to its code, if distances were given.
     """
 
     num_items: int
@@ -43,7 +43,7 @@ def cluster_quality(labels: np.ndarray, num_codes: int, squared_distance: np.nda
     Args:
         labels: int [N], -1 where an item has no cluster.
         num_codes: codes of the codebook.
-        squared_distance: float [N], of each item to its code; values of items without a cluster are ignored.
+        squared_distance: float [N], squared distance of each item to its code; items without a cluster are ignored.
     """
     distortion = None
     if squared_distance is not None and (labels >= 0).any():
@@ -52,7 +52,7 @@ def cluster_quality(labels: np.ndarray, num_codes: int, squared_distance: np.nda
 
 
 def quality_of_sizes(sizes: np.ndarray, distortion: float | None = None) -> ClusterQuality:
-    """The same from what is known of a labelling too large to hold.
+    """The same from the sizes alone, for a labelling that is too large to hold in memory.
 
     Args:
         sizes: int [K], items of each code.
@@ -80,7 +80,7 @@ def label_churn(previous: np.ndarray, current: np.ndarray) -> float:
 
     Args:
         previous: int [N] or [N, L]: labels of some items, L levels; a row with a label below 0 is left out.
-        current: the same items, in the same order.
+        current: labels of the same items, in the same order.
 
     Raises:
         ValueError: unequal shapes.

@@ -1,7 +1,7 @@
-"""Cascaded codebooks: the primary one quantises the mean of an item's views, the secondary one what each view adds.
+"""Cascaded codebooks: the primary one quantises the mean of an item's views, the secondary one how each view differs from it.
 
 Source: ESANS (WWW 2025, arXiv 2502.16077), section on MSAC, figures 2b and 3. Two items with the same mean and different
-views share the primary cluster; only the *concatenated* residuals tell them apart, which is why they are not averaged.
+views share the primary cluster. Only the *concatenated* residuals tell them apart, so the residuals are not averaged.
 Shapes: N items, M modalities, D aligned dimensions, P primary codes, S secondary codes, C secondary codebooks.
 """
 
@@ -38,8 +38,8 @@ class Codebooks:
 
     Attributes:
         primary_PD: float32 [P, D].
-        active_P: bool [P]; False for a code that repair had to retire, which no item is assigned to.
-        secondary_CSE: float32 [C, S, M * D]; C is 1 (one cascade shared by all primary clusters) or P (one each).
+        active_P: bool [P]; False for a code that repair had to retire. No item is assigned to such a code.
+        secondary_CSE: float32 [C, S, M * D]; C is 1 (all primary clusters share one) or P (each primary cluster has its own).
     """
 
     primary_PD: np.ndarray
@@ -60,7 +60,7 @@ class Codebooks:
             block_rows: items worked on at once.
 
         Raises:
-            ValueError: shapes that do not fit these codebooks, or a value that is not finite.
+            ValueError: shapes do not fit these codebooks, or a value is not finite.
         """
         if aligned_NMD.shape[1] * aligned_NMD.shape[2] != self.secondary_CSE.shape[2]:
             raise ValueError(
@@ -100,12 +100,12 @@ class Codebooks:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit did and how the clusters came out, over the items it was fitted on.
+    """What a fit did, and what the clusters of the items it was fitted on are like.
 
     Attributes:
         warm: whether it started from earlier codebooks.
         sizes_before: items of each primary code before repair.
-        sizes: items of each primary code, after it.
+        sizes: items of each primary code after repair.
         repairs: each repair, in order.
         retired: primary codes left without a place.
         primary: quality of the primary level.
@@ -144,13 +144,13 @@ def fit_codebooks(
         num_secondary: S.
         min_cluster_size: m_o; every primary cluster in use holds at least this many of the items given.
         secondary_per_primary: a secondary codebook for each primary cluster.
-        seed: of k-means.
+        seed: seed of k-means.
         initial: earlier codebooks to start from, of the same shapes; labels then stay comparable.
-        iterations: of k-means.
+        iterations: iterations of k-means.
 
     Raises:
-        ValueError: fewer items with a view than `num_primary * min_cluster_size` or than `num_secondary`, or `initial`
-            of other shapes.
+        ValueError: fewer items have a view than `num_primary * min_cluster_size` or than `num_secondary`, or `initial`
+            has other shapes.
     """
     usable = present.any(axis=1)
     aligned_NMD, present_NM = aligned[usable], present[usable]
@@ -179,8 +179,8 @@ def fit_codebooks(
     groups = rows_by_code(repaired.label_N) if secondary_per_primary else [(0, np.arange(count))]
     secondary_CSE = np.zeros(shape, np.float32) if initial is None else initial.secondary_CSE.copy()
     for code, rows in groups:
-        # A cluster with fewer items than codes gets a code for each; the rest repeat the first and, ties going
-        # to the lowest code, are never used.
+        # A cluster with fewer items than codes gets a code for each item. The other codes repeat the first one. They are never
+        # used, because ties go to the lowest code.
         size = min(num_secondary, len(rows))
         start = None if initial is None or size < num_secondary else initial.secondary_CSE[code]
         secondary_CSE[code, :size] = _k_means(residual_NE[rows], size, seed, iterations, start)
@@ -202,10 +202,10 @@ def fit_codebooks(
 
 
 def mean_view(aligned_NMD: np.ndarray, present_NM: np.ndarray) -> np.ndarray:
-    """Mean of the views present, float32 [N, D]; absent views must be zero. What the primary codebook quantises.
+    """Mean of the views present, float32 [N, D], which the primary codebook quantises; absent views must be zero.
 
-    It is not brought back to length 1. The residuals are taken from the code, and a code longer than the mean of its items
-    leaves the same gap in all of them: on TikTok the items' pairs then tell less of what is used together (docs/LOG.md).
+    It is not brought back to length 1. Residuals are differences from the code, and a code that is longer than the mean of its
+    items leaves the same gap in all of them. On TikTok, the clusters then say less about what is used together (docs/LOG.md).
     """
     count_N1 = np.maximum(present_NM.sum(axis=1, keepdims=True), 1).astype(np.float32)
     return aligned_NMD.sum(axis=1) / count_N1

@@ -1,4 +1,4 @@
-"""Turning one set of vectors onto another that means the same, when each fit leaves its axes where chance put them.
+"""Rotates one set of vectors onto another with the same meaning, because the axes of each fit are random.
 
 Source: Schönemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika 31 (1966).
 """
@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass
 class ProcrustesSums:
-    """What the fit needs of pairs of vectors, added up over batches; memory D x D whatever the number of pairs.
+    """The sums over pairs of vectors that the fit needs, added up over batches; they take D x D memory for any number of pairs.
 
-    Every vector counts by its direction alone, so that no popular item outweighs the others.
+    Only the direction of a vector counts, so that no popular item outweighs the others.
 
     Attributes:
         cross: float64 [D, D], sum of the outer products of old and new unit vectors, by columns of the new one.
@@ -25,11 +25,11 @@ class ProcrustesSums:
 
     @classmethod
     def empty(cls, dim: int) -> "ProcrustesSums":
-        """No pairs of vectors with `dim` numbers each."""
+        """Sums over no pairs yet, for vectors with `dim` numbers each."""
         return cls(np.zeros((dim, dim)))
 
     def add(self, new: np.ndarray, old: np.ndarray) -> None:
-        """Add pairs, rows of new and old [n, D] of any float type; a pair with a zero vector counts as nothing.
+        """Add pairs: rows of new and old, [n, D] of any float type. A pair with a zero vector is left out.
 
         Raises:
             ValueError: the shapes differ, or are not [n, D].
@@ -43,7 +43,7 @@ class ProcrustesSums:
         self.count += int(real.sum())
 
     def merge(self, other: "ProcrustesSums") -> None:
-        """Add the pairs that another one has seen."""
+        """Add the pairs of other sums to these."""
         self.cross += other.cross
         self.count += other.count
 
@@ -64,9 +64,9 @@ class Rotation:
     """A rotation, with or without a reflection.
 
     Attributes:
-        matrix: float64 [D, D], orthogonal; `new @ matrix` lies in the old axes.
-        cosine_before: mean cosine of the pairs as they came.
-        cosine_after: mean cosine of the pairs once the new ones are turned.
+        matrix: float64 [D, D], orthogonal; `new @ matrix` is in the old axes.
+        cosine_before: mean cosine of the pairs before the rotation.
+        cosine_after: mean cosine of the pairs after it.
     """
 
     matrix: np.ndarray
@@ -75,17 +75,17 @@ class Rotation:
 
     @property
     def residual_before(self) -> float:
-        """Root mean square distance of the pairs' unit vectors as they came."""
+        """Root mean square distance of the pairs' unit vectors before the rotation."""
         return math.sqrt(max(0.0, 2 - 2 * self.cosine_before))
 
     @property
     def residual_after(self) -> float:
-        """The same once the new ones are turned: what the fit makes least."""
+        """The same after the rotation. The fit minimises this."""
         return math.sqrt(max(0.0, 2 - 2 * self.cosine_after))
 
     def apply(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors [n, D] in the old axes, float32; lengths and angles among them stay.
+        """Vectors [n, D] in the old axes, float32. Their lengths and the angles between them stay the same.
 
-        Summed in float64 in a fixed order, row by row: the result does not depend on how rows are batched.
+        The sums are in float64 and in a fixed order, row by row, so the result does not depend on how rows are batched.
         """
         return np.einsum("ij,jk->ik", vectors.astype(np.float64), self.matrix, optimize=False).astype(np.float32)

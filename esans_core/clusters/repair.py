@@ -1,7 +1,7 @@
 """Repair of primary clusters with fewer than `m_o` items (ESANS, WWW 2025, arXiv 2502.16077, section on MSAC).
 
-The sampler draws `m_o` distinct items in a cluster, so none may hold fewer. Items get their cluster from the nearest
-code, today and on every later day; so codes are repaired, never labels.
+The sampler draws `m_o` distinct items in a cluster, so no cluster may hold fewer. Items get their cluster from the nearest
+code, today and on every later day. So the codes are repaired, never the labels.
 
 Shapes: N items, K codes, D dimensions.
 """
@@ -25,8 +25,8 @@ class Repair:
         merged_into: items that each other code received from it.
         split_from: the code whose cluster was split to give this one a new place; None when it was left retired.
         size_after: items it holds right after the repair; 0 when retired.
-        donor_size_before: items of the split cluster, before.
-        donor_size_after: items of the split cluster, after.
+        donor_size_before: items of the split cluster before the split.
+        donor_size_after: items of the split cluster after the split.
     """
 
     code: int
@@ -40,7 +40,7 @@ class Repair:
 
 @dataclass(frozen=True)
 class Repaired:
-    """Codes after the repair; assignment to the active ones gives every cluster at least the asked size.
+    """Codes after the repair. If items are assigned to the active codes, every cluster has at least the wanted size.
 
     Attributes:
         codes_KD: float32 [K, D].
@@ -60,19 +60,19 @@ class Repaired:
 def repair_small_clusters(
     x_ND: np.ndarray, codes_KD: np.ndarray, min_size: int, active_K: np.ndarray | None = None
 ) -> Repaired:
-    """Retire each code with fewer than `min_size` nearest items, and give it a new place where a cluster can be split.
+    """Retire each code with fewer than `min_size` nearest items, and give it a new place if a cluster can be split.
 
-    Smallest cluster first: its code is taken out, so its items go to their next nearest codes; then the cluster with the
-    largest distortion is cut at the median of its main axis, and both halves get a code. A split counts only when both
-    halves keep `min_size` items and no other cluster falls below it; otherwise the next cluster is tried, and at
-    last the code stays retired. Taking a code out never shrinks another cluster, so each round leaves fewer small
-    clusters than before: at most K rounds, and the last cluster holds all N items.
+    The smallest cluster is the first. Its code is taken out, so its items go to their next nearest codes. Then the cluster
+    with the largest distortion is cut at the median of its main axis, and both halves get a code. A split counts only if
+    both halves keep `min_size` items and no other cluster falls below it. Otherwise the next cluster is tried, and if none
+    can be split, the code stays retired. When a code is taken out, no other cluster shrinks, so each round leaves fewer
+    small clusters than before. There are at most K rounds; in the extreme, one cluster holds all N items.
 
     Args:
         x_ND: float32 [N, D], the vectors that the codes quantise.
         codes_KD: float32 [K, D].
         min_size: m_o.
-        active_K: bool [K], codes in use at the start; the others are only given a new place. All, by default.
+        active_K: bool [K], codes in use at the start (all by default); the others can only be given a new place.
 
     Raises:
         ValueError: N < min_size, or no active code.
@@ -98,7 +98,7 @@ def repair_small_clusters(
 
 
 class _State:
-    """Codes and the assignment they give, kept up to date change by change instead of by assigning all items again."""
+    """Codes and the assignment they give. Each change updates the assignment, so that not all items are assigned again."""
 
     def __init__(self, x_ND: np.ndarray, codes_KD: np.ndarray, active_K: np.ndarray | None, min_size: int) -> None:
         self.x_ND, self.min_size = x_ND, min_size

@@ -1,7 +1,7 @@
-"""What production consumes: a folder that answers histories of item ids with item ids.
+"""Reads a serving bundle, the folder that production uses: it takes histories of item ids and answers with item ids.
 
-It needs torch, faiss and pyarrow (`pip install "esans-core[serving]"`): nothing of the pipeline, no registry, no pickle. The
-pipeline writes such folders (`jobs.serving.bundle`).
+It needs torch, faiss and pyarrow (`pip install "esans-core[serving]"`), but nothing of the pipeline, no registry and no pickle.
+The pipeline writes such folders (`jobs.serving.bundle`).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from esans_core.sequences import Sequences
 from esans_core.serving.retriever import Retriever
 
 BUNDLE, POPULAR = "bundle.json", "popular.arrow"
-_AT_ONCE = 1024  # histories; bounds the memory of a long list of them
+_AT_ONCE = 1024  # histories answered together; this bounds the memory that a long list of them takes
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,12 @@ class Recommendation:
     """The answer to one history.
 
     Attributes:
-        item_ids: best first, none of them in the history; fewer than k only where the catalogue has no more.
-        scores: cosine of user and item; of a fallback, the item's share of all training events.
-        fallback: the history holds no item of this catalogue, so the answer is the most popular items, as for everybody new.
+        item_ids: best first, none of them in the history; fewer than k only if the catalogue has no more.
+        scores: cosine of user and item; in a fallback, the item's share of all training events.
+        fallback: True if the history has no item of this catalogue. The answer is then the most popular items, as for every
+            new user.
         unknown_ids: ids of the history that the catalogue does not have, each once, in the order of the history. The answer
-            rests on the others. Many of them mean that the caller's catalogue is not the one that this bundle was built from.
+            rests on the other ids. If there are many, the caller's catalogue is not the one that this bundle was built from.
     """
 
     item_ids: list[str]
@@ -45,10 +46,10 @@ class ServingBundle:
     """A bundle in use. Large arrays are mapped: processes of a machine share their memory. Safe to call from many threads.
 
     Args:
-        folder: of the bundle. It is taken as it is: `checked` tells whether it is what was built.
+        folder: folder of the bundle. It is not checked here; `checked` tells whether it is the one that was built.
 
     Attributes:
-        about: what the bundle says of itself: date, model, data, index, bounds of k.
+        about: what the bundle says about itself: date, model, data, index, bounds of k.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,13 +66,13 @@ class ServingBundle:
         """The k best items for each history.
 
         Args:
-            histories: item ids of each user, oldest first. The model reads the latest of those that the catalogue has, and all
-                of them are left out of the answer. The other ids are listed in `Recommendation.unknown_ids`.
-            k: how many; by default what the bundle was built with.
-            strict: refuse to answer where a history holds an id that the catalogue does not have.
+            histories: item ids of each user, oldest first. The model reads the latest of the ids that the catalogue has, and
+                all of these are left out of the answer. The other ids are listed in `Recommendation.unknown_ids`.
+            k: how many items; by default the number that the bundle was built with.
+            strict: refuse to answer if a history has an id that the catalogue does not have.
 
         Raises:
-            ValueError: k is out of bounds, a history is no list of strings, or, with `strict`, one holds an unknown id.
+            ValueError: k is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown id.
         """
         k = self._allowed(k)
         for number, history in enumerate(histories):
@@ -84,7 +85,7 @@ class ServingBundle:
         return answers
 
     def _answers(self, histories: Sequence[Sequence[str]], k: int, strict_from: int | None) -> list[Recommendation]:
-        """The answers to a block; `strict_from` is the number of its first history where unknown ids are refused."""
+        """The answers to a block. If unknown ids are refused, `strict_from` is the number of its first history, else None."""
         items = [item for history in histories for item in history]
         rows = self._retriever.item_ids.rows(items)
         unknown = _unknown_of_each(items, rows, [len(history) for history in histories])
@@ -121,15 +122,15 @@ class ServingBundle:
     def _allowed(self, k: int | None) -> int:
         k, most = self.about["k"] if k is None else k, self.about["max_k"]
         if not 1 <= k <= most:
-            raise ValueError(f"k must be from 1 to {most}, which this bundle was built for, got {k}")
+            raise ValueError(f"k must be from 1 to {most}, the most that this bundle was built for, got {k}")
         return k
 
 
 def checked(folder: Path) -> dict[str, Any]:
-    """The content of bundle.json, once every file was found to be the one that was built.
+    """The content of bundle.json, after a check that every file is the one that was built.
 
     Raises:
-        ValueError: a file is missing, changed or too many, or bundle.json itself was changed.
+        ValueError: a file is missing, was changed or does not belong there, or bundle.json itself was changed.
     """
     folder = Path(folder)
     try:
@@ -148,7 +149,7 @@ def checked(folder: Path) -> dict[str, Any]:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder but bundle.json, by its path there; a link counts as no file."""
+    """SHA-256 of every file below a folder except bundle.json, by its path there; links are left out."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
@@ -160,12 +161,12 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def overall_digest(about: dict[str, Any], files: dict[str, str]) -> str:
-    """SHA-256 over what a bundle says of itself and the digests of its files: the name of all that is in it."""
+    """SHA-256 over what a bundle says about itself and the digests of its files. It identifies the whole content."""
     return hashlib.sha256(json.dumps({"about": about, "files": files}, sort_keys=True).encode()).hexdigest()
 
 
 def _unknown_of_each(items: list[str], rows: np.ndarray, lengths: list[int]) -> dict[int, list[str]]:
-    """Users with ids that the catalogue does not have -> these ids, each once; users ascend."""
+    """For each user with ids that the catalogue does not have: these ids, each once; users are in ascending order."""
     found: dict[int, dict[str, None]] = {}
     places = np.flatnonzero(rows < 0)
     owners = np.searchsorted(np.cumsum(lengths), places, side="right")

@@ -1,6 +1,6 @@
-"""Writing what `esans_core.serving.bundle` reads: from trained towers and an index to a folder that names itself by its digest.
+"""Writes the folder that `esans_core.serving.bundle` reads, from trained towers and an index. The folder holds its own digest.
 
-It needs what the reader needs: torch, faiss and pyarrow (`pip install "esans-core[serving]"`).
+It needs the same as the reader: torch, faiss and pyarrow (`pip install "esans-core[serving]"`).
 """
 
 import json
@@ -33,14 +33,14 @@ def write_bundle(
     """Make a folder a bundle. The same values give the same bytes, and so the same digest.
 
     Args:
-        folder: exists; what lies in it already becomes part of the bundle.
+        folder: it must exist; the files that it holds already become part of the bundle.
         model: trained towers on the CPU, in eval mode.
-        item_ids: of the model's items, by row.
-        index: over `esans_core.serving.retriever.item_embeddings(model)`.
-        events: int64 [N], training events of each item: the most popular are the answer to a user of whom nothing is known.
-        k: how many items an answer has when nobody says.
-        max_k: most items that can be asked for.
-        about: further JSON values that the bundle says of itself.
+        item_ids: ids of the model's items, by row.
+        index: index over `esans_core.serving.retriever.item_embeddings(model)`.
+        events: int64 [N], training events of each item; users without a known item get the most popular items.
+        k: how many items an answer has by default.
+        max_k: the most items that can be asked for.
+        about: further JSON values that the bundle says about itself.
         preprocessing: further JSON values about how input was prepared.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Trained towers as programs of their own (`torch.export`, saved as pt2): to run them takes torch alone, and no pickle.
+"""Exports trained towers as programs of their own (`torch.export`, saved as pt2). Running them takes only torch, and no pickle.
 
-The same weights give the same bytes: what would tell where and from which lines a program came is left out.
+The same weights give the same bytes, because a program's notes on the source lines that it came from are left out.
 
 Shape legend: B users or items, L history length, F content features, D embedding dimension.
 """
@@ -20,7 +20,7 @@ _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "fro
 
 
 class NewItemEncoder(nn.Module):
-    """The item side for an item that training never met: raw content in, what the two sides read of it out.
+    """The item side for an item that training never saw: from its raw content to its item input and its embedding.
 
     Args:
         model: trained towers; copied, so later training does not change this module.
@@ -41,7 +41,7 @@ class NewItemEncoder(nn.Module):
     def forward(self, content_BF: Tensor) -> tuple[Tensor, Tensor]:
         """float32 [B, F], NaN for a missing view -> item inputs and unit embeddings, float32 [B, D] each.
 
-        A program cannot raise an error about its input, so an infinite value counts as one that lies at the bound.
+        A program cannot raise an error about its input, so an infinite value counts as a value at the bound.
         """
         inputs_BD = self.unknown_id + self.projection(standardise(content_BF, self.mean, self.std))
         return inputs_BD, self.tower(inputs_BD)
@@ -72,5 +72,5 @@ def _save(module: nn.Module, inputs: tuple[Tensor, ...], axes: tuple[dict[int, A
     for node in program.graph.nodes:
         for name in _TRACES:
             node.meta.pop(name, None)
-    program.example_inputs = None  # which would be stored as a pickle
+    program.example_inputs = None  # they would be stored as a pickle
     torch.export.save(program, file)

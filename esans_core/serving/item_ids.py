@@ -1,6 +1,6 @@
-"""Ids of the catalogue's items as one Arrow file that is mapped, not loaded: row to id and id to row.
+"""Ids of the catalogue's items, from row to id and from id to row, in one Arrow file that is mapped, not loaded.
 
-Needs pyarrow (`pip install "esans-core[serving]"`).
+It needs pyarrow (`pip install "esans-core[serving]"`).
 """
 
 import hashlib
@@ -15,10 +15,10 @@ _ID, _HASH, _ROW, _SALT = "item_id", "hash", "row_of_hash", b"salt"
 
 
 class ItemIds:
-    """Ids by row, and rows by id through sorted 64-bit hashes, so that opening a catalogue costs neither time nor memory.
+    """Ids by row, and rows by id through sorted 64-bit hashes. So it costs neither time nor memory to open a catalogue.
 
     Args:
-        file: what `save` wrote.
+        file: a file that `save` wrote.
     """
 
     def __init__(self, file: Path) -> None:
@@ -36,13 +36,13 @@ class ItemIds:
         """Write the ids of rows 0, 1, 2, ...
 
         Raises:
-            ValueError: there is none, or one comes twice.
+            ValueError: there is no id, or an id is there twice.
         """
         if not item_ids or len(set(item_ids)) != len(item_ids):
             raise ValueError(
                 f"expected at least one id and none twice, got {len(item_ids)} of which {len(set(item_ids))} differ"
             )
-        for number in count():  # until no two ids share a hash; the first salt nearly always does
+        for number in count():  # try salts until no two ids share a hash; the first one nearly always works
             salt = str(number).encode()
             hashes = _hashes(item_ids, salt)
             rows = np.argsort(hashes, kind="stable")
@@ -60,7 +60,7 @@ class ItemIds:
         hashes = _hashes(ids, self._salt)
         place = np.searchsorted(self._hash, hashes).clip(max=len(self) - 1)
         rows = self._row[place]
-        # An unknown id may share its hash with a known one: the id itself decides.
+        # An unknown id may share its hash with a known one, so the ids themselves are compared.
         same = np.fromiter((here == asked for here, asked in zip(self.take(rows).to_pylist(), ids, strict=True)), bool)
         return np.where(same, rows, -1)
 

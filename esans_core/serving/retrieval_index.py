@@ -1,6 +1,6 @@
-"""Top items of many users by inner product, with the items each has seen left out: exact, or from the nearest lists alone.
+"""Top items of many users by inner product, without the items each has seen: exact, or only from the nearest lists.
 
-Needs faiss (`pip install "esans-core[cluster]"`), imported where it is used.
+It needs faiss (`pip install "esans-core[cluster]"`), which is imported only where it is used.
 
 Shapes: N items, D dimensions, B users, E seen items of all users of a call.
 """
@@ -21,15 +21,15 @@ _ITEMS, _LISTS, _META = "item_embeddings.npy", "lists.faiss", "index.json"
 class RetrievalIndex:
     """Items to search, in memory or mapped from a folder that many processes share.
 
-    Answers are the same for the same users in one call, however many threads there are. Which of several items of equal score
-    comes first is not said.
+    The same users in one call get the same answers, with any number of threads. If several items have the same score, their
+    order is not specified.
 
     Args:
         items_ND: float32 [N, D], N >= 1.
         lists: a faiss IVF index over them; None searches exactly.
 
     Attributes:
-        probes: lists that a search looks into: more of them find more of the exact answer, and take longer.
+        probes: how many lists a search looks into. With more lists it finds more of the exact answer, but takes longer.
     """
 
     def __init__(self, items_ND: np.ndarray, lists: Any = None, *, probes: int = 8) -> None:
@@ -41,11 +41,11 @@ class RetrievalIndex:
 
         Args:
             items_ND: float32 [N, D], N >= 1.
-            kind: "exact" compares with every item; "ivf" sorts the items into 4 sqrt(N) lists by k-means (Jegou, Douze and
-                Schmid, TPAMI 2011, without their compression), by one thread, so that the same items give the same lists.
+            kind: "exact" compares with every item. "ivf" sorts the items into 4 sqrt(N) lists by k-means (Jegou, Douze and
+                Schmid, TPAMI 2011, without their compression). One thread does this, so the same items give the same lists.
 
         Raises:
-            ValueError: another shape, or a value that is not finite.
+            ValueError: the shape is another one, or a value is not finite.
         """
         items_ND = np.ascontiguousarray(items_ND, dtype=np.float32)
         if items_ND.ndim != 2 or not items_ND.size or not np.isfinite(items_ND).all():
@@ -72,7 +72,7 @@ class RetrievalIndex:
 
     @property
     def num_lists(self) -> int:
-        """Lists there are; 1 where every search is exact."""
+        """Number of lists; 1 if every search is exact."""
         return 1 if self._lists is None else int(self._lists.nlist)
 
     def exact(self) -> "RetrievalIndex":
@@ -91,7 +91,7 @@ class RetrievalIndex:
 
     @classmethod
     def load(cls, folder: Path) -> "RetrievalIndex":
-        """An index that `save` wrote; what is large is mapped, so processes of a machine share its memory."""
+        """An index that `save` wrote. Large arrays are mapped, so the processes of a machine share their memory."""
         items_ND = np.load(folder / _ITEMS, mmap_mode="r", allow_pickle=False)
         meta = json.loads((folder / _META).read_text())
         lists = None
@@ -102,22 +102,22 @@ class RetrievalIndex:
         return cls(items_ND, lists, probes=meta["probes"])
 
     def search(self, users_BD: np.ndarray, k: int, seen: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each user among those not seen; fewer only where the catalogue has no more.
+        """The k best items of each user among those not seen; fewer only if the catalogue has no more.
 
         Args:
             users_BD: float32 [B, D].
-            k: how many.
+            k: how many items.
             seen: offsets int64 [B + 1] and item rows int64 [E]: user b has seen `rows[offsets[b]:offsets[b + 1]]`, in any
                 order, also more than once.
 
         Returns:
-            Item rows int64 [B, k], best first, -1 where there is none left, and their scores float32 [B, k], -inf there.
+            Item rows int64 [B, k], best first, and their scores float32 [B, k]; -1 and -inf where no item is left.
         """
         offsets, rows = seen
         users_BD = np.ascontiguousarray(users_BD, dtype=np.float32)
         items_BK = np.full((len(users_BD), k), -1, np.int64)
         scores_BK = np.full((len(users_BD), k), -np.inf, np.float32)
-        # Users who have seen about as much are searched together: a long history must not widen everybody's search.
+        # Users who have seen similar numbers of items are searched together, so that a long history widens no other search.
         width_B = 2 ** np.ceil(np.log2(np.maximum(np.diff(offsets), 1))).astype(np.int64)
         for width in np.unique(width_B):
             chosen = np.flatnonzero(width_B == width)
@@ -130,7 +130,7 @@ class RetrievalIndex:
     def _search(
         self, users_BD: np.ndarray, k: int, fetch: int, seen: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`search` for users none of whom has seen more than fetch - k items, unless fetch is N."""
+        """`search` for users who have each seen at most fetch - k items, unless fetch is N."""
         offsets, rows = seen
         size = len(self.items_ND)
         scores_BF, items_BF = self._nearest(users_BD, fetch)

@@ -1,4 +1,4 @@
-"""A trained model made ready to answer: user tower, what it reads of the items, ids and index, in one folder.
+"""A trained model that is ready to answer: the user tower, the item inputs that it reads, ids and index, in one folder.
 
 It needs torch, faiss and pyarrow (`pip install "esans-core[serving]"`), and every process of a machine maps the same files.
 
@@ -27,23 +27,23 @@ _ITEMS_PER_BLOCK = 65_536
 
 
 class Retriever:
-    """What `save` wrote; large arrays are mapped, not loaded.
+    """Reads a folder that `save` wrote; large arrays are mapped, not loaded.
 
     Args:
         folder: the folder.
 
     Attributes:
         item_ids: ids of the catalogue.
-        index: the items' embeddings, to be searched.
+        index: index over the items' embeddings.
         preprocessing: how input is prepared; see `save`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.preprocessing: dict[str, Any] = json.loads((folder / _PREPROCESSING).read_text())
         self._tower = torch.export.load(folder / _TOWER).module(check_guards=False)
-        # To check shapes symbolically takes longer than the tower does, and `embed` makes all of them itself.
+        # A symbolic check of the shapes takes longer than the tower itself, and `embed` makes all inputs itself.
         setattr(self._tower, "validate_inputs", False)  # noqa: B010
-        # Copy on write: torch wants memory it may write to, and never does.
+        # Copy on write, because torch wants memory that it may write to, though it never does.
         self._item_inputs = torch.from_numpy(np.load(folder / _INPUTS, mmap_mode="c", allow_pickle=False))
         self.item_ids = ItemIds(folder / _IDS)
         self.index = RetrievalIndex.load(folder / _INDEX)
@@ -55,10 +55,10 @@ class Retriever:
         """Write a folder; the same values give the same bytes.
 
         Args:
-            folder: exists.
+            folder: it must exist.
             model: trained towers on the CPU, in eval mode.
-            item_ids: of the model's items, by row.
-            index: over `item_embeddings(model)`.
+            item_ids: ids of the model's items, by row.
+            index: index over `item_embeddings(model)`.
             about: further JSON values about how input is prepared (which encoders made the content, ...).
         """
         export_user_tower(model, folder / _TOWER)
@@ -76,7 +76,7 @@ class Retriever:
 
     @torch.no_grad()
     def embed(self, sequences: Sequences) -> np.ndarray:
-        """float32 [U, D], unit vectors: every user from the latest of all their events."""
+        """float32 [U, D], unit vectors: the embedding of each user, from the latest of all their events."""
         users, ends = torch.arange(sequences.num_users), sequences.offsets[1:]
         groups, place = by_length(sequences.histories(users, ends, self.preprocessing["max_history"]))
         parts = [self._tower(functional.embedding(group.clamp_min(0), self._item_inputs), group >= 0) for group in groups]
@@ -85,20 +85,20 @@ class Retriever:
     def search(self, sequences: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [U, k] and scores float32 [U, k] of each user's best items without those in the user's sequence.
 
-        Best first; -1 and -inf where there is none left.
+        The best item comes first; -1 and -inf stand where no item is left.
         """
         return self.index.search(self.embed(sequences), k, (sequences.offsets.numpy(), sequences.items.numpy()))
 
 
 @torch.no_grad()
 def item_embeddings(model: TwoTower) -> np.ndarray:
-    """float32 [N, D], unit vectors."""
+    """float32 [N, D], unit vectors: the embedding of every item."""
     return _by_item(model, model.encode_items)
 
 
 @torch.no_grad()
 def _by_item(model: TwoTower, encode: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """What `encode` makes of every item, float32 [N, D]: in blocks, and by one thread, whose sums are always the same."""
+    """`encode` of every item, float32 [N, D]. It runs in blocks and on one thread, so that sums are always the same."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -46,7 +46,7 @@ def test_refuses_labels_that_do_not_fit() -> None:
         ClusterIndex.from_labels(torch.tensor([0, 4]), torch.tensor([0, 0]), num_primary=4)
     with pytest.raises(ValueError, match="negative secondary"):
         ClusterIndex.from_labels(torch.tensor([0, 1]), torch.tensor([0, -1]))
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="must both be \\[N\\]"):
         ClusterIndex.from_labels(torch.tensor([0, 1]), torch.tensor([0]))
 
 
