@@ -1,4 +1,4 @@
-# The doors of the house. `make help` lists them.
+# The commands of the project. `make help` lists them.
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,14 +15,14 @@ DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
 .PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-scale clean
 
-help: ## Lists what can be made
+help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
 	@echo
 	@echo 'make run DATE=2026-01-29                    the next date of the embedded shop'
 	@echo 'make run DATA=/path/to/tables               your own data (docs/data-contract.md)'
 	@echo 'make run SET="training.epochs=3 ..."        any setting (python -m jobs.prepare --help)'
 
-setup: java $(STAMP) ## Virtual environment with every pinned package, and Java
+setup: java $(STAMP) ## Makes the virtual environment with every pinned package, and checks Java
 
 java:
 	@infra/check_java.sh
@@ -37,10 +37,10 @@ $(STAMP): requirements.txt
 run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=, SPARK_MASTER=
 	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET)$(SPARK_MASTER),--set $(SET) $(if $(SPARK_MASTER),spark.master=$(SPARK_MASTER)))
 
-up: setup ## Starts Airflow and MLflow on PostgreSQL, until `make down`: HOME_FOLDER=, DATA=, PORT=, MLFLOW_PORT=, SCHEDULE=, OTEL=
+up: setup ## Starts Airflow and MLflow on PostgreSQL; they run until `make down`: HOME_FOLDER=, DATA=, PORT=, MLFLOW_PORT=, SCHEDULE=, OTEL=
 	@$(BIN)/python -m infra.local.up up $(AT_HOME) $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT)) $(if $(SCHEDULE),--schedule "$(SCHEDULE)") $(if $(OTEL),--otel "$(OTEL)") $(if $(SPARK_MASTER),--spark-master "$(SPARK_MASTER)")
 
-down: ## Stops them; data stay: HOME_FOLDER=
+down: ## Stops what `make up` has started; data stay: HOME_FOLDER=
 	@$(BIN)/python -m infra.local.up down $(AT_HOME)
 
 status: ## Says what is up, where, since when, and how large: HOME_FOLDER=
@@ -49,10 +49,10 @@ status: ## Says what is up, where, since when, and how large: HOME_FOLDER=
 spark-cluster: setup ## Starts a Spark master and workers on this machine: PORT=, WORKERS=
 	@$(BIN)/python -m infra.local.spark_cluster up $(if $(PORT),--port $(PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
-spark-cluster-down: ## Stops them
+spark-cluster-down: ## Stops the Spark master and workers
 	@$(BIN)/python -m infra.local.spark_cluster down
 
-test: setup ## Runs every test; installs Chromium and PostgreSQL where it may
+test: setup ## Runs every test; installs Chromium and PostgreSQL if it may
 	@infra/check_test_tools.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -84,7 +84,7 @@ bench-speed: $(PEERS_STAMP) ## Measures speed against other libraries (QUICK=1: 
 $(PEERS_STAMP): requirements.txt $(PEERS_NEEDS)
 	@test -x $(PEERS)/bin/pip || $(PYTHON) -m venv $(PEERS)
 	@echo '*' > $(PEERS)/.gitignore
-	@echo "Installing the peers into $(PEERS); a few minutes"
+	@echo "Installing the other libraries into $(PEERS); this takes a few minutes"
 	@$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	@$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r benchmarks/peers/requirements-alone.txt
 	@rm -f $(PEERS)/.installed-*

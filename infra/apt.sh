@@ -1,4 +1,4 @@
-# Debian's packages, for scripts that source this: whether this user may install any, and installing them.
+# Functions for scripts that source this file: one says whether this user may install Debian packages, one installs them.
 
 as_root=()
 if [[ $(id -u) -ne 0 ]]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that Spark will find Java 17 or newer: takes what is there, installs Debian's package where it may, and
-# otherwise says what to type. Prints nothing but one line, on success too.
+# Makes sure that Spark will find Java 17 or newer. It takes the Java that is there, installs Debian's package if it may, and
+# otherwise says what to type. On success it prints one line.
 set -euo pipefail
 # shellcheck source=infra/apt.sh
 source "${BASH_SOURCE[0]%/*}/apt.sh"
@@ -43,7 +43,7 @@ if [[ -n "${JAVA_HOME:-}" ]]; then
 fi
 
 if may_install; then
-    echo "Java $WANTED is not there; installing $PACKAGE ..."
+    echo "There is no Java $WANTED; installing $PACKAGE ..."
     install_packages "$PACKAGE" || {
         echo "Installing $PACKAGE failed. Spark needs Java $WANTED or newer: install one and point JAVA_HOME at it." >&2
         exit 1
@@ -54,7 +54,7 @@ if may_install; then
         echo "Java $(major_version "$java") at $java"
         exit 0
     fi
-    echo "$PACKAGE is installed, yet 'java' is another one (${java:-none}). Choose it with: sudo update-alternatives --config java" >&2
+    echo "$PACKAGE is installed, but 'java' is another one (${java:-none}). Choose it with: sudo update-alternatives --config java" >&2
     exit 1
 fi
 

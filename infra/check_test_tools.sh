@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that the tests will find a browser and PostgreSQL: takes what is there, installs Debian's packages where it may,
-# and otherwise says what to type. Prints nothing when all is there.
+# Makes sure that the tests will find a browser and PostgreSQL. It takes what is there, installs Debian's packages if it may,
+# and otherwise says what to type. It prints nothing if all is there.
 set -euo pipefail
 # shellcheck source=infra/apt.sh
 source "${BASH_SOURCE[0]%/*}/apt.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs a requirements file and says every few seconds how far it is; pip's own words go to a log.
+# Installs a requirements file and says every few seconds how far it is. The output of pip goes to a log.
 # Usage: infra/install_requirements.sh PYTHON REQUIREMENTS
 set -euo pipefail
 

@@ -1,5 +1,5 @@
--- Run once, on an empty volume: a role and a database each for Airflow and MLflow. Passwords are read from the secrets of the
--- container, by psql itself, so that they stand on no command line.
+-- This runs once, on an empty volume: it makes a role and databases for Airflow and for MLflow. psql itself reads the passwords
+-- from the secrets of the container, so that they stand on no command line.
 \set airflow_password `cat /run/secrets/airflow_database_password`
 \set mlflow_password `cat /run/secrets/mlflow_database_password`
 CREATE ROLE airflow LOGIN PASSWORD :'airflow_password';

@@ -2,8 +2,8 @@
 
     python3 -m infra.compose.prepare
 
-Passwords and keys are drawn once, into files that only their owner can read, and are never printed. What is
-there already stays as it is, so that it is safe to repeat.
+Passwords and keys are drawn once, into files that only their owner can read, and are never printed. Files that are
+there already stay as they are, so it is safe to run this again.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 USER = "admin"
-_IMAGE_USER = 50000  # of both images; runs everything where the folder is root's
+_IMAGE_USER = 50000  # the user of both images; it runs everything if the folder belongs to root
 
 
 def main(folder: Path = FOLDER) -> int:
@@ -88,7 +88,7 @@ def _spark() -> dict[str, str]:
         "spark.executor.cores": "1",
         "spark.cores.max": "2",
         "spark.executor.memory": "1g",
-        # For tables in the store, where ESANS_LAKE says so and the image has its jars. Credentials: of the file that
+        # For tables in the store, if ESANS_LAKE says so and the image has the jars. Credentials come from the file that
         # AWS_SHARED_CREDENTIALS_FILE names.
         "spark.hadoop.fs.s3a.endpoint": "http://store:8333",
         "spark.hadoop.fs.s3a.path.style.access": "true",

@@ -20,7 +20,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Turn links into those of the site, and check the reference when its page comes by."""
+    """Turn links into those of the site. If the page is the reference, check it too."""
     uri = page.file.src_uri
     if uri == reference.PAGE:
         for complaint in reference.complaints(markdown):

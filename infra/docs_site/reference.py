@@ -14,15 +14,15 @@ _ENTRY = re.compile(r"^::: esans_core\.(\w+)$", re.MULTILINE)
 
 
 def for_site(markdown: str) -> str:
-    """The page with each `::: esans_core.Name` led to where the name is defined.
+    """The page in which each `::: esans_core.Name` has the full path of the name's definition.
 
-    mkdocstrings reads the source without running it, and could not follow exports that are loaded lazily.
+    mkdocstrings reads the source without running it, so it could not follow exports that are loaded lazily.
     """
     return _ENTRY.sub(lambda match: f"::: {_defined_at(match[1])}", markdown)
 
 
 def complaints(markdown: str) -> Iterator[str]:
-    """What is wrong with the reference, in sentences; nothing where all is well.
+    """What is wrong with the reference, in sentences; nothing if all is well.
 
     Args:
         markdown: the page as it stands in the repository.
@@ -48,7 +48,7 @@ def _defined_at(name: str) -> str:
 
 
 def _constant(name: str) -> str:
-    """A constant does not know its module: the one whose source assigns it."""
+    """Module of a constant: the one whose source assigns it, because a constant does not know its module."""
     for path in sorted((REPOSITORY / "esans_core").rglob("*.py")):
         if re.search(rf"^{name}\b[^=\n]*=", path.read_text(), re.MULTILINE):
             return ".".join([*path.relative_to(REPOSITORY).with_suffix("").parts, name])
@@ -56,7 +56,7 @@ def _constant(name: str) -> str:
 
 
 def _undocumented(found: Any) -> Iterator[str]:
-    """Paths of what has no docstring: the object, or its public members that its own docstring does not name either."""
+    """Paths of objects without a docstring: the object itself, and public members that its docstring does not name either."""
     if not found.has_docstring:
         yield found.path
         return

@@ -1,8 +1,8 @@
-"""Airflow's own hook for what belongs to the deployment: which steps get a machine with a GPU.
+"""Airflow's own hook for matters of the deployment: it decides which steps get a machine with a GPU.
 
-Given to the chart with `--set-file airflowLocalSettings=infra/helm/airflow_local_settings.py`. Airflow calls `task_policy` for
-each task when it reads the DAGs, so that the DAGs need not know where they run: they say `pool="gpu"`, and this says what that
-means here. It is laid over the chart's own pod template, whose volumes, environment and secrets stay.
+Give it to the chart with `--set-file airflowLocalSettings=infra/helm/airflow_local_settings.py`. Airflow calls `task_policy`
+for each task when it reads the DAGs. So the DAGs need not know where they run: they say `pool="gpu"`, and this file says what
+that means here. The pod is laid over the chart's own pod template, whose volumes, environment and secrets stay.
 """
 
 import os
@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from kubernetes.client import models as k8s
 
 POOL = "gpu"
-# Of the machines with GPUs: the value of their label `pool`, and the image with a CUDA build of torch.
+# For the machines with GPUs: the value of their label `pool`, and the image with a CUDA build of torch.
 NODES = os.environ.get("GPU_NODE_POOL", "gpu")
 IMAGE = os.environ.get("GPU_IMAGE")
 
@@ -26,7 +26,7 @@ def task_policy(task: BaseOperator) -> None:
         resources=k8s.V1ResourceRequirements(
             requests={"cpu": "8", "memory": "32Gi"}, limits={"memory": "32Gi", "nvidia.com/gpu": "1"}
         ),
-        # Containers get 64 MB of shared memory, less than NCCL or workers of a data loader take.
+        # Containers get 64 MB of shared memory, which is less than NCCL or the workers of a data loader need.
         volume_mounts=[k8s.V1VolumeMount(name="shm", mount_path="/dev/shm")],
     )
     pod = k8s.V1PodSpec(

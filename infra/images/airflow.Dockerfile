@@ -1,7 +1,7 @@
 # Image of Airflow's own components, which read the DAGs and run no step: api-server, dag-processor, triggerer, and the
 # scheduler of a KubernetesExecutor. Build it from the repository's root:
 #     docker build -f infra/images/airflow.Dockerfile -t esans-airflow:local .
-# Not from apache/airflow: its constraints are other versions than those of requirements.txt, which the jobs are tested with.
+# It does not start from apache/airflow, because that pins other versions than requirements.txt, with which the jobs are tested.
 # The tag names a patch release; to pin the bytes as well: --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
@@ -13,7 +13,7 @@ RUN python -m venv /opt/esans/.venv \
     && /opt/esans/.venv/bin/pip install --no-cache-dir --no-deps -c requirements.txt apache-airflow-providers-apache-spark
 
 FROM ${PYTHON_IMAGE}
-# Debian withdraws superseded versions, so that a pinned one could not be built again; the base image pins the release.
+# Debian withdraws superseded versions, so a pinned one could not be built again. The base image pins the release.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
@@ -35,10 +35,10 @@ ENV PATH=/opt/esans/.venv/bin:$PATH \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
 WORKDIR /opt/esans
-# Group 0 may do what the user may, so that any user id can run it with that group.
+# Group 0 has the same rights as the user, so that any user id can run the image with that group.
 USER 50000:0
 EXPOSE 8080
-# Of the api-server, its default; whoever runs another component says how to look after it (compose.yaml, the chart's probes).
+# This checks the api-server, which is the default. Other components bring checks of their own (compose.yaml, the chart's probes).
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/api/v2/monitor/health', timeout=5)"]
 ENTRYPOINT ["tini", "--"]

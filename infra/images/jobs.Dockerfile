@@ -14,14 +14,14 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /build
 COPY requirements.in requirements.txt infra/images/extra.in infra/images/extra.txt ./
-# Without what requirements.in lists under Development.
+# Leaves out what requirements.in lists under Development.
 RUN sed '/^# Development/,$d' requirements.in > jobs.in \
     && python -m venv /opt/esans/.venv \
     && /opt/esans/.venv/bin/pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         -c requirements.txt -c extra.txt -r jobs.in -r extra.in
 
 FROM ${PYTHON_IMAGE} AS runtime
-# Debian withdraws superseded versions, so that a pinned one could not be built again; the base image pins the release.
+# Debian withdraws superseded versions, so a pinned one could not be built again. The base image pins the release.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini \
@@ -51,7 +51,7 @@ ENV PATH=/opt/esans/.venv/bin:$PATH \
 FROM runtime AS jars
 ARG STORE_PACKAGES=
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-# Spark fetches packages when a session starts. Hadoop's client comes with Spark, and need not be there twice.
+# Spark fetches packages when a session starts. Hadoop's client comes with Spark, so it is not needed twice.
 RUN mkdir -p /jars/jars \
     && if [ -n "$STORE_PACKAGES" ]; then STORE_PACKAGES="$STORE_PACKAGES" python -c "import os; \
 from pyspark.sql import SparkSession as S; \
@@ -65,7 +65,7 @@ COPY esans_core /opt/esans/esans_core
 COPY jobs /opt/esans/jobs
 COPY dags /opt/esans/dags
 WORKDIR /opt/esans
-# Group 0 may do what the user may, so that any user id can run it with that group.
+# Group 0 has the same rights as the user, so that any user id can run the image with that group.
 USER 50000:0
 # It serves nothing by itself; whoever starts a server in it says how to look after it (compose.yaml, mlflow.yaml).
 HEALTHCHECK NONE

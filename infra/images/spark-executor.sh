@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the container of an executor's pod runs. Spark on Kubernetes tells it everything through the environment, and the word
-# `executor` as its argument, since its own images are for drivers as well.
+# The container of an executor's pod runs this. Spark on Kubernetes passes everything through the environment, and the word
+# `executor` as an argument, because Spark's own images are for drivers as well.
 set -euo pipefail
 
 options=()

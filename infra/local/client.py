@@ -27,8 +27,8 @@ class AirflowClient:
 
     Args:
         url: address of the api-server, without a path.
-        password: of the user `admin`.
-        dag_id: the DAG that is meant; `about` gives a client for another one.
+        password: password of the user `admin`.
+        dag_id: the DAG that calls are about; `about` gives a client for another one.
     """
 
     def __init__(self, url: str, password: str, dag_id: str = DAG_ID) -> None:
@@ -52,7 +52,7 @@ class AirflowClient:
         return {name: part.get("status") for name, part in answer.json().items()}
 
     def dag(self) -> dict[str, Any] | None:
-        """The DAG as the api-server knows it, or None while it does not."""
+        """The DAG as the api-server knows it, or None while it does not know it."""
         try:
             return self._call("GET", "")
         except ApiError:
@@ -67,7 +67,7 @@ class AirflowClient:
         self._call("PATCH", "", json={"is_paused": False})
 
     def runs(self, *, date: dt.date | None = None, unfinished: bool = False) -> list[dict[str, Any]]:
-        """DAG runs, of one logical date or all; only those that have not ended, if asked."""
+        """DAG runs of one logical date, or of all; with `unfinished`, only those that have not ended."""
         params: dict[str, Any] = {"limit": 100}
         if date is not None:
             params |= {"logical_date_gte": _midnight(date), "logical_date_lte": _midnight(date)}
@@ -83,9 +83,9 @@ class AirflowClient:
         """Start a new run; raises `ApiError` with the reason when Airflow refuses the conf.
 
         Args:
-            run_id: its name.
-            date: logical date; None for a DAG that works on no date.
-            conf: its parameters.
+            run_id: name of the new run.
+            date: logical date; None for a DAG that does not work on a date.
+            conf: parameters of the run.
         """
         body = {"dag_run_id": run_id, "logical_date": date and _midnight(date), "conf": conf}
         self._call("POST", "/dagRuns", json=body)
@@ -108,11 +108,11 @@ class AirflowClient:
         return self._call("GET", f"/dagRuns/{run_id}/taskInstances", params={"limit": 100})["task_instances"]
 
     def approvals(self, run_id: str) -> list[dict[str, Any]]:
-        """What a run asks, or has asked, of people: subject, options, who answered, and the task instance that waits."""
+        """The questions that a run asks people, or has asked: subject, options, who answered, and the waiting task instance."""
         return self._call("GET", f"/dagRuns/{run_id}/hitlDetails")["hitl_details"]
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Make a pool unless there is one of that name: what its owner has changed stays."""
+        """Make a pool unless there is one of that name, so that changes by its owner stay."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         try:
             self._call("POST", "/api/v2/pools", json=body)

@@ -1,4 +1,4 @@
-"""The processes of a stack: started with a log each, watched while one waits for them, and Airflow's own among them."""
+"""Starts the processes of a stack, Airflow's own among them, each with a log, and watches them while one waits."""
 
 import datetime as dt
 import shutil
@@ -14,9 +14,9 @@ from infra.local.environment import REPOSITORY
 from infra.local.processes import StackError, tail
 
 GPU_POOL = "gpu"
-_START_SECONDS = 180.0  # 12 s on two idle cores; far more only where the machine is busy
-# A runner that is killed outright tells its components to end; the scheduler first waits for its running tasks and may
-# outlive that by minutes, so the next run of the home still ends what it finds.
+_START_SECONDS = 180.0  # a start takes 12 s on two idle cores, and far more only if the machine is busy
+# If a runner is killed outright, its components are told to end. The scheduler first waits for its running tasks, so it may
+# outlive the runner by minutes. So the next run of the home still ends the processes that it finds.
 _END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 
 
@@ -25,8 +25,8 @@ class Components:
 
     Args:
         folder: `<home>/airflow`.
-        environment: of every one of them, unless told otherwise.
-        detached: whether they stay when this process ends.
+        environment: environment of every process, unless `spawn` gets another.
+        detached: whether they keep running when this process ends.
         started: called after each start.
     """
 
@@ -74,7 +74,7 @@ class Components:
         self._started()
 
     def check(self) -> None:
-        """Raise `StackError`, with the end of its log, if one of them has ended."""
+        """Raise `StackError` if a process has ended, with the end of its log."""
         for name, process in self.running.items():
             if process.poll() is not None:
                 log = self.log(name)
@@ -90,7 +90,7 @@ class Components:
             time.sleep(0.3)
 
     def log(self, name: str) -> Path:
-        """Where a component of that name writes."""
+        """The log file of the component of that name."""
         return self.logs / f"{name}.log"
 
 
@@ -106,15 +106,15 @@ def start_airflow(
 
     Args:
         components: what they are started with.
-        client: of the api-server that is going to answer.
-        sqlite: file of Airflow's database where that is SQLite.
-        triggerer: whether deferred tasks are served.
+        client: client of the api-server that is started here.
+        sqlite: file of Airflow's database, if that is SQLite.
+        triggerer: whether to start the triggerer, which deferred tasks need.
         before_scheduling: called when the api-server answers and no scheduler works yet.
     """
     components.run("airflow", "db", "migrate")
     if sqlite:
         with sqlite3.connect(sqlite) as database:
-            database.execute("PRAGMA journal_mode=WAL")  # readers do not wait for writers; kept in the file
+            database.execute("PRAGMA journal_mode=WAL")  # readers do not wait for writers; the file keeps this mode
     since = dt.datetime.now(dt.UTC)
     for name in ("api-server", "dag-processor"):
         components.spawn(name, "airflow", name)

@@ -1,4 +1,4 @@
-"""The processes that `make up` has left running for a home: remembered by number and birth, found again, and stopped."""
+"""Keeps track of the processes that `make up` leaves running for a home: remembers, finds and stops them."""
 
 import json
 import time
@@ -16,13 +16,13 @@ _LET_GO_SECONDS = 45.0
 
 
 def remember_daemons(home: Path, numbers: Mapping[str, int]) -> None:
-    """Keep what runs under which name; a number that another process gets later does not count."""
+    """Remember each process by name, number and start time, so that a later process with the same number does not count."""
     daemons = {name: [number, psutil.Process(number).create_time()] for name, number in numbers.items()}
     write_private(_path(home), json.dumps(daemons))
 
 
 def daemons_of(home: Path) -> dict[str, psutil.Process]:
-    """Those of them that still live, by name."""
+    """The remembered processes that still live, by name."""
     if not _path(home).exists():
         return {}
     alive = {}
@@ -43,7 +43,7 @@ def database_of(home: Path) -> Postgres | None:
 
 
 def postgres_log(home: Path) -> Path:
-    """What PostgreSQL and its tools say."""
+    """The log of PostgreSQL and its tools."""
     logs = home / "airflow" / "logs" / "components"
     logs.mkdir(parents=True, exist_ok=True)
     return logs / "postgres.log"
@@ -61,9 +61,9 @@ def stop_daemons(home: Path) -> bool:
 
 
 def _let_go(scheduler: psutil.Process) -> None:
-    """End the scheduler and the tasks at work, while the api-server still hears from them how they ended.
+    """End the scheduler and the tasks at work, while the api-server can still hear from them how they ended.
 
-    A task that is told to end stops its job and is tried again after the next start, like after any other lost machine.
+    A task that is told to end stops its job. It is tried again after the next start, as after the loss of a machine.
     """
     told: set[psutil.Process] = set()
     deadline = time.monotonic() + _LET_GO_SECONDS

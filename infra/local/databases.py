@@ -1,4 +1,4 @@
-"""Where a stack keeps its tables: PostgreSQL where the machine has it, SQLite files where not."""
+"""Where a stack keeps its tables: in PostgreSQL if the machine has it, and otherwise in SQLite files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _AIRFLOW, _MLFLOW, _USERS = "airflow", "mlflow", "mlflow_users"
 
 @dataclass(frozen=True)
 class Databases:
-    """SQLAlchemy's addresses of Airflow's tables, of MLflow's runs and models, and of its users; `port` of PostgreSQL."""
+    """SQLAlchemy's addresses of Airflow's tables, of MLflow's runs and models, and of MLflow's users; port of PostgreSQL."""
 
     airflow: str
     mlflow: str
@@ -22,13 +22,13 @@ class Databases:
 
 
 def start_databases(home: Path, password: str, kept: Ports | None, say: Callable[[str], None]) -> Databases:
-    """Start PostgreSQL, or name the files of SQLite; a home stays with what it has begun with.
+    """Start PostgreSQL, or name the files of SQLite. A home keeps the kind of database that it began with.
 
     Args:
         home: the home folder.
-        password: of PostgreSQL's role.
-        kept: where the home's stack was before, None for a new one.
-        say: gets a line where there is no PostgreSQL.
+        password: password of PostgreSQL's role.
+        kept: ports that the home's stack had before; None for a new one.
+        say: gets a line if there is no PostgreSQL.
     """
     if kept.postgres if kept else postgres.installed():
         server = postgres.Postgres(home / "postgres", password, postgres_log(home))
@@ -37,7 +37,7 @@ def start_databases(home: Path, password: str, kept: Ports | None, say: Callable
         airflow, mlflow, users = (server.uri(port, name) for name in (_AIRFLOW, _MLFLOW, _USERS))
         return Databases(airflow, mlflow, users, port)
     (home / "mlflow").mkdir(parents=True, exist_ok=True)
-    say("no PostgreSQL on this machine: Airflow and MLflow keep their tables in SQLite files, which is slower with many tasks")
+    say("this machine has no PostgreSQL: Airflow and MLflow use SQLite files for their tables, which is slower with many tasks")
     return Databases(
         airflow=f"sqlite:///{home / 'airflow' / 'airflow.db'}?timeout=60",
         mlflow=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",

@@ -1,4 +1,4 @@
-"""What Airflow and the jobs are told through their environment when they run on one machine."""
+"""The environment variables of Airflow and the jobs when they run on one machine."""
 
 import json
 import os
@@ -16,9 +16,10 @@ _PARALLEL_STEPS = 2
 
 
 def load_secrets(folder: Path) -> dict[str, str]:
-    """The keys and the passwords of one home: made once, kept in `<folder>/secrets.json`, readable by the owner alone.
+    """The keys and the passwords of one home: made once, kept in `<folder>/secrets.json`, readable only by the owner.
 
-    `password` is that of the user `admin` in Airflow, `mlflow_password` in MLflow; the jobs know only the second.
+    `password` belongs to the user `admin` in Airflow, and `mlflow_password` to the same user in MLflow. The jobs know only the
+    second.
     """
     path = folder / "secrets.json"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def stack_environment(
     folder, url = home / "airflow", f"http://127.0.0.1:{port}"
     keys = load_secrets(folder)
     start = dict(os.environ if inherited is None else inherited)
-    # Another Airflow's configuration in the caller's shell must not reach this one; where to send metrics is the caller's say.
+    # Another Airflow's configuration in the caller's shell must not reach this one, but the caller may say where metrics go.
     kept = {
         name: value
         for name, value in start.items()
@@ -87,10 +88,10 @@ def stack_environment(
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60",
         "LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        # A changed file is parsed at once. The others would be every 30 s, which was a tenth of what a small run costs in all.
+        # A changed file is parsed at once. Unchanged files would be parsed every 30 s, a tenth of the cost of a small run.
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        # How long a worker may sleep before it sees that its step has ended and takes the next (5 s unless told).
+        # How long a worker may sleep before it sees that its step has ended and takes the next one (5 s by default).
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
@@ -106,8 +107,8 @@ def stack_environment(
         "PATH": os.pathsep.join([bin_folder, *filter(None, [start.get("PATH")])]),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [start.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
-        # Steps run side by side: threads that wait for each other's core by spinning cost more than they bring (a training
-        # epoch took 158 s with two steps of two threads on two busy cores, and about 20 s with one thread each).
+        # Steps run side by side, and threads that spin while they wait for each other's core cost more than they bring: a
+        # training epoch took 158 s with two steps of two threads on two busy cores, and about 20 s with one thread each.
         "OMP_NUM_THREADS": start.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _PARALLEL_STEPS))),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
@@ -122,7 +123,7 @@ def stack_environment(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file anew that only its owner can read, from the first byte on; it is there whole or not at all."""
+    """Write a file that only its owner can read, from the first byte on. It appears whole or not at all."""
     unfinished = path.with_name(f".{path.name}-new")
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:

@@ -15,7 +15,7 @@ def claim_home(home: Path, source: str | None) -> str:
 
     Args:
         home: the home folder.
-        source: the source asked for; None takes the one that the home has, the embedded shop where it has none.
+        source: the source asked for; None takes the home's own source, or the embedded shop if it has none.
 
     Raises:
         DataError: the home belongs to another source.

@@ -1,4 +1,4 @@
-"""The MLflow server of a stack: asks for a password, keeps its tables in a database and hands out artefacts itself."""
+"""The MLflow server of a stack. It asks for a password, keeps its tables in a database and hands out artefacts itself."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ admin_username = {user}
 
 
 def mlflow_command(home: Path, port: int) -> tuple[str, ...]:
-    """Python module and arguments of the server; what is secret goes through its environment."""
+    """Python module and arguments of the server; secrets go through its environment."""
     artifacts = home / "mlflow" / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
     given = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--app-name", "basic-auth"]
@@ -29,8 +29,8 @@ def mlflow_environment(
     """The environment of the server.
 
     Args:
-        environment: of the stack; Airflow's configuration, with its secrets, is left out of it.
-        folder: where a file that only its owner can read goes: it holds the database's password.
+        environment: that of the stack; Airflow's configuration, with its secrets, is left out.
+        folder: gets a file that holds the database's password and that only its owner can read.
         keys: secrets of the home.
         database: SQLAlchemy's address of the database for runs and models.
         users: the same for the users and their rights.
@@ -43,12 +43,12 @@ def mlflow_environment(
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
         "MLFLOW_AUTH_ADMIN_PASSWORD": keys["mlflow_password"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": keys["mlflow_session_key"],
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight helper processes for what nobody uses here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would start eight processes that nobody uses here
     }
 
 
 def mlflow_answers(port: int) -> bool:
-    """Whether the server on this port is well."""
+    """Whether the server on this port answers as it should."""
     with requests.Session() as session:
         session.trust_env = False  # loopback never goes through a proxy
         try:

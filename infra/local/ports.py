@@ -26,12 +26,12 @@ class Ports:
         return f"http://127.0.0.1:{self.mlflow}"
 
     def keep(self, home: Path) -> None:
-        """Remember them for the home."""
+        """Remember these ports for the home."""
         write_private(_path(home), json.dumps(vars(self)))
 
     @staticmethod
     def of(home: Path) -> "Ports | None":
-        """Those of a home, or None if it has never been up."""
+        """The ports of a home, or None if it has never been up."""
         path = _path(home)
         return Ports(**json.loads(path.read_text())) if path.exists() else None
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of one home folder, on loopback and with a password; from the machine's own PostgreSQL."""
+"""A PostgreSQL cluster of one home folder, on loopback and with a password. It uses the PostgreSQL that the machine has."""
 
 import os
 import pwd
@@ -28,13 +28,13 @@ unix_socket_directories = ''
 
 
 class Postgres:
-    """The cluster in one folder: made once, started and stopped as often as one likes.
+    """The cluster in one folder. It is made once, and then started and stopped as often as one likes.
 
-    Its processes do not carry the stack's marker: a signal from outside is not how a database should end.
+    Its processes do not carry the stack's marker, because a signal from outside is no good way to end a database.
 
     Args:
-        folder: where its data lie; must be reachable for the account `postgres` where we are root.
-        password: of the role `esans`, which owns everything in it.
+        folder: where its data lie; if we are root, the account `postgres` must be able to reach it.
+        password: password of the role `esans`, which owns everything in it.
         log: file that its messages are written to.
 
     Raises:
@@ -48,7 +48,7 @@ class Postgres:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The running server, or None. A file left by a killed one does not count, whoever has its number now."""
+        """The running server, or None. The file of a killed server does not count, even if its number is in use again."""
         try:
             lines = (self._folder / "postmaster.pid").read_text().splitlines()
             found = psutil.Process(int(lines[0]))
@@ -60,7 +60,7 @@ class Postgres:
         """Start the server unless it runs, and return its port.
 
         Args:
-            wanted: port that it had before; another is taken where this one is not free.
+            wanted: port that it had before; another one is taken if this one is not free.
         """
         if not self._folder.exists():
             self._create()
@@ -106,7 +106,7 @@ class Postgres:
         return f"postgresql+psycopg2://{ROLE}:{self._password}@127.0.0.1:{port}/{database}"
 
     def _create(self) -> None:
-        """Make the cluster beside its place, so that one that was cut short is never taken for whole."""
+        """Make the cluster next to its place and then move it there, so that a half-made one is never used."""
         workshop = self._folder.with_name(f".{self._folder.name}-new")
         shutil.rmtree(workshop, ignore_errors=True)
         workshop.mkdir(mode=0o700, parents=True)
@@ -127,12 +127,12 @@ class Postgres:
         if subprocess.run(["test", "-x", str(folder)], check=False, **self._identity()).returncode:
             closed = [str(parent) for parent in folder.parents if not parent.stat().st_mode & 0o001]
             raise StackError(
-                f"PostgreSQL does not run as root, and its account '{self._account}' cannot reach {folder.parent}: closed are "
-                f"{', '.join(closed)}. Use another home (HOME_FOLDER=), or open the way with `chmod o+x` on these."
+                f"PostgreSQL does not run as root, and its account '{self._account}' cannot reach {folder.parent}: it may not "
+                f"enter {', '.join(closed)}. Use another home (HOME_FOLDER=), or open the way with `chmod o+x` on these."
             )
 
     def _run(self, tool: str, *arguments: str) -> None:
-        with self._log.open("ab") as log:  # the server keeps it
+        with self._log.open("ab") as log:  # the server keeps it open
             done = subprocess.run(
                 [str(self._bin / tool), *arguments],
                 env=_environment(),
@@ -157,7 +157,7 @@ def installed() -> bool:
 
 
 def _candidates() -> dict[str, Path]:
-    """Folders of binaries by major version, the newest last; the one on PATH wins among equals."""
+    """Folders of binaries by major version, the newest last. Of two with the same version, the one on PATH counts."""
     found = [path.parent for path in _DEBIAN.glob("*/bin/pg_ctl")]
     if on_path := shutil.which("pg_ctl"):
         found.append(Path(on_path).resolve().parent)
@@ -175,7 +175,7 @@ def _binaries_for(folder: Path) -> Path:
     if wanted in found:
         return found[wanted]
     raise StackError(
-        f"the data in {folder} are of PostgreSQL {wanted or '(any version)'}, and this machine has "
+        f"the data in {folder} need PostgreSQL {wanted or '(any version)'}, and this machine has "
         f"{', '.join(found) or 'none'}. Type:  sudo apt-get install -y postgresql{f'-{wanted}' if wanted else ''}"
     )
 

@@ -1,4 +1,4 @@
-"""Finding and ending the processes of a stack, the lock that keeps two stacks of one home apart, ports and logs."""
+"""Finds and ends the processes of a stack; also the lock that keeps two stacks of one home apart, ports and logs."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ class StackError(RuntimeError):
 
 @contextmanager
 def exclusive(home: Path) -> Iterator[None]:
-    """Hold the lock of a home; the kernel drops it with the process, so a killed run leaves nothing to clean up.
+    """Hold the lock of a home. The kernel drops it when the process ends, so a killed run leaves nothing to clean up.
 
     Raises:
         StackError: another process holds it.
@@ -65,24 +65,24 @@ def end_processes(home: Path) -> int:
         _send(process, kill=False)
     deadline = time.monotonic() + _GRACE_SECONDS
     while time.monotonic() < deadline and (alive := stack_processes(home)):
-        # Not for all of the grace at once: one that has ended stays in the table until its parent has taken note.
+        # Look again often: a process that has ended stays in the table until its parent has asked for its status.
         psutil.wait_procs(alive, timeout=0.2)
     while alive := stack_processes(home):  # a process may have been forked while its parent was told to end
         for process in alive:
             _send(process, kill=True)
         psutil.wait_procs(alive, timeout=1)
-    psutil.wait_procs(first, timeout=0)  # takes note of our own children
+    psutil.wait_procs(first, timeout=0)  # ask for the status of our own children
     return len(first)
 
 
 def exit_on_signals() -> None:
-    """Leave on SIGTERM and SIGHUP like on Ctrl-C: through the exits of every block, with status 128+n."""
+    """Leave on SIGTERM and SIGHUP as on Ctrl-C: every block is left in good order, and the status is 128+n."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
 
 
 def free_port(wanted: int = 0) -> int:
-    """A loopback port to listen on: the wanted one, or any for 0.
+    """A loopback port to listen on: the wanted one, or any free one for 0.
 
     Raises:
         StackError: something else listens there.
@@ -92,7 +92,7 @@ def free_port(wanted: int = 0) -> int:
         try:
             listener.bind(("127.0.0.1", wanted))
         except OSError as error:
-            raise StackError(f"port {wanted} of 127.0.0.1 cannot be had ({error.strerror}); choose another one.") from error
+            raise StackError(f"port {wanted} of 127.0.0.1 is not free ({error.strerror}); choose another one.") from error
         return int(listener.getsockname()[1])
 
 

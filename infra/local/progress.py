@@ -1,4 +1,4 @@
-"""Following one DAG run: a line per change of state, a sign of life in between, and what went wrong at the end."""
+"""Follows one DAG run: says each change of state, gives a sign of life in between, and says at the end what went wrong."""
 
 import datetime as dt
 import json
@@ -40,7 +40,7 @@ class RunResult:
 
 
 class Watch:
-    """One run as it goes on.
+    """Follows one run.
 
     Args:
         client: where to ask.
@@ -114,7 +114,7 @@ def last_event(log: Path) -> str:
 
 
 def last_job_line(log: Path) -> str:
-    """The latest line that one of our own modules has logged, without its prefix, or ''; Spark and others may say more."""
+    """The latest line that one of our own modules has logged, without its prefix, or ''. Lines of others are skipped."""
     found = [match for event in _events(log) if (match := _JOB_LINE.search(event["event"]))]
     return found[-1]["text"].strip()[:_LINE_LENGTH] if found else ""
 

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
-    """Home, date and conf of a run, everything checked that can be checked before anything is started.
+    """Home, date and conf of a run. All that can be checked before anything starts is checked here.
 
     Raises:
         DataError: a setting, the date or the source cannot be used.
@@ -71,12 +71,14 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
             f"settings refused: {explain(error)}.", remedy="`python -m jobs.prepare --help` lists every setting."
         ) from error
     if "lake" in given:
-        raise DataError("lake is no setting of one run.", remedy="set ESANS_LAKE in the environment: it goes with the home.")
+        raise DataError("lake is not a setting of one run.", remedy="set ESANS_LAKE in the environment for the whole home.")
     if "registry.tracking_uri" in given:
-        raise DataError("registry.tracking_uri is no setting of one run.", remedy="set ESANS_REGISTRY__TRACKING_URI instead.")
+        raise DataError(
+            "registry.tracking_uri is not a setting of one run.", remedy="set ESANS_REGISTRY__TRACKING_URI instead."
+        )
     if settings.registry.promotion == "review":
         raise DataError(
-            "registry.promotion=review waits for a person, and nobody is at this command's Airflow.",
+            "registry.promotion=review waits for a person, and nobody can answer in the Airflow of this command.",
             remedy="start Airflow with `make up` and trigger the run in its form, or choose auto or never.",
         )
     source = settings.data.source
@@ -114,7 +116,7 @@ def _run(plan: Plan) -> int:
 
 
 def _print_summary(path: Path, total: dict[str, Any]) -> None:
-    from jobs.report.layout import format_summary  # not needed by anything before
+    from jobs.report.layout import format_summary  # nothing before this needs it
 
     summary = json.loads(path.read_text()) | {"total": total}
     write_json(path, summary)

@@ -51,7 +51,7 @@ def last_event_date(source: str, timestamp_unit: str, *, today: dt.date) -> dt.d
             latest = newest
     if latest is None:
         raise DataError(
-            f"there is no event up to {today} when read in unit '{timestamp_unit}'.",
+            f"there is no event up to {today} if timestamps are read in the unit '{timestamp_unit}'.",
             file=folder / _TABLE,
             column=_COLUMN,
             remedy='state the unit, such as SET="data.timestamp_unit=ms", or pass DATE=YYYY-MM-DD.',

@@ -1,7 +1,7 @@
-"""A class-data archive for the JVMs of Spark: half of a short step's start-up is loading the same classes again.
+"""Makes a class-data archive for the JVMs of Spark, because half of a short step's start-up is loading the same classes again.
 
-Start of a session and a first count on two cores: 8.2 s without the archive, 4.4 s with it. The JVM checks that an archive fits
-its own build and class path, and goes on without one that does not.
+The start of a session and a first count take 8.2 s on two cores without the archive, and 4.4 s with it. The JVM checks whether
+an archive fits its own build and class path, and ignores one that does not.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ import pyspark
 
 _EXERCISE = Path(__file__).with_name("spark_exercise.py")
 _LOG_CONFIG = Path(__file__).resolve().parents[1] / "spark" / "log4j2.properties"
-# A Spark step lives for seconds, of which the JVM's second compiler and its parallel collector would take half the cores
-# (ingest of a small log on two busy ones: 32 s with them, 18 s without). The log configuration comes as an option because a
-# folder of it on the class path would rule an archive out.
+# A Spark step lives for seconds, and the JVM's second compiler and its parallel collector would take half the cores meanwhile
+# (ingest of a small log on two busy cores: 32 s with them, 18 s without). The log configuration is given as an option, because
+# an archive is impossible with a folder on the class path.
 _OPTIONS = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.configurationFile={_LOG_CONFIG.as_uri()}"
 
 
 def java_options(environment: Mapping[str, str], say: Callable[[str], None]) -> str:
-    """Options for every short-lived JVM, as `JDK_JAVA_OPTIONS` takes them; makes the archive where there is none yet.
+    """Options for every short-lived JVM, as `JDK_JAVA_OPTIONS` takes them. It makes the archive if there is none yet.
 
     Args:
         environment: environment of the local stack.
@@ -45,7 +45,7 @@ def _archive_path() -> Path:
 
 
 def _make(archive: Path, environment: Mapping[str, str]) -> str | None:
-    """Run Spark once over what the steps do and keep the classes it loaded; returns what went wrong."""
+    """Run in Spark once what the steps do, and keep the classes that it loaded; returns what went wrong."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         made = Path(folder) / archive.name
         done = subprocess.run(

@@ -33,12 +33,12 @@ class SparkCluster:
     """A master and its workers.
 
     Attributes:
-        folder: configuration, logs, the executors' work and scratch files; one cluster a folder.
-        workers: how many.
+        folder: configuration, logs, the executors' work and scratch files. A folder holds one cluster.
+        workers: number of workers.
         slots: tasks that a worker runs at once (what Spark calls its cores).
         memory_mb: heap that a worker can give to executors.
-        executor_memory_mb: heap of an executor unless a job asks for another. A job has one executor with one slot on each
-            worker, so that `slots` jobs run side by side.
+        executor_memory_mb: heap of an executor, unless a job asks for another size. A job has one executor with one slot on
+            each worker, so that `slots` jobs run side by side.
     """
 
     folder: Path = FOLDER
@@ -89,7 +89,7 @@ class SparkCluster:
         return end_processes(self.folder)
 
     def alive_workers(self, page: int) -> int:
-        """Workers that the master counts on, by its page."""
+        """Number of workers that are alive according to the master's page."""
         try:
             with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{page}/json/", timeout=5) as reply:
                 return int(json.load(reply)["aliveworkers"])
@@ -115,7 +115,7 @@ class SparkCluster:
             MARKER: str(self.folder),  # inherited by executors and their Python workers
             "SPT_NOENV": "1",  # setproctitle would write over it
             "PYSPARK_PYTHON": sys.executable,  # by which spark-class finds Spark
-            "SPARK_LOCAL_IP": "127.0.0.1",  # the pages too
+            "SPARK_LOCAL_IP": "127.0.0.1",  # for the web pages too
             "SPARK_LOCAL_DIRS": str(self.folder / "scratch"),
             "SPARK_DAEMON_MEMORY": "512m",
         }
@@ -157,14 +157,14 @@ class SparkCluster:
 
 
 def cluster_properties(master: str, folder: Path = FOLDER) -> Path | None:
-    """The properties that a job on this master needs, or None where it is not the cluster of `folder`."""
+    """The properties that a job on this master needs, or None if it is not the cluster of `folder`."""
     path = _properties(folder)
     ours = path.exists() and f"spark.master {master}" in path.read_text().splitlines()
     return path if ours else None
 
 
 def _properties(folder: Path) -> Path:
-    return folder / "spark-defaults.conf"  # the name under which Spark finds it where the folder is SPARK_CONF_DIR
+    return folder / "spark-defaults.conf"  # Spark looks for this name in the folder that SPARK_CONF_DIR names
 
 
 def main(argv: Sequence[str] | None = None) -> int:

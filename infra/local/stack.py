@@ -119,7 +119,7 @@ class LocalStack:
             )
 
     def _end_unfinished(self) -> None:
-        """A run that was cut short would go on by itself as soon as there is a scheduler."""
+        """End runs that were cut short: they would go on by themselves as soon as there is a scheduler."""
         for unfinished in self.client.runs(unfinished=True) if self.client.dag() else ():
             self.client.fail(unfinished["dag_run_id"])
 

@@ -1,4 +1,4 @@
-"""What of a home's stack is up: processes, and whether they answer."""
+"""Says which parts of a home's stack are up: whether their processes live, and whether they answer."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class Component:
 
     Attributes:
         name: what it is.
-        address: where it answers, '' if nobody asks it.
-        state: `up`, `not well` (its process lives and does not answer as it should) or `down`.
+        address: where it answers; '' if it has no address.
+        state: `up`, `not well` (its process lives but does not answer as it should) or `down`.
         since: when its process started.
-        memory_mb: of its process and all below it, shared pages counted once.
+        memory_mb: memory of its process and all below it; shared pages are counted once.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """0: all up, 3: nothing runs, 1: something does and something does not."""
+        """0: all parts are up, 3: none is, 1: some are and some are not."""
         states = {component.state for component in self.components}
         if states <= {"down"}:
             return 3

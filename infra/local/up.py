@@ -37,8 +37,8 @@ class Options:
     """How a stack is started.
 
     Attributes:
-        data: folder or URI with the tables of the data contract; None: what the home has, at first the embedded shop.
-        port: loopback port of Airflow, 0 for any; None: the one it had, at first 8080.
+        data: folder or URI with the tables of the data contract; None: the home's own source, at first the embedded shop.
+        port: loopback port of Airflow, 0 for any free one; None: the one it had, at first 8080.
         mlflow_port: the same for MLflow, at first 5000.
         schedule: when the daily retraining starts, as cron or a preset; `none`: only when triggered.
         otel: address of the OpenTelemetry collector (OTLP over HTTP) that Airflow's metrics go to; None: no metrics.
@@ -56,7 +56,7 @@ class Options:
 def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str], None] = print) -> Ports:
     """Start the stack of a home, wait until every part is well, and leave it running; returns where it is.
 
-    A stack that is up already stays as it is. One of which a part has died is stopped and started again.
+    A stack that is up already stays as it is. If a part of it has died, the stack is stopped and started again.
 
     Raises:
         DataError: the source, the schedule or the collector's address cannot be used.
@@ -67,7 +67,7 @@ def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str]
     with exclusive(home):
         kept = Ports.of(home)
         if kept and status(home).exit_code == 0:
-            say(f"{home} is up already; for other settings, `make down` first")
+            say(f"{home} is up already; to change its settings, type `make down` first")
             _tell(home, kept, say)
             return kept
         running = ", ".join(daemons_of(home))
@@ -88,7 +88,7 @@ def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str]
 def down(home: Path = HOME, *, say: Callable[[str], None] = print) -> bool:
     """Stop everything that `up` has started for a home, and nothing else; False if nothing was running.
 
-    Tasks at work are told to end and are tried again after the next `up`; those that have not ended within a minute are killed.
+    Tasks at work are told to end, and are tried again after the next `up`. A task that has not ended within a minute is killed.
 
     Raises:
         StackError: a run works in the home, or the database does not stop.
@@ -103,7 +103,7 @@ def down(home: Path = HOME, *, say: Callable[[str], None] = print) -> bool:
 
 
 def client_of(home: Path) -> AirflowClient:
-    """Airflow's REST interface of a home that is, or has been, up."""
+    """Airflow's REST interface of a home that is up, or has been up before."""
     home = home.expanduser().resolve()
     ports = Ports.of(home)
     if ports is None:
@@ -141,7 +141,7 @@ def _environment(home: Path, source: str, options: Options, ports: Ports, mlflow
     properties = cluster_properties(options.spark_master) if options.spark_master else None
     made = stack_environment(home, ports.airflow, spark_master=options.spark_master, spark_properties=properties)
     made |= {
-        # Scheduled retraining is what this stack is for, so DAGs start unpaused; what a person pauses stays paused.
+        # This stack is meant for scheduled retraining, so DAGs start unpaused. A DAG that a person pauses stays paused.
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "ESANS_SCHEDULE": "" if options.schedule == NO_SCHEDULE else options.schedule,
         "ESANS_REGISTRY__TRACKING_URI": ports.mlflow_url,
@@ -165,7 +165,7 @@ def _checked_source(options: Options) -> str | None:
         )
     if options.otel and (urlsplit(options.otel).scheme not in ("http", "https") or not urlsplit(options.otel).hostname):
         raise DataError(
-            f"the collector's address '{options.otel}' is no http address.", remedy="write it like OTEL=http://127.0.0.1:4318."
+            f"the collector's address '{options.otel}' is not http.", remedy="write it like OTEL=http://127.0.0.1:4318."
         )
     if options.data in (None, EMBEDDED):
         return options.data
@@ -177,7 +177,7 @@ def _port(given: int | None, kept: int, name: str) -> int:
     try:
         return free_port(kept if given is None else given)
     except StackError as error:
-        raise StackError(f"{error} Type it behind `make up`:  {name}=<a free port>") from error
+        raise StackError(f"{error} Add it to `make up`:  {name}=<a free port>") from error
 
 
 def _tell(home: Path, ports: Ports, say: Callable[[str], None]) -> None:
@@ -189,7 +189,7 @@ def _tell(home: Path, ports: Ports, say: Callable[[str], None]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """One of the three; returns the exit status.
+    """Run `up`, `down` or `status`; returns the exit status.
 
     0: done, or all is up; 65: an option cannot be used; 1: it failed, or only a part is up; 3: nothing is up; 128+n: signal n.
     """
@@ -221,10 +221,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.local.up", description=__doc__)
     parser.add_argument("action", choices=("up", "down", "status"))
     parser.add_argument("--home", type=Path, default=HOME, metavar="FOLDER", help="where everything is kept")
-    parser.add_argument("--data", metavar="FOLDER", help="folder with your tables; default: what the home has, or 'embedded'")
+    parser.add_argument("--data", metavar="FOLDER", help="folder with your tables; default: the home's own, or 'embedded'")
     parser.add_argument("--port", type=int, help=f"loopback port of Airflow (0: any); default: as before, or {_AIRFLOW_PORT}")
     parser.add_argument("--mlflow-port", type=int, help=f"the same for MLflow; default: as before, or {_MLFLOW_PORT}")
-    parser.add_argument("--schedule", default="@daily", help=f"of the daily retraining, or '{NO_SCHEDULE}'")
+    parser.add_argument("--schedule", default="@daily", help=f"schedule of the daily retraining, or '{NO_SCHEDULE}'")
     parser.add_argument("--otel", metavar="URL", help="OpenTelemetry collector for Airflow's metrics: http://127.0.0.1:4318")
     parser.add_argument("--spark-master", metavar="URL", help="Spark master; default: local[*]")
     return parser.parse_args(argv)

@@ -131,7 +131,7 @@ def test_plan_of_a_folder_takes_its_last_date_and_a_home_of_its_name(tmp_path: P
         ({"date": "28.1.2026"}, "date: "),
         ({"date": "2026-06-02"}, "lies in the future"),
         ({"set": ["registry.promotion=review"]}, "waits for a person.*make up"),
-        ({"set": ["registry.tracking_uri=http://127.0.0.1:5000"]}, "no setting of one run.*ESANS_REGISTRY__TRACKING_URI"),
+        ({"set": ["registry.tracking_uri=http://127.0.0.1:5000"]}, "not a setting of one run.*ESANS_REGISTRY__TRACKING_URI"),
     ],
 )
 def test_plan_refuses_before_anything_starts(arguments: dict[str, object], reason: str) -> None:

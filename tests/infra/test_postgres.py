@@ -55,5 +55,5 @@ def test_a_cluster_that_was_cut_short_is_made_anew_and_a_killed_one_starts_again
 def test_a_home_that_is_closed_to_the_account_is_named(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(StackError, match=f"closed are .*{closed}.*chmod o\\+x"):
+    with pytest.raises(StackError, match=f"may not enter .*{closed}.*chmod o\\+x"):
         Postgres(closed / "postgres", "x", tmp_path / "log").start(None)

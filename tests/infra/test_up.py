@@ -33,7 +33,7 @@ from tests.whole_stack import FinishedDay, LiveStack
     ("options", "reason"),
     [
         (Options(schedule="every day"), "neither cron nor a preset"),
-        (Options(otel="127.0.0.1:4318"), "no http address"),
+        (Options(otel="127.0.0.1:4318"), "is not http"),
         (Options(data="/nowhere/at/all"), "the source folder does not exist"),
     ],
 )
