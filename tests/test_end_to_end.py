@@ -150,7 +150,8 @@ def test_the_tutorial_of_the_first_day_can_be_followed(
     stack: LocalStack, poisoned: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the home of these runs, and after them, as it publishes a bundle. Its first command is that of the finished day."""
-    assert blocks("first-day.md")[0].text == f"make run DATE={DAY}\n"
+    assert CONF["gate.allow_below_baseline"] is True
+    assert blocks("first-day.md")[0].text == f'make run DATE={DAY} SET="gate.allow_below_baseline=true"\n'
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "embedded").symlink_to(stack.home)
     monkeypatch.chdir(tmp_path)

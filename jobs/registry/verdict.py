@@ -16,6 +16,7 @@ from jobs.base.settings import GateSettings
 from jobs.registry.promotion import Difference, RelativeChange, users_needed
 
 _UNIT_NORM = (0.99, 1.01)
+_HOW_TO_PASS = "; try another sampling.method, or set gate.allow_below_baseline to promote such a model all the same"
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _missed(check: Check) -> str:
 
 
 def _below_baseline(gap: Difference, recall: str, gate: GateSettings) -> str:
-    allowed = " (gate.allow_below_baseline lets it pass)" if gate.allow_below_baseline else ""
+    allowed = " (gate.allow_below_baseline lets it pass)" if gate.allow_below_baseline else _HOW_TO_PASS
     return (
         f"{recall} is below the uniform-negatives baseline of the same night by {-gap.mean:.4f} "
         f"[{gap.low:+.4f}, {gap.high:+.4f}]{allowed}"
