@@ -1,4 +1,4 @@
-"""The few figures that stand in the README, each beside its peer. All others are on the pages of docs/results."""
+"""The few figures that the README shows, each next to its peer. All others are on the pages of docs/results."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -71,13 +71,13 @@ def block(quality: Result, speed: Result, serving: Result, scale: Result) -> str
     """One markdown table with eight figures.
 
     Args:
-        quality: result of `make bench-quality`; the others are those of the same names.
-        speed: see there.
-        serving: see there.
-        scale: see there.
+        quality: result of `make bench-quality`, from the file of this name; so for the others.
+        speed: result of this name.
+        serving: result of this name.
+        scale: result of this name.
 
     Raises:
-        StopIteration: a result has no such row any more.
+        StopIteration: a result no longer has a row that is needed.
     """
     lines = ["| | ours | peer | the peer's | ours / the peer's |", "|---|---|---|---|---|"]
     lines += [_quality(quality["rows"], case) for case in _DATA_SETS]
@@ -87,7 +87,7 @@ def block(quality: Result, speed: Result, serving: Result, scale: Result) -> str
 
 
 def _quality(rows: list[dict[str, Any]], case: str) -> str:
-    """Ours beside the best of the other methods, whether it is better or not."""
+    """Our method next to the best of the other methods, whether ours is better or not."""
     value = {(row["subject"], row["metric"]): row["value"] for row in rows if row["case"] == case}
     gain = next(row for row in rows if row["case"] == case and row["metric"] == "gain")
     ours, best, p = CONTENDERS[OURS].title, gain["peer"], value[AGAINST + gain["peer"], "p (Holm)"]

@@ -1,4 +1,4 @@
-"""How benchmarks measure: repeats in turn, medians, and bars that are read from their own words."""
+"""How benchmarks measure: they take turns, report medians, and judge bars that are written as text."""
 
 import json
 import operator
@@ -23,13 +23,13 @@ def seconds(
 ) -> dict[Name, float]:
     """Median wall-clock seconds of each action.
 
-    Each runs once unmeasured; then every round runs each of them once, beginning with another one each time, so that a
-    machine that slows down for a while slows all of them down.
+    Each action runs once without being measured. Then every round runs each of them once, and each round begins with another
+    one. So if the machine slows down for a while, it slows all of them down.
 
     Args:
         actions: what to measure, by name.
-        repeats: rounds.
-        synchronize: waits until a device has done what it was told to.
+        repeats: number of rounds.
+        synchronize: waits until a device has finished its work.
     """
     wait = synchronize or (lambda: None)
     names = list(actions)
@@ -50,8 +50,8 @@ def seconds(
 def peak_bytes(action: Callable[[], object]) -> int:
     """Most bytes of CPU tensors alive at once during the action, temporaries included, above those alive at its start.
 
-    It is read from torch's own allocator, so it repeats to the byte, which a process's resident set does not; work space inside
-    BLAS is not in it.
+    It is read from torch's own allocator. So it is the same to the byte each time, unlike a process's resident set. Work space
+    inside BLAS is not counted.
     """
     from torch import profiler
 
@@ -70,7 +70,7 @@ def peak_bytes(action: Callable[[], object]) -> int:
 
 
 def beside(row: Row, peer: Row, bar: str | None = None) -> Row:
-    """The row with its peer's name, the ratio of the two values and, where there is one, whether the bar holds."""
+    """The row with its peer's name, the ratio of the two values and, if there is a bar, whether it holds."""
     compared = replace(row, peer=peer.subject, ratio=row.value / peer.value)
     return compared if bar is None else judged(compared, bar)
 
@@ -79,7 +79,7 @@ def judged(row: Row, bar: str) -> Row:
     """The row with a bar such as `ratio >= 10` or `value <= 24`, and whether it holds.
 
     Raises:
-        ValueError: the bar is not of that form, or the row has no ratio to judge.
+        ValueError: the bar does not have this form, or the row has no ratio to judge.
     """
     match = _BAR.fullmatch(bar)
     number = getattr(row, match[1]) if match else None

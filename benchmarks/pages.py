@@ -1,4 +1,4 @@
-"""The parts of README and docs that come from results: each is made from its files, and a test holds the pages to them.
+"""The parts of README and docs that come from results: each is made from result files, and a test compares them.
 
 python -m benchmarks.pages
 
@@ -29,7 +29,7 @@ def run_block(result: Result) -> str:
 
 
 def short_run_block(result: Result) -> str:
-    """The summary's head and the few sections that say what the run was about and how it ended."""
+    """The head of the summary, and the few sections that say what the run was about and how it ended."""
     title, _, *body, _, end = format_summary(result["summary"]).strip().splitlines()
     kept, keeping = [], False
     for line in body:
@@ -40,7 +40,7 @@ def short_run_block(result: Result) -> str:
     return "\n".join(["```text", title, *kept, end, "```"])
 
 
-# For each part the results that it is made from, by the names of their files, and what makes it.
+# For each part: the names of the result files that it is made from, and the function that makes it.
 BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "gpu": (("gpu",), measured_block),
     "headlines": (("quality", "speed", "serving", "scale"), headlines_block),
@@ -64,7 +64,7 @@ def filled(page: str) -> str:
     """The page with each part made anew.
 
     Raises:
-        KeyError: the page has a part that nothing here makes.
+        KeyError: the page has a part for which there is no function here.
     """
 
     def block(match: re.Match[str]) -> str:

@@ -18,19 +18,19 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One measured number, beside its peer's where there is one.
+    """One measured number, with that of its peer if there is one.
 
     Attributes:
-        case: what was measured on, such as `1,000,000 items`.
-        subject: who was measured, such as `ESANS sampler`.
-        metric: what, such as `throughput`.
-        unit: its unit.
-        value: the number; the median where there are several repeats.
-        repeats: how many measurements it is the median (or mean) of.
-        peer: who it is compared with.
-        ratio: `value` over the peer's.
-        bar: the bar the ratio or value must meet, in words, such as `ratio >= 10`.
-        holds: whether it does.
+        case: the conditions of the measurement, such as `1,000,000 items`.
+        subject: what was measured, such as `ESANS sampler`.
+        metric: which property of it, such as `throughput`.
+        unit: unit of the number.
+        value: the number; the median if there are several repeats.
+        repeats: of how many measurements it is the median (or mean).
+        peer: what it is compared with.
+        ratio: `value` over the peer's value.
+        bar: the bar that the ratio or the value must meet, as text, such as `ratio >= 10`.
+        holds: whether it meets the bar.
     """
 
     case: str
@@ -46,13 +46,13 @@ class Row:
 
 
 def write_result(name: str, command: str, rows: Iterable[Row], *, folder: Path = RESULTS, **more: Any) -> Path:
-    """Write `<name>.json`: machine, commit, date, command and rows; what is None in a row is left out.
+    """Write `<name>.json`: machine, commit, date, command and rows. Fields of a row that are None are left out.
 
     Args:
         name: name of the benchmark.
         command: what a person types to measure again.
-        rows: what was measured.
-        folder: where it goes; quick modes have a folder outside the repository.
+        rows: the measurements.
+        folder: where the file goes; quick modes use a folder outside the repository.
         more: further top-level fields.
     """
     from jobs.base.files import write_json
@@ -66,7 +66,7 @@ def write_result(name: str, command: str, rows: Iterable[Row], *, folder: Path =
 
 
 def machine() -> dict[str, Any]:
-    """What a benchmark ran on."""
+    """Description of the machine that a benchmark ran on."""
     import psutil
 
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -78,5 +78,5 @@ def machine() -> dict[str, Any]:
 
 
 def system() -> dict[str, Any]:
-    """What the standard library alone says of a machine."""
+    """Description of a machine from the standard library alone."""
     return {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}

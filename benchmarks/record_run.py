@@ -1,4 +1,4 @@
-"""Keep the summary of a finished run of the pipeline as a result, and show it on the pages that have it.
+"""Keeps the summary of a finished run of the pipeline as a result, and rewrites the pages that show it.
 
 python -m benchmarks.record_run var/movielens-posters 2018-09-24 movielens_run
 python -m benchmarks.record_run var/embedded 2026-01-28 shop_run --picture docs/images/report.png
@@ -35,10 +35,10 @@ def main() -> None:
 
 def take_picture(report: Path, to: Path) -> None:
     """The first 1,100 x 1,000 pixels of a page on the disk, as a PNG file."""
-    from playwright.sync_api import sync_playwright  # for this alone
+    from playwright.sync_api import sync_playwright  # only this function needs it
 
     with sync_playwright() as driver:
-        # Without its sandbox, which root cannot have: the page is our own.
+        # It runs without a sandbox, because root cannot have one, and the page is our own.
         browser = driver.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1_100, "height": 1_000})
         page.goto(report.resolve().as_uri())
@@ -47,7 +47,7 @@ def take_picture(report: Path, to: Path) -> None:
 
 
 def rows(summary: dict[str, Any]) -> Iterator[Row]:
-    """One row for each number worth comparing."""
+    """One row for each number that is worth comparing."""
     cutoffs = Cutoffs.of(summary)
     case = "embedded shop" if summary["embedded"] else Path(summary["source"]).name
     for model, values in summary["models"].items():

@@ -1,4 +1,4 @@
-"""The result as tables: all of it for the terminal, what a reader wants to know for the pages of docs."""
+"""Results as tables: all rows for the terminal, and the most important ones for the pages of docs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -39,10 +39,10 @@ _SHOWN = {
 
 
 def block(result: dict[str, Any]) -> str:
-    """A markdown table of what was compared or had a bar to meet: of several sizes the largest, and any where a bar is missed.
+    """A markdown table of the rows with a peer or a bar: of several sizes the largest, and each size that misses its bar.
 
     Args:
-        result: what `write_result` wrote: `rows` with case, subject, metric, unit, value and, where they apply, peer, ratio,
+        result: a result of `write_result`: `rows` with case, subject, metric, unit, value and, if they apply, peer, ratio,
             bar and holds.
     """
     shown = [row for row in result["rows"] if row["metric"] in _SHOWN[_family(row)] and ("ratio" in row or "bar" in row)]
@@ -56,14 +56,14 @@ def block(result: dict[str, Any]) -> str:
 
 
 def text(rows: Iterable[dict[str, Any]]) -> str:
-    """All rows in columns, for the terminal."""
+    """All rows as columns of text, for the terminal."""
     cells = [_plain(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
 
 
 def quantity(value: float, unit: str = "") -> str:
-    """Three significant digits, with thousands and millions as a reader expects them: `12.3 M negatives/s`, `0.0412 ms`."""
+    """The value with three significant digits and short units, such as `12.3 M negatives/s` or `0.0412 ms`."""
     scale, mark = (1e6, " M") if abs(value) >= 1e6 else (1.0, "")
     scaled = value / scale
     digits = max(0, _SIGNIFICANT - len(str(int(abs(scaled))))) if abs(scaled) >= 1 else None

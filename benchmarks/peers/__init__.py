@@ -1,1 +1,1 @@
-"""Other libraries, called as their users call them. They live in an environment of their own, never in requirements.txt."""
+"""Other libraries, called as their users call them. They have an environment of their own and are not in requirements.txt."""

@@ -19,13 +19,13 @@ def multiple_negatives_ranking(scale: float) -> Loss:
 
 
 def ntxent(temperature: float) -> Loss:
-    """`NTXentLoss` of pytorch-metric-learning, the items as reference embeddings: one direction, like the others."""
+    """`NTXentLoss` of pytorch-metric-learning. The items are reference embeddings, so it has one direction like the others."""
     from pytorch_metric_learning.losses import NTXentLoss
 
     loss = NTXentLoss(temperature=temperature)
 
     def run(users: Tensor, items: Tensor) -> Tensor:
         labels = torch.arange(len(users))
-        return loss(users, labels, ref_emb=items, ref_labels=labels.clone())  # were they one tensor, no pair would be positive
+        return loss(users, labels, ref_emb=items, ref_labels=labels.clone())  # with one tensor for both, no pair is positive
 
     return run

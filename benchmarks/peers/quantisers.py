@@ -10,7 +10,7 @@ _BATCH, _EPOCHS, _DEAD_BELOW = 4096, 3, 2
 
 
 def mini_batch_k_means(iterations: int, seed: int) -> FitLevel:
-    """`MiniBatchKMeans` of scikit-learn, with its defaults but for the number of passes."""
+    """`MiniBatchKMeans` of scikit-learn, with its defaults except for the number of passes."""
     from sklearn.cluster import MiniBatchKMeans
 
     def fit(x_ND: np.ndarray, num_codes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def mini_batch_k_means(iterations: int, seed: int) -> FitLevel:
 
 
 def residual_vq(iterations: int, seed: int) -> FitLevel:
-    """One level of `ResidualVQ`: k-means start over all vectors, epochs of moving averages, dead codes replaced."""
+    """One level of `ResidualVQ`: k-means over all vectors, then epochs of moving averages; dead codes are replaced."""
     from vector_quantize_pytorch import ResidualVQ
 
     @torch.no_grad()

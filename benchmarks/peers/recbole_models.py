@@ -1,4 +1,4 @@
-"""RecBole's own models and trainer, unmodified, on a fixed split: what they score for every item."""
+"""RecBole's own models and trainer, unmodified, on a fixed split. They give a score for every item."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -11,17 +11,17 @@ import torch
 
 
 def recbole_scores(model: str, train: sp.csr_matrix, validation: sp.csr_matrix, seed: int, **config: Any) -> Any:
-    """Train one of RecBole's general models, stopped early by recall@50 on validation events.
+    """Train one of RecBole's general models; recall@50 on validation events decides when it stops.
 
     Args:
         model: RecBole's name of it, such as `LightGCN`.
         train: 0/1 [U, N].
         validation: 0/1 [U, N].
-        seed: of everything.
+        seed: seed of all randomness.
         config: the model's own settings.
 
     Returns:
-        A function from users int64 [B] and (unused) histories to scores float32 [B, N]; users keep their trained vectors, and
+        A function from users int64 [B] and (unused) histories to scores float32 [B, N]. Users keep their trained vectors, and
         items that RecBole never saw come last.
     """
     from recbole.config import Config
@@ -29,7 +29,7 @@ def recbole_scores(model: str, train: sp.csr_matrix, validation: sp.csr_matrix, 
     from recbole.data.interaction import Interaction
     from recbole.utils import get_model, get_trainer, init_seed
 
-    with TemporaryDirectory(prefix="recbole-") as folder, chdir(folder):  # it logs into the folder it runs in
+    with TemporaryDirectory(prefix="recbole-") as folder, chdir(folder):  # RecBole logs into the folder in which it runs
         for part, events in (("train", train), ("valid", validation), ("test", validation)):
             _write_log(Path(folder) / "log" / f"log.{part}.inter", events)
         settings = Config(

@@ -11,7 +11,7 @@ _USERS, _EVENTS_PER_USER = 4096, 50
 
 
 class _Log(NamedTuple):
-    """What the sampler asks of a RecBole dataset."""
+    """The parts of a RecBole dataset that the sampler uses."""
 
     uid_field: str
     iid_field: str
@@ -24,7 +24,7 @@ def recbole_samplers(popularity: np.ndarray) -> tuple[dict[str, Any], float]:
     """The uniform and the popularity sampler over a log in which every item occurs.
 
     Args:
-        popularity: float [N], share of each item; item i is RecBole's item i + 1, as 0 is its padding.
+        popularity: float [N], share of each item; item i is RecBole's item i + 1, because 0 is its padding.
 
     Returns:
         The samplers by name, and the seconds that the popularity sampler took to build its alias table.

@@ -1,1 +1,1 @@
-"""How often the promotion gate lets better, equal and worse models pass, on per-user recall as real models leave it."""
+"""How often the promotion gate lets better, equal and worse models pass, on the per-user recall of real models."""

@@ -1,4 +1,4 @@
-"""The promotion gate's power and its years, as a result file and as the tables of docs/promotion.md.
+"""The power of the promotion gate, and simulated years of it, as a result file and as the tables of docs/promotion.md.
 
 python -m benchmarks.promotion              # simulate, in some minutes; writes benchmarks/results/promotion.json and the page
 python -m benchmarks.promotion --pairs      # first train the pairs of models that it draws users from, in some minutes
@@ -23,7 +23,7 @@ RULES: tuple[simulate.Rule, ...] = ("absolute", "relative", "anchored")
 YEARS_USERS = (4_000, 16_000)
 _NIGHTS, _RUNS, _SEED = 20_000, 2_000, 7
 _PAIRS = RESULTS / "promotion_pairs.json"
-_DRAWN_FROM = "age 0"  # two trainings of one day: what an equal pair differs by
+_DRAWN_FROM = "age 0"  # two trainings of one day; they differ as an equal pair does
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def rows(measured: dict[str, Any]) -> Iterator[Row]:
-    """All that is shown."""
+    """All rows that the tables show."""
     gate = GateSettings()
     margin, error_rate = gate.max_relative_loss, 1 - gate.confidence
     for name, counted in measured.items():

@@ -11,12 +11,12 @@ _RULES = {
 
 
 def power_block(result: Mapping[str, Any]) -> str:
-    """How often a challenger passes, by its true change of recall."""
+    """The table of how often a challenger passes, by its true change of recall."""
     return "\n".join(_power(result["rows"]))
 
 
 def years_block(result: Mapping[str, Any]) -> str:
-    """What a year of nights does with each rule."""
+    """The table of what happens in a year of nights under each rule."""
     return "\n".join(_years(result["rows"]))
 
 

@@ -1,7 +1,7 @@
-"""Pairs of real models on one hold-out: how far their recall goes together, user by user, decides how much it can tell.
+"""Pairs of real models on one hold-out. The more alike their recall is, user by user, the more a comparison can tell.
 
-Trains two-tower models on the embedded shop: two of one day with different seeds, and one of each of some days before, as
-yesterday's champion would be. All rank the same users of the last day's hold-out.
+It trains two-tower models on the embedded shop: two of one day with different seeds, and one of each of some earlier days, like
+a champion from that day. All rank the same users of the last day's hold-out.
 
 python -m benchmarks.promotion pairs
 """
@@ -36,7 +36,7 @@ def measure(shop: ShopSettings | None = None, epochs: int = _EPOCHS) -> dict[str
     """Train the models and count users.
 
     Args:
-        shop: whose users; the embedded one by default.
+        shop: the shop whose users are ranked; the embedded one by default.
         epochs: passes over the training events.
 
     Returns:
@@ -62,7 +62,7 @@ def _content(world: World) -> Tensor:
 
 
 def _sequences(world: World, age: int) -> Sequences:
-    """The log as it was so many days ago, split by time as in ingestion; users and items are numbered as today."""
+    """The log as it was some days ago, split by time as in ingestion. Users and items have the numbers of today."""
     ingest = IngestSettings()
     days = np.arange(1 - world.shop.num_days, 1) - age
     events = [day_events(world, int(day)) for day in days]

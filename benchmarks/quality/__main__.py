@@ -1,4 +1,4 @@
-"""Quality of the methods on one data set after another: tune, run the finalists over five seeds, ablate, report.
+"""Quality of the methods on one data set after another: tune, run the finalists with five seeds, ablate, report.
 
 Finished trials are kept in benchmarks/results/quality/, so the benchmark goes on where it stopped:
 
@@ -54,10 +54,10 @@ def main() -> None:
 
 
 def run_missing(name: str, folder: Path, only: list[str] | None, stages: Sequence[str], arguments: argparse.Namespace) -> None:
-    """Run what is missing: contender by contender its tuning and its seeds, then the ablations."""
+    """Run the missing trials: for each contender its tuning and its seeds, then the ablations."""
     plan, runs = plan_of(name), runs_of(name, folder)
     keep_plan(plan, folder)
-    load_data.cache_clear()  # each worker has its own: 2 GB at a million items
+    load_data.cache_clear()  # each worker has a copy of its own, 2 GB at a million items
 
     def wanted(runs: Runs) -> Iterator[Trial]:
         for contender in only or CONTENDERS:

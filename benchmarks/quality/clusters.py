@@ -20,14 +20,14 @@ from benchmarks.quality.data import DATA, QualityData, save_arrays
 from esans_core.defaults import CLUSTERS
 
 FOLDER = DATA.parent / "clusters"
-# K_p, K_s: the pipeline's defaults. With finer primary clusters, which come to coincide with what users like, "same primary,
-# other secondary" would draw items of the positive's own leaf: 2 % of the hard negatives of shop-100k-mid with 32 primary
-# clusters, 7 % with 64, 20 % with 128, 54 % with 256.
+# K_p, K_s: the pipeline's defaults. Finer primary clusters come to coincide with what users like. Then "same primary, other
+# secondary" would draw items of the positive's own leaf: 2 % of the hard negatives of shop-100k-mid with 32 primary clusters,
+# 7 % with 64, 20 % with 128, 54 % with 256.
 _USUAL = (CLUSTERS.num_primary, CLUSTERS.num_secondary)
 _DATA_SETS = ("quick", "movielens", "tiktok", "shop-100k-low", "shop-100k-mid", "shop-100k-high", "shop-1m")
 SIZES = dict.fromkeys(_DATA_SETS, _USUAL)
-KNOWN_BEFORE = 0.9  # share of the items that the day before a warm start knew
-VERSION = 1  # raise it when the same arguments would give other clusters
+KNOWN_BEFORE = 0.9  # share of the items that were known on the day before a warm start
+VERSION = 1  # raise it when the same arguments would give different clusters
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Clusters:
 
     @classmethod
     def load(cls, path: Path) -> "Clusters":
-        """Read what `save` wrote; needs numpy and torch alone."""
+        """Read what `save` wrote; it needs only numpy and torch."""
         with np.load(path, allow_pickle=False) as file:
             return cls(**{name: torch.from_numpy(file[name]) for name in ("primary", "secondary", "centroids")})
 
@@ -75,17 +75,17 @@ def fit_clusters(
         num_primary: K_p.
         num_secondary: K_s.
         dim: d of the aligned space.
-        alignment: train the contrastive alignment; off: a fixed random projection.
+        alignment: train the contrastive alignment; False leaves a fixed random projection.
         views: names of the views used; all of them unless given.
         mean_residual: quantise the mean of the residuals on the second level instead of the residuals side by side
             (ablation: the primary level stays the same).
-        warm_start: start from what a day with `KNOWN_BEFORE` of the items ends with, as every day but the first does.
-        seed: of heads, k-means and the sample of items fitted on.
+        warm_start: start from the result of a day with `KNOWN_BEFORE` of the items, as every day except the first does.
+        seed: seed of heads, k-means and the sample of items fitted on.
         folder: where fits are kept.
     """
     names = list(data.views) if views is None else sorted(views, key=list(data.views).index)
     arguments = [VERSION, data.digest(), names, num_primary, num_secondary, dim, alignment, mean_residual, seed]
-    if warm_start:  # named only then, so that cold fits kept from before are still found
+    if warm_start:  # part of the name only then, so that cold fits from earlier are still found
         arguments.append("warm_start")
     path = folder / f"{data.name}-{hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]}.npz"
     if not path.exists():
@@ -94,7 +94,7 @@ def fit_clusters(
 
 
 def random_clusters(clusters: Clusters, seed: int = 11) -> Clusters:
-    """The control: the same clusters of the same sizes, with their items shuffled; items without a cluster stay without."""
+    """The control: clusters of the same sizes, with the items shuffled; items without a cluster stay without one."""
     rows = torch.nonzero(clusters.primary >= 0).flatten()
     shuffled = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     primary, secondary = clusters.primary.clone(), clusters.secondary.clone()
@@ -122,7 +122,7 @@ def _fit(
     heads, codebooks = None, None
     for count in (round(KNOWN_BEFORE * len(chosen)), len(chosen)) if warm_start else (len(chosen),):
         known = np.sort(chosen[:count])
-        if heads is not None:  # the behavioural encoder is another one every day, and its head with it
+        if heads is not None:  # the behavioural encoder is new every day, and so is its head
             heads = AlignmentHeads.from_arrays(heads.to_arrays(), [name for name in names if name != "behaviour"])
         heads, _ = fit_alignment(
             {name: values[known] for name, values in views.items()},
@@ -135,7 +135,7 @@ def _fit(
         )
         aligned_NMD, seen_NM = heads.align(views, present), present
         if mean_residual:
-            # One view that is the mean: its primary level is the same, and its residual is the mean of the residuals.
+            # A single view that is the mean has the same primary level, and its residual is the mean of the residuals.
             aligned_NMD, seen_NM = mean_view(aligned_NMD, present)[:, None], present.any(axis=1).reshape(-1, 1)
         codebooks, _ = fit_codebooks(
             aligned_NMD[known],
@@ -146,7 +146,7 @@ def _fit(
             seed=seed,
             initial=codebooks,
         )
-    assert codebooks is not None  # the last of one day or two
+    assert codebooks is not None  # those of the last day
     found = codebooks.assign(aligned_NMD, seen_NM)
     return Clusters(
         primary=torch.from_numpy(found.primary).long(),
@@ -156,13 +156,13 @@ def _fit(
 
 
 def cluster_facts(data: QualityData, clusters: Clusters) -> dict[str, float | int | None]:
-    """What says whether clusters fit to be sampled from.
+    """Numbers that say whether clusters are fit to be sampled from.
 
     Returns:
-        Sizes and balance of the primary level; items in the same (primary, secondary) pair as an item, on the mean;
+        Sizes and balance of the primary level; the mean number of items in the (primary, secondary) pair of an item;
         `lift_primary` and `lift_pair`: how much more often a user's first validation event falls into the cluster of the
-        last training event than another user's would. With planted leaves: `nmi_primary` and `nmi_pair`, and the chance that
-        a hard draw (`same_leaf_hard`), or an item of the same pair (`same_leaf_pair`), is of the positive's own leaf.
+        last training event than another user's would. With planted leaves also `nmi_primary` and `nmi_pair`, and the chance
+        that a hard draw (`same_leaf_hard`), or an item of the same pair (`same_leaf_pair`), is of the positive's own leaf.
     """
     from sklearn.metrics import normalized_mutual_info_score
 

@@ -1,4 +1,4 @@
-"""One data set of the quality benchmark, split and with its views, in one file that torch and numpy alone can read.
+"""One data set of the quality benchmark, with its split and its views, in one file. Reading it takes only torch and numpy.
 
 Shape legend: N items, U users, E events, F content features, L liked leaves.
 """
@@ -21,16 +21,16 @@ SPLITS = ("train", "validation", "holdout")  # the order of the codes in `sequen
 
 @dataclass(frozen=True)
 class QualityData:
-    """One data set. What is learnt (`num_train`, the behaviour view) is learnt from training events alone.
+    """One data set. Its learnt parts (`num_train`, the behaviour view) come from training events only.
 
     Attributes:
         name: name of the data set.
-        content: float32 [N, F], every view but behaviour side by side, NaN where a view is missing.
+        content: float32 [N, F], all views except behaviour side by side, NaN where a view is missing.
         num_train: int64 [N], training events of each item.
         sequences: events of each user, oldest first: training, validation, hold-out.
         views: name of each view, "behaviour" among them -> float32 [N, d], NaN rows where it is missing.
-        leaf: int64 [N], planted leaf of each item; None where there is no planted truth.
-        liked_leaves: int64 [U, L], leaves each user truly likes at the end of training, padded with -2; or None.
+        leaf: int64 [N], planted leaf of each item; None if there is no planted truth.
+        liked_leaves: int64 [U, L], leaves that each user truly likes at the end of training, padded with -2; or None.
     """
 
     name: str
@@ -50,11 +50,11 @@ class QualityData:
         leaf: Tensor | None = None,
         liked_leaves: Tensor | None = None,
     ) -> "QualityData":
-        """A data set from its views, with the content and the counts that follow; views are rounded to bfloat16."""
+        """A data set from its views. Content and counts follow from them; views are rounded to bfloat16."""
         rounded = {view: values.bfloat16().float() for view, values in views.items()}
         of_content = [view for view in rounded if view != BEHAVIOUR]
         content = torch.cat([rounded[view] for view in of_content], dim=1)
-        # Views are parts of the content, not copies: at a million items they hold 2 GB.
+        # Views are parts of the content, not copies, because they take 2 GB at a million items.
         parts = content.split([rounded[view].shape[1] for view in of_content], dim=1)
         rounded |= dict(zip(of_content, parts, strict=True))
         num_items = len(content)
@@ -95,7 +95,7 @@ class QualityData:
         return cls.of(name, sequences, views, arrays.get("leaf"), arrays.get("liked_leaves"))
 
     def digest(self) -> str:
-        """16 hex digits that name the content of the data set, whatever file it lies in."""
+        """16 hex digits that depend only on the content of the data set, not on its file."""
         sequences = self.sequences
         found = hashlib.sha256(self.name.encode())
         for values in (sequences.items, sequences.offsets, sequences.num_train, sequences.num_validation, *self.views.values()):
@@ -104,7 +104,7 @@ class QualityData:
 
 
 def slices(data: QualityData) -> dict[str, Tensor]:
-    """bool [N] each: head, the most popular fifth of the catalogue; tail, the others with training events; new, without any."""
+    """bool [N] each: head, the most popular fifth of the catalogue; tail, others with training events; new, items without."""
     head = torch.zeros(data.num_items, dtype=torch.bool)
     head[data.num_train.argsort(descending=True, stable=True)[: max(1, int(data.num_items * HEAD_SHARE))]] = True
     head &= data.num_train > 0
@@ -112,7 +112,7 @@ def slices(data: QualityData) -> dict[str, Tensor]:
 
 
 def in_split(sequences: Sequences, split: str) -> Tensor:
-    """bool [E], the events of one split."""
+    """bool [E], True for the events of one split."""
     return event_splits(sequences) == SPLITS.index(split)
 
 
@@ -131,7 +131,7 @@ def event_users(sequences: Sequences) -> Tensor:
 
 
 def sequences_from_events(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users: int) -> Sequences:
-    """Sequences of events that lie oldest first.
+    """Sequences from events that are sorted from old to new.
 
     Args:
         user: int64 [E].

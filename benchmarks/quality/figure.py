@@ -27,7 +27,7 @@ _EPOCHS, _TEMPERATURE, _SHOWN, _JUDGED, _CANDIDATES = 6, 0.07, 10, 2048, 200
 
 @dataclass(frozen=True)
 class Drawn:
-    """Negatives of one method for B positives, int64 [B, R], and which of them count, bool [B, R]."""
+    """Negatives of one method for B positives, int64 [B, R], and whether each counts, bool [B, R]."""
 
     title: str
     items_BR: Tensor
@@ -40,13 +40,13 @@ def write(data: QualityData, clusters: Clusters, path: Path) -> None:
     Args:
         data: a data set with a known truth, so that false negatives can be told.
         clusters: its clusters.
-        path: of the PNG.
+        path: path of the PNG file.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     if data.leaf is None or data.liked_leaves is None:
-        raise ValueError(f"{data.name} has no known truth: which negatives are false cannot be shown")
+        raise ValueError(f"{data.name} has no known truth, so nobody can say which negatives are false")
     model = _trained(data, clusters)
     users, positions = data.sequences.training_targets()
     chosen = torch.randperm(len(users), generator=torch.Generator().manual_seed(1))[:_JUDGED]

@@ -1,7 +1,7 @@
 """The shops that quality is measured on.
 
 Sizes, seeds and noise levels were fixed before any method was tuned or measured on them, and are never changed to favour one.
-A change makes another data set: it needs another name, and every result measured anew.
+A change would make another data set, which needs another name and new measurements of every result.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Shop:
         num_items: items on the last day.
         num_users: users on the last day.
         num_days: days of events; the last two are the hold-out, the two before them validation.
-        noise: share of events made by popularity alone, without taste.
-        seed: of the hidden world. Shops that differ in noise alone share every item, picture, text, user and taste.
+        noise: share of events that follow popularity alone, without taste.
+        seed: seed of the hidden world. Shops that differ only in noise share every item, picture, text, user and taste.
     """
 
     num_items: int
@@ -39,5 +39,5 @@ SHOPS = {
 
 
 def is_large_shop(name: str) -> bool:
-    """Whether a data set is one of the shops that large catalogues are judged by; the quick one is not."""
+    """Whether a data set is one of the shops by which large catalogues are judged; the quick one is not."""
     return name in SHOPS and name != "quick"

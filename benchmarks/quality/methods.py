@@ -1,7 +1,7 @@
 """The methods compared, the budget they share, and what each may tune.
 
-Every positive has a budget of `PER_POSITIVE` real negatives through the item tower in each step (methods that reuse what is
-encoded anyway need fewer). Every method is tuned with the same number of runs, on validation alone: first the temperature, then
+In each step, every positive may send `PER_POSITIVE` real negatives through the item tower (methods that reuse items that are
+encoded anyway need fewer). Every method is tuned with the same number of runs, only on validation: first the temperature, then
 the learning rate, then what matters most to the method.
 """
 
@@ -15,8 +15,8 @@ from esans_core.negatives import NegativeConfig
 BATCH = TRAINING.batch_size
 PER_POSITIVE = NegativeConfig.for_method("uniform").num_per_positive
 TEMPERATURES = (0.05, 0.08, 0.13, 0.2, 0.3)
-LOWER_TEMPERATURES = (0.03, 0.05, 0.08, 0.13, 0.2)  # for the large shops, where .05 is better than .08 for uniform draws
-LEARNING_RATES = (2e-3, 8e-3)  # beside the usual one
+LOWER_TEMPERATURES = (0.03, 0.05, 0.08, 0.13, 0.2)  # for the large shops, on which .05 is better than .08 for uniform draws
+LEARNING_RATES = (2e-3, 8e-3)  # tried besides the usual one
 NUM_TRIALS = 10  # settings tried for each method
 
 Settings = dict[str, Any]
@@ -24,14 +24,14 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Contender:
-    """One line of the tables.
+    """A contender, which is one line of the tables.
 
     Attributes:
-        method: the library's method.
-        title: what a table calls it.
-        own: three settings to try last, beside the best temperature and learning rate.
-        fixed: fields of `NegativeConfig` and of the sampler (`sampler.*`) that make it what it is, or that tuning starts from.
-        reference: not a sampler that one could afford, but the line that others are held against.
+        method: name of the method in the library.
+        title: its name in the tables.
+        own: three settings to try last, together with the best temperature and learning rate.
+        fixed: fields of `NegativeConfig` and of the sampler (`sampler.*`) that define it, or from which tuning starts.
+        reference: whether it is only a reference for the others, because in practice it is too expensive.
     """
 
     method: str
@@ -41,7 +41,7 @@ class Contender:
     reference: bool = False
 
     def rounds(self, data: str) -> tuple[list[Settings], ...]:
-        """What is tried together on a data set, as changes to the best settings so far."""
+        """The rounds of settings that are tried together on a data set, as changes to the best settings so far."""
         temperatures = LOWER_TEMPERATURES if is_large_shop(data) else TEMPERATURES
         return (
             [{"temperature": temperature} for temperature in temperatures],
@@ -50,10 +50,10 @@ class Contender:
         )
 
 
-# A trial's settings name the values that a default gives, so that its key says with which it was run.
+# A trial's settings include values that are defaults, so that its key says which values it was run with.
 _DRAWN = {"num_per_positive": PER_POSITIVE}
 _HARDER = _DRAWN | {"num_hardest": NegativeConfig.for_method("dns").num_hardest}
-_POOL = {"num_pool": BATCH * PER_POSITIVE}  # the budget of the others; 1,024, the default, serves a large shop as well
+_POOL = {"num_pool": BATCH * PER_POSITIVE}  # the same budget as the others; the default, 1,024, is as good on a large shop
 _DEFAULT = NegativeConfig.for_method("esans")
 _ESANS = {
     "num_pool": _DEFAULT.num_pool,
@@ -99,11 +99,11 @@ CONTENDERS: dict[str, Contender] = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """One number of ESANS at several values, as in Figure 4 of the paper.
+    """A sweep: one number of ESANS at several values, as in Figure 4 of the paper.
 
     Attributes:
-        label: what is varied.
-        usual: its value in the method itself; None where that is no single one.
+        label: name of the number.
+        usual: its value in the method itself; None if that has no single value.
         changes: value -> changes to the tuned settings.
     """
 
@@ -122,7 +122,7 @@ SWEEPS = (
     Sweep("m_c", SAMPLER.num_easy_clusters, {value: {"sampler.num_easy_clusters": value} for value in (1, 3)}),
     Sweep("m_o", SAMPLER.items_per_cluster, {value: {"sampler.items_per_cluster": value} for value in (4, 6)}),
     Sweep("virtual weight", _DEFAULT.virtual_weight, {value: {"virtual_weight": value} for value in (50, 500)}),
-    # At the weight that ours has, virtual negatives are too small a part of the softmax for lambda to matter at all.
+    # With the weight of our method, virtual negatives are too small a part of the softmax for lambda to matter.
     Sweep(
         "lambda, weight 50",
         None,
@@ -130,12 +130,12 @@ SWEEPS = (
     ),
 )
 
-# Changes to the tuned ESANS, one at a time: `clusters.*` are arguments of the clusters, the others fields as above.
+# Changes to the tuned ESANS, one at a time. `clusters.*` are arguments of the clusters; the others are fields as above.
 ABLATIONS: dict[str, Settings] = {
     "no simple interpolation": {"simple_interpolation": False},
     "no hard interpolation": {"hard_interpolation": False},
     "no interpolation": {"simple_interpolation": False, "hard_interpolation": False},
-    # As many times the usual weight as makes virtual negatives a tenth of the sum, and harder than what they are made of.
+    # The weight is raised until virtual negatives are a tenth of the sum, and they are harder than the items they are made of.
     "hard interpolation that counts": {
         "simple_interpolation": False,
         "virtual_weight": 50,
@@ -158,5 +158,5 @@ ABLATIONS: dict[str, Settings] = {
     **{sweep.name(value): changes for sweep in SWEEPS for value, changes in sweep.changes.items()},
 }
 
-# Changes to the tuned debiased MNS on a large shop: how small a part of the catalogue the shared negatives may be.
+# Changes to the tuned debiased MNS on a large shop, to see how small a part of the catalogue the shared negatives may be.
 POOLS: dict[str, Settings] = {f"pool of {size:,}": {"num_pool": size} for size in (256, 1024, 4096)}

@@ -1,4 +1,4 @@
-"""Which trials answer the benchmark's questions: tuning, then the chosen settings over five seeds, then ablations of ours."""
+"""Plans the trials of the benchmark: tuning, then the chosen settings with five seeds, then ablations of our method."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from benchmarks.quality.trial import TUNING_SEED, Trial
 SEEDS = (1, 2, 3, 4, 5)
 STAGES = ("tune", "final", "ablate")
 OURS, ESTIMATES_IT = "esans", "debiased_mns"
-# Of what explains a large shop without contending there: full softmax, which takes several times as long, and smaller pools.
+# Seeds of runs that explain a large shop without competing there: full softmax, which takes far longer, and smaller pools.
 REFERENCE_SEEDS = SEEDS[:2]
-# The same catalogue with other users, or a larger one: settings are carried over, not tuned anew.
+# These have the same catalogue with other users, or a larger one. They take over settings and are not tuned anew.
 TUNED_ON = {"shop-100k-low": "shop-100k-mid", "shop-100k-high": "shop-100k-mid", "shop-1m": "shop-100k-mid"}
-# Where a seed takes minutes, a baseline goes no further once its best validation Recall@50 is below a share of that of
-# debiased MNS after as many settings: the temperatures, or all of them.
+# Where a seed takes minutes, a baseline is dropped once its best validation Recall@50 is below a share of that of debiased MNS
+# after the same number of settings: after the temperatures, or after all settings.
 SCREENED = ("movielens", "shop-100k-mid")
 LEAST_SHARES = {len(TEMPERATURES): 0.9, NUM_TRIALS: 0.95}
-_NEVER_SCREENED = (OURS, ESTIMATES_IT, "uniform")  # the gap up to full softmax begins at uniform draws
+_NEVER_SCREENED = (OURS, ESTIMATES_IT, "uniform")  # uniform draws are the lower end of the gap up to full softmax
 Runs = Mapping[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials of one data set, as far as they can be named from those that are finished.
+    """The trials of one data set, as far as the finished ones decide them.
 
     Attributes:
         data: name of the data set.
-        digest: of its content.
-        tuned_on: name and digest of the data set whose tuned settings it takes over; it has a tuning of its own unless given.
-        views: of its items; what an ablation takes away must be there.
+        digest: digest of its content.
+        tuned_on: name and digest of the data set whose tuned settings it takes over; unless given, it is tuned itself.
+        views: views of its items; an ablation can only take away a view that is there.
     """
 
     data: str
@@ -40,12 +40,12 @@ class Plan:
     views: tuple[str, ...] = ("visual", "text", "behaviour")
 
     def trials(self, stage: str, runs: Runs, names: Sequence[str] | None = None) -> Iterator[Trial]:
-        """Trials of a stage, finished or not, most wanted first. An ablation to what was chosen anyway is left out.
+        """Trials of a stage, finished or not, most wanted first. An ablation that changes nothing is left out.
 
         Args:
             stage: one of `STAGES`.
-            runs: finished runs by key; later rounds and stages rest on them.
-            names: contenders (or, in stage `ablate`, changes to one) to look at; all of them unless given.
+            runs: finished runs by key; later rounds and stages depend on them.
+            names: contenders (or, in stage `ablate`, changes to one) to plan for; all of them unless given.
         """
         if stage == "ablate":
             yield from self._changed(OURS, ABLATIONS, SEEDS, runs, names)
@@ -59,7 +59,7 @@ class Plan:
                 yield from self._seeds(name, settings, REFERENCE_SEEDS if self._too_large_for(name) else SEEDS)
 
     def tuning(self, name: str, runs: Runs) -> list[Trial]:
-        """The trials that choose a contender's settings, up to the first unfinished round or the last that it is tried in."""
+        """The trials that choose a contender's settings, up to its first unfinished round or its last one."""
         if self._too_large_for(name):
             return self.tuning(ESTIMATES_IT, runs)
         data, digest = self._tuning_data
@@ -118,7 +118,7 @@ class Plan:
         return self.tuned_on or (self.data, self.digest)
 
     def _too_large_for(self, name: str) -> bool:
-        """Whether a reference takes the settings of the method that estimates it, and fewer seeds."""
+        """Whether this reference takes the settings of the method that estimates it, and gets fewer seeds."""
         return CONTENDERS[name].reference and is_large_shop(self.data)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the quality benchmark: learning curves of every method, and what ESANS's own numbers do."""
+"""Pictures of the quality benchmark: learning curves of every method, and the effect of ESANS's own numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,12 @@ def hardness(title: str, table: dict[str, list[dict[str, Any]]], path: Path) -> 
 
 
 def sweeps(title: str, changed: dict[str, list[float]], path: Path) -> None:
-    """Hold-out Recall@50 over each number of ESANS that was varied, mean and sd over seeds, like Figure 4 of the paper.
+    """Hold-out Recall@50 against each number of ESANS that was varied, mean and sd over seeds, like Figure 4 of the paper.
 
     Args:
-        title: of the whole picture.
-        changed: values by seed of the whole method (`OURS`) and of ablations; a sweep without any of its own is left out.
-        path: PNG to write.
+        title: title of the whole picture.
+        changed: values by seed of the whole method (`OURS`) and of ablations; a sweep without finished ones is left out.
+        path: PNG file to write.
     """
     points = [{at: changed[sweep.name(at)] for at in sweep.changes if sweep.name(at) in changed} for sweep in SWEEPS]
     shown = [(sweep, found) for sweep, found in zip(SWEEPS, points, strict=True) if found]

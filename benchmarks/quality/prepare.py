@@ -34,9 +34,9 @@ from jobs.shop.world import World
 
 FEATURES = DATA.parent / "features"
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
-_BLOCK = 2_000  # items described at once; what an interrupted run loses
+_BLOCK = 2_000  # items described at once; an interrupted run loses at most these
 _BEHAVIOUR_SEED = 7
-_DECODED_SIDE = 512  # longest side of a picture that is described; another one makes other data sets (frozen.py)
+_DECODED_SIDE = 512  # longest side of a picture that is described; a change would make other data sets (frozen.py)
 
 
 def movielens(source: Path) -> QualityData:
@@ -57,10 +57,10 @@ def movielens(source: Path) -> QualityData:
 
 
 def tiktok(source: Path) -> QualityData:
-    """TikTok in the split of the multimodal-recommendation literature; having no times, a user's events stand in random order.
+    """TikTok in the split of the multimodal-recommendation literature. It has no times, so a user's events are in random order.
 
-    The file lists them by item id, and what is held out is always the user's largest id: a tower that reads the file's order as
-    a history would learn that the next id is larger, and find the held-out items by it.
+    The file lists them by item id, and the held-out item is always the user's largest id. A tower that took the file's order
+    for a history would learn that the next id is larger, and would find the held-out items in this way.
     """
     log = pd.read_parquet(source / "interactions.parquet").sample(frac=1, random_state=0)
     items = pd.read_parquet(source / "item_features.parquet").sort_values("item_id", ignore_index=True)
@@ -86,7 +86,7 @@ def shop_data(name: str, shop: Shop, features: Path = FEATURES, workers: int = 1
 
 
 def split_by_share(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray) -> Sequences:
-    """Each user's latest fifth is the hold-out, the latest tenth of the rest validation; both rounded to the nearest number.
+    """Each user's latest fifth is the hold-out, and the latest tenth of the rest is validation, both rounded to whole events.
 
     A user with three or more events before the hold-out has at least one in validation. Equal times are ordered by item.
 
@@ -107,7 +107,7 @@ def split_by_share(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray) ->
 
 
 def shop_sequences(world: World) -> Sequences:
-    """All days of a shop up to day 0, split by time; a user-item pair counts once, at its first time, as in ingestion."""
+    """All days of a shop up to day 0, split by time. A user-item pair counts once, at its first time, as in ingestion."""
     days = range(1 - world.shop.num_days, 1)
     events = [day_events(world, day) for day in days]
     user, item = np.concatenate([day.user for day in events]), np.concatenate([day.item for day in events])
@@ -119,7 +119,7 @@ def shop_sequences(world: World) -> Sequences:
 
 
 def features_folder(world: World, features: Path) -> Path:
-    """Where the described items of a shop are kept; shops that differ in noise alone share it."""
+    """Where the described items of a shop are kept; shops that differ only in noise share it."""
     key = f"{world.shop.num_items}-{world.seed}-{pictures.VERSION}-{DescriptorEncoder().fingerprint}"
     folder = features / "".join(letter if letter.isalnum() else "-" for letter in key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def features_folder(world: World, features: Path) -> Path:
 
 
 def shop_pictures(world: World, leaf: np.ndarray, folder: Path, workers: int = 1) -> np.ndarray:
-    """Described pictures of a shop's items, float32 [N, F], NaN without one; kept in blocks, so that it can be interrupted."""
+    """Visual vectors of a shop's items, float32 [N, F], NaN without a picture; kept in blocks, so it can be interrupted."""
     starts = range(0, len(leaf), _BLOCK)
     missing = [start for start in starts if not (folder / f"{start:08d}.npy").exists()]
     began, draw = time.monotonic(), partial(_describe_block, world.shop, folder)
@@ -150,7 +150,7 @@ def _describe_block(shop: ShopSettings, folder: Path, start: int, leaf: np.ndarr
 
 
 def _described(images: Sequence[bytes | None]) -> list[np.ndarray | None]:
-    """Visual vectors, float32 [F]; None for what is no picture."""
+    """Visual vectors, float32 [F]; None for data that is no picture."""
     encoder = DescriptorEncoder()
     decoded = [decode_picture(data or b"", _DECODED_SIDE).image for data in images]
     return [None if picture is None else encoder.encode([picture])[0] for picture in decoded]
@@ -186,10 +186,10 @@ def _payload(title: str, text: str) -> str:
 
 
 def behaviour_view(sequences: Sequences, num_items: int) -> np.ndarray:
-    """What is used together: a truncated SVD of the training log, float32 [N, <= 64], unit rows, NaN below 3 training events.
+    """The behaviour view: a truncated SVD of the training log, float32 [N, <= 64], unit rows, NaN below 3 training events.
 
-    The matrix holds 1 / sqrt((n_u + mean n)(n_i + mean n)) for an event of a user and an item with n_u and n_i of them. Without
-    the means, users and items that share nothing with the others take the leading directions, on TikTok half of them.
+    For an event of a user with n_u events and an item with n_i events, the matrix holds 1 / sqrt((n_u + mean n)(n_i + mean n)).
+    Without the means, users and items that share nothing with the others take the leading directions, on TikTok half of them.
     """
     settings = FeatureSettings()
     train = in_split(sequences, "train")
@@ -219,7 +219,7 @@ def _with_behaviour(
 
 
 def _stacked(vectors: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Float32 [N, D], NaN for what is None."""
+    """The vectors as float32 [N, D], with NaN in place of None."""
     size = next(len(vector) for vector in vectors if vector is not None)
     return np.stack([np.full(size, np.nan, np.float32) if vector is None else vector for vector in vectors])
 

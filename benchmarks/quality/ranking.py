@@ -1,4 +1,4 @@
-"""Full-catalogue ranking of any scores, user by user: the protocol that every yardstick is measured by.
+"""Full-catalogue ranking of any scores, user by user. Every yardstick is measured by this protocol.
 
 Shape legend: B users, N items, U users in all, K retrieved items.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.quality.data import QualityData, event_splits, event_users, slices
 
-# Users int64 [B] and their known events, 0/1 float32 [B, N], to scores [B, N]; the known events are masked by the caller.
+# From users int64 [B] and their known events, 0/1 float32 [B, N], to scores [B, N]; the caller masks the known events.
 Scores = Callable[[np.ndarray, sp.csr_matrix], np.ndarray]
 KS = (20, 50, 200)
 SLICE_K = NDCG_K = 50
@@ -31,11 +31,11 @@ def evaluate_scores(
     """Rank all items for every user with a training history and an event in the split.
 
     Args:
-        scores: the method.
+        scores: scores of the method.
         data: the data set.
         split: "validation" or "holdout".
-        history: events shown to the method and left out of the ranking; "known": all before the split, "train": training
-            events alone.
+        history: events that the method sees and that are left out of the ranking; "known": all before the split, "train":
+            only training events.
         users_per_block: users scored at once.
 
     Returns:
@@ -67,7 +67,7 @@ def metrics_of(top_BK: Tensor, users: Tensor, data: QualityData, split: str) -> 
     found[f"ndcg_{NDCG_K}"] = (shown_BK * gain[: shown_BK.shape[1]]).sum(1) / best
     for name, mask in slices(data).items():
         in_slice = (hits_BK * mask[top_BK])[:, :SLICE_K].sum(1)
-        found[f"{name}_recall_{SLICE_K}"] = in_slice / (relevant_BN & mask).sum(1)  # 0 / 0 is NaN: no such item
+        found[f"{name}_recall_{SLICE_K}"] = in_slice / (relevant_BN & mask).sum(1)  # 0 / 0 is NaN: the user has no such item
     return {name: values.numpy() for name, values in found.items()}
 
 

@@ -20,14 +20,14 @@ from benchmarks.quality.trial import PROTOCOL
 from benchmarks.record import REPOSITORY, Row, write_result
 
 METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_20", "tail_recall_20", "new_recall_20")
-_MARGIN = 1.037  # the paper's least gain over the best baseline (its table: .2121 / .2045)
+_MARGIN = 1.037  # the paper's smallest gain over the best baseline (in its table: .2121 / .2045)
 
 
 def write(folder: Path, results: Path) -> None:
     """Write `quality.json` and the plots of every data set that has finished trials.
 
     Args:
-        folder: where `<data set>.jsonl` lie.
+        folder: folder with the files `<data set>.jsonl`.
         results: where `quality.json` goes; plots go to docs/images unless this is a quick run.
 
     Raises:
@@ -92,7 +92,7 @@ def values(runs: list[dict[str, Any]], metric: str) -> list[float]:
 
 
 def result_rows(name: str, table: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
-    """Mean and sd of every contender; Recall@50 held against the best baseline, tested with Holm's correction."""
+    """Mean and sd of every contender; Recall@50 is compared with the best baseline and tested with Holm's correction."""
     baselines = [method for method in table if not method.startswith(OURS) and not CONTENDERS[method].reference]
     best = max(baselines, key=lambda method: np.mean(values(table[method], "recall_50")), default=None)
     for method, runs in table.items():
@@ -124,7 +124,7 @@ def result_rows(name: str, table: dict[str, list[dict[str, Any]]]) -> Iterator[R
 
 
 def bar_rows(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict[str, dict[str, float]]) -> Iterator[Row]:
-    """The other bars: more than EASE where it can be had; on a large catalogue most of the gap up to full softmax."""
+    """The other bars: better than EASE, if that was run; on a large catalogue, most of the gap up to full softmax."""
     reached = {method: float(np.mean(values(runs, "recall_50"))) for method, runs in table.items()}
     if OURS not in reached:
         return
@@ -139,7 +139,7 @@ def bar_rows(name: str, table: dict[str, list[dict[str, Any]]], yardsticks: dict
 
 
 def left_out_rows(plan: Plan, runs: Runs) -> Iterator[Row]:
-    """Baselines that went no further: their share of debiased MNS's Recall@50 on validation, after so many settings."""
+    """Baselines that were dropped: their share of debiased MNS's Recall@50 on validation, and after how many settings."""
     for method in CONTENDERS if plan.tuned_on is None else ():
         tried = plan.tuning(method, runs)
         if (share := plan.fell_behind(method, tried, runs)) is not None:
@@ -148,7 +148,7 @@ def left_out_rows(plan: Plan, runs: Runs) -> Iterator[Row]:
 
 
 def changes(plan: Plan, runs: Runs, method: str, names: Sequence[str]) -> dict[str, list[float]]:
-    """Hold-out Recall@50 of each seed, of a whole method (by its name) and of each finished change to it; empty without any."""
+    """Hold-out Recall@50 by seed of a whole method (under its name) and of each finished change to it; empty without any."""
     planned = {method: list(plan.trials("final", runs, [method]))}
     planned |= {change: list(plan.trials("ablate", runs, [change])) for change in names}
     finished = {kind: wanted for kind, wanted in planned.items() if wanted and all(trial.key in runs for trial in wanted)}
@@ -158,7 +158,7 @@ def changes(plan: Plan, runs: Runs, method: str, names: Sequence[str]) -> dict[s
 
 
 def change_rows(name: str, method: str, changed: dict[str, list[float]]) -> Iterator[Row]:
-    """Recall@50 of each finished change to a method beside the whole of it over the same seeds, tested where they are all."""
+    """Recall@50 of each finished change to a method next to the whole method with the same seeds; tested if it has them all."""
     for change, found in changed.items():
         if change != method:
             subject, whole = CHANGED[method] + change, changed[method][: len(found)]

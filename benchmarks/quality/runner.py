@@ -21,7 +21,7 @@ from benchmarks.quality.data import DATA, QualityData
 from benchmarks.quality.plan import TUNED_ON, Plan, Runs
 from benchmarks.quality.trial import TUNING_SEED, Trial, load_runs, part, run_trial
 
-# Workers keep the memory of one step for the next: asking the system for it anew takes a tenth of a step.
+# Workers keep the memory of one step for the next, because asking the system for it again takes a tenth of a step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 31), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 _PLANS = "plans.json"
 
@@ -29,15 +29,15 @@ _PLANS = "plans.json"
 def run_all(
     plan: Callable[[Runs], Iterable[Trial]], runs: Runs, path: Path, *, workers: int, device: str, minutes: float
 ) -> int:
-    """Run what a plan names and is not finished; stop starting new trials when the time is up.
+    """Run the unfinished trials of a plan; start no new ones when the time is up.
 
     Args:
-        plan: finished runs -> trials, most wanted first. It is asked again whenever a worker is free, for what is finished
-            decides what is tried next.
+        plan: finished runs -> trials, most wanted first. It is asked again whenever a worker is free, because finished trials
+            decide what is tried next.
         runs: finished runs by key.
-        path: file of JSON lines that results are added to.
+        path: file of JSON lines to which results are added.
         workers: processes, one thread each; several share a GPU.
-        device: where each trains.
+        device: device on which each trains.
         minutes: time after which no trial is started.
 
     Returns:
@@ -67,9 +67,9 @@ def run_all(
                 except BrokenProcessPool as error:
                     at_work = sorted({trial.method, *(other.method for other in running.values())})  # which died is not known
                     raise RuntimeError(
-                        f"One of the processes that trained {', '.join(at_work)} on {trial.data} was killed, most often for "
-                        "want of memory (a trial of shop-1m takes 7 GB). Run again with fewer --workers: finished trials are "
-                        f"kept in {path}."
+                        f"One of the processes that trained {', '.join(at_work)} on {trial.data} was killed, most likely "
+                        "because memory ran out (a trial of shop-1m takes 7 GB). Run again with fewer --workers: finished "
+                        f"trials are kept in {path}."
                     ) from error
                 with path.open("a") as file:
                     file.write(json.dumps(result, sort_keys=True) + "\n")
@@ -90,7 +90,7 @@ def plan_of(name: str) -> Plan:
 
 
 def keep_plan(plan: Plan, folder: Path) -> None:
-    """Keep what a plan was made from beside its runs, so that they can be reported where the data are not."""
+    """Keep the inputs of a plan next to its runs, so that they can be reported on a machine without the data."""
     path = folder / _PLANS
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[plan.data] = asdict(plan)
@@ -101,25 +101,25 @@ def keep_plan(plan: Plan, folder: Path) -> None:
 
 
 def kept_plan(name: str, folder: Path) -> Plan:
-    """The plan that a data set's runs were made by."""
+    """The plan from which a data set's runs were made."""
     fields = json.loads((folder / _PLANS).read_text())[name]
     tuned_on = fields["tuned_on"] and tuple(fields["tuned_on"])
     return Plan(name, fields["digest"], tuned_on, tuple(fields["views"]))
 
 
 def runs_of(name: str, folder: Path) -> Runs:
-    """Finished runs that a data set's plan rests on: its own, and those that its settings were tuned by."""
+    """Finished runs that a data set's plan depends on: its own, and those with which its settings were tuned."""
     return {key: run for data in (TUNED_ON.get(name, name), name) for key, run in load_runs(folder / f"{data}.jsonl").items()}
 
 
 @cache
 def load_data(name: str) -> QualityData:
-    """A prepared data set, once in each process."""
+    """A prepared data set, which each process loads once."""
     return QualityData.load(DATA / f"{name}.npz")
 
 
 def clusters_of(data: QualityData, settings: dict[str, Any]) -> Clusters:
-    """The clusters that a trial's `clusters.*` settings ask for; they are fitted once and kept."""
+    """The clusters of a trial's `clusters.*` settings; they are fitted once and kept."""
     asked = part(settings, "clusters.")
     num_primary, num_secondary = SIZES[data.name]
     clusters = fit_clusters(
@@ -136,7 +136,7 @@ def clusters_of(data: QualityData, settings: dict[str, Any]) -> Clusters:
 
 
 def _start_worker(parent: int) -> None:
-    """One thread, and an end when the benchmark ends: an orphan would go on for minutes over a trial that nobody keeps."""
+    """Give a worker one thread, and end it with the benchmark: else it would finish a trial for minutes that nobody keeps."""
     torch.set_num_threads(1)
 
     def watch() -> None:

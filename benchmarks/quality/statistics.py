@@ -1,4 +1,4 @@
-"""Paired tests between methods: the same seed starts from the same towers and sees the events in the same order."""
+"""Paired tests between methods. Runs with the same seed start from the same towers and see the events in the same order."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from scipy import stats
 
 
 def paired_p(ours: Sequence[float], other: Sequence[float]) -> float:
-    """Two-sided paired t-test over seeds; 1 where there are fewer than two pairs or no difference at all."""
+    """p of the two-sided paired t-test over seeds; 1 if there are fewer than two pairs or no difference at all."""
     difference = np.asarray(ours) - np.asarray(other)
     if len(difference) < 2 or not difference.any():
         return 1.0

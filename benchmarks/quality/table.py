@@ -34,7 +34,7 @@ Rows = list[dict[str, Any]]
 
 
 def block(result: dict[str, Any]) -> str:
-    """A table for each data set with finished methods, best Recall@50 first, and those of what was changed in one of them.
+    """A table for each data set with finished methods, best Recall@50 first, and tables of the changes to one of them.
 
     Args:
         result: what `write_result` wrote.

@@ -1,6 +1,6 @@
-"""One training run: a method's settings, a seed, a data set; what it reaches, and how hard and how wrong its negatives are.
+"""One training run of a method's settings with a seed on a data set: its quality, and how hard and how wrong its negatives are.
 
-Needs torch and numpy alone, so that runs may be made on a bare GPU machine from files that another machine prepared.
+It needs only torch and numpy, so that runs can be made on a bare GPU machine from files that another machine prepared.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ from esans_core.towers import TwoTower
 from esans_core.training import DENSE_ITEMS, Position, build_optimizers, set_learning_rate, train_epoch
 from esans_core.world import World
 
-# Raise it when the same settings would give other results: results of another protocol are not used. Version 0.1 was measured
-# by protocol 2; since 3, logQ counts training targets alone, and ids are hidden for whole steps.
+# Raise it when the same settings would give other results, because results of another protocol are not used. Version 0.1 was
+# measured with protocol 2. Since 3, logQ counts only training targets, and ids are hidden for whole steps.
 PROTOCOL = 3
-# Methods whose formula has changed since they were first measured. Their number is part of the key, so that results of the
-# earlier formula are not taken for results of today's, while those of all other methods stay.
+# Methods whose formula has changed since they were first measured. The number is part of the key. So results of the earlier
+# formula are not taken for those of today's, while results of all other methods stay.
 REVISIONS = {"adap_tau": 2, "mixgcf": 2}
-# What a trial trains with, unless its settings say `training.*`: the defaults of the library and so of the pipeline. The rate
-# falls by their schedule over all epochs of the trial (`EPOCHS`), the best of which is kept.
+# A trial trains with these values, unless its settings say `training.*`: the defaults of the library, and so of the pipeline.
+# The learning rate falls by their schedule over all epochs of the trial (`EPOCHS`), and the best epoch is kept.
 TRAINING: dict[str, Any] = {
     name: getattr(DEFAULTS, name)
     for name in ("dim", "num_heads", "max_history", "id_dropout", "batch_size", "learning_rate", "weight_decay", "precision")
 }
 TUNING_SEED = 0
 EPOCHS = {"quick": 4, "movielens": 8, "tiktok": 10, "shop-100k-low": 4, "shop-100k-mid": 4, "shop-100k-high": 4, "shop-1m": 3}
-TUNING_EPOCHS = {"quick": 2, "movielens": 4, "shop-100k-mid": 2}  # where tuning at full length would take too long
+TUNING_EPOCHS = {"quick": 2, "movielens": 4, "shop-100k-mid": 2}  # tuning at full length would take too long here
 _WATCHED_USERS = 4_000  # scored after each epoch
-_SCORED_USERS = 20_000  # scored at the end, in either split: all of them but in the largest shop
+_SCORED_USERS = 20_000  # scored at the end, in either split; these are all users, except in the largest shop
 _PROBED = 2048  # positives whose negatives are looked at after each epoch
 
 
@@ -53,10 +53,10 @@ class Trial:
 
     Attributes:
         data: name of the data set.
-        digest: of its content.
-        method: the library's method.
+        digest: digest of its content.
+        method: name of the method in the library.
         settings: `temperature`, fields of `NegativeConfig`, `sampler.*`, `training.*`, `clusters.*`.
-        seed: of initialisation, order and draws.
+        seed: seed of initialisation, order and draws.
     """
 
     data: str
@@ -98,17 +98,17 @@ def part(settings: dict[str, Any], prefix: str) -> dict[str, Any]:
 def run_trial(
     trial: Trial, data: QualityData, clusters: Clusters, *, device: str = "cpu", holdout: bool = True
 ) -> dict[str, Any]:
-    """Train for the data set's epochs, then score the one that is best on validation.
+    """Train for the data set's epochs, then score the epoch that is best on validation.
 
     Args:
         trial: what to run.
         data: its data set.
         clusters: its clusters.
         device: where to train.
-        holdout: whether the hold-out is scored too; while tuning it is not.
+        holdout: whether the hold-out is scored too; it is not while tuning.
 
     Returns:
-        JSON-able: key, what was run, `epochs` (loss, validation recall, false-negative rate, hardness), the best epoch,
+        JSON values: key, the trial, `epochs` (loss, validation recall, false-negative rate, hardness), the best epoch,
         `validation` and `holdout` metrics, seconds of training, and the device trained on.
     """
     options: dict[str, Any] = TRAINING | part(trial.settings, "training.")
@@ -154,7 +154,7 @@ def run_trial(
         epochs.append({"loss": loss, "validation_recall_50": recall, **probe(model, objective, data, trial.seed)})
         if recall > best[0]:
             best = recall, epoch, {name: value.detach().clone() for name, value in model.named_parameters()}
-    model.load_state_dict(best[2], strict=False)  # the rest, above all the content, does not change
+    model.load_state_dict(best[2], strict=False)  # all else does not change, above all the content
     found: dict[str, Any] = {
         "key": trial.key,
         "data": trial.data,
@@ -182,7 +182,7 @@ def make_loader(trial: Trial, data: QualityData) -> Loader:
 def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device: str = "cpu") -> RetrievalObjective:
     """The loss of a trial, which draws on the device."""
     fields = {name: value for name, value in trial.settings.items() if "." not in name and name != "temperature"}
-    if "num_pool" in fields:  # a pool larger than the catalogue would hold the same items again
+    if "num_pool" in fields:  # a pool larger than the catalogue would hold items more than once
         fields["num_pool"] = min(fields["num_pool"], data.num_items)
     index = ClusterIndex.from_labels(clusters.primary, clusters.secondary, len(clusters.centroids)).to(device)
     return RetrievalObjective(
@@ -196,7 +196,7 @@ def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device:
 
 
 def some_users(sequences: Sequences, split: str, most: int) -> Sequences:
-    """Sequences of at most so many users to evaluate in a split, spread evenly over all; all sequences if there are no more."""
+    """Sequences of at most so many users of a split, spread evenly over all users; all sequences if there are no more."""
     users = sequences.evaluation_users(split)
     if len(users) <= most:
         return sequences
@@ -213,7 +213,7 @@ def metrics(result: RetrievalResult) -> dict[str, float]:
 
 @torch.no_grad()
 def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, seed: int) -> dict[str, float]:
-    """How hard the negatives are (mean cosine of user and negative), and how many the user truly likes, where that is known."""
+    """How hard the negatives are (mean cosine of user and negative), and what share the user truly likes, if that is known."""
     device = model.item_input.content.device
     users, positions = data.sequences.training_targets()
     chosen = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))[:_PROBED]
@@ -238,6 +238,6 @@ def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, see
 
 
 def load_runs(path: Path) -> dict[str, dict[str, Any]]:
-    """Finished runs by key, from a file of JSON lines; none where it is not there."""
+    """Finished runs by key, from a file of JSON lines; none if there is no file."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {run["key"]: run for run in map(json.loads, lines)}

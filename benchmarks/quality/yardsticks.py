@@ -1,7 +1,7 @@
-"""What others' methods reach on the data sets of the quality benchmark, tuned on validation and ranked over the full catalogue.
+"""Results of others' methods on the data sets of the quality benchmark, tuned on validation and ranked over the full catalogue.
 
-Parameters come from training events alone. At test time a user's history is training and validation events, which are masked.
-Methods with a fixed vector for each user (BPR, LightGCN) cannot take in the validation events; the others do.
+Parameters come from training events only. At test time, a user's history is training and validation events, which are masked.
+Methods with a fixed vector for each user (BPR, LightGCN) cannot use the validation events; the others do.
 `als`, `bpr` and `recbole_*` run in an environment of their own (benchmarks/peers/requirements-quality.txt).
 
 python -m benchmarks.quality.yardsticks movielens --out var/bench/quality/yardsticks
@@ -26,7 +26,7 @@ from benchmarks.quality.ranking import Scores, evaluate_scores, events_before, m
 from esans_core.defaults import TRAINING
 
 SEED = 17
-DIM = TRAINING.dim  # of matrix factorisations, as of the two towers
+DIM = TRAINING.dim  # dimension of matrix factorisations, the same as of the two towers
 SELECT_BY = "recall_50"  # on validation
 MAX_DENSE_ITEMS = 12_000  # EASE inverts a matrix of items x items: 80 GB at 100,000 items
 
@@ -49,9 +49,9 @@ def popularity(train: sp.csr_matrix) -> Scores:
 
 
 def planted_taste(train: sp.csr_matrix, *, leaf: np.ndarray, liked_leaves: np.ndarray) -> Scores:
-    """An oracle for the shops: items of the leaves a user truly likes, most training events first; then all others alike.
+    """An oracle for the shops: first items of the leaves a user truly likes, most training events first; then all others alike.
 
-    Nobody knows these leaves but the shop's maker, so no method needs to reach it: it says how much there is to be won.
+    Only the maker of the shop knows these leaves, so no method needs to reach it. It shows how much can be gained at most.
     """
     count_N = np.asarray(train.sum(axis=0), np.float32).ravel() + 0.5
 
@@ -96,7 +96,7 @@ def als(train: sp.csr_matrix, *, alpha: float) -> Scores:
 
 
 def bpr(train: sp.csr_matrix, *, learning_rate: float, regularization: float) -> Scores:
-    """Matrix factorisation of `DIM` dimensions by Bayesian personalised ranking, package implicit; users as trained."""
+    """Matrix factorisation of `DIM` dimensions by Bayesian personalised ranking, package implicit; user vectors as trained."""
     from implicit.bpr import BayesianPersonalizedRanking
 
     model = BayesianPersonalizedRanking(
@@ -131,13 +131,13 @@ def measure(
     Args:
         data: the data set.
         method: a key of `METHODS`.
-        fit: events the final parameters come from, "train", or "known" for training and validation events.
-        history: events a user is known by on the hold-out, and that are masked, "known" or "train".
-        config: the method's settings, instead of tuning.
+        fit: events from which the final parameters come: "train", or "known" for training and validation events.
+        history: events of a user that are known on the hold-out, and that are masked: "known" or "train".
+        config: the method's settings; with them, nothing is tuned.
 
     Returns:
-        One row for each configuration tried (split "validation") and one for the best (split "holdout"), and the metrics
-        of each hold-out user with the best.
+        One row for each configuration tried (split "validation") and one for the best (split "holdout"); and the metrics
+        of each hold-out user with the best configuration.
     """
     train, known = events_before(data, 1), events_before(data, 2)
     fitted = METHODS[method]

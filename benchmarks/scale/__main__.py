@@ -1,4 +1,4 @@
-"""The scale benchmark: every case in one run, or some of them, whose rows then take the place of their earlier ones.
+"""The scale benchmark: every case in one run, or only some of them. Their rows replace the earlier rows of the same cases.
 
 make bench-scale              # benchmarks/results/scale.json and docs/images/scale.png; over an hour, 40 GB of disk
 make bench-scale QUICK=1      # the same code on less, in minutes; into var/bench/
@@ -27,7 +27,7 @@ CASES = {
     "model_extraction": model_extraction,
     "daily": daily,
 }
-_FAMILIES = {name: name.replace("_", " ") for name in CASES} | {"assignment": "spark assignment"}  # how the rows of each begin
+_FAMILIES = {name: name.replace("_", " ") for name in CASES} | {"assignment": "spark assignment"}  # how rows of each begin
 _FOLDER = REPOSITORY / "var" / "bench" / "scale"
 _QUICK_FOLDER = REPOSITORY / "var" / "bench"
 _VERSIONS = ("pyspark", "torch", "numpy", "pyarrow")
@@ -60,12 +60,12 @@ def main() -> None:
 
 
 def write_case(folder: Path, name: str, rows: list[Row], command: str) -> Path:
-    """Put a case's rows into `scale.json` in place of its earlier ones, with when, how and at which commit it was measured.
+    """Replace a case's rows in `scale.json`, and say when, how and at which commit it was measured.
 
     Args:
         folder: where the file lies.
-        name: of the case.
-        rows: what was measured.
+        name: name of the case.
+        rows: the measurements.
         command: what a person types to measure again.
     """
     path = folder / "scale.json"

@@ -1,4 +1,4 @@
-"""Assignment in Spark, as its job does it, against the bare kernel in one process and against Spark MLlib's k-means."""
+"""Assignment in Spark, as the job does it, against the bare kernel in one process and against Spark MLlib's k-means."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ SPARK, KERNEL, MLLIB = "assignment in Spark", "the bare kernel in one process", 
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: items; codes of both codebooks; items MLlib's model is fitted on; repeats."""
+    """Attributes: items; codes of both codebooks; items that MLlib's model is fitted on; repeats."""
 
     items: int = 1_000_000
     num_primary: int = 128
@@ -42,7 +42,7 @@ QUICK = Size(items=50_000, fitted_on=10_000, repeats=2)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Items a second. Ours aligns three views and asks both codebooks; MLlib one of as many codes."""
+    """Items per second. Ours aligns three views and uses both codebooks; MLlib uses one with as many codes."""
     settings = make_settings(
         folder / f"assignment-{size.items}",
         clusters={"num_primary": size.num_primary, "num_secondary": size.num_secondary},

@@ -12,7 +12,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
 from jobs.lake.tables import Lake
 
-# Each step, and the tables it leaves.
+# Each step, and the tables that it writes.
 STEPS = {
     "ingest": ("items", "users", "interactions", "quarantine"),
     "behaviour_features": ("behaviour_features",),
@@ -38,12 +38,12 @@ QUICK = Size(items=(20_000, 60_000), fitted_on=10_000)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Time and memory of each step at each size, beside the smallest size."""
+    """Time and memory of each step at each size, compared with the smallest size."""
     return judged_by_smallest(_measured(size, folder))
 
 
 def judged_by_smallest(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows, with the bar that what an item costs, and what the driver holds, stays the same as the catalogue grows."""
+    """The rows, with a bar: as the catalogue grows, the time for each item and the memory of the driver stay the same."""
     smallest: dict[tuple[str, str], Row] = {}
     for row in rows:
         first = smallest.setdefault((row.subject, row.metric), row)
@@ -65,12 +65,12 @@ def _measured(size: Size, folder: Path) -> Iterator[Row]:
 
 
 def world(home: Path, num_items: int, size: Size) -> PipelineSettings:
-    """A source of that many items, with the settings of its runs; nothing is drawn again where it is there."""
+    """A source of that many items, with the settings of its runs; a source that is there already is used again."""
     settings = make_settings(
         home,
         features={"behaviour_dim": 32},
         clusters={"num_primary": 128, "num_secondary": 64, "max_train_items": size.fitted_on},
-        spark={"driver_memory": "8g"},  # as docs/scaling.md asks for from a few million items on
+        spark={"driver_memory": "8g"},  # docs/scaling.md asks for this from a few million items on
         run={"reuse": False},
     )
     if not (home / "source" / "interactions.parquet" / "_SUCCESS").exists():
@@ -80,7 +80,7 @@ def world(home: Path, num_items: int, size: Size) -> PipelineSettings:
 
 
 def step_rows(settings: PipelineSettings, step: str, num_items: int, measured: Measured) -> Iterator[Row]:
-    """What one run of a step says."""
+    """The rows of one run of a step."""
     case = f"daily: {num_items:,} items"
     yield Row(case, step, "time", "s", measured.seconds)
     yield Row(case, step, "time for each item", "us/item", 1e6 * measured.seconds / num_items)

@@ -39,7 +39,7 @@ _CHUNK = 256  # pictures handed to a process of the bare loop at a time
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: pictures; times that loop and job take turns; share of the pictures that the second day changes."""
+    """Attributes: pictures; how often loop and job take turns; share of the pictures that the second day changes."""
 
     pictures: int = 96_000
     turns: int = 2
@@ -51,17 +51,18 @@ QUICK = Size(3_000, 1)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Pictures a second of both with the embedded descriptor, and what the second day encodes and takes."""
+    """Pictures per second of both with the embedded descriptor, and pictures encoded and time taken on the second day."""
     first = yield from against_loop(EMBEDDED, "extraction", "descriptor", size.pictures, size.turns, folder)
     yield from _second_day(first, size, folder)
 
 
 def against_loop(encoder: str, family: str, kind: str, count: int, turns: int, folder: Path) -> Generator[Row, None, Row]:
-    """Both throughputs; gives the time of the whole job.
+    """Both throughputs; returns the time of the whole job.
 
-    A job of its own begins with half a minute of starting and compiling, which no loop does and no number of pictures changes.
-    So the bar is for a job in a session that has done the same for fewer pictures. Loop and job take turns, and a job is held
-    against the loops just before and after it: the speed of a machine that is shared with others changes by the minute.
+    A job that runs by itself spends half a minute on starting and compiling. A loop has no such cost, and the number of
+    pictures does not change it. So the bar is for a job in a Spark session that has already run the same job on fewer pictures.
+    Loop and job take turns, and a job is compared with the loops just before and after it, because the speed of a shared
+    machine changes by the minute.
     """
     few, settings = (_fresh(folder / f"{family.replace(' ', '_')}-{number}", encoder) for number in (count // 8, count))
     _write_day(few, count // 8)
@@ -103,13 +104,13 @@ def _second_day(first: Row, size: Size, folder: Path) -> Iterator[Row]:
 
 
 def _fresh(home: Path, encoder: str) -> PipelineSettings:
-    """Settings of an empty home: what an earlier benchmark encoded would not be encoded again."""
+    """Settings of an empty home, because pictures that an earlier benchmark encoded would not be encoded again."""
     shutil.rmtree(home, ignore_errors=True)
     return make_settings(home, run={"reuse": False}, features={"visual_encoder": encoder})
 
 
 def _write_day(settings: PipelineSettings, count: int, changed: float = 0.0) -> Path:
-    """Source and `items` of a date; gives the folder of the pictures."""
+    """Write source and `items` of a date; returns the folder of the pictures."""
     pictures = Path(settings.data.source) / "images.parquet"
     with spark_session(settings, "benchmark") as spark:
         write_source(spark, settings, count, num_users=EVENTS_PER_USER)
@@ -121,7 +122,7 @@ def _write_day(settings: PipelineSettings, count: int, changed: float = 0.0) -> 
 
 
 def _run(settings: PipelineSettings, folder: Path) -> tuple[float, int]:
-    """Seconds of the job as a command of its own, and the pictures it encoded: all but those that an earlier date knows."""
+    """Seconds of the job as a command of its own, and the pictures it encoded: all except those known from an earlier date."""
     _forget(settings)
     log = folder / "logs" / f"extraction-{settings.ds}.log"
     measured = run_job("visual_features", settings.run_dir / "settings.json", log=log)
@@ -130,12 +131,12 @@ def _run(settings: PipelineSettings, folder: Path) -> tuple[float, int]:
 
 
 def _forget(settings: PipelineSettings) -> None:
-    """Take away what a run of the date published, which another run would carry over."""
+    """Remove what a run of the date published, because another run would carry it over."""
     shutil.rmtree(settings.home / "lake" / "visual_features" / f"date={settings.ds}", ignore_errors=True)
 
 
 def _loop_seconds(encoder: str, pictures: Path) -> float:
-    """From the table of pictures to one of vectors, by one process a core that does nothing else."""
+    """Encode the table of pictures into a table of vectors, with one process for each core that does nothing else."""
     first = pq.ParquetFile(next(pictures.glob("*.parquet"))).read_row_group(0)["image"][:1].to_pylist()
     encode = partial(_encode, encoder, pictures.parent / "models")
     with multiprocessing.get_context("spawn").Pool(os.cpu_count() or 1, _one_thread) as pool:
@@ -161,7 +162,7 @@ def _encode(name: str, cache: Path, images: list[bytes]) -> np.ndarray:
 
 
 def _pictures(num_changed: int) -> ArrowFunction:
-    """JPEG pictures of soft coloured noise, one for each item; the first `num_changed` are others than on the day before."""
+    """JPEG pictures of soft coloured noise, one for each item; the first `num_changed` differ from those of the day before."""
 
     def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -1,4 +1,4 @@
-"""The cluster index that training reads: time to open it, and what a second process of the host adds."""
+"""The cluster index that training reads: the time to open it, and the memory that a second process of the host adds."""
 
 import multiprocessing
 import statistics
@@ -16,14 +16,14 @@ from benchmarks.measure import judged
 from benchmarks.record import Row
 from esans_core.cluster_index import ClusterIndex
 
-_all_open: Barrier  # of the processes that have an index open at once
-_PATIENCE = 300  # seconds, for processes that start beside much else
+_all_open: Barrier  # all processes meet here when each has the index open
+_PATIENCE = 300  # seconds; processes may start slowly on a busy machine
 _SUBJECT = "cluster index, memory-mapped"
 
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: items; primary and secondary codes; processes that open it at once; repeats."""
+    """Attributes: items; primary and secondary codes; processes that have it open at once; repeats."""
 
     items: int = 10_000_000
     num_primary: int = 1_024
@@ -37,7 +37,7 @@ QUICK = Size(items=200_000, repeats=2)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Seconds to open, bytes on disk, and private memory of processes that have all of it in use."""
+    """Seconds to open, bytes on disk, and private memory of processes that use all of it."""
     generator = torch.Generator().manual_seed(0)
     primary, secondary = (
         torch.randint(codes, (size.items,), generator=generator) for codes in (size.num_primary, size.num_secondary)
@@ -77,12 +77,12 @@ def _read_all(saved: Path) -> int:
             values.amax()
         return index
 
-    opened()  # and closed: threads and buffers of the process itself are there before anything is measured
+    opened()  # and closed again, so that the process's own threads and buffers exist before anything is measured
     here = psutil.Process()
     before = here.memory_full_info().uss
     index = opened()
     _all_open.wait(_PATIENCE)
     grown = here.memory_full_info().uss - before
-    _all_open.wait(_PATIENCE)  # a page is private as soon as nobody else has it open
+    _all_open.wait(_PATIENCE)  # a page counts as private as soon as no other process has it open
     del index
     return grown

@@ -12,7 +12,7 @@ from benchmarks.scale.extraction import against_loop
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: pictures; times that loop and job take turns."""
+    """Attributes: pictures; how often loop and job take turns."""
 
     pictures: int = 8_192
     turns: int = 2
@@ -23,13 +23,13 @@ QUICK = Size(192, 1)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Pictures a second of both."""
+    """Pictures per second of both."""
     encoder = str(_vision_transformer(folder / "model"))
     yield from against_loop(encoder, "model extraction", "ViT-S/32 with 224 x 224", size.pictures, size.turns, folder)
 
 
 def _vision_transformer(folder: Path) -> Path:
-    """A CLIP-class vision tower of the size of ViT-S/32, with weights drawn at random: they do not change how long it takes."""
+    """A CLIP-class vision tower of the size of ViT-S/32. Its weights are random, which does not change the time it takes."""
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
     torch.manual_seed(0)

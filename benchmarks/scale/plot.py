@@ -15,7 +15,7 @@ _PANELS = {"time for each item": "Microseconds for each item", "peak memory of t
 
 
 def steps(rows: Iterable[Row], path: Path) -> None:
-    """One line for each step, one panel for time and one for memory; flat lines are what one wants."""
+    """One line for each step, one panel for time and one for memory. The flatter the lines, the better."""
     series: dict[str, dict[str, dict[int, float]]] = {metric: {} for metric in _PANELS}
     for row in rows:
         family, _, case = row.case.partition(": ")

@@ -1,4 +1,4 @@
-"""A job run as the command that a person or a scheduler runs, with its time and the memory of each of its parts."""
+"""Runs a job as the command that a person or a scheduler runs, and measures its time and the memory of each of its parts."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ import psutil
 from benchmarks.record import REPOSITORY
 
 _SECONDS = 0.5  # between two samples of memory
-_THREADS = str(max(1, (os.cpu_count() or 1) // 2))  # of a step, as in a run, where two steps share the cores
+_THREADS = str(max(1, (os.cpu_count() or 1) // 2))  # threads of a step: as in a run, where two steps share the cores
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Measured:
     Attributes:
         seconds: from start to exit.
         driver_mb: peak of the Python process that drives the job, or of all training processes together.
-        jvm_mb: peak of Spark's JVM, which in local mode is driver and executor in one; 0 without Spark.
-        workers_mb: peak of all Python workers of Spark together, pages that they share counted once.
+        jvm_mb: peak of Spark's JVM, which in local mode is both driver and executor; 0 without Spark.
+        workers_mb: peak of all Python workers of Spark together; pages that they share are counted once.
     """
 
     seconds: float
@@ -41,7 +41,7 @@ def run_job(job: str, settings: Path, *arguments: str, log: Path) -> Measured:
         job: module in `jobs/`.
         settings: the settings file.
         arguments: a choice before the flags.
-        log: file that gets what the job says.
+        log: file for the job's output.
 
     Raises:
         RuntimeError: the job failed; the message has the end of its log.
@@ -73,7 +73,7 @@ def run_command(command: Sequence[str], log: Path) -> Measured:
 
 
 class _Watch:
-    """Samples the parts of a process tree until it is stopped."""
+    """Samples the memory of the parts of a process tree until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         self.peak_mb = {"driver": 0, "jvm": 0, "workers": 0}

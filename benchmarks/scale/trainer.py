@@ -1,5 +1,5 @@
-"""Memory of training as the log grows: each log is trained on for the same number of steps, the smaller one in more epochs,
-since the allocator's holdings grow through the first few hundred steps whatever the log."""
+"""Memory of training as the log grows. Each log is trained on for the same number of steps, a smaller log in more epochs,
+because the allocator's memory grows in the first few hundred steps with any log."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ TRAINER = "train baseline"
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: users of each log, ascending; items; events of a window, fewer
-    than the smallest log has, or memory would grow until one is full. The towers are small, so that reading the log counts."""
+    """Attributes: users of each log, ascending; items; events of a window. A window is smaller than the smallest log, because
+    memory grows until one is full. The towers are small, so that the cost of reading the log shows."""
 
     users: tuple[int, ...] = (50_000, 500_000)
     items: int = 50_000
@@ -30,12 +30,12 @@ QUICK = Size(users=(2_000, 6_000), items=2_000, window=10_000)
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Peak memory and events a second, each log beside the smallest."""
+    """Peak memory and events per second of each log, compared with the smallest."""
     first: Row | None = None
     for num_users in size.users:
         epochs = size.users[-1] // num_users
         home = folder / f"trainer-{num_users}"
-        shutil.rmtree(home, ignore_errors=True)  # with its checkpoints, or there would be nothing left to train
+        shutil.rmtree(home, ignore_errors=True)  # removes its checkpoints too; otherwise there would be nothing left to train
         settings = make_settings(
             home,
             sampling={"num_per_positive": 1},

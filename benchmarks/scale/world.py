@@ -1,7 +1,7 @@
 """Catalogues and logs of any size, made by Spark itself: a source as a user would bring it, and the views of its items.
 
-Items belong to tastes, and each view shows the taste with noise of its own, so that clusters have something to find; users
-keep to one taste most of the time. The same size gives the same rows.
+Items belong to tastes, and each view shows the taste with noise of its own, so that there are clusters to find. Users keep to
+one taste most of the time. The same size gives the same rows.
 """
 
 import datetime as dt
@@ -34,7 +34,7 @@ ArrowFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def make_settings(home: Path, date: dt.date = DATE, **sections: Mapping[str, Any]) -> PipelineSettings:
-    """The settings of a world of its own, frozen in `<run_dir>/settings.json` as for a run."""
+    """The settings of a separate world, frozen in `<run_dir>/settings.json` as for a run."""
     source = {"source": str(home / "source")}
     settings = PipelineSettings(date=date, home=home, **({"data": source} | sections))  # type: ignore[arg-type]
     write_json(settings.run_dir / "settings.json", settings.model_dump(mode="json"))
@@ -42,7 +42,7 @@ def make_settings(home: Path, date: dt.date = DATE, **sections: Mapping[str, Any
 
 
 def write_source(spark: SparkSession, settings: PipelineSettings, num_items: int, num_users: int) -> None:
-    """`items.parquet` and `interactions.parquet` in the source folder; the last events are on the logical date."""
+    """Write `items.parquet` and `interactions.parquet` to the source folder; the last events are on the logical date."""
     items = _numbers(spark, num_items, "item_index").select(
         _item_id(), F.format_string("thing %d", "item_index").alias("title"), F.lit("made to be counted").alias("text")
     )
@@ -121,7 +121,8 @@ def _events(num_items: int) -> ArrowFunction:
         for batch in batches:
             users = batch["user_index"].to_numpy()
             random, shape = np.random.default_rng(users[:1]), (len(users), EVENTS_PER_USER)
-            # One event in each twentieth of a taste's items, in any order: nobody meets an item twice, which ingest would drop.
+            # One event in each twentieth of a taste's items, in any order, so that no user meets an item twice. Ingest would
+            # drop the second event.
             place = random.permuted(np.arange(EVENTS_PER_USER) + random.random(shape), axis=1) / EVENTS_PER_USER
             own = random.random(shape) < _TASTE_SHARE
             taste = np.where(own, users[:, None] % num_tastes, random.integers(0, num_tastes, shape))

@@ -1,1 +1,1 @@
-"""Speed benchmark: the sampler, the training step and the kernels, against other libraries on the same machine in one run."""
+"""Speed benchmark: the sampler, the training step and the kernels against other libraries, on one machine and in one run."""

@@ -21,7 +21,7 @@ CASES = {"sampler": sampler, "near_clusters": near_clusters, "step": step, "edis
          "assignment": assignment, "serving": serving}  # fmt: skip
 _VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "recbole", "sentence-transformers", "pytorch-metric-learning",
              "vector-quantize-pytorch")  # fmt: skip
-_QUIET = 0.5  # load average of a machine that does nothing else
+_QUIET = 0.5  # a machine with a lower load average counts as idle
 _QUICK_FOLDER = REPOSITORY / "var" / "bench"
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     if load > _QUIET:
-        print(f"the machine is busy (load {load:.1f}): threads that wait for each other make times meaningless", flush=True)
+        print(f"the machine is busy (load {load:.1f}), so times mean little: threads wait for each other", flush=True)
     rows = measure(arguments.only, arguments.quick)
     whole = not arguments.quick and set(arguments.only) == set(CASES)
     print()
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(names: list[str], quick: bool) -> list[Row]:
-    """The rows of these cases, printed as they come."""
+    """The rows of these cases; each is printed as soon as it is there."""
     rows = []
     for name in names:
         start = time.monotonic()
@@ -59,7 +59,7 @@ def measure(names: list[str], quick: bool) -> list[Row]:
 
 
 def save(rows: list[Row], folder: Path, quick: bool, load: float) -> Path:
-    """Write `speed.json`, with the versions of everybody measured and the machine's load before."""
+    """Write `speed.json`, with the versions of all libraries measured and the machine's load before the run."""
     command = "make bench-speed QUICK=1" if quick else "make bench-speed"
     versions = {name: version(name) for name in _VERSIONS}
     about = {"versions": versions, "threads": torch.get_num_threads(), "load_before": round(load, 2)}

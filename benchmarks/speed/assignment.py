@@ -17,7 +17,7 @@ ESANS, NUMPY, TORCH = "nearest_codes", "numpy sgemm", "torch sgemm"
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: (N vectors, K codes, D dimensions) of each case, side of the large square product, repeats."""
+    """Attributes: (N vectors, K codes, D dimensions) of each case; side of the large square product; repeats."""
 
     shapes: tuple[tuple[int, int, int], ...] = ((200_000, 128, 64), (100_000, 1024, 64), (100_000, 256, 192))
     square: int = 4096
@@ -29,7 +29,7 @@ QUICK = Size(((50_000, 128, 64), (20_000, 1024, 64)), square=2048, repeats=5)
 
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
-    """GFLOP/s, 2 N K D counted for each assignment; no peers are needed. Peaks are measured in the same rounds."""
+    """GFLOP/s, where each assignment counts as 2 N K D; no peers are needed. Peaks are measured in the same rounds."""
     random = np.random.default_rng(0)
     square = random.standard_normal((size.square, size.square), dtype=np.float32)
     for shape in size.shapes:
@@ -60,5 +60,5 @@ def rows(size: Size, peers: bool = True) -> Iterator[Row]:
 
 
 def _products(name: str, size: Size, shape: tuple[int, int, int]) -> int:
-    """Multiplications, each with its addition."""
+    """Floating-point operations: each multiplication and its addition."""
     return size.square**3 if name.endswith("square") else math.prod(shape)

@@ -1,12 +1,12 @@
 """Fitting the cascaded codebooks, against k-means of faiss and scikit-learn and the ResidualVQ of vector-quantize-pytorch.
 
-Planted data: unit vectors of three views, a Gaussian mixture whose group sizes follow a power law. All fit the same vectors
-with the same number of codes on both levels: the means of the views, then the concatenated residuals. Time is from the data
-to the labels of all items. One piece of code then judges every codebook, with the exact nearest codes.
+The data are planted: unit vectors of three views, from a Gaussian mixture whose group sizes follow a power law. All libraries
+fit the same vectors with the same number of codes on both levels: the means of the views, then the concatenated residuals. The
+time runs from the data to the labels of all items. The same code then judges every codebook, with the exact nearest codes.
 
-What differs: ours also repairs clusters of fewer than m_o items and reports on the fit. MiniBatchKMeans sees mini-batches.
-ResidualVQ takes the residual of the one vector it is given, never concatenated ones, so its two levels are run one after the
-other on our inputs; after its k-means start it goes on with moving averages over mini-batches, as in training.
+They differ in some ways. Ours also repairs clusters of fewer than m_o items and reports on the fit. MiniBatchKMeans sees
+mini-batches. ResidualVQ takes the residual of a single vector, never of concatenated ones, so its two levels run one after the
+other on our inputs. It starts with k-means and goes on with moving averages over mini-batches, as in training.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ FitLevel = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]  # vectors
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: items, planted groups, codes of both levels, dimension of a view, k-means iterations, repeats."""
+    """Attributes: items; planted groups; codes of both levels; dimension of a view; k-means iterations; repeats."""
 
     num_items: int = 50_000
     num_groups: int = 160
@@ -48,7 +48,7 @@ QUICK = Size(num_items=10_000, num_groups=80, num_primary=64, num_secondary=32, 
 
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
-    """Time and quality of each; without peers only faiss, which the subject itself is built on."""
+    """Time and quality of each; without peers only faiss, because our own code is built on it."""
     aligned_NMD = planted(size)
     present_NM = np.ones(aligned_NMD.shape[:2], bool)
     codes: dict[str, Codes] = {}
@@ -74,7 +74,7 @@ def rows(size: Size, peers: bool = True) -> Iterator[Row]:
 
 
 def planted(size: Size) -> np.ndarray:
-    """float32 [N, 3, D], unit vectors: a group's direction, a style of each view within it, and noise."""
+    """float32 [N, 3, D], unit vectors: a group's direction, plus a style of each view within it, plus noise."""
     random = np.random.default_rng(_SEED)
     share = np.arange(1, size.num_groups + 1) ** -1.75  # the smallest groups hold a handful of items
     group_N = random.choice(size.num_groups, size.num_items, p=share / share.sum())
@@ -87,7 +87,7 @@ def planted(size: Size) -> np.ndarray:
 
 
 def cascade(fit: FitLevel, aligned_NMD: np.ndarray, present_NM: np.ndarray, size: Size) -> Codes:
-    """Both levels with any quantiser of vectors."""
+    """Fit both levels with any quantiser of vectors."""
     primary, label_N = fit(mean_view(aligned_NMD, present_NM), size.num_primary)
     secondary, _ = fit(residuals(aligned_NMD, present_NM, primary, label_N), size.num_secondary)
     return primary, secondary
@@ -119,7 +119,7 @@ def _faiss(size: Size) -> FitLevel:
 
 
 def _quality(codes: dict[str, Codes], aligned_NMD: np.ndarray, present_NM: np.ndarray, size: Size) -> Iterator[Row]:
-    """Distortion, balance, empty codes and the smallest cluster, with the exact nearest codes of everybody's codebooks."""
+    """Distortion, balance, empty codes and smallest cluster, with the exact nearest codes of each library's codebooks."""
     found: dict[str, dict[str, Row]] = {}
     for name, (primary, secondary) in codes.items():
         label_N, squared_N = nearest_codes(mean_view(aligned_NMD, present_NM), primary)

@@ -1,7 +1,7 @@
 """Virtual negatives as logits against virtual negatives as vectors: time and peak memory of forward and backward.
 
-Both scale the same embeddings to unit length as the towers do, score the same real negatives, combine them with the same
-weights, and must give the same loss and gradients.
+Both ways scale the same embeddings to unit length as the towers do, score the same real negatives, and combine them with the
+same weights. They must give the same loss and gradients.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class Step:
         self.lambdas = hard_lambdas((batch, _HARD), -0.3, 0.1, generator=generator)
 
     def logits(self) -> Tensor:
-        """Virtual logits from real ones: no virtual vector is made."""
+        """Virtual logits from real ones, without any virtual vector."""
         users, positives, easy, hard, real = self._real()
         simple = simple_virtual_logits(real[1], self.weights, easy)
         similarity = torch.einsum("bd,bhd->bh", positives, hard)
@@ -69,7 +69,7 @@ class Step:
         return _loss(*real, simple, torch.einsum("bd,bhd->bh", users, between))
 
     def learn(self, loss: Callable[[], Tensor]) -> tuple[Tensor, ...]:
-        """Loss, and its gradients by the four inputs."""
+        """Loss, and its gradients with respect to the four inputs."""
         value = loss()
         return value.detach(), *torch.autograd.grad(value, list(self.inputs.values()))
 

@@ -1,4 +1,4 @@
-"""The sampler and the training step wholly on a GPU: throughput, and whether the CPU ever waits. Needs torch and numpy alone.
+"""The sampler and the training step entirely on a GPU: throughput, and whether the CPU ever waits. Needs only torch and numpy.
 
 python -m benchmarks.speed.gpu benchmarks/results/gpu.json
 python -m benchmarks.speed.gpu var/bench/gpu.json --batch 16384      # for a GPU with less memory
@@ -32,9 +32,9 @@ class Size:
     """How much to measure.
 
     Attributes:
-        world: of the training step.
-        catalogue: items -> primary clusters, for the sampler alone.
-        repeats: of each measurement.
+        world: world of the training step.
+        catalogue: items -> primary clusters, for the measurement of the sampler alone.
+        repeats: repeats of each measurement.
         modes: `eager`, `compiled` (both towers and the objective).
     """
 
@@ -56,7 +56,7 @@ class DeviceStep:
         self._encode_items: Callable[[Tensor], Tensor] = model.encode_items
         if mode == "compiled":
             self._encode_users = torch.compile(model.encode_users)
-            self._encode_items = torch.compile(model.encode_items, dynamic=True)  # different items differ in number
+            self._encode_items = torch.compile(model.encode_items, dynamic=True)  # the number of different items varies
             self._objective = torch.compile(self._objective)
 
     def __call__(self) -> None:
@@ -76,9 +76,9 @@ class DeviceStep:
 
 
 def rows(size: Size, device: torch.device, where: dict[str, dict[str, int]]) -> Iterator[Row]:
-    """Every row; fills `where` with the places at which the CPU waits, by what was run.
+    """All rows. It also fills `where` with the places at which the CPU waits, by what was run.
 
-    On a device that is not a GPU the rows about waiting and memory are left out.
+    If the device is not a GPU, the rows about waiting and memory are left out.
     """
     yield from _sampling(size, device, where)
     yield from _steps(size, device, where)
@@ -140,7 +140,7 @@ def _synchronize(device: torch.device) -> Callable[[], object] | None:
 
 
 def main() -> None:
-    """Measure on the GPU and write the rows; what is done is in the file before the next row is begun.
+    """Measure on the GPU and write the rows; each row is in the file before the next one begins.
 
     Raises:
         SystemExit: there is no GPU.

@@ -1,6 +1,6 @@
 """The sampled softmax with in-batch negatives against the same loss in other libraries: forward and backward.
 
-All get the same embeddings, scale them to unit length, and must give the same loss.
+All libraries get the same embeddings and scale them to unit length. They must give the same loss.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ TEMPERATURE = 0.05
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: batch sizes B, the one of NTXentLoss (whose time grows with B^3), dimension D, repeats."""
+    """Attributes: batch sizes B; that of NTXentLoss (whose time grows with B^3); dimension D; repeats."""
 
     batches: tuple[int, ...] = (1024, 4096)
     ntxent_batch: int = 256
@@ -33,7 +33,7 @@ QUICK = Size(batches=(1024,), ntxent_batch=128, repeats=5)
 
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
-    """Time and memory of ours, from the whole matrix of logits and in blocks, beside those of each peer."""
+    """Time and memory of ours, with the whole matrix of logits and in blocks, next to those of each peer."""
     for batch in size.batches:
         yield from _measured(batch, size, _multiple_negatives_ranking() if peers else {})
     if peers:

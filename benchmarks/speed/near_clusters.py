@@ -1,6 +1,6 @@
-"""The sampler's tables and throughput against the number of primary clusters K_p: the nearest in a bounded table, beside all.
+"""The sampler's tables and throughput against the number of primary clusters K_p: a bounded table against all pairs.
 
-The peer is the dense table over all pairs of clusters, which holds 12 K_p^2 bytes: where it does not fit it is left out.
+The peer is the dense table over all pairs of clusters, which takes 12 K_p^2 bytes. If it does not fit, it is left out.
 """
 
 import time
@@ -27,7 +27,7 @@ class Size:
         largest_dense: largest K_p at which the dense table is made.
         items_per_cluster: items of the catalogue for each primary cluster.
         batch: positives of one call.
-        repeats: of each measurement.
+        repeats: repeats of each measurement.
     """
 
     clusters: tuple[int, ...] = (256, 4096, 65_536)

@@ -16,7 +16,7 @@ _PEER_COLOURS = ("#8a9a9d", "#d98e32", "#6f9e6e", "#a2759c", "#c5564e", "#7a6a58
 
 
 def sampler_throughput(rows: Iterable[Row], path: Path) -> None:
-    """One line for each subject, negatives per second over the number of items, both in logarithms."""
+    """One line for each subject: negatives per second against the number of items, on logarithmic axes."""
     series: dict[str, dict[int, float]] = {}
     for row in rows:
         family, _, case = row.case.partition(": ")

@@ -1,6 +1,6 @@
-"""Negatives per second against the size of the catalogue, and what the sampler keeps in memory.
+"""Negatives per second against the size of the catalogue, and the memory that the sampler takes.
 
-Clusters, secondary clusters and popularity are skewed; positives are uniform over the catalogue, which is hardest for caches.
+Clusters, secondary clusters and popularity are skewed. Positives are uniform over the catalogue, which is hardest for caches.
 """
 
 import time
@@ -30,10 +30,10 @@ class Size:
     Attributes:
         catalogue: items -> primary clusters.
         recbole_items: catalogue at which RecBole is measured; its alias table takes minutes for a million items.
-        growth: smaller and larger catalogue, between which the cost of one negative may grow with the caches only.
+        growth: a smaller and a larger catalogue; between them, the cost of a negative may grow only because of caches.
         batch: positives of one call.
         batches: calls of one repeat.
-        repeats: of each measurement.
+        repeats: repeats of each measurement.
     """
 
     catalogue: dict[int, int]
@@ -59,7 +59,7 @@ class Catalogue:
 
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
-    """Throughput, growth, memory and the closed-form counts; with RecBole when peers are installed."""
+    """Throughput, growth, memory and the closed-form counts; with RecBole if the peers are installed."""
     catalogues = {num_items: catalogue(num_items, num_primary, size) for num_items, num_primary in size.catalogue.items()}
     rates = yield from throughput(catalogues, size)
     yield from _growth(rates, size)
@@ -97,7 +97,7 @@ def _skewed_labels(num_items: int, num_codes: int, generator: torch.Generator) -
 def throughput(
     catalogues: dict[int, Catalogue], size: Size, synchronize: Callable[[], object] | None = None
 ) -> Generator[Row, None, dict[tuple[str, int], Row]]:
-    """Rows of every subject at every size, measured in turn; returns the rows by subject and size."""
+    """Rows of every subject at every size; the subjects take turns. Returns the rows by subject and size."""
     actions = {}
     for num_items, made in catalogues.items():
         for subject, draw in subjects(made).items():
@@ -114,7 +114,7 @@ def throughput(
 
 
 def subjects(made: Catalogue) -> dict[str, Callable[[Tensor], object]]:
-    """Each draws 15 negatives for every positive of a batch."""
+    """Actions, each of which draws 15 negatives for every positive of a batch."""
     index, num_items, device = made.sampler.index, made.sampler.index.num_items, made.sampler.index.device
     generator = torch.Generator(device).manual_seed(0)
     cumulative = PopularityProposal(made.popularity, 1.0)
@@ -142,7 +142,7 @@ def _rate(num_items: int, subject: str, rate: float, repeats: int) -> Row:
 
 
 def _growth(rates: dict[tuple[str, int], Row], size: Size) -> Iterator[Row]:
-    """Cost of one negative at the larger catalogue over the cost at the smaller one, beside that of a plain gather."""
+    """Cost of one negative at the larger catalogue over that at the smaller one, next to the same ratio of a plain gather."""
     small, large = size.growth
     growth = {
         subject: Row(
@@ -167,7 +167,7 @@ def _memory(num_items: int, made: Catalogue) -> Iterator[Row]:
 
 
 def _expected_counts(num_items: int, made: Catalogue, size: Size) -> Iterator[Row]:
-    """The counts of the logQ correction, beside the matrix product that scores the same pairs."""
+    """The counts of the logQ correction, next to the matrix product that scores the same pairs."""
     batch, pool = torch.randint(num_items, (_COUNTED_BATCH,)), torch.randint(num_items, (_COUNTED_POOL,))
     users, items = torch.randn(_COUNTED_BATCH, _EMBEDDING_DIM), torch.randn(_COUNTED_POOL, _EMBEDDING_DIM)
     taken = seconds(
@@ -188,7 +188,7 @@ def _expected_counts(num_items: int, made: Catalogue, size: Size) -> Iterator[Ro
 
 
 def _recbole(made: Catalogue, size: Size) -> Iterator[Row]:
-    """RecBole's samplers as a user calls them, and the popularity draws alone, which the bar is set against."""
+    """RecBole's samplers as a user calls them, and only its popularity draws, with which the bar compares."""
     from benchmarks.peers.recbole_samplers import recbole_samplers
 
     num_items = made.sampler.index.num_items

@@ -1,6 +1,6 @@
-"""One question to a serving bundle on one thread: how long it takes, and how much of the exact answer it holds.
+"""One query to a serving bundle on one thread: how long it takes, and how much of the exact answer it finds.
 
-The catalogue has tastes, and so have users: real embeddings lie in clusters, which an inverted file lives on.
+Items and users have tastes, because real embeddings lie in clusters, and an inverted file depends on that.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _RECALL_AT, _TASTES_OF_A_USER, _HEADS = 200, 3, 4
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes: N items, tastes they have, F content features, D, L events of history, users, queries timed."""
+    """Attributes: N items; their tastes; F content features; D; L events of history; users; queries timed."""
 
     num_items: int = 100_000
     num_tastes: int = 500
@@ -46,7 +46,7 @@ QUICK = Size(num_items=60_000, queries=500)
 
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
-    """Time of a query with a whole history, and recall of the approximate index; the peer is the exact index."""
+    """Time of a query with a full history, and recall of the approximate index; the peer is the exact index."""
     model, users = _world(size)
     item_ids = [f"item-{row}" for row in range(size.num_items)]
     ends = users.offsets.tolist()

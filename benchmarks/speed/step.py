@@ -1,6 +1,6 @@
-"""One training step, forward to optimiser, with real towers: the ESANS draws against the same number of uniform negatives.
+"""One training step, from forward to optimiser, with real towers: the ESANS draws against as many uniform negatives.
 
-All methods train one and the same model with one AdamW, in turn, on the same batches: what they share costs all of them alike.
+All methods take turns in training the same model with the same AdamW on the same batches, so shared work costs all the same.
 """
 
 import copy
@@ -43,8 +43,8 @@ class ClockedStep:
     """One method's training step, with a clock on each of its parts.
 
     Attributes:
-        seconds: of each part, one entry a step.
-        encoded: items that the item tower encoded, one entry a step.
+        seconds: seconds of each part, one entry for each step.
+        encoded: items that the item tower encoded, one entry for each step.
     """
 
     def __init__(self, world: World, config: NegativeConfig, batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -87,7 +87,7 @@ class ClockedStep:
 
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
-    """Step time of each method beside the one it must keep up with, and where the time goes; no peers are needed."""
+    """Step time of each method next to the one it is compared with, and where the time goes; no peers are needed."""
     world = World(size.world)
     batches = [world.batch() for _ in range(_BATCHES)]
     configs = {
@@ -132,6 +132,6 @@ def case(size: WorldSize) -> str:
 
 
 def draws_for(encoded: int, size: WorldSize) -> int:
-    """Uniform draws per positive after which about so many different items, positives included, are to be encoded."""
+    """How many uniform draws per positive lead to about so many different items to encode, positives included."""
     all_draws = -size.num_items * math.log1p(-min(encoded, size.num_items - 1) / size.num_items)
     return max(1, round(all_draws / size.batch) - 1)

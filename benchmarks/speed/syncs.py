@@ -1,4 +1,4 @@
-"""Where a piece of code makes the CPU wait for the GPU: by torch's own alarm, and by what the CUDA runtime was asked for."""
+"""Finds where code makes the CPU wait for the GPU, by torch's own warnings and by the calls to the CUDA runtime."""
 
 import traceback
 import warnings
@@ -15,7 +15,7 @@ _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "Memcpy DtoH")
 
 
 def never_waits(action: Callable[[], object]) -> bool:
-    """Whether the action runs to its end while torch turns every synchronisation that it knows of into an error."""
+    """Whether the action runs to its end if torch turns every synchronisation that it knows of into an error."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -33,7 +33,7 @@ def waiting_places(action: Callable[[], object]) -> dict[str, int]:
     """Synchronisations that torch knows of, by the innermost line of this project that caused them.
 
     Returns:
-        Such as {"esans_core/objective.py:102": 1}; "outside" where no line of the project is on the stack.
+        Such as {"esans_core/objective.py:102": 1}; "outside" if no line of the project is on the stack.
     """
     places: Counter[str] = Counter()
 

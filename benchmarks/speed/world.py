@@ -1,4 +1,4 @@
-"""A made-up catalogue and log, and real towers in training on them: what the training step is measured on."""
+"""A made-up catalogue and log with real towers that train on them. The training step is measured on these."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from esans_core import ClusterIndex, NegativeConfig, RetrievalObjective, SemanticNegativeSampler, TwoTower
 
-NEGATIVES = 15  # real ones per positive: m_c m_o + num_hard = 2 * 5 + 5
+NEGATIVES = 15  # real negatives per positive: m_c m_o + num_hard = 2 * 5 + 5
 _TEMPERATURE, _SECONDARY, _CODE_DIM, _HEADS = 0.07, 16, 64, 4
 
 
 @dataclass(frozen=True)
 class WorldSize:
-    """Attributes: N items, K_p primary clusters, B positives a step, F content features, L events of history, D."""
+    """Attributes: N items; K_p primary clusters; B positives in a step; F content features; L events of history; D."""
 
     num_items: int = 100_000
     num_primary: int = 128
@@ -48,7 +48,7 @@ class World:
         self.sampler = SemanticNegativeSampler(index, codes)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Histories int64 [B, L] and positives int64 [B], items by popularity."""
+        """Histories int64 [B, L] and positives int64 [B]; items are drawn by popularity."""
         shape = (self.size.batch, self.size.history + 1)
         drawn = torch.rand(shape, device=self.device, generator=self.generator, dtype=torch.float64)
         items = torch.searchsorted(self._cumulative, drawn).clamp_(max=self.size.num_items - 1)
