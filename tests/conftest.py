@@ -21,8 +21,8 @@ torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wa
 
 pytest_plugins = ["tests.whole_stack"]
 
-# Files that share a finished day or a live stack. They run on one worker, first and in this order: what only looks at them,
-# then the stack from its start to its end, then what goes on in the home of the finished day.
+# Files that share a finished day or a live stack. They run on one worker, before all others, and in this order: files that only
+# look at them, then those of the stack from its start to its end, then those that go on in the home of the finished day.
 WHOLE_STACK = ("tests/infra/test_up.py", "tests/test_operations.py", "tests/test_end_to_end.py")
 
 
@@ -31,7 +31,7 @@ def _file(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The whole stack first, then files with slow tests: what is left for the end is short, so that no worker waits long."""
+    """Run the whole stack first, then files with slow tests. Only short files are left for the end, so no worker waits long."""
     slow = {_file(item) for item in items if item.get_closest_marker("slow")}
     for item in items:
         if _file(item) not in WHOLE_STACK and {"finished_day", "live_stack"} & set(getattr(item, "fixturenames", ())):
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Each file goes to one worker whole, and the files of the whole stack go to one worker together."""
+    """Give each file as a whole to one worker, and all files of the whole stack to the same worker."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByRoom(LoadFileScheduling):
@@ -58,7 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What runs beside a whole stack gives way to it; the stack, started by its own worker, keeps its priority."""
+    """Lower the priority of tests that run next to a whole stack. The stack has a worker of its own and keeps its priority."""
     if _file(item) not in WHOLE_STACK and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) == 0:
         os.nice(5)
 
@@ -84,12 +84,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     home = tmp_path_factory.mktemp("spark")
     settings = PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2})
     with pytest.MonkeyPatch.context() as patch, ExitStack() as open_session:
-        # Tables here are tiny: what makes a short step quick makes these tests quick.
+        # Tables here are tiny, so the options that make a short step quick make these tests quick too.
         patch.setenv("JDK_JAVA_OPTIONS", java_options(stack_environment(home, port=9), lambda text: None))
         session = open_session.enter_context(spark_session(settings, "tests"))
         patch.undo()
-        # Compiling a query takes longer than running it over a hundred rows: it was a quarter of what these tests cost. The
-        # whole stack compiles its queries, and the test on a cluster compares what both ways give.
+        # To compile a query takes longer than to run it over a hundred rows; it took a quarter of the time of these tests. The
+        # whole stack compiles its queries, and the test on a cluster compares the results of both ways.
         session.conf.set("spark.sql.codegen.wholeStage", "false")
         session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         yield session

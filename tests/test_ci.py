@@ -1,4 +1,4 @@
-"""`.ci/run` with a stand-in for `make`: what reaches the doors of a person, and what their answers come to."""
+"""`.ci/run` with a stand-in for `make`: the environment that the commands get, and the result that their statuses give."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_ci(tmp_path: Path, lint: int = 0, test: int = 0) -> tuple[subprocess.CompletedProcess[str], list[dict[str, str]]]:
-    """Run it with a `make` that notes its environment and its files; what it said, and the notes for each call."""
+    """Run it with a `make` that notes its environment and its files; returns its output, and the notes of each call."""
     tools, notes = tmp_path / "tools", tmp_path / "notes"
     tools.mkdir()
     notes.mkdir()

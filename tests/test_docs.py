@@ -1,4 +1,4 @@
-"""The site of docs/: it builds strictly and reads without a network, and its checks notice what they are there for."""
+"""The site of docs/: it builds strictly, needs no network, and its checks notice the faults that they are meant for."""
 
 import re
 import subprocess

@@ -1,8 +1,7 @@
 """`make run` under the real Airflow: a first day, the same day again, and a day of poisoned data.
 
 The first day is the one that all tests share (`tests/whole_stack.py`). A second stack in the same home runs the other two. Each
-fixture is one run and needs the one before it, so the order is the fixtures' own. What a second day does is in
-`test_operations.py`.
+fixture is one run and needs the one before it, so the fixtures fix the order. `test_operations.py` tests a second day.
 """
 
 import datetime as dt
@@ -32,7 +31,7 @@ POISONED_DAY = DAY + dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Day:
-    """One run and what was kept after it."""
+    """One run, and the state of the home after it."""
 
     result: RunResult
     kept: Kept
@@ -44,7 +43,7 @@ class Day:
 
 @pytest.fixture(scope="module")
 def said() -> list[str]:
-    """What the stack tells its user."""
+    """The lines that the stack prints for its user."""
     return []
 
 
@@ -76,7 +75,7 @@ def poisoned(stack: LocalStack, again: Day, tmp_path_factory: pytest.TempPathFac
     if path.is_dir():
         shutil.rmtree(path)
     table = table.set_column(table.schema.get_field_index("item_id"), "item_id", items)
-    # A day later, so that the date has events and the items alone are wrong.
+    # A day later, so that the date has events and only the items are wrong.
     later = pc.add(table["timestamp"], 86_400)
     pq.write_table(table.set_column(table.schema.get_field_index("timestamp"), "timestamp", later), path)
     return _run(stack, POISONED_DAY, CONF | {"data.source": str(folder)})
@@ -149,7 +148,7 @@ def test_airflow_refuses_a_conf_that_the_form_refuses(stack: LocalStack) -> None
 def test_the_tutorial_of_the_first_day_can_be_followed(
     stack: LocalStack, poisoned: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the home of these runs, and after them, as it publishes a bundle. Its first command is that of the finished day."""
+    """It runs in the home of these runs, after them, because it publishes a bundle. The finished day was its first command."""
     assert CONF["gate.allow_below_baseline"] is True
     assert blocks("first-day.md")[0].text == f'make run DATE={DAY} SET="gate.allow_below_baseline=true"\n'
     (tmp_path / "var").mkdir()

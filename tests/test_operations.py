@@ -1,9 +1,9 @@
-"""The pipeline as its people operate it: up on PostgreSQL, a run from the form in a browser, a review, MLflow's pages, a served
-bundle, rollback, an alias moved behind everybody's back, and down.
+"""The pipeline as people operate it: up on PostgreSQL, a run from the form in a browser, a review, MLflow's pages, a served
+bundle, a rollback, an alias that somebody moved without asking, and down.
 
-Each fixture is a step of one long day and needs the one before it, so the order is the fixtures' own. `infra/test_up.py` looks
-at the same stack first, kills parts of it and brings it back; here it is taken down in the end. With ESANS_SCREENSHOTS set to a
-folder, the pages are kept there as pictures.
+Each fixture is a step of one long day and needs the one before it, so the fixtures fix the order. `infra/test_up.py` uses the
+same stack first, kills parts of it and brings it back; here it is taken down in the end. If ESANS_SCREENSHOTS names a folder,
+pictures of the pages are kept there.
 """
 
 import datetime as dt
@@ -46,7 +46,7 @@ MINUTES = 60.0
 
 @dataclass(frozen=True)
 class Live:
-    """A home whose stack is up, and the alerts that it has sent."""
+    """A home whose stack is up, and the alerts that the stack has sent."""
 
     home: Path
     ports: Ports
@@ -79,13 +79,13 @@ class Live:
         return json.loads((self.run_dir(date) / name).read_text())
 
     def finished(self, dag_id: str, run_id: str) -> str:
-        """How a run ended."""
+        """Wait for the end of a run; returns its state."""
         client = self.airflow.about(dag_id)
         _until(lambda: client.run(run_id)["state"] in ("success", "failed"), 20 * MINUTES, f"{dag_id} {run_id}")
         return client.run(run_id)["state"]
 
     def by_hand(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Trigger one of the DAGs that people start, and wait; how it ended."""
+        """Trigger one of the DAGs that people start, and wait; returns the state in which it ended."""
         run_id = f"test__{time.time_ns()}"
         self.airflow.about(dag_id).trigger(run_id, None, conf)
         return self.finished(dag_id, run_id)
@@ -102,7 +102,7 @@ def _until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @pytest.fixture(scope="module")
 def live(live_stack: LiveStack) -> Iterator[Live]:
-    """The stack, in the environment of somebody who knows the registry's password."""
+    """The live stack, in the environment of a person who knows the registry's password."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
         patch.setenv("MLFLOW_TRACKING_PASSWORD", live_stack.keys["mlflow_password"])
@@ -148,7 +148,7 @@ def _keep(page: Page, name: str) -> None:
 
 
 def _leave(page: Page) -> None:
-    """Close what a page shows: the interfaces ask their servers for news every few seconds, all through a run."""
+    """Leave a page, because the interfaces ask their servers for news every few seconds during a whole run."""
     page.goto("about:blank")
 
 
@@ -162,7 +162,7 @@ def _open_form(live: Live, page: Page, dag_id: str) -> Any:
 
 @pytest.fixture(scope="module")
 def asked(live: Live, airflow_page: Page) -> str:
-    """A run of policy `review`, started in the browser; its id once it waits for a person."""
+    """A run under policy `review`, started in the browser; its id, as soon as it waits for a person."""
     form = _open_form(live, airflow_page, DAG_ID)
     form.get_by_test_id("datetime-input").click()
     for field_of, text in zip(
@@ -182,7 +182,7 @@ def asked(live: Live, airflow_page: Page) -> str:
     runs = _until(lambda: live.airflow.runs(date=DAY), 2 * MINUTES, "the run that the form starts")
     _leave(airflow_page)
     assert runs[0]["conf"]["registry.promotion"] == "review"
-    assert runs[0]["conf"]["shop.num_items"] == CONF["shop.num_items"]  # a field nobody touched holds the deployment's value
+    assert runs[0]["conf"]["shop.num_items"] == CONF["shop.num_items"]  # an untouched field holds the deployment's value
     run_id = runs[0]["dag_run_id"]
 
     def waits() -> bool:
@@ -210,13 +210,13 @@ def approved(live: Live, asked: str, airflow_page: Page) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def published(live: Live, approved: dict[str, Any]) -> str:
-    """The first bundle, which follows the promotion by itself."""
+    """The first bundle, which is published after the promotion without any further action."""
     return str(_until(live.store.current, 5 * MINUTES, "the first bundle"))
 
 
 @pytest.fixture(scope="module")
 def first_kept(live: Live, published: str) -> Kept:
-    """What there was before the next day."""
+    """The state of the home before the next day."""
     return live.kept()
 
 
@@ -244,7 +244,7 @@ def second(live: Live, published: str, unanswered: dict[str, Any], airflow_page:
 
 
 def test_what_make_run_has_made_is_taken_over(live: Live, finished_day: FinishedDay, approved: dict[str, Any]) -> None:
-    """`make run` has made this day in this home before, with a registry of its own: only what a registry decides is new."""
+    """`make run` made this day in this home before, with another registry. So only what depends on a registry is made anew."""
     views = {"text_features", "behaviour_features", "gate_features"}
     clusters = {"fit_codebooks", "assign_clusters", "gate_clusters"}
     assert {"gate_raw", "ingest", *views, *clusters, "build_training_set", "gate_training_set"} <= reused(live.run_dir(DAY))
@@ -347,7 +347,7 @@ def test_an_alias_moved_to_an_unchecked_version_is_put_back(live: Live, second: 
         source=copied.source,
         run_id=copied.run_id,
         model_id=copied.source.removeprefix("models:/"),
-        tags=copied.tags,  # everything that a version shows can be copied, its signed report cannot
+        tags=copied.tags,  # all that a version shows can be copied, except its signed report
     )
     live.registry.set_registered_model_alias(MODEL, "champion", stranger.version)
     assert live.by_hand("esans_publish", {}) == "failed"

@@ -1,4 +1,4 @@
-"""The README is short, its example runs, and what it and the other pages show of results is what was recorded."""
+"""The README is short, its example runs, and it and the other pages show the results that were recorded."""
 
 import re
 import subprocess

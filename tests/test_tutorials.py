@@ -1,4 +1,4 @@
-"""The tutorials can be followed as they are written. What needs a finished day is in `test_end_to_end.py`."""
+"""The tutorials can be followed as they are written. `test_end_to_end.py` tests the parts that need a finished day."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_own_data_can_be_checked_before_a_run(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_the_notebook_runs_in_its_own_process_and_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the log it makes, or on the one in the folder that ESANS_BEAUTY names."""
+    """It uses the log that it makes, or the one in the folder that ESANS_BEAUTY names."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(NOTEBOOK, 4)

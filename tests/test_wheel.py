@@ -1,4 +1,4 @@
-"""The library, installed from its wheel beside torch and numpy alone: every name is there, and the README's example runs."""
+"""The library, installed from its wheel with only torch and numpy: every name is there, and the README's example runs."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def _run(*command: object, cwd: Path) -> str:
 
 
 def _needed(*names: str) -> Iterator[Path]:
-    """What the distributions, and all that they need, have put directly into site-packages."""
+    """The entries that the distributions, and all that they need, have put directly into site-packages."""
     known, waiting = set(), list(names)
     while waiting:
         name = waiting.pop()

@@ -1,12 +1,12 @@
 """The blocks of a tutorial, and how a test follows them.
 
-A line `<!-- tested: KIND -->` before a fenced block says what becomes of it:
+A line `<!-- tested: KIND -->` before a fenced block says what a test does with it:
 
 - `here`: it is executed as it stands;
 - `spark`: it is executed too, by a test that may start Spark;
 - `run`: commands `make run ...`. They are checked up to the point where Airflow would start: make knows the target, and the
-  settings, the date and the data are accepted. A run itself is what the end-to-end test does;
-- `up`: commands of the stack that stays, checked in the same way.
+  settings, the date and the data are accepted. The end-to-end test does a run itself;
+- `up`: commands of the stack that stays up. They are checked in the same way.
 
 A block without such a line is not tested, and a test counts those.
 """
@@ -28,7 +28,7 @@ _BLOCK = re.compile(r"(?:<!-- tested: (?P<kind>\w+) -->\n)?^```(?P<language>\w+)
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: what becomes of it in a test, its language, and its text."""
+    """A fenced block: what a test does with it, its language, and its text."""
 
     kind: str | None
     language: str
@@ -41,12 +41,12 @@ def blocks(page: str) -> list[Block]:
 
 
 def follow(page: str, kinds: set[str], folder: Path) -> list[str]:
-    """Execute the blocks of these kinds in order, Python in one namespace; what each shell block said.
+    """Execute the blocks of these kinds in order, Python in one namespace; returns the output of each shell block.
 
     Args:
         page: name of the tutorial.
-        kinds: of the blocks to execute.
-        folder: stands for the folder of the repository; `monkeypatch.chdir` must have led there.
+        kinds: kinds of the blocks to execute.
+        folder: used in place of the repository's folder; it must be the current folder (`monkeypatch.chdir`).
     """
     if not (folder / ".venv").exists():
         (folder / ".venv").symlink_to(sys.prefix)
@@ -63,10 +63,10 @@ def follow(page: str, kinds: set[str], folder: Path) -> list[str]:
 
 
 def shell(text: str, folder: Path) -> str:
-    """Execute shell commands that import from the repository; what they said.
+    """Execute shell commands that import from the repository; returns their output.
 
     Raises:
-        AssertionError: one of them failed.
+        AssertionError: a command failed.
     """
     done = subprocess.run(
         ["bash", "-euc", text],
@@ -81,10 +81,10 @@ def shell(text: str, folder: Path) -> str:
 
 
 def made_by(command: str) -> list[list[str]]:
-    """The Python commands that a `make ...` would execute, as words, without executing any.
+    """The Python commands that a `make ...` would execute, as words; none is executed.
 
     Raises:
-        AssertionError: make knows no such target.
+        AssertionError: make does not know the target.
     """
     done = subprocess.run(
         ["make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
@@ -96,5 +96,5 @@ def made_by(command: str) -> list[list[str]]:
 
 
 def today() -> dt.date:
-    """The date that `make run` would start at."""
+    """Today's date, as `make run` sees it."""
     return dt.datetime.now(dt.UTC).date()

@@ -1,6 +1,6 @@
-"""What tests of the whole pipeline share, because it takes minutes to make: a finished day of `make run`, and a live stack.
+"""A finished day of `make run` and a live stack. Tests of the whole pipeline share them, because each takes minutes to make.
 
-The files that use them are named in `WHOLE_STACK` (`tests/conftest.py`): they run on one worker, in the order given there.
+`WHOLE_STACK` in `tests/conftest.py` names the files that use them. They run on one worker, in the order given there.
 """
 
 import gzip
@@ -28,7 +28,7 @@ from jobs.lake.tables import Lake
 
 DAY = date(2026, 1, 28)
 
-# A shop so small that its recall says little: the floors are open, and the comparison of models stays real.
+# The shop is so small that its recall says little. So the floors are open, but the comparison of models is real.
 CONF: dict[str, Any] = {
     "shop.num_items": 200,
     "shop.num_users": 200,
@@ -58,7 +58,7 @@ SPARK_MASTER = "local[2]"
 
 @dataclass(frozen=True)
 class Kept:
-    """What must not change when nothing should: digests of the lake, versions and alias of the registry."""
+    """The state of a home, to see that nothing has changed: digests of the lake, versions and alias of the registry."""
 
     tables: dict[str, str]
     versions: tuple[str, ...]
@@ -66,7 +66,7 @@ class Kept:
 
 
 def kept(settings: PipelineSettings) -> Kept:
-    """What a home holds now."""
+    """The state of a home now."""
     from mlflow import MlflowClient
 
     lake = Lake.of(settings)
@@ -87,7 +87,7 @@ def step_records(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def reused(run_dir: Path) -> set[str]:
-    """The steps of a run that took over an earlier result."""
+    """The steps of a run that took over earlier results."""
     return {name for name, record in step_records(run_dir).items() if record["reused"]}
 
 
@@ -96,11 +96,11 @@ class FinishedDay:
     """The first day of a tiny shop, as `make run` leaves it.
 
     Attributes:
-        home: its home folder. Most tests only look. Whoever goes on in it calls `restore` first.
-        untouched: a copy of the home folder, in which nobody works.
-        command: the command that `make run` is, with its settings.
-        output: everything that the command said.
-        kept: what the home held after the run.
+        home: its home folder. Most tests only look at it. A test that works in it calls `restore` first.
+        untouched: a copy of the home folder that nothing changes.
+        command: the command behind `make run`, with its settings.
+        output: the whole output of the command.
+        kept: state of the home after the run.
     """
 
     home: Path
@@ -119,7 +119,7 @@ class FinishedDay:
         return json.loads((self.run_dir / name).read_text())
 
     def restore(self) -> None:
-        """Stop what works in the home, and make it again what the run left, in the same place: the registry has its paths."""
+        """Stop all that works in the home, and bring it back to its state after the run; the registry's paths stay valid."""
         from infra.local.up import down
 
         down(self.home)
@@ -131,7 +131,7 @@ class FinishedDay:
 def finished_day() -> Iterator[FinishedDay]:
     """One whole day, run once for all tests that need a finished day."""
     given = [f"{name}={value}" for name, value in (CONF | {"spark.master": SPARK_MASTER}).items()]
-    # Not below pytest's own folder, which nobody else may enter: as root, PostgreSQL runs under an account of its own.
+    # Not below pytest's own folder: nobody else may enter it, and if we are root, PostgreSQL runs under another account.
     with TemporaryDirectory(prefix="esans-day-") as folder:
         Path(folder).chmod(0o711)
         home, untouched = Path(folder) / "home", Path(folder) / "untouched"
@@ -189,7 +189,7 @@ def _listening() -> Iterator[Ears]:
 
 @dataclass(frozen=True)
 class LiveStack:
-    """A home whose stack is up: where it is, its passwords, and what it tells the outside."""
+    """A home whose stack is up: its addresses, its passwords, and the alerts and metrics that it sends."""
 
     home: Path
     ports: Ports
@@ -198,7 +198,7 @@ class LiveStack:
 
     @contextmanager
     def deployment(self) -> Iterator[None]:
-        """The environment in which this stack is started, and started again."""
+        """The environment in which this stack is started and restarted."""
         with _environment(_deployment(self.heard)):
             yield
 

@@ -1,4 +1,4 @@
-"""Trains towers with the methods named on the command line; prints losses and weights' sums. Run alone or under torchrun."""
+"""Trains towers with the methods named on the command line; prints losses and sums of weights. Runs alone or under torchrun."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What processes were started as, when any of them may end while one looks."""
+"""Command lines of processes, any of which may end while a test reads it."""
 
 import psutil
 

@@ -1,4 +1,4 @@
-"""What tests of the files for other machines share: the repository's pins, and names that the code really reads."""
+"""Helpers for tests of the files for other machines: the repository's pins, and the names that the code really reads."""
 
 import functools
 import importlib.util
@@ -15,7 +15,7 @@ INFRA = ROOT / "infra"
 
 @functools.cache
 def pins(name: str = "requirements.txt") -> dict[str, str]:
-    """Package to version, of a lock."""
+    """Package -> version, from a lock file."""
     lines = (ROOT / name).read_text().splitlines()
     return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)", "\n".join(lines), re.MULTILINE | re.IGNORECASE))
 
@@ -29,7 +29,7 @@ def code() -> str:
 
 
 def unknown(names: set[str]) -> set[str]:
-    """Those of the `ESANS_...` names that are neither a setting nor read by any code."""
+    """The `ESANS_...` names among these that are neither a setting nor read by any code."""
     settings = {f"ESANS_{name.replace('.', '__')}".upper() for name in PipelineSettings().flat()}
     return {name for name in names if name.startswith("ESANS_") and name not in settings and name not in code()}
 
@@ -49,7 +49,7 @@ def airflow_options() -> dict[str, bool]:
 
 
 def unknown_options(names: set[str]) -> set[str]:
-    """Those of the `AIRFLOW__...` names that Airflow does not have, or does not take from a command."""
+    """The `AIRFLOW__...` names among these that Airflow does not have, or does not take from a command."""
     wrong = set()
     for name in names:
         option = name.removeprefix("AIRFLOW__")

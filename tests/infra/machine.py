@@ -1,4 +1,4 @@
-"""A machine made of small stand-ins on PATH, for scripts of `infra/` that run for real."""
+"""A machine made of small stand-ins on PATH; the scripts of `infra/` really run on it."""
 
 import shutil
 import subprocess
@@ -8,11 +8,11 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "infra"
 
 
 class Machine:
-    """A folder that is the whole PATH, with the tools a script needs and nothing else.
+    """A folder that is the whole PATH, with the tools that a script needs and nothing else.
 
     Args:
         path: the folder.
-        tools: the machine's own tools that are there.
+        tools: tools of the real machine that it has.
     """
 
     def __init__(self, path: Path, tools: tuple[str, ...]) -> None:
@@ -24,7 +24,7 @@ class Machine:
             (path / tool).symlink_to(found)
 
     def add(self, name: str | Path, body: str = "") -> None:
-        """A program on PATH, or at a path of its own, in place of what is there."""
+        """Add a program on PATH, or at a path of its own; it replaces one that is there."""
         program = self.path / name
         program.parent.mkdir(parents=True, exist_ok=True)
         program.unlink(missing_ok=True)
@@ -32,7 +32,7 @@ class Machine:
         program.chmod(0o755)
 
     def run(self, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """What a script of `infra/` says there."""
+        """Run a script of `infra/` there; returns its output and status."""
         environment = {"PATH": str(self.path)} | variables
         return subprocess.run(
             ["/bin/bash", str(SCRIPTS / script)], env=environment, capture_output=True, text=True, check=False

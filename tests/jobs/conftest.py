@@ -12,7 +12,7 @@ _SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "n
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in them; making one takes seconds, copying it none."""
+    """An MLflow database with empty tables. To make one takes seconds, but to copy it takes no time."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"

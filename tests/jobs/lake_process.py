@@ -1,4 +1,4 @@
-"""A process that writes or reads one table of a lake in a loop, for the tests of what happens when processes meet.
+"""A process that writes or reads one table of a lake in a loop, for the tests of processes that work at the same time.
 
     python -m tests.jobs.lake_process write HOME LAKE VALUE TIMES
     python -m tests.jobs.lake_process read HOME LAKE "" TIMES

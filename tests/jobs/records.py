@@ -1,4 +1,4 @@
-"""One table or one record of a date as the steps before leave it in lake and run folder, for the tests of those after."""
+"""Single tables and records of a date, as earlier steps leave them in lake and run folder, for the tests of later steps."""
 
 import pandas as pd
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Days with versions that carry a tiny serving bundle, and actions run as commands, for the tests of what is done by hand."""
+"""Days whose versions carry a tiny serving bundle, and actions as commands, for the tests of actions that people start."""
 
 import json
 import runpy
@@ -47,7 +47,7 @@ def publish_day(settings: PipelineSettings, **changes: Any) -> str:
 
 
 def move_alias(settings: PipelineSettings, number: str) -> None:
-    """What anybody can do in MLflow."""
+    """Move the alias to a version, as anybody can do in MLflow."""
     client(settings).set_registered_model_alias(settings.registry.model_name, CHAMPION, number)
 
 
@@ -59,7 +59,7 @@ def run_folder(settings: PipelineSettings, number: str) -> Path:
 
 
 def act(name: str, settings: PipelineSettings, action: str, **options: str) -> tuple[int, dict[str, Any]]:
-    """Exit status and record of a command (an empty one where there is none); `by` is ann and `reason` "because"."""
+    """Exit status and record of a command (an empty one if it left none); `by` is ann and `reason` "because"."""
     given = {"home": str(settings.home), "action": action, "by": "ann", "reason": "because"} | options
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *(f"--{option}={value}" for option, value in given.items())])

@@ -19,7 +19,7 @@ NUM_ITEMS, NUM_USERS, NUM_DAYS = 24, 12, 12
 
 
 def interactions(num_users: int = NUM_USERS, num_items: int = NUM_ITEMS, num_days: int = NUM_DAYS) -> pd.DataFrame:
-    """One event a user and day, the last on DATE; every pair of user and item once, two tastes (odd and even items)."""
+    """One event per user and day, the last on DATE. Each pair of user and item comes once; there are two tastes (odd, even)."""
     rows = [
         (f"u{user:02d}", f"i{2 * ((user + day) % (num_items // 2)) + user % 2:02d}", NOON - (num_days - 1 - day) * DAY + user)
         for user in range(num_users)
@@ -54,7 +54,7 @@ def write_source(folder: Path, **tables: pd.DataFrame) -> Path:
 
 
 def tiny(settings: PipelineSettings, folder: Path | str, **sections: dict[str, Any]) -> PipelineSettings:
-    """Settings for such a folder: two clusters at least, any share of rejects, and what `sections` say on top."""
+    """Settings for such a folder: at least two clusters, any share of rejects, and the values in `sections`."""
     values = settings.model_dump()
     values["date"] = DATE
     values["data"] |= {"source": str(folder), "max_rejected_fraction": 1.0}
@@ -73,7 +73,7 @@ def publish(settings: PipelineSettings, table: str, rows: pd.DataFrame) -> None:
 
 
 def publish_catalogue(settings: PipelineSettings, table: pd.DataFrame) -> None:
-    """Put a catalogue (item_id, and title, text, num_train where given) into the lake as `items`."""
+    """Put a catalogue (item_id, and title, text, num_train if given) into the lake as `items`."""
     rows = table.sort_values("item_id", ignore_index=True).reset_index(names="item_index")
     for column in ("title", "text", "image_path"):
         rows[column] = (rows[column] if column in rows else pd.Series(None, index=rows.index, dtype=object)).astype("string")

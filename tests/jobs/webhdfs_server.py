@@ -1,7 +1,7 @@
 """A small WebHDFS server over a folder: enough of the protocol for Spark's client and fsspec's.
 
-https://hadoop.apache.org/docs/stable/hadoop-project-dist/hadoop-hdfs/WebHDFS.html, one process as name node and data node:
-data is read and written in two steps, by a redirect, as there.
+https://hadoop.apache.org/docs/stable/hadoop-project-dist/hadoop-hdfs/WebHDFS.html, with one process as name node and data
+node. As in the real protocol, data is read and written in two steps, with a redirect.
 """
 
 import json

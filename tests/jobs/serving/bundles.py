@@ -1,4 +1,4 @@
-"""A date with a challenger of random weights, and its bundle, for the tests of all that serves."""
+"""A date with a challenger of random weights, and its bundle, for the tests of serving."""
 
 from pathlib import Path
 
