@@ -164,6 +164,8 @@ def _missed(check: Check) -> str:
         return "item embeddings are not all finite"
     if check.value is None:
         return f"{check.name} could not be measured, but it must be at least {check.bound:g}"
+    if check.name == "embedding_norm":
+        return f"embedding_norm is {check.value:.4f}, but it must lie between {_UNIT_NORM[0]:g} and {_UNIT_NORM[1]:g}"
     return f"{check.name} is {check.value:.4f}, but the bound is {check.bound:.4f}"
 
 
