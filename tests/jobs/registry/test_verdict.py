@@ -78,7 +78,7 @@ OLD = "the best version ever in force, version 1, cannot be ranked any more (its
         (replace(FIRST, metrics=metrics(coverage_50=0.01)), {}, False, "coverage_50"),
         (replace(FIRST, metrics=metrics(finite=False)), {}, False, "item embeddings are not all finite"),
         (replace(FIRST, metrics=metrics(embedding_std=0.001)), {}, False, "embedding_spread"),
-        (replace(FIRST, metrics=metrics(embedding_norm_mean=2.0)), {}, False, "is 2.0000, but it must lie between 0.99 and 1.01"),
+        (replace(FIRST, metrics=metrics(embedding_norm_mean=2.0)), {}, False, "2.0000, but it must lie between 0.99 and 1.01"),
     ],
 )  # fmt: skip
 def test_decision_and_first_reason(facts: Facts, gate: dict, passed: bool, first: str) -> None:
