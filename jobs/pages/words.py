@@ -56,9 +56,9 @@ def verdict_text(verdict: Mapping[str, Any] | None) -> str:
 
 
 def verdict_tone(verdict: Mapping[str, Any] | None) -> str:
-    """How a page colours a decision: `good`, `bad` (the challenger cannot serve) or `plain`."""
-    word = (verdict or {}).get("verdict")
-    return "good" if word == PROMOTED else "bad" if word in _BAD else "plain"
+    """How a page colours a decision: `good` (a promotion without bad news), `bad` (the challenger cannot serve) or `plain`."""
+    word, concerns = (verdict or {}).get("verdict"), (verdict or {}).get("concerns")
+    return "good" if word == PROMOTED and not concerns else "bad" if word in _BAD else "plain"
 
 
 def count(value: Any) -> str:

@@ -174,9 +174,11 @@ def _false_negatives(summary: Mapping[str, Any]) -> list[str]:
 
 def _verdict(summary: Mapping[str, Any]) -> list[str]:
     verdict = summary.get("verdict") or {}
-    lines = _wrap(verdict_text(verdict))
+    head = verdict_text(verdict)
+    lines = _wrap(head)
     for reason in verdict.get("reasons") or ():
-        lines += _wrap(f"- {reason}")
+        if reason not in head:  # a promotion with bad news has it in its head
+            lines += _wrap(f"- {reason}")
     return lines
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
-from jobs.pages.words import verdict_text
+from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report import posters
 from jobs.report.__main__ import run
 from jobs.report.facts import RunFacts
@@ -392,6 +392,14 @@ def test_candidates_say_from_which_model_and_how_they_were_found() -> None:
     line = "CANDIDATES 100 for each of 4,000 users, from version 3 (ivf search, which finds 99.1% of the exact top)"
     assert line in " ".join(format_summary({"candidates": found}).split())
     assert "CANDIDATES" not in format_summary({"candidates": None})
+
+
+def test_the_bad_news_of_a_promotion_is_said_once_and_is_not_green() -> None:
+    reasons = ["recall is below the baseline", "all floors are met"]
+    verdict = {"verdict": "promoted", "version": "2", "concerns": reasons[:1], "reasons": reasons}
+    text = format_summary({"verdict": verdict})
+    assert text.count(reasons[0]) == 1 and text.index(reasons[0]) < text.index(f"- {reasons[1]}")
+    assert (verdict_tone(verdict), verdict_tone(verdict | {"concerns": []})) == ("plain", "good")
 
 
 def test_pictures_are_drawn_once(finished: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
