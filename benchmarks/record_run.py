@@ -41,7 +41,7 @@ def take_picture(report: Path, to: Path) -> None:
         # It runs without a sandbox, because root cannot have one, and the page is our own.
         browser = driver.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1_100, "height": 1_000})
-        page.goto(report.resolve().as_uri())
+        page.goto(report.resolve().as_uri(), wait_until="networkidle")  # pictures are loaded when they come into view
         page.screenshot(path=to)
         browser.close()
 

@@ -1,7 +1,7 @@
-"""Positive mixing after MixGCF (Huang et al., KDD 2021, doi:10.1145/3447548.3467408, section 3.2, equation 7).
+"""Positive mixing after MixGCF (Huang et al., KDD 2021, doi:10.1145/3447548.3467408).
 
 A negative e_m becomes alpha e_p + (1 - alpha) e_m with the positive e_p and alpha uniform on (0, 1); then the hardest are
-kept. The paper's second half pools over the layers of a graph network (equation 8), which a model without a graph lacks.
+kept. The paper's second half pools over the layers of a graph network, which a model without a graph lacks.
 """
 
 from dataclasses import dataclass
