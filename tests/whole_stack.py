@@ -54,6 +54,7 @@ CONF: dict[str, Any] = {
     "gate.max_cluster_share": 1.0,
 }
 SPARK_MASTER = "local[2]"
+_SOURCE = "source"  # the folder of a home that holds the embedded shop
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class FinishedDay:
 
     Attributes:
         home: its home folder. Most tests only look at it. A test that works in it calls `restore` first.
-        untouched: a copy of the home folder that nothing changes.
+        untouched: a copy of the home folder, without its source, that nothing changes.
         command: the command behind `make run`, with its settings.
         output: the whole output of the command.
         kept: state of the home after the run.
@@ -119,12 +120,19 @@ class FinishedDay:
         return json.loads((self.run_dir / name).read_text())
 
     def restore(self) -> None:
-        """Stop all that works in the home, and bring it back to its state after the run; the registry's paths stay valid."""
+        """Stop all that works in the home, and bring it back to its state after the run; the registry's paths stay valid.
+
+        The source stays where it is, because a copied picture counts as a changed one. Later days only add to the source.
+        """
         from infra.local.up import down
 
         down(self.home)
-        shutil.rmtree(self.home)
-        shutil.copytree(self.untouched, self.home, symlinks=True)
+        for path in self.home.iterdir():
+            if path.is_dir() and path.name != _SOURCE:
+                shutil.rmtree(path)
+            elif path.name != _SOURCE:
+                path.unlink()
+        shutil.copytree(self.untouched, self.home, symlinks=True, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +151,7 @@ def finished_day() -> Iterator[FinishedDay]:
         assert done.returncode == 0, "\n".join([*logs, done.stdout[-6000:]])
         assert stack_processes(home) == []
         shutil.copytree(home, untouched, symlinks=True)
+        shutil.rmtree(untouched / _SOURCE)
         yield FinishedDay(home, untouched, command, done.stdout, kept(PipelineSettings(home=home, date=DAY)))
 
 
