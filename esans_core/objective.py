@@ -1,8 +1,7 @@
 """One training step's loss: draw negatives, encode every item once, score, correct, sampled softmax.
 
-Negatives that the batch shares take one matrix product (`esans_core.shared_softmax`); negatives drawn for each positive are
-scored row by row (`esans_core.rows`). The sources decide which ones there are, and how often each is expected
-(`esans_core.negative_sources`).
+The sources decide which negatives there are, and how often each is expected (`esans_core.negative_sources`). The softmax over
+all of them is in `esans_core.step_softmax`.
 
 Processes that train together (`esans_core.world`) draw the same negatives for the whole batch, from equal generators. Each
 process scores its own rows and encodes a part of the shared negatives.
@@ -11,21 +10,19 @@ Shape legend: B positives, b of them this process's rows (all B if there is one 
 each positive, N items, D dimension.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from esans_core.cache import EmbeddingCache
-from esans_core.negative_sources import Expected, NegativeSources
+from esans_core.negative_sources import NegativeSources
 from esans_core.negatives import NegativeConfig
 from esans_core.parts import Catalogue, Part, StepOutcome
-from esans_core.rows import Positives, Rows
 from esans_core.sampler import SemanticNegativeSampler
-from esans_core.shared_softmax import NEVER, matches, summed_log_partition
+from esans_core.step_softmax import ScoredStep, StepSoftmax
 from esans_core.temperature import UserTemperature
 from esans_core.world import World
 
@@ -86,7 +83,7 @@ class RetrievalObjective(nn.Module):
         self.sources = NegativeSources(config, catalogue)
         self.cache = EmbeddingCache(config.num_cached, item_frequency) if config.num_cached else None
         self.adaptive = UserTemperature(temperature, num_users) if config.adaptive_temperature else None
-        self._group_index = sampler.index if sampler is not None and config.same_group_weight != 1 else None
+        self._softmax = StepSoftmax(self.sources, config.same_group_weight, sampler.index if sampler is not None else None)
 
     def begin_epoch(self) -> None:
         """Tell every part that an epoch begins."""
@@ -150,18 +147,18 @@ class RetrievalObjective(nn.Module):
         positives_bD, part_SD, *others = self._encoded(wanted, encode_items)
         shared_SD = world.gather(part_SD, len(shared_S))
         vectors = [tuple(others.pop(0) for _ in each.wanted) for each in rows]
-        step = _Step(positives_B, positives_b, rows, vectors, shared_S, copies_S, shared_SD, positives_bD, product)
+        step = ScoredStep(positives_B, positives_b, rows, vectors, shared_S, copies_S, shared_SD, positives_bD, product)
         unit_users_bD, users_bD = (
             users_bD,
             users_bD / (self.temperature if self.adaptive is None else self.adaptive.of(part.user_rows)),
         )
         if self.cache is None or not len(self.cache):
-            loss, loss_b = self._softmax(step, users_bD)
+            loss, loss_b = self._softmax.losses(step, users_bD)
         else:
             # A cached item cannot be pushed away. If this step's negatives were pushed by their share of a softmax over both,
             # while positives are pulled in full, all items would meet in one point. So items learn only from this softmax.
-            own, _ = self._softmax(step, users_bD.detach())
-            loss, loss_b = self._softmax(step.with_cached(self.cache), users_bD)
+            own, _ = self._softmax.losses(step, users_bD.detach())
+            loss, loss_b = self._softmax.losses(step.with_cached(self.cache), users_bD)
             loss = loss + own - own.detach()
         if self.training and torch.is_grad_enabled():
             unit_loss = partial(self._unit_loss, step, unit_users_bD)
@@ -171,9 +168,9 @@ class RetrievalObjective(nn.Module):
         return loss / batch_size
 
     @torch.no_grad()
-    def _unit_loss(self, step: "_Step", unit_users_bD: Tensor) -> Tensor:
+    def _unit_loss(self, step: ScoredStep, unit_users_bD: Tensor) -> Tensor:
         """float32 [b], losses at temperature 1, because a temperature must not learn from losses that depend on itself."""
-        return self._softmax(step, unit_users_bD)[1]
+        return self._softmax.losses(step, unit_users_bD)[1]
 
     def _encoded(self, wanted: list[Tensor], encode_items: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """Embeddings [..., D] of items [...]. Each item is encoded once, if that is possible without waiting."""
@@ -189,82 +186,6 @@ class RetrievalObjective(nn.Module):
         parts = encoded.split([items.numel() for items in wanted])
         return [part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)]
 
-    def _softmax(self, step: "_Step", users_bD: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of this process's rows: their sum, and float32 [b]. The users must be divided by the temperature."""
-        at = Positives(users_bD, step.positives_b, step.positives_bD, (users_bD * step.positives_bD).sum(-1))
-        items = [step.shared_S, *(each.items_BR for each in step.rows)]
-        # Count all items at once, then split the result.
-        more = () if step.cache is None else (step.cache,)
-        expected = self.sources.expected(step.positives_B, torch.cat([each.flatten() for each in items]), more)
-        of_shared, *of_rows = expected.split(items)
-        logits = [at.logits_b[:, None]]
-        for each, vectors, counts in zip(step.rows, step.vectors, of_rows, strict=True):
-            log_counts = self.sources.log_counts(counts, step.positives_b, each.items_BR)
-            logits += each.logits(at, vectors, log_counts)
-        log_sum_b = torch.cat(logits, dim=1).logsumexp(1)
-        log_sum = log_sum_b.sum()
-        if len(step.shared_S):
-            log_sum, log_sum_b = self._with_shared(step, of_shared, log_sum_b, users_bD)
-        return log_sum - at.logits_b.sum(), log_sum_b - at.logits_b
-
-    def _with_shared(self, step: "_Step", expected: Expected, others_b: Tensor, users_bD: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-partitions with the shared negatives, which are corrected and count as often as drawn: sum and float32 [b]."""
-        sources, positives_b, shared_S = self.sources, step.positives_b, step.shared_S
-        log_copies_S = step.copies_S.log().clamp_min(NEVER)
-
-        def log_weights(rows: slice) -> Tensor:
-            weights = log_copies_S - sources.log_counts(expected, positives_b[rows], shared_S)
-            if self._group_index is not None:
-                weight = self.config.same_group_weight
-                group_b, group_S = self._group_index.group(positives_b[rows]), self._group_index.group(shared_S)
-                same = (group_b[:, None] == group_S) & (group_S >= 0)
-                weights = weights + same * (math.log(weight) if weight > 0 else NEVER)
-            return weights if sources.may_look else weights.masked_fill(positives_b[rows, None] == shared_S, NEVER)
-
-        excluded = matches(positives_b, shared_S) if sources.may_look else None
-        return summed_log_partition(others_b, users_bD, step.shared_SD, log_weights, excluded, step.product)
-
     def _parts(self) -> list[Part]:
         """All parts that may learn from a step. They gather from other processes in this order."""
         return [each for each in (*self.sources.parts, self.adaptive, self.cache) if each is not None]  # type: ignore[misc]
-
-
-@dataclass(frozen=True)
-class _Step:
-    """The items that a step scores, and their embeddings.
-
-    Attributes:
-        positives_B: int64 [B], positives of the whole batch.
-        positives_b: int64 [b], this process's positives.
-        rows: negatives of each of those.
-        vectors: embeddings of these negatives.
-        shared_S: int64 [S], the shared negatives, each item once if that is worth it.
-        copies_S: float32 [S], how often each of them counts.
-        shared_SD: float32 [S, D], their embeddings.
-        positives_bD: float32 [b, D], embeddings of this process's positives.
-        product: type of the product of users and shared negatives.
-        cache: the cache from which the last shared negatives come; these were not drawn in this step.
-    """
-
-    positives_B: Tensor
-    positives_b: Tensor
-    rows: list[Rows]
-    vectors: list[tuple[Tensor, ...]]
-    shared_S: Tensor
-    copies_S: Tensor
-    shared_SD: Tensor
-    positives_bD: Tensor
-    product: torch.dtype
-    cache: EmbeddingCache | None = None
-
-    def with_cached(self, cache: EmbeddingCache) -> "_Step":
-        """The step with the cached items added after the shared negatives; no gradient flows through its vectors."""
-        return replace(
-            self,
-            vectors=[tuple(vector.detach() for vector in vectors) for vectors in self.vectors],
-            shared_S=torch.cat([self.shared_S, cache.items]),
-            copies_S=torch.cat([self.copies_S, self.copies_S.new_ones(len(cache))]),
-            shared_SD=torch.cat([self.shared_SD.detach(), cache.vectors]),
-            positives_bD=self.positives_bD.detach(),
-            cache=cache,
-        )
