@@ -1,6 +1,7 @@
 """The library, installed from its wheel with only torch and numpy: every name is there, and the README's example runs."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,9 @@ pytestmark = pytest.mark.slow
 
 
 def _run(*command: object, cwd: Path) -> str:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+    """What a command prints. It does not see where this process finds modules: a Spark session sets that for its workers."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

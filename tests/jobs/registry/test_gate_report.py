@@ -76,7 +76,7 @@ TAMPERING: dict[str, tuple[str, Callable[[PipelineSettings, ModelVersion], objec
         lambda s, v: client(s).set_model_version_tag(v.name, v.version, "esans.date", "2099-01-01"),
     ),
     "another run": (
-        "not written by this pipeline",
+        "which this pipeline did not write",
         lambda s, v: client(s).set_model_version_tag(v.name, v.version, "esans.run_key", "../../other"),
     ),
 }
