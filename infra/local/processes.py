@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import random
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,8 @@ import psutil
 from infra.local.environment import MARKER
 
 _GRACE_SECONDS = 8.0
+_KERNEL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")  # first and last port that the kernel gives by itself
+_LOWEST_PORT, _TRIES = 10_000, 100
 
 
 class StackError(RuntimeError):
@@ -84,15 +87,29 @@ def exit_on_signals() -> None:
 def free_port(wanted: int = 0) -> int:
     """A loopback port to listen on: the wanted one, or any free one for 0.
 
+    A server takes seconds before it listens. So a free port is looked for below the ports that the kernel gives to whoever asks
+    for any: one of those may be somebody else's by then.
+
     Raises:
         StackError: something else listens there.
     """
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if wanted:
         try:
-            listener.bind(("127.0.0.1", wanted))
+            return _bound(wanted)
         except OSError as error:
             raise StackError(f"port {wanted} of 127.0.0.1 is not free ({error.strerror}); choose another one.") from error
+    first = int(_KERNEL_PORTS.read_text().split()[0]) if _KERNEL_PORTS.exists() else 0
+    for _ in range(_TRIES if first > _LOWEST_PORT else 0):
+        with suppress(OSError):
+            return _bound(random.SystemRandom().randrange(_LOWEST_PORT, first))
+    return _bound(0)
+
+
+def _bound(port: int) -> int:
+    """The port, if it can be listened on."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         return int(listener.getsockname()[1])
 
 

@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from infra.local import client, processes
 from infra.local.components import Components
 from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
 from infra.local.home import claim_home
-from infra.local.processes import StackError, end_processes, exclusive, stack_processes
+from infra.local.processes import StackError, end_processes, exclusive, free_port, stack_processes
 from infra.local.progress import last_error, last_event, last_job_line
 from infra.local.run import main, make_plan
 from infra.local.source import last_event_date
@@ -305,3 +306,14 @@ def test_error_and_last_line_of_a_task_log(tmp_path: Path) -> None:
         chatter = [f"10:00:00 INFO {module}: epoch 3 of 12", "26/01/28 INFO BlockManager: ready", "WARNING: incubator modules"]
         log.write_text("\n".join(json.dumps({"event": text}) for text in chatter))
         assert last_job_line(log) == "epoch 3 of 12"
+
+
+def test_a_free_port_is_one_that_the_kernel_gives_to_nobody_else() -> None:
+    first = int(processes._KERNEL_PORTS.read_text().split()[0])
+    assert all(processes._LOWEST_PORT <= free_port() < first for _ in range(20))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port := free_port()))
+        taken.listen()
+        with pytest.raises(StackError, match=f"port {port} of 127.0.0.1 is not free"):
+            free_port(port)
+    assert free_port(port) == port

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 import requests
 from bundles import write_challenger
 
+from infra.local.processes import free_port
 from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import start_or_resume_run
@@ -121,9 +121,7 @@ def test_the_champion_is_loaded_and_served_where_the_project_is_not(
 
 
 def _served_over_http(settings: PipelineSettings, environment: dict[str, str], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["serve", "-m", "models:/esans-retrieval@champion", "--env-manager", "local", "--host", "127.0.0.1"]
     log = tmp_path / "server.log"
     with log.open("w") as out:
