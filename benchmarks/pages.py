@@ -50,6 +50,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "quality": (("quality",), quality_block),
     "scale": (("scale",), measured_block),
     "serving": (("serving",), measured_block),
+    "near_clusters": (("near_clusters",), measured_block),
     "short_run": (("movielens_run",), short_run_block),
     "speed": (("speed",), measured_block),
 }

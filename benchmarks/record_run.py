@@ -1,7 +1,7 @@
 """Keeps the summary of a finished run of the pipeline as a result, and rewrites the pages that show it.
 
 python -m benchmarks.record_run var/movielens-posters 2018-09-24 movielens_run
-python -m benchmarks.record_run var/embedded 2026-01-28 shop_run --picture docs/images/report.png
+python -m benchmarks.record_run var/embedded 2026-01-28 shop_run --picture docs/images/report.png --command "make run ..."
 """
 
 import argparse
@@ -23,11 +23,14 @@ def main() -> None:
     parser.add_argument("home", type=Path, help="home folder of the run, such as var/embedded")
     parser.add_argument("date", help="logical date, YYYY-MM-DD")
     parser.add_argument("name", help="name of the result")
+    parser.add_argument("--command", help="what a person types to make the same run, where settings were given")
     parser.add_argument("--picture", type=Path, help="also keep the head of the run's report as this PNG file; needs Chromium")
     arguments = parser.parse_args()
     summary = json.loads((arguments.home / "runs" / arguments.date / "summary.json").read_text())
     command = "make run" if summary["embedded"] else f"make run DATA={Path(summary['source']).name}"
-    write_result(arguments.name, command, rows(summary), summary=without_paths(summary, arguments.home.resolve()))
+    write_result(
+        arguments.name, arguments.command or command, rows(summary), summary=without_paths(summary, arguments.home.resolve())
+    )
     pages.main()
     if arguments.picture:
         take_picture(arguments.home / "reports" / arguments.date / "index.html", arguments.picture)
