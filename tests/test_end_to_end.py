@@ -1,7 +1,7 @@
-"""`make run` under the real Airflow: a first day, the same day again, and a day of poisoned data.
+"""`make run` under the real Airflow: a first day, and a day of poisoned data.
 
-The first day is the one that all tests share (`tests/whole_stack.py`). A second stack in the same home runs the other two. Each
-fixture is one run and needs the one before it, so the fixtures fix the order. `test_operations.py` tests a second day.
+The first day is the one that all tests share (`tests/whole_stack.py`). A second stack in the same home runs the other one.
+`test_operations.py` tests the same day again, and a second day.
 """
 
 import datetime as dt
@@ -42,15 +42,9 @@ class Day:
 
 
 @pytest.fixture(scope="module")
-def said() -> list[str]:
-    """The lines that the stack prints for its user."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def stack(finished_day: FinishedDay, said: list[str]) -> Iterator[LocalStack]:
+def stack(finished_day: FinishedDay) -> Iterator[LocalStack]:
     finished_day.restore()
-    with LocalStack(finished_day.home, spark_master=SPARK_MASTER, say=said.append) as running:
+    with LocalStack(finished_day.home, spark_master=SPARK_MASTER, say=lambda text: None) as running:
         yield running
     assert stack_processes(finished_day.home) == []
 
@@ -61,12 +55,7 @@ def _run(stack: LocalStack, date: dt.date, conf: dict[str, Any]) -> Day:
 
 
 @pytest.fixture(scope="module")
-def again(stack: LocalStack) -> Day:
-    return _run(stack, DAY, CONF)
-
-
-@pytest.fixture(scope="module")
-def poisoned(stack: LocalStack, again: Day, tmp_path_factory: pytest.TempPathFactory) -> Day:
+def poisoned(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Day:
     folder = tmp_path_factory.mktemp("poisoned") / "shop"
     shutil.copytree(stack.home / "source" / f"date={DAY}", folder)
     path = folder / "interactions.parquet"
@@ -104,28 +93,7 @@ def test_summary_can_be_read_at_a_glance(finished_day: FinishedDay) -> None:
     assert text in finished_day.output
 
 
-def test_the_same_day_again_changes_nothing(said: list[str], finished_day: FinishedDay, again: Day) -> None:
-    assert again.result.success, again.result.failures
-    assert any("with the same settings" in line for line in said)
-    assert again.kept == finished_day.kept
-    assert reused(again.run_dir) == {
-        "gate_raw",
-        "ingest",
-        "text_features",
-        "behaviour_features",
-        "gate_features",
-        "fit_codebooks",
-        "assign_clusters",
-        "gate_clusters",
-        "build_training_set",
-        "gate_training_set",
-        "gate_model",
-        "candidates",
-    }
-    assert again.read("settings.json") == finished_day.read("settings.json")
-
-
-def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(stack: LocalStack, again: Day, poisoned: Day) -> None:
+def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(stack: LocalStack, finished_day: FinishedDay, poisoned: Day) -> None:
     assert not poisoned.result.success
     (failure,) = poisoned.result.failures
     assert failure.bad_data, failure
@@ -134,7 +102,7 @@ def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(stack: LocalStack
     tasks = {task["task_id"]: task for task in stack.client.task_instances(poisoned.result.run_id)}
     assert [task["try_number"] for task in tasks.values() if task["state"] == "failed"] == [1]  # bad data is not retried
     assert tasks["registry.promote"]["state"] == "upstream_failed"
-    assert (poisoned.kept.versions, poisoned.kept.champion) == (again.kept.versions, again.kept.champion)
+    assert (poisoned.kept.versions, poisoned.kept.champion) == (finished_day.kept.versions, finished_day.kept.champion)
     assert not [name for name in poisoned.kept.tables if name.endswith(str(POISONED_DAY))]
 
 

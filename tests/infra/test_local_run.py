@@ -256,11 +256,13 @@ def test_every_process_of_a_home_is_ended_and_no_other(tmp_path: Path, monkeypat
         environment = os.environ | {MARKER: str(place), "SPT_NOENV": "1"}
         place.mkdir()
         subprocess.run([sys.executable, "-c", program], cwd=place, env=environment, check=True)
-    plain = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], env=os.environ | {MARKER: str(home)})
+    # A new process shows its environment a moment after it was started, so this one says when it runs.
+    waiting = "import time; open('running', 'w').close(); time.sleep(300)"
+    plain = subprocess.Popen([sys.executable, "-c", waiting], cwd=home, env=os.environ | {MARKER: str(home)})
     try:
         deadline = time.monotonic() + 60
-        while not all((place / "ready").exists() for place in (home, other)):
-            assert time.monotonic() < deadline, "a child has not changed itself after a minute"
+        while not all(said.exists() for said in (home / "ready", other / "ready", home / "running")):
+            assert time.monotonic() < deadline, "a child has not said within a minute that it runs"
             time.sleep(0.05)
         assert len(stack_processes(home)) == 2
         survivors = stack_processes(other)
