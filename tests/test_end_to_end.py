@@ -93,7 +93,9 @@ def test_summary_can_be_read_at_a_glance(finished_day: FinishedDay) -> None:
     assert text in finished_day.output
 
 
-def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(stack: LocalStack, finished_day: FinishedDay, poisoned: Day) -> None:
+def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(
+    stack: LocalStack, finished_day: FinishedDay, poisoned: Day
+) -> None:
     assert not poisoned.result.success
     (failure,) = poisoned.result.failures
     assert failure.bad_data, failure
