@@ -244,7 +244,7 @@ def second(live: Live, published: str, unanswered: dict[str, Any], airflow_page:
 
 
 def test_what_make_run_has_made_is_taken_over(live: Live, finished_day: FinishedDay, approved: dict[str, Any]) -> None:
-    """The same day again: `make run` made it in this home before. Only what depends on the registry, a new one, is made anew."""
+    """The same day again: `make run` made it in this home before. Only what depends on the registry is made anew."""
     views = {"text_features", "behaviour_features", "gate_features"}
     clusters = {"fit_codebooks", "assign_clusters", "gate_clusters"}
     assert {"gate_raw", "ingest", *views, *clusters, "build_training_set", "gate_training_set"} <= reused(live.run_dir(DAY))
