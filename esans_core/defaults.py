@@ -20,8 +20,12 @@ class TrainingDefaults:
     Attributes:
         dim: D, dimension of both towers' embeddings.
         num_heads: attention heads of the user tower.
+        num_layers: layers of the user tower.
         max_history: how many of a user's latest events the user tower sees.
+        dropout: dropout rate of the user tower.
+        item_network: whether the item tower has a network of its own, or is the item input alone.
         id_dropout: chance that a training step hides an item's id.
+        mask_known: whether a user's other items are left out of the negatives of each of the user's targets.
         temperature: tau of the softmax over cosines.
         uniform_temperature: the same for the method with uniform negatives, which is the baseline of the pipeline.
         batch_size: positives in a step.
@@ -35,10 +39,14 @@ class TrainingDefaults:
     """
 
     dim: int = 64
-    num_heads: int = 4
+    num_heads: int = 2
+    num_layers: int = 2
     max_history: int = 50
+    dropout: float = 0.5
+    item_network: bool = False
     id_dropout: float = 0.1
-    temperature: float = 0.13
+    mask_known: bool = True
+    temperature: float = 0.05
     uniform_temperature: float = 0.05
     batch_size: int = 1024
     epochs: int = 10

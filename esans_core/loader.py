@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from esans_core.hashing import uniform_hash
-from esans_core.sequences import Sequences
+from esans_core.sequences import Sequences, excerpt_counts, target_counts
 from esans_core.world import World
 
 WINDOW_TARGETS = 8_000_000  # about 300 MB if histories have like length
@@ -50,19 +50,29 @@ class EventLog(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's rows of a batch.
+    """This process's part of a batch: w excerpts of users' events, which have b targets together.
 
     Attributes:
-        users: int64 [b], row of each event's user in the log.
-        history_BL: int64 [b, L], items of the events before it, aligned to the right, -1 where there is none.
-        positives: int64 [b], the event's own item.
-        size: B, rows of all processes together.
+        users: int64 [w], row of each excerpt's user in the log.
+        items_wE: int64 [w, E], items of each excerpt, oldest first, -1 after the last one; E is L + 1.
+        is_target_wE: bool [w, E], which of these events are targets.
+        first: number of this process's first excerpt in the batch.
     """
 
     users: Tensor
-    history_BL: Tensor
-    positives: Tensor
-    size: int
+    items_wE: Tensor
+    is_target_wE: Tensor
+    first: int = 0
+
+    @property
+    def positives(self) -> Tensor:
+        """int64 [b], items of the targets."""
+        return self.items_wE[self.is_target_wE]
+
+    @property
+    def excerpt_of_target(self) -> Tensor:
+        """int64 [b], excerpt of each target: its row in `items_wE`."""
+        return torch.nonzero(self.is_target_wE)[:, 0]
 
 
 class Loader:
@@ -70,9 +80,12 @@ class Loader:
 
     Args:
         log: the users' events.
-        batch_size: positives of a step, over all processes. A last batch that has only one event, or fewer events than there
-            are processes, is dropped.
+        batch_size: positives of a step, over all processes, on average: a batch holds whole excerpts of users' events, and a
+            number of them that gives so many positives over an epoch. A last batch that has only one excerpt, or fewer than
+            there are processes, is dropped.
         max_history: L, longest history.
+        ordered: whether a target is predicted from the events before it. If not, each user's events are shuffled anew in each
+            epoch, and a target is predicted from the other events of its excerpt.
         window_targets: how many events are shuffled together and held in memory by one shard; a block is never divided.
         num_shards: how many parts of the log are read side by side. Each process reads the shards that its rows come from. So
             with as many shards as processes, each reads its own part. If the log has fewer blocks than shards or fits in a
@@ -82,11 +95,13 @@ class Loader:
         world: this process among those that train together.
 
     Attributes:
-        num_targets: T, training events of an epoch that have a history.
-        block_targets: how many of these events each block holds.
+        num_targets: T, training events of an epoch that have a history, or, without order, another event beside them.
+        excerpts_per_batch: excerpts of a step, over all processes.
+        block_targets: how many targets each block holds.
+        block_excerpts: how many excerpts each block holds.
 
     Raises:
-        ValueError: fewer than two events with a history, or a batch size that shards and processes cannot share.
+        ValueError: fewer than two targets, or fewer users with one than there are processes.
     """
 
     def __init__(
@@ -95,28 +110,29 @@ class Loader:
         *,
         batch_size: int,
         max_history: int,
+        ordered: bool = True,
         window_targets: int = WINDOW_TARGETS,
         num_shards: int = 1,
         sample_fraction: float = 1.0,
         sample_seed: int = 0,
         world: World = World(),  # noqa: B008  (immutable)
     ) -> None:
-        if batch_size % num_shards or batch_size < max(2, world.size):
-            raise ValueError(
-                f"a batch of {batch_size} must hold a row for each of {world.size} processes and divide by {num_shards} shards"
-            )
-        self.log, self.batch_size, self.max_history = log, batch_size, max_history
+        self.log, self.max_history, self.ordered = log, max_history, ordered
         self.window_targets, self.world = window_targets, world
         self._sample_fraction, self._sample_seed = sample_fraction, sample_seed
-        self.block_targets = [self._count(block) for block in range(log.num_blocks)]
+        counts = [self._counts(block) for block in range(log.num_blocks)]
+        self.block_targets, self.block_excerpts = [count[0] for count in counts], [count[1] for count in counts]
         self.num_targets = sum(self.block_targets)
-        least = max(2, world.size)
-        if self.num_targets < least:
+        num_excerpts, least = sum(self.block_excerpts), max(2, world.size)
+        if num_excerpts < least:
             raise ValueError(
-                f"{self.num_targets} training targets: at least {least} events with a history before them are needed"
+                f"{num_excerpts} excerpts of training events: at least {least} users with a training event and another one "
+                "before it are needed"
             )
         used = sum(count > 0 for count in self.block_targets)
         self.num_shards = num_shards if self.num_targets > window_targets and used >= num_shards else 1
+        wanted = max(least, round(batch_size * num_excerpts / self.num_targets))
+        self.excerpts_per_batch = -(-wanted // self.num_shards) * self.num_shards
 
     def epoch(self, seed: int) -> "Epoch":
         """The batches of one epoch, in an order that depends only on the seed; give each epoch another seed."""
@@ -129,9 +145,9 @@ class Loader:
     def target_frequency(self, num_items: int, device: torch.device | str | None = None) -> Tensor:
         """How often each item is the target of a training event: the chance that a row of a batch has it as its positive.
 
-        This is the distribution of in-batch negatives, so the logQ correction needs it. A count of all training events would
-        include each user's first one, which has no history and is no target. The log is read once. If there are several
-        processes, each reads a part of it, and all get the sum.
+        This is the distribution of in-batch negatives, so the logQ correction needs it. In a log with an order, a count of all
+        training events would include each user's first one, which has no history and is no target. The log is read once. If
+        there are several processes, each reads a part of it, and all get the sum.
 
         Args:
             num_items: N.
@@ -148,7 +164,7 @@ class Loader:
             if self.block_targets[block]:
                 part, chosen = self.log.read(block), self.chosen(block)
                 part = part if chosen is None else part.select(torch.nonzero(chosen).flatten())
-                items = part.items[part.training_targets()[1]]
+                items = part.items[part.training_targets(ordered=self.ordered)]
                 if int(items.max()) >= num_items:
                     raise ValueError(f"the log has an item row {int(items.max())}, expected less than num_items = {num_items}")
                 counts += torch.bincount(items, minlength=num_items)
@@ -161,9 +177,11 @@ class Loader:
         rows = self.log.users(block)
         return uniform_hash(torch.arange(rows.start, rows.stop), self._sample_seed) < self._sample_fraction
 
-    def _count(self, block: int) -> int:
-        targets, chosen = (self.log.num_train_events(block) - 1).clamp_min(0), self.chosen(block)
-        return int((targets if chosen is None else targets[chosen]).sum())
+    def _counts(self, block: int) -> tuple[int, int]:
+        """Targets and excerpts of a block."""
+        events, chosen = self.log.num_train_events(block), self.chosen(block)
+        events = events if chosen is None else events[chosen]
+        return int(target_counts(events, ordered=self.ordered).sum()), int(excerpt_counts(events, self.max_history).sum())
 
 
 class Epoch:
@@ -171,37 +189,34 @@ class Epoch:
 
     Attributes:
         num_batches: how many batches there are.
-        num_left_out: events that are in no batch: the ends of the longer shards, and a last batch that is dropped.
+        num_left_out: excerpts that are in no batch: the ends of the longer shards, and a last batch that is dropped.
     """
 
     def __init__(self, loader: Loader, shards: "list[_Shard]") -> None:
         self._shards, self._world = shards, loader.world
-        self._rows = loader.batch_size // len(shards)
-        self._shortest = min(shard.num_targets for shard in shards)
+        self._rows = loader.excerpts_per_batch // len(shards)
+        self._shortest = min(shard.num_excerpts for shard in shards)
         full, rest = divmod(self._shortest, self._rows)
         short = rest * len(shards) >= max(2, loader.world.size)
         self.num_batches = full + short
         if self.num_batches == 0:
-            raise ValueError(
-                f"a shard of the log has {self._shortest} training targets, too few for a batch: ask for fewer shards"
-            )
+            raise ValueError(f"a shard of the log has {self._shortest} excerpts, too few for a batch: ask for fewer shards")
         used = (self._shortest if short else full * self._rows) * len(shards)
-        self.num_left_out = loader.num_targets - used
+        self.num_left_out = sum(loader.block_excerpts) - used
 
     def batches(self, first: int = 0) -> Iterator[Batch]:
         """The batches from number `first` on. Windows that lie before this batch are not read."""
         for number in range(first, self.num_batches):
             start = number * self._rows
             count = min(self._rows, self._shortest - start)
-            size = count * len(self._shards)
-            mine = self._world.rows(size)
+            mine = self._world.rows(count * len(self._shards))
             parts: list[tuple[Tensor, Tensor, Tensor]] = []
             for place, shard in enumerate(self._shards):
                 low, high = max(mine.start - place * count, 0), min(mine.stop - place * count, count)
                 if low < high:
                     parts += shard.rows(start + low, start + high)
-            users, history_BL, positives = (torch.cat(columns) for columns in zip(*parts, strict=True))
-            yield Batch(users, history_BL, positives, size)
+            users, items_wE, is_target_wE = (torch.cat(columns) for columns in zip(*parts, strict=True))
+            yield Batch(users, items_wE, is_target_wE, mine.start)
 
 
 _SHARD, _WINDOW = 0x51_7CC1_B727, 0x2_7220_A95F  # large and odd, so that seeds of shards, windows and epochs differ
@@ -209,38 +224,39 @@ _SHARD, _WINDOW = 0x51_7CC1_B727, 0x2_7220_A95F  # large and odd, so that seeds 
 
 @dataclass
 class _Window:
-    """Blocks that are read together, and the place of their first event in the shard."""
+    """Blocks that are read together, and the place of their first excerpt in the shard."""
 
     start: int
     blocks: list[int] = field(default_factory=list)
     num_targets: int = 0
+    num_excerpts: int = 0
 
 
 class _Shard:
-    """The events of some blocks in random order, of which one window is in memory at a time."""
+    """The excerpts of some blocks in random order, of which one window is in memory at a time."""
 
     def __init__(self, loader: Loader, seed: int) -> None:
         self._loader, self._seed = loader, seed
         self._windows: list[_Window] = []
         self._open: tuple[int, _Events] | None = None
-
-    @property
-    def num_targets(self) -> int:
-        return self._windows[-1].start + self._windows[-1].num_targets if self._windows else 0
+        self.num_targets = self.num_excerpts = 0
 
     def add(self, block: int) -> None:
-        count, end = self._loader.block_targets[block], self.num_targets
-        if not self._windows or self._windows[-1].num_targets + count > self._loader.window_targets:
-            self._windows.append(_Window(end))
+        targets, excerpts = self._loader.block_targets[block], self._loader.block_excerpts[block]
+        if not self._windows or self._windows[-1].num_targets + targets > self._loader.window_targets:
+            self._windows.append(_Window(self.num_excerpts))
         self._windows[-1].blocks.append(block)
-        self._windows[-1].num_targets += count
+        self._windows[-1].num_targets += targets
+        self._windows[-1].num_excerpts += excerpts
+        self.num_targets += targets
+        self.num_excerpts += excerpts
 
     def rows(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Users, histories and items of events `start` to `stop` of the shard's order."""
+        """Users, items and targets of the excerpts `start` to `stop` of the shard's order."""
         while start < stop:
             number = bisect_right(self._windows, start, key=lambda window: window.start) - 1
             window = self._windows[number]
-            end = min(stop, window.start + window.num_targets)
+            end = min(stop, window.start + window.num_excerpts)
             yield self._events(number).rows(start - window.start, end - window.start)
             start = end
 
@@ -253,7 +269,7 @@ class _Shard:
 
 
 class _Events:
-    """The events of one window, shuffled."""
+    """The excerpts of one window, shuffled."""
 
     def __init__(self, loader: Loader, blocks: Sequence[int], seed: int) -> None:
         users, parts = [], []
@@ -263,12 +279,14 @@ class _Events:
             parts.append(loader.log.read(block))
             if chosen is not None:
                 users[-1], parts[-1] = users[-1][chosen], parts[-1].select(torch.nonzero(chosen).flatten())
-        self._sequences, self._max_history = Sequences.cat(parts), loader.max_history
-        owner, position = self._sequences.training_targets()
-        order = torch.randperm(len(owner), generator=torch.Generator().manual_seed(seed))
-        self._users, self._owner, self._position = torch.cat(users), owner[order], position[order]
+        generator = torch.Generator().manual_seed(seed)
+        sequences, self._width = Sequences.cat(parts), loader.max_history + 1
+        self._sequences = sequences if loader.ordered else sequences.shuffled(generator)
+        excerpts = sequences.training_excerpts(loader.max_history, ordered=loader.ordered)
+        self._users = torch.cat(users)
+        self._excerpts = excerpts.take(torch.randperm(len(excerpts.users), generator=generator))
 
     def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-        owner, position = self._owner[start:stop], self._position[start:stop]
-        history_BL = self._sequences.histories(owner, position, self._max_history)
-        return self._users[owner], history_BL, self._sequences.items[position]
+        excerpts = self._excerpts.take(torch.arange(start, stop))
+        items_wE, is_target_wE = self._sequences.excerpt_rows(excerpts, self._width)
+        return self._users[excerpts.users], items_wE, is_target_wE

@@ -33,13 +33,16 @@ class BatchPart:
 
     Attributes:
         user_rows: int64 [b], rows of the users; needed when the temperature adapts.
+        own_bE: int64 [b, E], further items of each row's user, -1 where there is none. None of them is a negative of this row;
+            None leaves out only the positive itself.
         world: the processes that share the batch.
-        batch_size: B, rows of all processes; needed when there are several.
+        counts: how many rows each process has; needed when there are several.
     """
 
     user_rows: Tensor | None = None
+    own_bE: Tensor | None = None
     world: World = World()
-    batch_size: int | None = None
+    counts: tuple[int, ...] | None = None
 
 
 _ALONE = BatchPart()
@@ -113,7 +116,7 @@ class RetrievalObjective(nn.Module):
             positives: int64 [b], item rows.
             encode_items: int64 [n] item rows -> float32 [n, D], unit vectors.
             generator: source of randomness on the device of `positives`, in the same state in all processes.
-            part: users, processes and batch size of these rows.
+            part: users of these rows, and the processes that share the batch.
 
         Returns:
             float32 scalar.
@@ -138,16 +141,20 @@ class RetrievalObjective(nn.Module):
         part: BatchPart,
         product: torch.dtype,
     ) -> Tensor:
-        world, batch_size = part.world, part.batch_size or len(positives_b)
-        mine, positives_B = world.rows(batch_size), world.gather(positives_b, batch_size)
+        world, counts = part.world, part.counts or (len(positives_b),)
+        gather = partial(world.gather, counts=counts)
+        before = sum(counts[: world.rank])
+        mine, positives_B = slice(before, before + len(positives_b)), gather(positives_b)
         drawn = self.sources.draw(positives_B, generator)
         rows = [each.mix(generator).of(mine) for each in drawn.rows]
         shared_S, copies_S = self.sources.merged(drawn)
         wanted = [positives_b, shared_S[world.rows(len(shared_S))], *(items for each in rows for items in each.wanted)]
         positives_bD, part_SD, *others = self._encoded(wanted, encode_items)
-        shared_SD = world.gather(part_SD, len(shared_S))
+        shared_SD = world.gather(part_SD, world.counts(len(shared_S)))
         vectors = [tuple(others.pop(0) for _ in each.wanted) for each in rows]
-        step = ScoredStep(positives_B, positives_b, rows, vectors, shared_S, copies_S, shared_SD, positives_bD, product)
+        step = ScoredStep(
+            positives_B, positives_b, rows, vectors, shared_S, copies_S, shared_SD, positives_bD, product, part.own_bE
+        )
         unit_users_bD, users_bD = (
             users_bD,
             users_bD / (self.temperature if self.adaptive is None else self.adaptive.of(part.user_rows)),
@@ -162,10 +169,10 @@ class RetrievalObjective(nn.Module):
             loss = loss + own - own.detach()
         if self.training and torch.is_grad_enabled():
             unit_loss = partial(self._unit_loss, step, unit_users_bD)
-            outcome = StepOutcome(positives_B, loss_b, unit_loss, positives_bD, part.user_rows, world)
+            outcome = StepOutcome(positives_B, loss_b, unit_loss, positives_bD, part.user_rows, gather)
             for each in self._parts():
                 each.observe(outcome)
-        return loss / batch_size
+        return loss / len(positives_B)
 
     @torch.no_grad()
     def _unit_loss(self, step: ScoredStep, unit_users_bD: Tensor) -> Tensor:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from esans_core.world import World
-
 if TYPE_CHECKING:
     from esans_core.sampler import SemanticNegativeSampler
 
@@ -42,7 +40,7 @@ class StepOutcome:
         unit_loss: computes the same losses with every score at temperature 1, at the cost of another softmax.
         vectors_bD: float32 [b, D], embeddings of their positives.
         users_b: int64 [b], rows of their users; None if they are not known.
-        world: the processes that share the batch.
+        gather: from this process's rows of a tensor to the rows of all processes.
     """
 
     def __init__(
@@ -52,25 +50,25 @@ class StepOutcome:
         unit_loss: Callable[[], Tensor],
         vectors_bD: Tensor,
         users_b: Tensor | None,
-        world: World,
+        gather: Callable[[Tensor], Tensor],
     ) -> None:
         self.positives_B, self._unit_loss = positives_B, unit_loss
-        self._loss_b, self._vectors_bD, self._users_b, self._world = loss_b.detach(), vectors_bD.detach(), users_b, world
+        self._loss_b, self._vectors_bD, self._users_b, self._gather = loss_b.detach(), vectors_bD.detach(), users_b, gather
 
     @cached_property
     def loss_B(self) -> Tensor:
         """float32 [B]."""
-        return self._world.gather(self._loss_b, len(self.positives_B))
+        return self._gather(self._loss_b)
 
     @cached_property
     def unit_loss_B(self) -> Tensor:
         """float32 [B], the losses with every score at temperature 1."""
-        return self._world.gather(self._unit_loss(), len(self.positives_B))
+        return self._gather(self._unit_loss())
 
     @cached_property
     def vectors_BD(self) -> Tensor:
         """float32 [B, D], embeddings of the positives."""
-        return self._world.gather(self._vectors_bD, len(self.positives_B))
+        return self._gather(self._vectors_bD)
 
     @cached_property
     def users_B(self) -> Tensor:
@@ -81,7 +79,7 @@ class StepOutcome:
         """
         if self._users_b is None:
             raise ValueError("this method needs to know the users: give the objective BatchPart(user_rows=...)")
-        return self._world.gather(self._users_b, len(self.positives_B))
+        return self._gather(self._users_b)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Behaviour sequences in flat form; batches of histories and targets are cut from them without a Python loop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -76,23 +76,55 @@ class Sequences:
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         return Sequences(items, offsets, self.num_train[users], self.num_validation[users])
 
-    def training_targets(self) -> tuple[Tensor, Tensor]:
-        """Every training event that has a history.
+    def training_excerpts(self, max_history: int, *, ordered: bool = True) -> "Excerpts":
+        """Cut each user's training run into excerpts, so that every training event is the target of exactly one.
 
-        Returns:
-            users int64 [T] and positions int64 [T] in `items`; the history of a target is the user's run before it.
+        Args:
+            max_history: L, most events that a user tower reads.
+            ordered: whether the events before a target are its context. If not, all others of the excerpt are, and then the
+                first event is a target too.
         """
-        users = torch.repeat_interleave(torch.arange(self.num_users), self.num_train)
-        first = self.offsets[:-1][users]
-        rank = torch.arange(len(users)) - torch.repeat_interleave(self.num_train.cumsum(0) - self.num_train, self.num_train)
-        keep = rank >= 1
-        return users[keep], (first + rank)[keep]
+        users, number = _numbered(excerpt_counts(self.num_train, max_history))
+        first = 1 if ordered else 0
+        count, stride = self.num_train[users], excerpt_stride(max_history)
+        # The first excerpt has up to L + 1 events. Each later one has `stride` targets more, and the events before them.
+        end = torch.minimum(max_history + 1 + number * stride, count)
+        start = (end - max_history - 1).clamp_min(0)
+        begin = torch.where(number > 0, max_history + 1 + (number - 1) * stride, first)
+        offset = self.offsets[:-1][users]
+        return Excerpts(users, offset + start, offset + begin, offset + end)
+
+    def training_targets(self, *, ordered: bool = True) -> Tensor:
+        """int64 [T], positions in `items` of the targets of all training excerpts."""
+        lengths = torch.where(self.num_train > 1, self.num_train, 0)
+        user, rank = _numbered(lengths)
+        return (self.offsets[:-1][user] + rank)[rank >= (1 if ordered else 0)]
+
+    def excerpt_rows(self, excerpts: "Excerpts", width: int) -> tuple[Tensor, Tensor]:
+        """The items of each excerpt, int64 [W, width], -1 after the last one; and which are targets, bool [W, width]."""
+        position = excerpts.start[:, None] + torch.arange(width)
+        is_target = (position >= excerpts.first_target[:, None]) & (position < excerpts.end[:, None])
+        return self._padded(excerpts.start, excerpts.end, width), is_target
+
+    def shuffled(self, generator: torch.Generator) -> "Sequences":
+        """The same users, with the training events of each one in another random order."""
+        lengths = self.offsets.diff()
+        user = torch.repeat_interleave(torch.arange(self.num_users), lengths)
+        rank = torch.arange(len(user)) - self.offsets[:-1][user]
+        train = rank < self.num_train[user]
+        # Keys of training events are random below 1; all others stay behind them, in their order.
+        key = torch.where(train, torch.rand(len(user), generator=generator, dtype=torch.float64), 1.0 + rank)
+        by_key = key.argsort(stable=True)
+        return replace(self, items=self.items[by_key[user[by_key].argsort(stable=True)]])
 
     def histories(self, users: Tensor, ends: Tensor, max_history: int) -> Tensor:
-        """int64 [B, max_history]: each user's events before position `ends`, aligned to the right, -1 where there is none."""
-        columns = ends[:, None] + torch.arange(-max_history, 0)
-        inside = columns >= self.offsets[users][:, None]
-        return torch.where(inside, self.items[columns.clamp_min(0)], -1)
+        """int64 [B, max_history]: each user's latest events before position `ends`, oldest first; -1 after the last one."""
+        start = torch.maximum(self.offsets[users], ends - max_history)
+        return self._padded(start, ends, max_history)
+
+    def _padded(self, start: Tensor, end: Tensor, width: int) -> Tensor:
+        columns = start[:, None] + torch.arange(width)
+        return torch.where(columns < end[:, None], self.items[columns.clamp(max=max(0, len(self.items) - 1))], -1)
 
     def evaluation_users(self, split: str) -> Tensor:
         """int64: users with a training history and at least one event in `split` (validation or holdout)."""
@@ -122,24 +154,66 @@ class Sequences:
 
     def _pairs(self, users: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         start, count = start[users], (end - start)[users]
-        row = torch.repeat_interleave(torch.arange(len(users)), count)
-        within = torch.arange(len(row)) - torch.repeat_interleave(count.cumsum(0) - count, count)
+        row, within = _numbered(count)
         return row, self.items[start[row] + within]
 
 
-def by_length(history_BL: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Histories in groups of like length, so that a short one is not padded to the longest one's width.
+@dataclass(frozen=True)
+class Excerpts:
+    """W excerpts: runs of training events of one user each, some of which are targets. Positions count in `Sequences.items`.
+
+    Attributes:
+        users: int64 [W], row of each excerpt's user.
+        start: int64 [W], position of its first event.
+        first_target: int64 [W], position of its first target; the events before it are context only.
+        end: int64 [W], position after its last event.
+    """
+
+    users: Tensor
+    start: Tensor
+    first_target: Tensor
+    end: Tensor
+
+    def take(self, rows: Tensor) -> "Excerpts":
+        """Some of the excerpts, by their rows, int64."""
+        return Excerpts(self.users[rows], self.start[rows], self.first_target[rows], self.end[rows])
+
+
+def excerpt_stride(max_history: int) -> int:
+    """Targets of every excerpt of a user but the first, so that each has between L/2 and L events before it."""
+    return max(1, max_history // 2)
+
+
+def excerpt_counts(num_train: Tensor, max_history: int) -> Tensor:
+    """How many excerpts `Sequences.training_excerpts` makes of runs of so many training events, int64 of the same shape."""
+    stride = excerpt_stride(max_history)
+    later = (num_train - max_history - 1).clamp_min(0)
+    return (num_train > 1).long() + (later + stride - 1) // stride
+
+
+def target_counts(num_train: Tensor, *, ordered: bool = True) -> Tensor:
+    """How many targets runs of so many training events have, int64 of the same shape."""
+    return torch.where(num_train > 1, num_train - (1 if ordered else 0), 0)
+
+
+def by_length(rows_BL: Tensor) -> list[tuple[Tensor, int]]:
+    """Rows in groups of like length, so that a short one is not padded to the longest one's width.
 
     Args:
-        history_BL: int64 [B, L], aligned to the right, -1 where there is none.
+        rows_BL: int64 [B, L], -1 after the last entry of each row.
 
     Returns:
-        Groups, shortest first, each int64 [b, l]: l is at most L and, if it is above 4, less than twice the length of any
-        history in the group. And place, int64 [B], the row of each history when the groups are put together.
+        Groups, shortest first: the rows of each, int64, and the width l that holds them all. l is at most L and, if it is above
+        4, less than twice the length of any row in the group.
     """
-    length = (history_BL >= 0).sum(1)
+    length = (rows_BL >= 0).sum(1)
     order = length.argsort(stable=True)
-    width = torch.exp2(length[order].clamp_min(4).log2().ceil()).long().clamp(max=history_BL.shape[1])
+    width = torch.exp2(length[order].clamp_min(4).log2().ceil()).long().clamp(max=rows_BL.shape[1])
     widths, counts = torch.unique_consecutive(width, return_counts=True)
-    groups = history_BL[order].split(counts.tolist())
-    return [group[:, -width:] for group, width in zip(groups, widths.tolist(), strict=True)], order.argsort()
+    return list(zip(order.split(counts.tolist()), widths.tolist(), strict=True))
+
+
+def _numbered(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Owners and numbers of `counts` things for each owner: int64 [sum] each, the number starting at 0 for every owner."""
+    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    return owner, torch.arange(len(owner)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)

@@ -73,7 +73,7 @@ class InBatch(Source):
         return Drawn(positives_B)
 
     def expected_counts(self, positives_B: Tensor, items: Tensor) -> Tensor:
-        """See `Source`: exact to one part in the number of targets (`docs/methods.md`)."""
+        """See `Source`: exact to one part in the number of targets, and to the share of a user's targets in the batch."""
         return self._item_frequency[items] * (len(positives_B) - 1)
 
 

@@ -34,6 +34,7 @@ class ScoredStep:
         shared_SD: float32 [S, D], their embeddings.
         positives_bD: float32 [b, D], embeddings of this process's positives.
         product: type of the product of users and shared negatives.
+        own_bE: int64 [b, E], items of each row's user, which are no negatives of that row; -1 where there is none, or None.
         cache: the cache from which the last shared negatives come; these were not drawn in this step.
     """
 
@@ -46,6 +47,7 @@ class ScoredStep:
     shared_SD: Tensor
     positives_bD: Tensor
     product: torch.dtype
+    own_bE: Tensor | None = None
     cache: EmbeddingCache | None = None
 
     def with_cached(self, cache: EmbeddingCache) -> "ScoredStep":
@@ -112,7 +114,26 @@ class StepSoftmax:
                 group_b, group_S = self._group_index.group(positives_b[rows]), self._group_index.group(shared_S)
                 same = (group_b[:, None] == group_S) & (group_S >= 0)
                 weights = weights + same * (math.log(weight) if weight > 0 else NEVER)
-            return weights if sources.may_look else weights.masked_fill(positives_b[rows, None] == shared_S, NEVER)
+            return weights if sources.may_look else weights.masked_fill(self._excluded(step, rows), NEVER)
 
-        excluded = matches(positives_b, shared_S) if sources.may_look else None
+        excluded = self._excluded_pairs(step) if sources.may_look else None
         return summed_log_partition(others_b, users_bD, step.shared_SD, log_weights, excluded, step.product)
+
+    @staticmethod
+    def _excluded_pairs(step: ScoredStep) -> tuple[Tensor, Tensor]:
+        """Pairs (b, s) of a row and a shared negative that must not count for it, b ascending."""
+        if step.own_bE is None:
+            return matches(step.positives_b, step.shared_S)
+        own_bE = torch.cat([step.positives_b[:, None], step.own_bE], dim=1)
+        row, column = matches(own_bE.flatten(), step.shared_S)
+        return row // own_bE.shape[1], column
+
+    @staticmethod
+    def _excluded(step: ScoredStep, rows: slice) -> Tensor:
+        """bool [rows, S], the same pairs for some rows, found without a number that the host would wait for."""
+        found = step.positives_b[rows, None] == step.shared_S
+        if step.own_bE is None:
+            return found
+        for own_b in step.own_bE[rows].unbind(1):
+            found = found | (own_b[:, None] == step.shared_S)
+        return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esans_core.defaults import Schedule
+from esans_core.defaults import TRAINING, Schedule
 from esans_core.loader import Loader
 from esans_core.objective import BatchPart, RetrievalObjective
 from esans_core.towers import TwoTower
@@ -78,6 +78,7 @@ def train_epoch(
     *,
     seed: int,
     precision: torch.dtype = torch.float32,
+    mask_known: bool = TRAINING.mask_known,
     world: World | None = None,
     position: Position | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
@@ -93,8 +94,9 @@ def train_epoch(
         seed: decides order, negatives and id dropout of this epoch; give each epoch another.
         precision: type of the matrix products: float32, or bfloat16, which is faster if the processor has it. Weights, sums and
             optimizer states stay in float32.
+        mask_known: whether a user's other items in the same excerpt are left out of the negatives.
         world: the processes that train together; the loader must be made for the same. If it is given, even for one process,
-            ids are hidden for whole steps (`ItemInput.dropout_seed`), so that any number of processes hides the same ones.
+            dropout follows from the seed and the step (`TwoTower.begin_step`), so that any number of processes drops the same.
         position: where to go on, as `after_step` got it; the beginning unless given.
         on_step: called with (step, steps, loss) about twenty times an epoch.
         after_step: called after every step.
@@ -117,12 +119,14 @@ def train_epoch(
     report_every = max(1, epoch.num_batches // 20)
     for batch in epoch.batches(position.step):
         if world is not None:
-            model.item_input.dropout_seed = seed * 1_000_003 + position.step
-        positives, users = to_device(batch.positives, device), to_device(batch.users, device)
+            model.begin_step(seed * 1_000_003 + position.step)
+        excerpt, positives = batch.excerpt_of_target, to_device(batch.positives, device)
+        own_bE = to_device(batch.items_wE[excerpt], device) if mask_known else None
+        counts = together.counts_of(len(positives), device)
+        part = BatchPart(to_device(batch.users[excerpt], device), own_bE, together, counts)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-            users_BD = model.encode_histories(batch.history_BL)
-            part = BatchPart(users, together, batch.size)
-            loss = objective(users_BD, positives, model.encode_items, position.generator, part)
+            users_bD = model.encode_contexts(batch)
+            loss = objective(users_bD, positives, model.encode_items, position.generator, part)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -4,7 +4,7 @@ Everything is exact: a batch is cut into one run of rows for each process, negat
 their gradient, and gradients are summed. For a single process nothing here costs anything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,14 +39,27 @@ class World:
         rank = self.rank if rank is None else rank
         return slice(rank * count // self.size, (rank + 1) * count // self.size)
 
-    def gather(self, own: Tensor, count: int) -> Tensor:
-        """The rows of all processes, in order. Each process gives its `rows(count)`, and gets the gradient of its rows back.
+    def counts(self, count: int) -> tuple[int, ...]:
+        """How many of `count` rows each process takes (`rows`)."""
+        runs = [self.rows(count, rank) for rank in range(self.size)]
+        return tuple(run.stop - run.start for run in runs)
+
+    def counts_of(self, own: int, device: torch.device) -> tuple[int, ...]:
+        """The number that each process has, if this one has `own`. All processes must ask."""
+        if self.size == 1:
+            return (own,)
+        found = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.size)]
+        distributed.all_gather(found, torch.tensor([own], device=device))
+        return tuple(int(each) for each in found)
+
+    def gather(self, own: Tensor, counts: Sequence[int]) -> Tensor:
+        """The rows of all processes, in order. Each process gives its own rows, and gets the gradient of its rows back.
 
         Args:
             own: [rows, ...], this process's rows.
-            count: number of rows of all processes.
+            counts: how many rows each process has.
         """
-        return own if self.size == 1 else _Gather.apply(own, self, count)
+        return own if self.size == 1 else _Gather.apply(own, self, tuple(counts))
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes, in place."""
@@ -77,27 +90,25 @@ class World:
     def _sum_of_rows(self, gradient: Tensor) -> Tensor:
         gradient = gradient.coalesce()
         rows, values = gradient.indices()[0], gradient.values()
-        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(self.size)]
-        distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-        sizes = [int(count) for count in counts]
+        sizes = self.counts_of(len(rows), rows.device)
         indices = torch.cat(_gathered(rows, sizes))[None]
         return torch.sparse_coo_tensor(indices, torch.cat(_gathered(values, sizes)), gradient.shape).coalesce()
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, own: Tensor, world: World, count: int) -> Tensor:
-        ctx.world, ctx.count = world, count
-        runs = [world.rows(count, rank) for rank in range(world.size)]
-        return torch.cat(_gathered(own, [run.stop - run.start for run in runs]))
+    def forward(ctx: Any, own: Tensor, world: World, counts: tuple[int, ...]) -> Tensor:
+        ctx.world, ctx.start, ctx.count = world, sum(counts[: world.rank]), counts[world.rank]
+        return torch.cat(_gathered(own, counts))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.world.sum(grad.clone(memory_format=torch.contiguous_format))[ctx.world.rows(ctx.count)], None, None
+        whole = ctx.world.sum(grad.clone(memory_format=torch.contiguous_format))
+        return whole[ctx.start : ctx.start + ctx.count], None, None
 
 
-def _gathered(own: Tensor, sizes: list[int]) -> list[Tensor]:
+def _gathered(own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Each process's rows; `sizes` says how many. They are padded on the way, because collectives need equal shapes."""
     padded = own.new_zeros(max(sizes), *own.shape[1:])
     padded[: len(own)] = own

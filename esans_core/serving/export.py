@@ -48,12 +48,12 @@ class NewItemEncoder(nn.Module):
 
 
 def export_user_tower(model: TwoTower, file: Path) -> None:
-    """Write the user tower: item inputs float32 [B, L, D], oldest first, aligned right, and mask bool [B, L] -> float32 [B, D].
+    """Write the user tower: item inputs float32 [B, L, D], oldest first, and mask bool [B, L] -> float32 [B, D].
 
-    Any B, and any L up to the longest history that the model was trained with.
+    The mask is True up to the last event of each row. Any B, and any L up to the longest history that the model was trained with.
     """
     tower = copy.deepcopy(model.user_tower).cpu().eval()
-    length, dim = min(2, tower.max_history), tower.query.out_features
+    length, dim = min(2, tower.max_history), model.options["dim"]
     axes: dict[int, Any] = {0: Dim("batch", min=1)}
     if tower.max_history > 1:
         axes[1] = Dim("length", min=1, max=tower.max_history)

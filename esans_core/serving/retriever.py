@@ -67,10 +67,10 @@ class Retriever:
         index.save(folder / _INDEX)
         preprocessing = {
             "max_history": model.user_tower.max_history,
-            "order": "oldest first; the latest max_history items that the catalogue has, aligned right",
-            "padding": "mask False; the item input there is not read",
+            "order": "oldest first; the latest max_history items that the catalogue has",
+            "padding": "after the last event, mask False; the item input there is not read",
             "content_features": len(model.item_input.content_mean),
-            "embedding_dim": model.user_tower.query.out_features,
+            "embedding_dim": model.options["dim"],
         }
         (folder / _PREPROCESSING).write_text(json.dumps(preprocessing | (about or {}), indent=2, sort_keys=True) + "\n")
 
@@ -78,9 +78,14 @@ class Retriever:
     def embed(self, sequences: Sequences) -> np.ndarray:
         """float32 [U, D], unit vectors: the embedding of each user, from the latest of all their events."""
         users, ends = torch.arange(sequences.num_users), sequences.offsets[1:]
-        groups, place = by_length(sequences.histories(users, ends, self.preprocessing["max_history"]))
-        parts = [self._tower(functional.embedding(group.clamp_min(0), self._item_inputs), group >= 0) for group in groups]
-        return torch.cat(parts)[place].numpy()
+        history_UL = sequences.histories(users, ends, self.preprocessing["max_history"])
+        groups = by_length(history_UL)
+        parts = [self._embedded(history_UL[rows, :width]) for rows, width in groups]
+        return torch.cat(parts)[torch.cat([rows for rows, _ in groups]).argsort()].numpy()
+
+    def _embedded(self, history_UL: Tensor) -> Tensor:
+        inputs_ULD = functional.embedding(history_UL.clamp_min(0), self._item_inputs)
+        return self._tower(inputs_ULD, history_UL >= 0)
 
     def search(self, sequences: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [U, k] and scores float32 [U, k] of each user's best items without those in the user's sequence.

@@ -12,22 +12,21 @@ from esans_core.parts import StepOutcome
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.semantic_rows import SemanticRows
 from esans_core.sequences import Sequences
-from esans_core.world import World
+from esans_core.sources import InBatch
 
-N, USERS, B = 40, 300, 32
+N, USERS, B = 40, 1500, 32
 TRIALS = 1500
 # Covariances between the items of one draw of a cluster widen a chi-square statistic: its variance, over that of free draws.
 WIDENED = 10
 
 
 def log() -> Sequences:
-    """Everybody begins with one of four items that seldom come later, and goes on by a skewed popularity."""
+    """Everybody begins with one of four items that seldom come later, and goes on with one of a skewed popularity."""
     generator = torch.Generator().manual_seed(0)
-    length = torch.randint(3, 12, (USERS,), generator=generator)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.long), length.cumsum(0)])
-    items = torch.multinomial(1 / (torch.arange(N) + 5.0), int(length.sum()), replacement=True, generator=generator)
-    items[offsets[:-1]] = N - 1 - torch.arange(USERS) % 4
-    return Sequences(items, offsets, length - 2, torch.ones(USERS, dtype=torch.long))
+    items = torch.multinomial(1 / (torch.arange(N) + 5.0), 4 * USERS, replacement=True, generator=generator)
+    items[::4] = N - 1 - torch.arange(USERS) % 4
+    train, one = torch.full((USERS,), 2), torch.ones(USERS, dtype=torch.long)
+    return Sequences(items, torch.arange(USERS + 1) * 4, train, one)
 
 
 def chi_square(observed: torch.Tensor, expected: torch.Tensor, widened: float = 1.0) -> float:
@@ -54,7 +53,7 @@ def objective_of(config: NegativeConfig, frequency: torch.Tensor) -> RetrievalOb
 def batches(loader: Loader, count: int) -> list[torch.Tensor]:
     found: list[torch.Tensor] = []
     for seed in range(count):
-        found += [batch.positives for batch in loader.epoch(seed).batches() if batch.size == B]
+        found += [batch.positives for batch in loader.epoch(seed).batches() if len(batch.positives) == B]
         if len(found) >= count:
             break
     return found[:count]
@@ -96,7 +95,7 @@ def test_draws_are_as_frequent_as_the_correction_says(loader: Loader, name: str)
     if name == "fair":  # shares that have moved
         losses = torch.tensor([9.0, 1, 1, 9, 1, 2])
         for part in objective.sources.parts:
-            part.observe(StepOutcome(torch.arange(6), losses, lambda: losses, torch.zeros(6, 2), None, World()))  # type: ignore[operator]
+            part.observe(StepOutcome(torch.arange(6), losses, lambda: losses, torch.zeros(6, 2), None, lambda own: own))  # type: ignore[operator]
     observed, expected = observed_and_expected(objective, loader)
     widened = WIDENED if objective.config.semantic else 1
     assert chi_square(observed, expected, widened) < 5
@@ -125,7 +124,7 @@ def test_cached_negatives_are_as_frequent_as_the_correction_says(loader: Loader)
         objective.begin_epoch()
         for number, batch in enumerate(loader.epoch(seed).batches()):
             mine = items != batch.positives[0]
-            if number > 3 and batch.size == B:
+            if number > 3 and len(batch.positives) == B:
                 assert objective.cache is not None and len(objective.cache) == num_cached
                 with_cache = objective.sources.expected(batch.positives, items, [objective.cache])
                 observed += torch.bincount(objective.cache.items, minlength=N) * mine
@@ -138,8 +137,8 @@ def test_cached_negatives_are_as_frequent_as_the_correction_says(loader: Loader)
 def test_of_a_small_log_the_count_in_a_batch_is_exact_to_one_in_its_targets() -> None:
     """Rows are drawn without replacement: beside a positive stand B - 1 of the T - 1 other targets, n (B - 1) / (T - 1) of an
     item with n targets that is not the positive's own. The correction says n (B - 1) / T."""
-    items = torch.tensor([0, 1, 2, 0, 2, 1, 0, 1, 1])
-    small = Sequences(items, torch.tensor([0, 3, 6, 9]), torch.full((3,), 3), torch.zeros(3, dtype=torch.long))
+    items = torch.tensor([0, 1, 0, 2, 0, 2, 0, 1, 0, 1, 0, 1])
+    small = Sequences.past(items, torch.arange(7) * 2)
     loader = Loader(small, batch_size=3, max_history=2)
     total = loader.num_targets
     frequency = loader.target_frequency(3)
@@ -152,6 +151,22 @@ def test_of_a_small_log_the_count_in_a_batch_is_exact_to_one_in_its_targets() ->
                 observed, seen = observed + torch.bincount(others, minlength=3), seen + 1
     exact = float(frequency[2]) * 2 * total / (total - 1)
     assert float(observed[2] / seen) == pytest.approx(exact, rel=0.03)
+
+
+def test_a_user_with_several_targets_is_off_by_their_share_of_the_batch() -> None:
+    """A user's own other items are no negatives, so of B targets only B - m are drawn beside one of m. The correction says B - 1."""
+    generator = torch.Generator().manual_seed(0)
+    items = torch.stack([torch.randperm(N, generator=generator)[:5] for _ in range(400)])
+    loader = Loader(Sequences.past(items.flatten(), torch.arange(401) * 5), batch_size=40, max_history=4)
+    source, observed, expected = InBatch(loader.target_frequency(N)), 0.0, 0.0
+    for batch in loader.epoch(0).batches():
+        for excerpt, positive in zip(batch.excerpt_of_target.tolist(), batch.positives.tolist(), strict=True):
+            mine = torch.zeros(N, dtype=torch.bool)
+            mine[batch.items_wE[excerpt]] = True
+            assert mine[positive]
+            observed += float((~mine[batch.positives]).sum())
+            expected += float(source.expected_counts(batch.positives, torch.arange(N))[~mine].sum())
+    assert observed / expected == pytest.approx((40 - 4) / (40 - 1), rel=0.02)
 
 
 def test_a_sample_of_users_is_counted_alone_and_blocks_add_up() -> None:

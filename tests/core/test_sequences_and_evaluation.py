@@ -7,7 +7,7 @@ import torch
 
 from esans_core import evaluation, towers
 from esans_core.evaluation import Relevant, evaluate, retrieve
-from esans_core.sequences import Sequences, by_length
+from esans_core.sequences import Sequences, by_length, excerpt_counts, target_counts
 from esans_core.towers import TwoTower
 
 USERS = [  # items, training events, validation events; the rest is the hold-out
@@ -31,35 +31,46 @@ def sequences() -> Sequences:
 
 def test_training_targets_and_histories_match_a_loop() -> None:
     data = sequences()
-    users, positions = data.training_targets()
-    histories = data.histories(users, positions, max_history=2)
-    expected = []
+    expected, users = [], []
     for user, (items, train, _) in enumerate(USERS):
         for place in range(1, train):
             past = items[:place][-2:]
-            expected.append((user, [-1] * (2 - len(past)) + past, items[place]))
-    got = list(zip(users.tolist(), histories.tolist(), data.items[positions].tolist(), strict=True))
-    assert got == expected
+            users.append(user)
+            expected.append((past + [-1] * (2 - len(past)), items[place]))
+    positions = data.training_targets()
+    histories = data.histories(torch.tensor(users), positions, max_history=2)
+    assert list(zip(histories.tolist(), data.items[positions].tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("max_history", [1, 2, 5, 6, 40])
+def test_excerpts_are_as_many_and_have_the_targets_that_their_counts_say(max_history: int) -> None:
+    num_train = torch.arange(30)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), num_train.cumsum(0)])
+    data = Sequences.past(torch.arange(int(offsets[-1])), offsets)
+    for ordered in (True, False):
+        excerpts = data.training_excerpts(max_history, ordered=ordered)
+        targets = excerpts.end - excerpts.first_target
+        for user, (count, wanted) in enumerate(
+            zip(excerpt_counts(num_train, max_history).tolist(), target_counts(num_train, ordered=ordered).tolist(), strict=True)
+        ):
+            assert int((excerpts.users == user).sum()) == count and int(targets[excerpts.users == user].sum()) == wanted
+        assert (targets > 0).all() and (excerpts.end - excerpts.start <= max_history + 1).all()
+        assert (excerpts.first_target >= excerpts.start + ordered).all()
 
 
 def test_grouping_by_length_changes_no_user() -> None:
     generator = torch.Generator().manual_seed(0)
-    length = torch.randint(2, 40, (30,), generator=generator)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.long), length.cumsum(0)])
-    none = torch.zeros(30, dtype=torch.long)
-    data = Sequences(torch.randint(10, (int(offsets[-1]),), generator=generator), offsets, length, none)
-    users, ends = data.training_targets()
-    shuffled = torch.randperm(len(users), generator=generator)
-    users, ends = users[shuffled], ends[shuffled]
-    groups, place = by_length(data.histories(users, ends, 20))
-    assert [group.shape[1] for group in groups] == [4, 8, 16, 20]
-    padded = torch.cat([torch.nn.functional.pad(group, (20 - group.shape[1], 0), value=-1) for group in groups])
-    assert torch.equal(padded[place], data.histories(users, ends, 20))
-    for group in groups[1:]:
-        assert ((group >= 0).sum(1) > group.shape[1] // 2).all()
+    history = torch.randint(10, (200, 20), generator=generator)
+    history = history.masked_fill(torch.arange(20) >= torch.randint(1, 21, (200, 1), generator=generator), -1)
+    groups = by_length(history)
+    assert [width for _, width in groups] == [4, 8, 16, 20]
+    assert torch.equal(torch.cat([rows for rows, _ in groups]).sort().values, torch.arange(200))
+    for rows, width in groups:
+        length = (history[rows] >= 0).sum(1)
+        assert (length <= width).all() and (width == 4 or bool((length > width // 2).all()))
     torch.manual_seed(0)
     model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=20).eval()
-    torch.testing.assert_close(model.encode_users_of(data, users, ends), model.encode_users(data.histories(users, ends, 20)))
+    torch.testing.assert_close(model.encode_histories(history), model.encode_users(history))
 
 
 @pytest.mark.gpu
@@ -69,7 +80,7 @@ def test_a_gpu_encodes_histories_as_a_cpu_does(padded_events: int, monkeypatch: 
     monkeypatch.setattr(towers, "_PADDED_EVENTS", padded_events)
     torch.manual_seed(0)
     model = TwoTower(torch.randn(10, 4), torch.ones(10, dtype=torch.bool), dim=8, num_heads=2, max_history=20).eval()
-    history = torch.randint(10, (64, 20)).masked_fill(torch.arange(20) < torch.randint(21, (64, 1)), -1)
+    history = torch.randint(10, (64, 20)).masked_fill(torch.arange(20) >= torch.randint(21, (64, 1)), -1)
     expected = model.encode_users(history)
     torch.testing.assert_close(model.to("cuda").encode_histories(history).cpu(), expected, rtol=1e-4, atol=1e-4)
 
@@ -92,7 +103,7 @@ def test_evaluation_matches_a_brute_force_ranking(split: str, items_at_once: int
         if train == 0 or not relevant:
             continue
         past = known[-4:]
-        scores = (model.encode_users(torch.tensor([[-1] * (4 - len(past)) + past])) @ vectors.T)[0]
+        scores = (model.encode_users(torch.tensor([past])) @ vectors.T)[0]
         ranking = sorted((i for i in range(10) if i not in known), key=lambda i: -scores[i].item())
         assert result.users[row] == user
         retrieved |= set(ranking[:2])

@@ -1,41 +1,136 @@
+import math
+
 import pytest
 import torch
+from torch.nn import functional
 
-from esans_core.towers import ItemInput, TwoTower
+from esans_core.item_input import ItemInput
+from esans_core.loader import Batch, Loader
+from esans_core.mask_dropout import MaskDropout
+from esans_core.sequences import Sequences
+from esans_core.towers import Order, TwoTower
+
+ORDERS = pytest.mark.parametrize("order", ["sequence", "set"])
 
 
-def make(num_items: int = 30) -> TwoTower:
+def make(order: Order = "sequence", num_items: int = 30) -> TwoTower:
     torch.manual_seed(0)
     content = torch.randn(num_items, 12)
     content[3, :6] = float("nan")
     known = torch.ones(num_items, dtype=torch.bool)
     known[5] = False
-    return TwoTower(content, known, dim=16, num_heads=4, max_history=8, id_dropout=0.5).eval()
+    return TwoTower(content, known, order=order, dim=16, num_heads=4, max_history=8, id_dropout=0.5).eval()
 
 
 def history(*rows: list[int]) -> torch.Tensor:
-    return torch.tensor([[-1] * (8 - len(row)) + row for row in rows])
+    return torch.tensor([row + [-1] * (8 - len(row)) for row in rows])
 
 
-def test_both_towers_give_unit_vectors() -> None:
-    model = make()
+@ORDERS
+def test_both_towers_give_unit_vectors(order: Order) -> None:
+    model = make(order)
     users, items = model.encode_users(history([1, 2, 3], [4])), model.encode_items(torch.arange(30))
     assert users.shape == (2, 16) and items.shape == (30, 16)
     for vectors in (users, items):
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(len(vectors)))
 
 
-def test_padding_never_changes_a_user_and_an_empty_history_is_finite() -> None:
-    model = make()
+@ORDERS
+def test_padding_never_changes_a_user_and_an_empty_history_is_the_zero_vector(order: Order) -> None:
+    model = make(order)
     long = model.encode_users(history([7, 1, 9]))
     short = model.encode_users(torch.tensor([[7, 1, 9]]))
     torch.testing.assert_close(long, short)
-    assert model.encode_users(history([])).isfinite().all()
+    assert model.encode_users(history([])).eq(0).all()
 
 
-def test_the_user_tower_attends_to_order() -> None:
+@ORDERS
+def test_only_the_tower_of_sequences_sees_the_order(order: Order) -> None:
+    model = make(order)
+    one, other = model.encode_users(history([1, 2, 3])), model.encode_users(history([3, 2, 1]))
+    assert torch.allclose(one, other, atol=1e-6) == (order == "set")
+
+
+def excerpts(order: Order) -> Batch:
+    """Five users' events in one batch: three, more than a history holds, two, five and one."""
+    lengths = torch.tensor([3, 21, 2, 5, 1])
+    items = torch.randint(30, (int(lengths.sum()),), generator=torch.Generator().manual_seed(3))
+    log = Sequences.past(items, torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]))
+    (batch,) = Loader(log, batch_size=1000, max_history=8, ordered=order == "sequence").epoch(0).batches()
+    return batch
+
+
+@ORDERS
+def test_one_pass_over_an_excerpt_gives_each_targets_user_as_if_it_were_encoded_alone(order: Order) -> None:
+    model, batch = make(order), excerpts(order)
+    expected = []
+    for row, place in torch.nonzero(batch.is_target_wE).tolist():
+        items = batch.items_wE[row][batch.items_wE[row] >= 0].tolist()
+        context = items[:place] if order == "sequence" else items[:place] + items[place + 1 :]
+        expected.append(model.encode_users(torch.tensor([context]))[0])
+    assert len(expected) == {"sequence": 27, "set": 31}[order]
+    torch.testing.assert_close(model.encode_contexts(batch), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+@ORDERS
+def test_a_target_is_never_in_its_own_context(order: Order) -> None:
+    model, batch = make(order), excerpts(order)
+    for number, (row, place) in enumerate(torch.nonzero(batch.is_target_wE).tolist()):
+        changed = batch.items_wE.clone()
+        changed[row, place] = (changed[row, place] + 1) % 30
+        other = Batch(batch.users, changed, batch.is_target_wE)
+        torch.testing.assert_close(model.encode_contexts(other)[number], model.encode_contexts(batch)[number])
+
+
+def test_the_layers_are_pytorchs_encoder_with_a_causal_mask() -> None:
     model = make()
-    assert not torch.allclose(model.encode_users(history([1, 2, 3])), model.encode_users(history([3, 2, 1])))
+    tower, past = model.user_tower, history([1, 2, 3, 9, 4, 8, 7, 5])
+    states = tower.norm(model.item_input(past) + tower.position.weight)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(8)
+    for layer in tower.layers:
+        peer = torch.nn.TransformerEncoderLayer(16, 4, 64, dropout=0.0, activation="gelu", batch_first=True).eval()
+        peer.load_state_dict(
+            {
+                "self_attn.in_proj_weight": layer.query_key_value.weight,
+                "self_attn.in_proj_bias": torch.zeros(48),
+                "self_attn.out_proj.weight": layer.out.weight,
+                "self_attn.out_proj.bias": layer.out.bias,
+                **{f"linear1.{name}": value for name, value in layer.wide.named_parameters()},
+                **{f"linear2.{name}": value for name, value in layer.narrow.named_parameters()},
+                **{f"norm1.{name}": value for name, value in layer.attention_norm.named_parameters()},
+                **{f"norm2.{name}": value for name, value in layer.network_norm.named_parameters()},
+            }
+        )
+        states = peer(states, src_mask=mask, is_causal=True)
+    torch.testing.assert_close(model.encode_users(past), functional.normalize(states[:, -1], dim=-1))
+
+
+@ORDERS
+def test_dropout_follows_from_the_step_however_a_batch_is_shared_out(order: Order) -> None:
+    model, batch = make(order).train(), excerpts(order)
+    model.begin_step(5)
+    whole = model.encode_contexts(batch)
+    torch.manual_seed(1)
+    model.begin_step(5)
+    parts = [Batch(batch.users[rows], batch.items_wE[rows], batch.is_target_wE[rows], rows.start) for rows in PARTS]
+    torch.testing.assert_close(torch.cat([model.encode_contexts(part) for part in parts]), whole)
+    model.begin_step(6)
+    assert not torch.allclose(model.encode_contexts(batch), whole)
+
+
+PARTS = (slice(0, 2), slice(2, 100))
+
+
+@pytest.mark.parametrize("keys", [None, torch.arange(20_000)])
+def test_a_dropout_keeps_its_share_and_the_mean(keys: torch.Tensor | None) -> None:
+    dropout = MaskDropout(16, 0.3, site=1)
+    kept = dropout(torch.ones(20_000, 16), keys)
+    error = math.sqrt(0.3 * 0.7 / 4096 / 16)  # there are 4,096 masks
+    assert float((kept == 0).float().mean()) == pytest.approx(0.3, abs=5 * error)
+    assert float(kept.max()) == pytest.approx(1 / 0.7)
+    assert torch.equal(dropout.eval()(kept, keys), kept)
+    with pytest.raises(ValueError, match="at least 0 and below 1"):
+        MaskDropout(16, 1.0, site=0)
 
 
 def test_asking_for_more_items_than_there_are_gives_the_same_vectors() -> None:
@@ -50,22 +145,6 @@ def test_an_unknown_item_depends_on_its_content_alone() -> None:
     with torch.no_grad():
         model.item_input.id_embedding.weight[5] += 1.0
     torch.testing.assert_close(model.encode_items(torch.tensor([5])), before)
-
-
-def test_attention_equals_pytorchs_with_keys_and_values_made() -> None:
-    model = make()
-    tower = model.user_tower
-    past = history([1, 2, 3, 9], [4, 8])
-    mask = past >= 0
-    x = model.item_input(past.clamp_min(0))
-    mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-    query = tower.query(torch.cat([mean, x[:, -1]], -1)).view(2, 4, 1, 4)
-    recency = tower.recency(torch.arange(7, -1, -1))
-    keys = tower.key(x + recency).view(2, 8, 4, 4).transpose(1, 2)
-    values = tower.value(x).view(2, 8, 4, 4).transpose(1, 2)
-    pooled = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask[:, None, None])
-    mixed = mean + tower.mlp(torch.cat([pooled.reshape(2, 16), mean], -1))
-    torch.testing.assert_close(model.encode_users(past), torch.nn.functional.normalize(mixed, dim=-1))
 
 
 def constant_content(num_items: int = 30) -> torch.Tensor:
@@ -162,8 +241,8 @@ def test_sparse_ids_give_the_same_gradient_and_change_only_the_rows_used() -> No
     models = []
     for sparse in (False, True):
         torch.manual_seed(0)
-        models.append(TwoTower(content, known, dim=8, num_heads=2, max_history=4, id_dropout=0.0, sparse_ids=sparse))
-    history = torch.tensor([[-1, 3, 4, 4], [-1, -1, -1, 9]])
+        models.append(TwoTower(content, known, dim=8, num_heads=2, max_history=4, dropout=0.0, id_dropout=0.0, sparse_ids=sparse))
+    history = torch.tensor([[3, 4, 4, -1], [9, -1, -1, -1]])
     for model in models:
         (model.encode_users(history) * model.encode_items(torch.tensor([4, 12]))).sum().backward()
     dense, sparse = (model.item_input.id_embedding.weight for model in models)

@@ -89,14 +89,14 @@ def test_a_diverging_loss_and_too_few_events_stop_with_a_reason() -> None:
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     data = two_tastes()
-    with pytest.raises(ValueError, match="at least 2 events"):
+    with pytest.raises(ValueError, match="at least 2 users with a training event"):
         Loader(
             Sequences(torch.tensor([3, 4]), torch.tensor([0, 2]), torch.tensor([2]), torch.tensor([0])),
             batch_size=8,
             max_history=8,
         )
     with torch.no_grad():
-        model.user_tower.value.weight.fill_(float("nan"))
+        model.user_tower.position.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="loss became nan"):
         train_epoch(model, objective, Loader(data, batch_size=128, max_history=8), [optimizer], seed=0)
 

@@ -9,23 +9,24 @@ import pytest
 import torch
 
 from esans_core.serving.export import export_item_tower, export_user_tower
-from esans_core.towers import TwoTower
+from esans_core.towers import Order, TwoTower
 
 
-def towers(max_history: int = 9) -> TwoTower:
+def towers(max_history: int = 9, order: Order = "sequence") -> TwoTower:
     torch.manual_seed(0)
     content = torch.randn(30, 12)
     content[4, :6] = torch.nan
-    return TwoTower(content, torch.arange(30) < 25, dim=8, num_heads=2, max_history=max_history).eval()
+    return TwoTower(content, torch.arange(30) < 25, order=order, dim=8, num_heads=2, max_history=max_history).eval()
 
 
+@pytest.mark.parametrize("order", ["sequence", "set"])
 @pytest.mark.parametrize("max_history", [1, 2, 9])
-def test_the_user_tower_takes_any_number_of_users_and_events(tmp_path: Path, max_history: int) -> None:
-    model = towers(max_history)
+def test_the_user_tower_takes_any_number_of_users_and_events(tmp_path: Path, max_history: int, order: Order) -> None:
+    model = towers(max_history, order)
     export_user_tower(model, tmp_path / "user.pt2")
     program = torch.export.load(tmp_path / "user.pt2").module()
     for users, length in ((1, 1), (1, max_history), (5, max_history), (700, 1)):
-        inputs, mask = torch.randn(users, length, 8), torch.rand(users, length) > 0.4
+        inputs, mask = torch.randn(users, length, 8), torch.arange(length) < torch.randint(length + 1, (users, 1))
         torch.testing.assert_close(program(inputs, mask), model.user_tower(inputs, mask))
 
 
