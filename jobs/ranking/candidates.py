@@ -26,6 +26,7 @@ from jobs.registry.versions import MODEL_DIGEST, download_version
 from jobs.serving.candidate_search import SCHEMA, recommender
 from jobs.serving.index import sampled_users, tuned_index
 from jobs.training.data import read_content
+from jobs.training.model_store import load_served
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     version = client(settings).get_model_version(settings.registry.model_name, number)
     items = lake.read("items", date, ["item_index", "item_id"]).sort_by("item_index")
     item_ids, content = items["item_id"].to_pylist(), read_content(settings, items["item_index"].to_numpy())[0]
-    model, note = champion_on_catalogue(download_version(version, settings), lake.path("challenger", date), item_ids, content)
+    model, note = champion_on_catalogue(
+        download_version(version, settings), lake.path("challenger", date), item_ids, content, load=load_served
+    )
     if model is None:
         return _skip(f"version {number} cannot run on this catalogue: {note}")
     # It is in the home folder, because the executors of a cluster must reach it.

@@ -1,7 +1,7 @@
 """Evaluates challenger, champion, anchor and baseline on one hold-out over the full catalogue, and counts false negatives."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from jobs.registry.version_records import said
 from jobs.registry.versions import MODEL_DIGEST, TRAINED, incumbent_version, version_date
 from jobs.shop.truth import HiddenTruth
 from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data
-from jobs.training.model_store import load_towers
+from jobs.training.model_store import load_towers, readable
 
 log = logging.getLogger(__name__)
 _GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}  # MLflow's error codes for files that are gone
@@ -173,10 +173,19 @@ def _made_from(version: ModelVersion) -> dict[str, str | None]:
 
 
 def champion_on_catalogue(
-    champion: Path, challenger: UPath, item_ids: list[str], content: Tensor
+    champion: Path,
+    challenger: UPath,
+    item_ids: list[str],
+    content: Tensor,
+    load: Callable[[Path], tuple[TwoTower, dict[str, Any], list[str]]] = load_towers,
 ) -> tuple[TwoTower | None, str | None]:
-    """The champion's towers over today's items, or None and the reason if its features are not those of today."""
-    model, meta, ids = load_towers(champion)
+    """The champion's towers over today's items, or None and the reason if its features or its towers are not those of today.
+
+    Two models are compared by the towers that were judged, because those that serve have seen the days that are judged today.
+    """
+    if not readable(champion):
+        return None, "it has the towers of an earlier version of this project, which this version cannot read"
+    model, meta, ids = load(champion)
     today = load_towers(challenger)[1]
     if meta.get("encoders") != today.get("encoders"):
         return None, f"it was trained on features of other encoders ({meta.get('encoders')}, today {today.get('encoders')})"
@@ -233,7 +242,7 @@ def false_negative_rates(
     generator = torch.Generator().manual_seed(settings.training.seed)
     loader = Loader(data.log, batch_size=_SAMPLED_POSITIVES, max_history=1)
     sample = next(loader.epoch(settings.training.seed).batches())
-    users, positives = sample.users, sample.positives
+    users, positives = sample.users[sample.excerpt_of_target], sample.positives
     sampling = settings.sampling
     sampler = SemanticNegativeSampler(
         clusters.index,

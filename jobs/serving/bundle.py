@@ -22,7 +22,7 @@ from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
 from jobs.serving.index import sampled_users, shared, tuned_index
-from jobs.training.model_store import load_towers
+from jobs.training.model_store import load_served
 
 __all__ = ["ServingBundle", "build_bundle", "verify"]
 
@@ -49,7 +49,7 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
         DataError: a table is missing, or the tables do not belong together.
     """
     lake, date = Lake.of(settings), settings.date
-    model, meta, item_ids = load_towers(lake.path("challenger", date))
+    model, meta, item_ids = load_served(lake.path("challenger", date))
     users = sampled_users(settings)
     if not len(users.items):
         raise DataError(

@@ -34,11 +34,13 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         with lake.write("sequences", settings, inputs=["interactions", "users"]) as pending:
             num_users = lake.manifest("users", settings.date)["rows"]
             write_table(sequences, pending, by=["user_index"], keys=num_users, row_group_mb=_ROW_GROUP_MB)
+            tied = F.expr("size(filter(timestamp, (time, place) -> place > 0 AND time = timestamp[place - 1]))")
             row = sequences.agg(
                 F.count(F.lit(1)).alias("users"),
                 F.count_if((F.col("num_train") > 0) & (F.col("num_holdout") > 0)).alias("users_with_history_and_holdout"),
                 *(F.sum(name).alias(name) for name in _COUNTS),
                 F.max(F.size("item_index")).alias("longest"),
+                F.try_divide(F.sum(tied), F.sum(F.size("item_index") - 1)).alias("tied_share"),
             ).first()
             pending.stats |= row.asDict() if row else {}
             sequences.unpersist()

@@ -36,6 +36,7 @@ def make_loader(settings: PipelineSettings, data: TrainingData, world: World) ->
             data.log,
             batch_size=training.batch_size,
             max_history=training.max_history,
+            ordered=data.order == "sequence",
             window_targets=training.window_events,
             num_shards=training.num_shards,
             sample_fraction=training.sample_fraction,
@@ -62,6 +63,7 @@ class Training:
         name: name of its checkpoints.
         device: the training device.
         world: the processes that train together; only the first one saves and reports.
+        epochs: epochs to stop after, without validation, in a schedule that is still that of all; None validates.
 
     Attributes:
         progress: how far it has come.
@@ -79,24 +81,26 @@ class Training:
         name: str,
         device: torch.device,
         world: World,
+        epochs: int | None = None,
     ) -> None:
         self._settings, self._model, self._objective = settings, model, objective
         self._device, self._world = device, world
+        self._epochs, self._validates = epochs or settings.training.epochs, epochs is None
         training = settings.training
         self._optimizers = build_optimizers(model, learning_rate=training.learning_rate, weight_decay=training.weight_decay)
         self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
         self.progress, self._position = self.checkpoint.load(device)
         self._loader = loader
-        log.info("%d training events, %d shards", self._loader.num_targets, self._loader.num_shards)
+        log.info("%d training events, %d shards, users as a %s", loader.num_targets, loader.num_shards, data.order)
         if left_out := self._loader.epoch(0).num_left_out:
-            log.warning("about %d of them are in no batch of an epoch; each epoch leaves out other ones", left_out)
+            log.warning("about %d excerpts of users' events are in no batch of an epoch; each epoch leaves out others", left_out)
         self._validation, self._probe = None, None
         self.cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
         if data.log.num_evaluated("validation"):
             self._probe = None if world.rank else NegativeProbe(settings, data, objective)
             users = some_users(data.log, "validation", training.validation_users)
             self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
-        else:
+        elif self._validates:
             log.warning(
                 "no user has both a training history and a validation event, so training cannot stop early, and the last of "
                 "the %d epochs is kept",
@@ -119,14 +123,14 @@ class Training:
             loss = self._epoch(epoch)
             recall = None if self._validation is None else self._recall()
             progress.epoch = epoch
-            measured = {"train_loss": loss} | ({} if recall is None else {self.cutoffs.validation_recall: recall})
+            measured = {"train_loss" if self._validates else "refit_train_loss": loss} | ({} if recall is None else {self.cutoffs.validation_recall: recall})
             measured |= self._probe.measure(self._model) if self._probe else {}
             progress.curves.append({"epoch": epoch} | measured)
             if recall is None:
                 progress.best_epoch = epoch
             elif recall > progress.best_recall:
                 progress.best_epoch, progress.best_recall = epoch, recall
-            progress.finished = epoch >= training.epochs or epoch - progress.best_epoch >= training.patience
+            progress.finished = epoch >= self._epochs or epoch - progress.best_epoch >= training.patience
             if self._world.rank:
                 continue
             self.checkpoint.save(progress)
@@ -134,7 +138,7 @@ class Training:
             log.info(
                 "epoch %d of %d: loss %.4f, validation recall@%d %s, %.1f s on %s",
                 epoch,
-                training.epochs,
+                self._epochs,
                 loss,
                 self.cutoffs.first,
                 "unknown" if recall is None else f"{recall:.4f}",
@@ -170,6 +174,7 @@ class Training:
             self._optimizers,
             seed=seed,
             precision=getattr(torch, training.precision),
+            mask_known=training.mask_known,
             world=self._world,
             position=position,
             on_step=lambda step, steps, loss: log.info("epoch %d, step %d of %d, loss %.4f", epoch, step, steps, loss),

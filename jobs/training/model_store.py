@@ -14,6 +14,8 @@ from jobs.base.errors import DataError
 from jobs.base.places import local_draft, local_file
 
 WEIGHTS, META, ITEM_IDS = "towers.safetensors", "model.json", "item_ids.parquet"
+SERVED = "served"  # folder, in that of the judged towers, of those that serve instead
+_FORMAT = 2  # version 0.2 wrote no number, and had other towers
 
 
 def save_towers(folder: UPath | Path, model: TwoTower, item_ids: list[str], meta: dict[str, Any]) -> None:
@@ -22,14 +24,11 @@ def save_towers(folder: UPath | Path, model: TwoTower, item_ids: list[str], meta
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with local_draft(folder / WEIGHTS) as file:
         save_file(state, file)
-    embedding = model.item_input.id_embedding
     shapes = {
+        "format": _FORMAT,
         "num_items": model.num_items,
         "num_features": model.item_input.content.shape[1],
-        "dim": embedding.embedding_dim,
-        "num_heads": model.user_tower.num_heads,
-        "max_history": model.user_tower.max_history,
-        "id_dropout": model.item_input.id_dropout,
+        "towers": model.options,
     }
     (folder / META).write_text(json.dumps(shapes | meta, indent=2, sort_keys=True) + "\n")
     with local_draft(folder / ITEM_IDS) as file:
@@ -40,19 +39,22 @@ def load_towers(folder: UPath | Path) -> tuple[TwoTower, dict[str, Any], list[st
     """The towers in eval mode, their metadata, and item ids by row.
 
     Raises:
-        DataError: a file is missing or does not fit the others.
+        DataError: a file is missing or does not fit the others, or an earlier version has written them (`readable`).
     """
     for name in (WEIGHTS, META, ITEM_IDS):
         if not (folder / name).exists():
             raise DataError("is missing from a saved model.", file=folder / name, remedy="train the model again.")
     meta = json.loads((folder / META).read_text())
+    if not readable(folder):
+        raise DataError(
+            "holds towers of another version of this project, which this one cannot read.",
+            file=folder / META,
+            remedy="train the model again.",
+        )
     model = TwoTower(
         torch.zeros(meta["num_items"], meta["num_features"]),
         torch.zeros(meta["num_items"], dtype=torch.bool),
-        dim=meta["dim"],
-        num_heads=meta["num_heads"],
-        max_history=meta["max_history"],
-        id_dropout=meta["id_dropout"],
+        **meta["towers"],
     )
     with local_file(folder / WEIGHTS) as file:
         model.load_state_dict(load_file(file))
@@ -65,3 +67,14 @@ def load_towers(folder: UPath | Path) -> tuple[TwoTower, dict[str, Any], list[st
             remedy="train the model again.",
         )
     return model.eval(), meta, item_ids
+
+
+def load_served(folder: UPath | Path) -> tuple[TwoTower, dict[str, Any], list[str]]:
+    """`load_towers` of the towers that serve: those trained on all events if they were saved, else those that were judged."""
+    served = folder / SERVED
+    return load_towers(served if (served / META).exists() else folder)
+
+
+def readable(folder: UPath | Path) -> bool:
+    """Whether saved towers are of a kind that this version of the project knows. Those of version 0.2 and earlier are not."""
+    return json.loads((folder / META).read_text()).get("format") == _FORMAT

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+from functools import partial
 from typing import Any
 
 import mlflow
@@ -30,7 +31,8 @@ from jobs.step import workers
 from jobs.step.code_key import code_key, package_key
 from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data
 from jobs.training.epochs import Training, make_loader
-from jobs.training.model_store import save_towers
+from jobs.training.model_store import SERVED, save_towers
+from jobs.training.refit import has_later_events, refit, with_all_events
 
 log = logging.getLogger(__name__)
 ROLES = ("baseline", "challenger")
@@ -58,30 +60,54 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
         frequency = loader.target_frequency(len(data.item_ids), device)
         objective = build_objective(settings, data, clusters, frequency, method, temperature)
         training = Training(settings, data, model, objective, loader, f"{role}-{key}", device, world)
+
+        def on_all_events(everything: TrainingData, new: bool = False) -> TwoTower:
+            """The towers of all events, trained for as many epochs as were best. Curves of earlier epochs go to a new run too."""
+            torch.manual_seed(settings.training.seed)
+            towers, all_loader = build_model(settings, everything).to(device), make_loader(settings, everything, world)
+            share = all_loader.target_frequency(len(everything.item_ids), device)
+            loss = build_objective(settings, everything, clusters, share, method, temperature)
+            name, epochs = f"{role}-{key}-refit", training.progress.best_epoch
+            again = Training(settings, everything, towers, loss, all_loader, name, device, world, epochs=epochs)
+            if new:
+                again.log_curves()
+            again.run()
+            return towers.eval()
+
+        wants_refit = settings.training.refit and role == "challenger"
         if world.rank:
             training.run()
+            if wants_refit and has_later_events(data):
+                on_all_events(with_all_events(data))
             return {}
         progress, lake, run_key = training.progress, Lake.of(settings), version_key(settings, key)
         with start_or_resume_run(settings, run_key, f"{role}-{settings.ds}") as tracked:
-            if not tracked.data.params or (progress.epoch == 0 and progress.step == 0):
+            new = not tracked.data.params or (progress.epoch == 0 and progress.step == 0)
+            if new:
                 _log_start(whole, role, method, temperature, digests)
                 training.log_curves()  # the training may have been done before, under other settings of later steps
             training.run()
             run_id, experiment_id = tracked.info.run_id, tracked.info.experiment_id
             training.checkpoint.load_best(device)
+            served, found = refit(model.eval(), data, partial(on_all_events, new=new)) if wants_refit else (None, None)
             with lake.write(role, settings, inputs=tuple(digests)) as table:
                 about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
                 _save(table.path, settings, model, data, about)
+                if served is not None:
+                    save_towers(table.path / SERVED, served, data.item_ids, about | {"encoders": data.encoders})
                 best = progress.best_epoch
                 curves = {"epochs": progress.curves, "best_epoch": best, "false_means": training.false_means}
                 write_json(table.path / "curves.json", curves)
                 table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": best}
+                table.stats |= {"order": data.order, "refit": found}
             mlflow.log_text((lake.path(role, settings.date) / "curves.json").read_text(), "curves.json")
     return {
         "method": method,
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         training.cutoffs.validation_recall: progress.best_recall if progress.best_recall >= 0 else None,
+        "order": data.order,
+        "refit": found,
         "mlflow_run_id": run_id,
         "mlflow_experiment_id": experiment_id,
         "device": str(device),
@@ -95,9 +121,13 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
     return TwoTower(
         data.content,
         data.num_train > 0,
+        order=data.order,
         dim=training.embedding_dim,
         num_heads=training.num_heads,
+        num_layers=training.num_layers,
         max_history=training.max_history,
+        dropout=training.dropout,
+        item_network=training.item_network,
         id_dropout=training.id_dropout,
         sparse_ids=training.table_updates == "sparse"
         or (training.table_updates == "auto" and len(data.item_ids) > DENSE_ITEMS),

@@ -93,9 +93,22 @@ class TrainingSettings(Section):
     """The two towers and how they are trained."""
 
     embedding_dim: int = Field(TRAINING.dim, ge=4, le=1024, description="Output dimension D of both towers.")
-    num_heads: int = Field(TRAINING.num_heads, ge=1, description="Attention heads of the user tower.")
+    order: Literal["auto", "sequence", "set"] = Field(
+        "auto",
+        description="What the user tower reads. sequence: events one after the other; set: all events at once, without order; "
+        "auto: a set if more than 80 % of the events have the time of the same user's event before, else a sequence.",
+    )
+    num_heads: int = Field(TRAINING.num_heads, ge=1, description="Attention heads of the user tower of sequences.")
+    num_layers: int = Field(TRAINING.num_layers, ge=1, le=12, description="Layers of the user tower of sequences.")
     max_history: int = Field(
         TRAINING.max_history, ge=1, le=2000, description="Number of a user's latest events that the user tower reads."
+    )
+    dropout: float = Field(TRAINING.dropout, ge=0, lt=1, description="Dropout rate of the user tower.")
+    item_network: bool = Field(
+        TRAINING.item_network, description="Give the item tower a network of its own; else an item is its id and its content."
+    )
+    mask_known: bool = Field(
+        TRAINING.mask_known, description="Leave a user's other items out of the negatives of each of the user's events."
     )
     temperature: float = Field(TRAINING.temperature, gt=0, le=1, description="tau, temperature of the cosine score.")
     baseline_temperature: float = Field(
@@ -104,7 +117,7 @@ class TrainingSettings(Section):
         le=1,
         description="tau of the uniform-negatives baseline; each method has its own best value.",
     )
-    batch_size: int = Field(TRAINING.batch_size, ge=2, description="Number of positives in a step.")
+    batch_size: int = Field(TRAINING.batch_size, ge=2, description="Number of positives in a step, on average.")
     epochs: int = Field(TRAINING.epochs, ge=1, le=1000, description="Largest number of passes over the training events.")
     patience: int = Field(
         TRAINING.patience,
@@ -122,6 +135,11 @@ class TrainingSettings(Section):
     )
     id_dropout: float = Field(
         TRAINING.id_dropout, ge=0, lt=1, description="Chance that an item's id is hidden, so that new items can be served."
+    )
+    refit: bool = Field(
+        True,
+        description="Train the challenger once more, on all events up to the date, for as many epochs as were best: this model "
+        "serves if it is sound and near the judged one. All figures are those of the judged one.",
     )
     sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of users whose events are trained on.")
     table_updates: Literal["auto", "dense", "sparse"] = Field(
