@@ -8,7 +8,7 @@ from them and names each one that it changes. `docs/decisions/README.md`, 2026-1
 from dataclasses import dataclass
 from typing import Literal
 
-Schedule = Literal["linear", "constant"]
+Schedule = Literal["cosine", "linear", "constant"]
 
 HEAD_SHARE = 0.2  # this share of the items, those with the most training events, is the head; others with any event the tail
 
@@ -32,7 +32,8 @@ class TrainingDefaults:
         epochs: passes over the training events. The best one on validation is kept.
         patience: training stops after this many epochs without a better one; with as many as `epochs` it never stops early.
             A stop while the rate still falls is too early: on TikTok, a patience of three lost up to 7 % of the recall.
-        learning_rate: learning rate of the first step.
+        learning_rate: highest learning rate.
+        warm_up: share of all steps in which the learning rate rises to that.
         schedule: how the learning rate goes on from there (`esans_core.training.set_learning_rate`).
         weight_decay: decoupled weight decay.
         precision: number type of the matrix products.
@@ -48,11 +49,12 @@ class TrainingDefaults:
     mask_known: bool = True
     temperature: float = 0.05
     uniform_temperature: float = 0.05
-    batch_size: int = 1024
+    batch_size: int = 512
     epochs: int = 10
     patience: int = 10
-    learning_rate: float = 4e-3
-    schedule: Schedule = "linear"
+    learning_rate: float = 2e-3
+    warm_up: float = 0.05
+    schedule: Schedule = "cosine"
     weight_decay: float = 1e-4
     precision: Literal["float32", "bfloat16"] = "float32"
 

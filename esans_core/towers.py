@@ -39,7 +39,7 @@ class ItemTower(nn.Module):
 
 
 class TwoTower(nn.Module):
-    """Item and user tower over one shared item input.
+    """Item and user tower over item inputs.
 
     Args:
         content_NF: float32 [N, F], content features, NaN where a view is missing.
@@ -51,12 +51,14 @@ class TwoTower(nn.Module):
         max_history: L, longest history.
         dropout: dropout rate of the user tower.
         item_network: whether the item tower has a network of its own.
+        own_context: whether items have other vectors in a history than as targets; None: only for a set tower.
         id_dropout: chance that training hides an item's id.
         sparse_ids: see `ItemInput`.
 
     Attributes:
         options: all that, but for the content, by name: with it, the same towers can be made again.
-        item_input: makes the item input that both towers read, from an item's content and its id.
+        item_input: makes the input of the item tower from an item's content and its id.
+        context_input: makes that of the user tower; the same module, or one with vectors of its own.
         item_tower: from item inputs to item embeddings.
         user_tower: from the item inputs of a user's events to the user's embedding.
         step_seed: decides which numbers and ids a training step drops; None drops at random (`esans_core.mask_dropout`).
@@ -74,6 +76,7 @@ class TwoTower(nn.Module):
         max_history: int = TRAINING.max_history,
         dropout: float = TRAINING.dropout,
         item_network: bool = TRAINING.item_network,
+        own_context: bool | None = None,
         id_dropout: float = TRAINING.id_dropout,
         sparse_ids: bool = False,
     ) -> None:
@@ -86,9 +89,12 @@ class TwoTower(nn.Module):
             "max_history": max_history,
             "dropout": dropout,
             "item_network": item_network,
+            "own_context": own_context,
             "id_dropout": id_dropout,
         }
         self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids)
+        own = order == "set" if own_context is None else own_context
+        self.context_input = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids) if own else self.item_input
         self.item_tower = ItemTower(dim, network=item_network)
         self.user_tower = (
             SequenceTower(dim, num_heads, num_layers, max_history, dropout)
@@ -104,7 +110,7 @@ class TwoTower(nn.Module):
 
     def begin_step(self, seed: int) -> None:
         """Let a training step drop what its seed says, whatever was drawn before."""
-        self.step_seed = self.item_input.dropout_seed = seed
+        self.step_seed = self.item_input.dropout_seed = self.context_input.dropout_seed = seed
 
     def encode_items(self, items: Tensor) -> Tensor:
         """int64 [...] item rows -> float32 [..., D], unit vectors."""
@@ -115,7 +121,7 @@ class TwoTower(nn.Module):
 
         A user without any event gets the zero vector.
         """
-        return self.user_tower(self.item_input(history_BL.clamp_min(0)), history_BL >= 0)
+        return self.user_tower(self.context_input(history_BL.clamp_min(0)), history_BL >= 0)
 
     def encode_histories(self, history_BL: Tensor) -> Tensor:
         """`encode_users` for histories on the CPU. Short ones are padded to the longest only if this is quicker, on a GPU.
@@ -166,7 +172,9 @@ class TwoTower(nn.Module):
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "TwoTower":
         """The same trained towers over another catalogue; see `ItemInput.for_catalogue`."""
         other = TwoTower(content_NF, torch.zeros(len(rows), dtype=torch.bool), **self.options)
+        shared = self.context_input is self.item_input
         other.item_input = self.item_input.for_catalogue(rows, content_NF)
+        other.context_input = other.item_input if shared else self.context_input.for_catalogue(rows, content_NF)
         other.item_tower.load_state_dict(self.item_tower.state_dict())
         other.user_tower.load_state_dict(self.user_tower.state_dict())
         return other.train(self.training)
@@ -181,12 +189,12 @@ class TwoTower(nn.Module):
         return by_length(rows_BL)
 
     def _inputs(self, groups: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Item inputs [g, l, D] and mask [g, l] of groups of rows int64 [g, l].
+        """Inputs [g, l, D] of the user tower, and mask [g, l], of groups of rows int64 [g, l].
 
         All groups share one look-up, because the gradient of each look-up in a dense id table is as large as the table.
         """
         flat = to_device(torch.cat([group.flatten() for group in groups]), self._device)
-        inputs_nD, is_item_n = self.item_input(flat.clamp_min(0)), flat >= 0
+        inputs_nD, is_item_n = self.context_input(flat.clamp_min(0)), flat >= 0
         sizes = [group.numel() for group in groups]
         parts = zip(groups, inputs_nD.split(sizes), is_item_n.split(sizes), strict=True)
         return [(x_nD.view(*group.shape, -1), mask_n.view(group.shape)) for group, x_nD, mask_n in parts]

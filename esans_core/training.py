@@ -1,5 +1,6 @@
 """One pass over the training events: history in, next item out."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from esans_core.defaults import TRAINING, Schedule
+from esans_core.item_input import ItemInput
 from esans_core.loader import Loader
 from esans_core.objective import BatchPart, RetrievalObjective
 from esans_core.towers import TwoTower
@@ -24,27 +26,38 @@ def build_optimizers(model: TwoTower, *, learning_rate: float, weight_decay: flo
         learning_rate: learning rate of both optimizers.
         weight_decay: decoupled weight decay; a sparse table has none.
     """
-    table = model.item_input.id_embedding
-    rest = [parameter for parameter in model.parameters() if not (table.sparse and parameter is table.weight)]
+    inputs = [each for each in model.modules() if isinstance(each, ItemInput)]
+    tables = [each.id_embedding.weight for each in inputs if each.id_embedding.sparse]
+    sparse = {id(table) for table in tables}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in sparse]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)]
-    if table.sparse:
-        optimizers.append(torch.optim.SparseAdam([table.weight], lr=learning_rate))
+    if tables:
+        optimizers.append(torch.optim.SparseAdam(tables, lr=learning_rate))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = learning_rate
     return optimizers
 
 
-def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], schedule: Schedule, *, done: int, total: int) -> None:
+def set_learning_rate(
+    optimizers: Sequence[torch.optim.Optimizer], schedule: Schedule, *, done: int, total: int, warm_up: float = 0.0
+) -> None:
     """Set the learning rate of the next step. It depends only on the steps done, so an interrupted training can go on.
 
     Args:
         optimizers: as `build_optimizers` makes them.
-        schedule: `linear` falls along a line over all steps, from the optimizers' own rate to zero; `constant` keeps that rate.
+        schedule: how the rate goes on after the warm-up, from the optimizers' own rate: `cosine` falls along half a cosine to
+            zero, `linear` along a line; `constant` keeps it.
         done: steps done, 0 to `total`.
         total: steps of the whole training.
+        warm_up: share of all steps in which the rate rises along a line.
     """
-    share = 1 - done / total if schedule == "linear" else 1.0
+    rising = warm_up * total
+    if done < rising:
+        share = (done + 1) / (rising + 1)
+    else:
+        fallen = (done - rising) / max(1.0, total - rising)
+        share = {"cosine": 0.5 * (1 + math.cos(math.pi * fallen)), "linear": 1 - fallen, "constant": 1.0}[schedule]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share

@@ -2,7 +2,7 @@
 
 There are two, because logs are of two kinds. If events have an order, a transformer reads them one after the other, and every
 prefix of a history is an example of the same pass (Kang & McAuley, ICDM 2018, doi:10.1109/ICDM.2018.00035). If they have none, a
-user is a set, and each item is predicted from all the others.
+user is a set, and each item is predicted from all the others (as in FISM: Kabbur et al., KDD 2013, doi:10.1145/2487575.2487589).
 
 Shape legend: B users or excerpts, L events, oldest first and padded after the last, D dimension, H heads.
 """
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from esans_core.mask_dropout import MaskDropout
+
+_FILTER_SHARE = 0.7  # of a layer's filter; the rest is attention
+_LATEST = 10  # events whose mean is the slow part of a history
 
 
 class SequenceTower(nn.Module):
@@ -38,7 +41,8 @@ class SequenceTower(nn.Module):
         self.position = nn.Embedding(max_history, dim)
         nn.init.normal_(self.position.weight, std=0.02)
         self.norm, self.dropout = nn.LayerNorm(dim), MaskDropout(dim, dropout, site=0)
-        self.layers = nn.ModuleList(_Layer(dim, num_heads, dropout, site=1 + 2 * number) for number in range(num_layers))
+        layers = (_Layer(dim, num_heads, dropout, site=1 + 3 * number) for number in range(num_layers))
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings after the last event, float32 [B, D], unit vectors.
@@ -75,33 +79,62 @@ class SequenceTower(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Causal attention, then a network of two layers. Each adds to its input, and the sum is normalised."""
+    """Attention and a filter side by side, both causal, then a network of two layers. Each adds to its input and is normalised."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float, site: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)  # a bias of the keys would cancel in the softmax
         self.out = nn.Linear(dim, dim)
+        self.filter = _Filter(dim)
         self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-        self.attention_norm, self.network_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention_dropout, self.network_dropout = MaskDropout(dim, dropout, site), MaskDropout(dim, dropout, site + 1)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.dropouts = nn.ModuleList(MaskDropout(dim, dropout, site + number) for number in range(3))
         for linear in (self.query_key_value, self.out, self.wide, self.narrow):
             nn.init.normal_(linear.weight, std=0.02)
         for linear in (self.out, self.wide, self.narrow):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x_BLD: Tensor, keys_BL: Tensor | None) -> Tensor:
+        attended_BLD = self._added(0, x_BLD, self._attended(x_BLD), keys_BL)
+        filtered_BLD = self._added(1, x_BLD, self.filter(x_BLD), keys_BL)
+        x_BLD = _FILTER_SHARE * filtered_BLD + (1 - _FILTER_SHARE) * attended_BLD
+        return self._added(2, x_BLD, self.narrow(functional.gelu(self.wide(x_BLD))), keys_BL)
+
+    def _attended(self, x_BLD: Tensor) -> Tensor:
         B, L, D = x_BLD.shape
         heads_QBHLW = self.query_key_value(x_BLD).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
         attended_BHLW = functional.scaled_dot_product_attention(*heads_QBHLW.unbind(0), is_causal=True)
-        added_BLD = self.out(attended_BHLW.transpose(1, 2).reshape(B, L, D))
-        x_BLD = self.attention_norm(x_BLD + self.attention_dropout(added_BLD, keys_BL))
-        added_BLD = self.narrow(functional.gelu(self.wide(x_BLD)))
-        return self.network_norm(x_BLD + self.network_dropout(added_BLD, keys_BL))
+        return self.out(attended_BHLW.transpose(1, 2).reshape(B, L, D))
+
+    def _added(self, number: int, x_BLD: Tensor, change_BLD: Tensor, keys_BL: Tensor | None) -> Tensor:
+        return self.norms[number](x_BLD + self.dropouts[number](change_BLD, keys_BL))
+
+
+class _Filter(nn.Module):
+    """What changes slowly along a history, and a learnt share of what changes fast.
+
+    The slow part is the mean of the latest events. BSARec (Shin et al., AAAI 2024, doi:10.1609/aaai.v38i8.28747) takes it from a
+    Fourier transform of the whole history, which mixes later events into earlier ones; a mean of the latest is causal.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fast = nn.Parameter(torch.randn(dim))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        place_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+        age_LL = place_L[:, None] - place_L
+        latest_LL = ((age_LL >= 0) & (age_LL < _LATEST)).to(x_BLD.dtype)
+        slow_BLD = (latest_LL / latest_LL.sum(1, keepdim=True)) @ x_BLD
+        return slow_BLD + self.fast**2 * (x_BLD - slow_BLD)
 
 
 class SetTower(nn.Module):
-    """A weighted mean over the set of a user's events, and a network on it. The order of the events means nothing.
+    """The sum of the vectors of a user's events. The order of the events means nothing.
+
+    A vector's length is the weight of its item. Nothing comes after the sum: on logs without order, networks and attention on it
+    lost recall.
 
     Args:
         dim: D.
@@ -113,15 +146,11 @@ class SetTower(nn.Module):
 
     def __init__(self, dim: int, max_history: int, dropout: float) -> None:
         super().__init__()
-        self.max_history = max_history
-        self.norm, self.dropout = nn.LayerNorm(dim), MaskDropout(dim, dropout, site=0)
-        self.weight, self.value = nn.Linear(dim, 1), nn.Linear(dim, dim)
-        self.network = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.max_history, self.dropout = max_history, MaskDropout(dim, dropout, site=0)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings of whole sets, float32 [B, D], unit vectors; see `SequenceTower.forward`."""
-        weight_BL1, value_BLD = self._weighted(x_BLD, mask_BL, None)
-        return self._user(value_BLD.sum(1), weight_BL1.sum(1))
+        return functional.normalize((self.dropout(x_BLD) * mask_BL[..., None]).sum(1), dim=-1)
 
     def contexts(self, x_BLD: Tensor, mask_BL: Tensor, keys_BL: Tensor | None = None) -> Tensor:
         """The user beside each event: an embedding that has seen all events but this one; see `SequenceTower.contexts`.
@@ -129,16 +158,6 @@ class SetTower(nn.Module):
         Returns:
             float32 [B, L, D], unit vectors; zero if there is no other event.
         """
-        weight_BL1, value_BLD = self._weighted(x_BLD, mask_BL, keys_BL)
-        return self._user(value_BLD.sum(1, keepdim=True) - value_BLD, weight_BL1.sum(1, keepdim=True) - weight_BL1)
-
-    def _weighted(self, x_BLD: Tensor, mask_BL: Tensor, keys_BL: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weights [B, L, 1] and weighted values [B, L, D], zero where there is no event."""
-        x_BLD = self.dropout(self.norm(x_BLD), keys_BL)
-        weight_BL1 = functional.softplus(self.weight(x_BLD)) * mask_BL[..., None]
-        return weight_BL1, weight_BL1 * self.value(x_BLD)
-
-    def _user(self, sum_nD: Tensor, weight_n1: Tensor) -> Tensor:
-        has_any = weight_n1 > 1e-6  # what a difference of sums leaves is not exactly zero
-        mean_nD = sum_nD / torch.where(has_any, weight_n1, 1.0)
-        return functional.normalize(mean_nD + self.network(mean_nD), dim=-1) * has_any
+        x_BLD = self.dropout(x_BLD, keys_BL) * mask_BL[..., None]
+        others_BLD = (x_BLD.sum(1, keepdim=True) - x_BLD) * (mask_BL.sum(1) > 1)[:, None, None]
+        return functional.normalize(others_BLD, dim=-1)

@@ -28,23 +28,27 @@ class NewItemEncoder(nn.Module):
 
     def __init__(self, model: TwoTower) -> None:
         super().__init__()
-        known = model.item_input
+        known, beside = model.item_input, model.context_input
         self.register_buffer("mean", known.content_mean.clone())
         self.register_buffer("std", known.content_std.clone())
         self.register_buffer("unknown_id", known.id_embedding.weight.detach()[-1].clone())
+        self.register_buffer("unknown_context", beside.id_embedding.weight.detach()[-1].clone())
         self.projection, self.tower = copy.deepcopy(known.content_projection), copy.deepcopy(model.item_tower)
+        self.context_projection = copy.deepcopy(beside.content_projection)
 
     mean: Tensor
     std: Tensor
     unknown_id: Tensor
+    unknown_context: Tensor
 
     def forward(self, content_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [B, F], NaN for a missing view -> item inputs and unit embeddings, float32 [B, D] each.
+        """float32 [B, F], NaN for a missing view -> inputs of the user tower and unit embeddings, float32 [B, D].
 
         A program cannot raise an error about its input, so an infinite value counts as a value at the bound.
         """
-        inputs_BD = self.unknown_id + self.projection(standardise(content_BF, self.mean, self.std))
-        return inputs_BD, self.tower(inputs_BD)
+        content_BF = standardise(content_BF, self.mean, self.std)
+        vectors_BD = self.tower(self.unknown_id + self.projection(content_BF))
+        return self.unknown_context + self.context_projection(content_BF), vectors_BD
 
 
 def export_user_tower(model: TwoTower, file: Path) -> None:

@@ -62,7 +62,7 @@ class Retriever:
             about: further JSON values about how input is prepared (which encoders made the content, ...).
         """
         export_user_tower(model, folder / _TOWER)
-        np.save(folder / _INPUTS, _by_item(model, model.item_input), allow_pickle=False)
+        np.save(folder / _INPUTS, _by_item(model, model.context_input), allow_pickle=False)
         ItemIds.save(folder / _IDS, item_ids)
         index.save(folder / _INDEX)
         preprocessing = {

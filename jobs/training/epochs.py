@@ -93,7 +93,9 @@ class Training:
         self._loader = loader
         log.info("%d training events, %d shards, users as a %s", loader.num_targets, loader.num_shards, data.order)
         if left_out := self._loader.epoch(0).num_left_out:
-            log.warning("about %d excerpts of users' events are in no batch of an epoch; each epoch leaves out others", left_out)
+            log.warning(
+                "about %d excerpts of users' events are in no batch of an epoch; each epoch leaves out others", left_out
+            )
         self._validation, self._probe = None, None
         self.cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
         if data.log.num_evaluated("validation"):
@@ -123,7 +125,9 @@ class Training:
             loss = self._epoch(epoch)
             recall = None if self._validation is None else self._recall()
             progress.epoch = epoch
-            measured = {"train_loss" if self._validates else "refit_train_loss": loss} | ({} if recall is None else {self.cutoffs.validation_recall: recall})
+            measured = {"train_loss" if self._validates else "refit_train_loss": loss} | (
+                {} if recall is None else {self.cutoffs.validation_recall: recall}
+            )
             measured |= self._probe.measure(self._model) if self._probe else {}
             progress.curves.append({"epoch": epoch} | measured)
             if recall is None:
@@ -159,7 +163,8 @@ class Training:
 
         def set_rate(step: int) -> None:
             done = (epoch - 1) * steps + step
-            set_learning_rate(self._optimizers, training.schedule, done=done, total=training.epochs * steps)
+            total = training.epochs * steps
+            set_learning_rate(self._optimizers, training.schedule, done=done, total=total, warm_up=training.warm_up)
 
         def after_step(now: Position) -> None:
             set_rate(now.step)

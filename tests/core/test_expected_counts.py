@@ -154,7 +154,7 @@ def test_of_a_small_log_the_count_in_a_batch_is_exact_to_one_in_its_targets() ->
 
 
 def test_a_user_with_several_targets_is_off_by_their_share_of_the_batch() -> None:
-    """A user's own other items are no negatives, so of B targets only B - m are drawn beside one of m. The correction says B - 1."""
+    """A user's own other items are no negatives: of B targets, B - m are drawn beside one of m. The correction says B - 1."""
     generator = torch.Generator().manual_seed(0)
     items = torch.stack([torch.randperm(N, generator=generator)[:5] for _ in range(400)])
     loader = Loader(Sequences.past(items.flatten(), torch.arange(401) * 5), batch_size=40, max_history=4)

@@ -62,9 +62,7 @@ def together(parts: list[list[Batch]]) -> list[Batch]:
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(getattr(a, name), getattr(b, name))
-        for a, b in zip(one, other, strict=True)
-        for name in COLUMNS
+        torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(one, other, strict=True) for name in COLUMNS
     )
 
 

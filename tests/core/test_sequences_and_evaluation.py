@@ -51,7 +51,9 @@ def test_excerpts_are_as_many_and_have_the_targets_that_their_counts_say(max_his
         excerpts = data.training_excerpts(max_history, ordered=ordered)
         targets = excerpts.end - excerpts.first_target
         for user, (count, wanted) in enumerate(
-            zip(excerpt_counts(num_train, max_history).tolist(), target_counts(num_train, ordered=ordered).tolist(), strict=True)
+            zip(
+                excerpt_counts(num_train, max_history).tolist(), target_counts(num_train, ordered=ordered).tolist(), strict=True
+            )
         ):
             assert int((excerpts.users == user).sum()) == count and int(targets[excerpts.users == user].sum()) == wanted
         assert (targets > 0).all() and (excerpts.end - excerpts.start <= max_history + 1).all()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from esans_core import user_towers
 from esans_core.item_input import ItemInput
 from esans_core.loader import Batch, Loader
 from esans_core.mask_dropout import MaskDropout
@@ -82,7 +83,8 @@ def test_a_target_is_never_in_its_own_context(order: Order) -> None:
         torch.testing.assert_close(model.encode_contexts(other)[number], model.encode_contexts(batch)[number])
 
 
-def test_the_layers_are_pytorchs_encoder_with_a_causal_mask() -> None:
+def test_without_their_filter_the_layers_are_pytorchs_encoder_with_a_causal_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_towers, "_FILTER_SHARE", 0.0)
     model = make()
     tower, past = model.user_tower, history([1, 2, 3, 9, 4, 8, 7, 5])
     states = tower.norm(model.item_input(past) + tower.position.weight)
@@ -97,12 +99,33 @@ def test_the_layers_are_pytorchs_encoder_with_a_causal_mask() -> None:
                 "self_attn.out_proj.bias": layer.out.bias,
                 **{f"linear1.{name}": value for name, value in layer.wide.named_parameters()},
                 **{f"linear2.{name}": value for name, value in layer.narrow.named_parameters()},
-                **{f"norm1.{name}": value for name, value in layer.attention_norm.named_parameters()},
-                **{f"norm2.{name}": value for name, value in layer.network_norm.named_parameters()},
+                **{f"norm1.{name}": value for name, value in layer.norms[0].named_parameters()},
+                **{f"norm2.{name}": value for name, value in layer.norms[2].named_parameters()},
             }
         )
         states = peer(states, src_mask=mask, is_causal=True)
     torch.testing.assert_close(model.encode_users(past), functional.normalize(states[:, -1], dim=-1))
+
+
+def test_the_filter_is_the_mean_of_the_latest_events_and_a_share_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_towers, "_LATEST", 3)
+    model, x = make(), torch.randn(2, 8, 16)
+    for layer in model.user_tower.layers:
+        slow = torch.stack([x[:, max(0, place - 2) : place + 1].mean(1) for place in range(8)], 1)
+        torch.testing.assert_close(layer.filter(x), slow + layer.filter.fast**2 * (x - slow))
+
+
+def test_a_set_has_vectors_of_its_own_for_items_in_a_history() -> None:
+    model = make("set")
+    assert model.context_input is not model.item_input
+    with torch.no_grad():
+        model.context_input.id_embedding.weight[:25] += 0.1
+    moved = model.for_catalogue(torch.arange(30), model.item_input.content)
+    expected = model.context_input.id_embedding.weight[[1, 2]] + model.context_input.content_projection(
+        model.item_input.content[[1, 2]]
+    )
+    torch.testing.assert_close(model.encode_users(history([1, 2]))[0], functional.normalize(expected.sum(0), dim=0))
+    assert torch.equal(moved.context_input.id_embedding.weight[:5], model.context_input.id_embedding.weight[:5])
 
 
 @ORDERS
@@ -241,7 +264,9 @@ def test_sparse_ids_give_the_same_gradient_and_change_only_the_rows_used() -> No
     models = []
     for sparse in (False, True):
         torch.manual_seed(0)
-        models.append(TwoTower(content, known, dim=8, num_heads=2, max_history=4, dropout=0.0, id_dropout=0.0, sparse_ids=sparse))
+        models.append(
+            TwoTower(content, known, dim=8, num_heads=2, max_history=4, dropout=0.0, id_dropout=0.0, sparse_ids=sparse)
+        )
     history = torch.tensor([[3, 4, 4, -1], [9, -1, -1, -1]])
     for model in models:
         (model.encode_users(history) * model.encode_items(torch.tensor([4, 12]))).sum().backward()

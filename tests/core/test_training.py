@@ -78,6 +78,11 @@ def test_the_rate_falls_along_a_line_as_pytorch_has_it_and_needs_no_memory(spars
     assert rates[0] == 4e-3 and rates[7] == 0.0
     set_learning_rate(optimizers, "linear", done=3, total=7)  # where an interrupted training goes on
     assert optimizers[-1].param_groups[0]["lr"] == rates[3]
+    set_learning_rate(optimizers, "cosine", done=0, total=40, warm_up=0.1)
+    assert optimizers[0].param_groups[0]["lr"] == pytest.approx(4e-3 / 5)
+    for done, share in ((4, 1.0), (22, 0.5), (40, 0.0)):
+        set_learning_rate(optimizers, "cosine", done=done, total=40, warm_up=0.1)
+        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(4e-3 * share)
     set_learning_rate(optimizers, "constant", done=3, total=7)
     assert optimizers[-1].param_groups[0]["lr"] == 4e-3
 

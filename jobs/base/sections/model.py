@@ -124,9 +124,14 @@ class TrainingSettings(Section):
         ge=1,
         description="Stop after this many epochs without a better validation recall; as many as epochs: never stop early.",
     )
-    learning_rate: float = Field(TRAINING.learning_rate, gt=0, lt=1, description="Step size of AdamW at the first step.")
+    learning_rate: float = Field(TRAINING.learning_rate, gt=0, lt=1, description="Largest step size of AdamW.")
     schedule: Schedule = Field(
-        TRAINING.schedule, description="linear: the step size falls linearly to zero over all epochs; constant: it stays."
+        TRAINING.schedule,
+        description="How the step size goes on after the warm-up, over all epochs. cosine: it falls to zero along half a cosine; "
+        "linear: along a line; constant: it stays.",
+    )
+    warm_up: float = Field(
+        TRAINING.warm_up, ge=0, lt=1, description="Share of all steps in which the step size rises from zero to its largest."
     )
     weight_decay: float = Field(TRAINING.weight_decay, ge=0, lt=1, description="Decoupled weight decay.")
     precision: Literal["float32", "bfloat16"] = Field(

@@ -30,14 +30,15 @@ def test_the_user_tower_takes_any_number_of_users_and_events(tmp_path: Path, max
         torch.testing.assert_close(program(inputs, mask), model.user_tower(inputs, mask))
 
 
-def test_the_item_tower_serves_an_item_that_training_never_met(tmp_path: Path) -> None:
-    model = towers()
+@pytest.mark.parametrize("order", ["sequence", "set"])
+def test_the_item_tower_serves_an_item_that_training_never_met(tmp_path: Path, order: Order) -> None:
+    model = towers(order=order)
     export_item_tower(model, tmp_path / "item.pt2")
     raw = torch.randn(3, 12)
     raw[1, 6:] = torch.nan
     moved = model.for_catalogue(torch.full((3,), -1), raw)
     inputs, vectors = torch.export.load(tmp_path / "item.pt2").module()(raw)
-    torch.testing.assert_close(inputs, moved.item_input(torch.arange(3)))
+    torch.testing.assert_close(inputs, moved.context_input(torch.arange(3)))
     torch.testing.assert_close(vectors, moved.encode_items(torch.arange(3)))
 
 

@@ -119,7 +119,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
         train.run(again, "challenger")
     assert not Lake.of(again).exists("challenger", again.date)
     summary = train.run(again, "challenger")
-    assert len(calls) == 3 + (summary["epochs"] - 2) + summary["best_epoch"] and calls[3] is not None and calls[:3] == [None] * 3
+    assert (
+        len(calls) == 3 + (summary["epochs"] - 2) + summary["best_epoch"] and calls[3] is not None and calls[:3] == [None] * 3
+    )
     for name, value in weights(again).items():
         assert torch.equal(value, whole[name]), name
     assert len(mlflow.MlflowClient().get_metric_history(summary["mlflow_run_id"], "train_loss")) == summary["epochs"]
