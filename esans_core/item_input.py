@@ -11,8 +11,8 @@ from esans_core.defaults import TRAINING
 from esans_core.hashing import uniform_hash
 from esans_core.standardisation import SMALLEST_DEVIATION, feature_statistics, standardise_blocks
 
-# Deviation of every number of an item input at the start, as transformers have it. Inputs that start at 1/sqrt(D) hold the towers
-# back: on the Beauty log, Recall@10 was .059 with them and .087 with small ones.
+# Deviation of every number of an item input at the start, as transformers have it. Inputs that start at 1/sqrt(D) hold the
+# towers back: on the Beauty log, Recall@10 was .059 with them and .087 with small ones.
 START = 0.02
 
 

@@ -3,8 +3,8 @@
 Both give unit vectors in R^D; the score is their cosine. An item without a trained id (a new item) gets a shared "unknown" id,
 so that only its content tells it apart. Training practises this by hiding ids at random.
 
-Shape legend: B users, L history length, N items, F content features, D embedding dimension; excerpts (`esans_core.loader`): w of
-them with b targets, of E events at most.
+Shape legend: B users, L history length, N items, F content features, D embedding dimension, w excerpts
+(`esans_core.loader`) with b targets, of E events at most.
 """
 
 from typing import Any, Literal

@@ -1,8 +1,8 @@
 """User towers: from the item inputs of a user's events to the user's embedding.
 
 There are two, because logs are of two kinds. If events have an order, a transformer reads them one after the other, and every
-prefix of a history is an example of the same pass (Kang & McAuley, ICDM 2018, doi:10.1109/ICDM.2018.00035). If they have none, a
-user is a set, and each item is predicted from all the others (as in FISM: Kabbur et al., KDD 2013, doi:10.1145/2487575.2487589).
+prefix of a history is an example of the same pass (Kang & McAuley, ICDM 2018, doi:10.1109/ICDM.2018.00035). If they have none,
+a user is a set, and each item is predicted from all the others (FISM: Kabbur et al., KDD 2013, doi:10.1145/2487575.2487589).
 
 Shape legend: B users or excerpts, L events, oldest first and padded after the last, D dimension, H heads.
 """
@@ -79,7 +79,7 @@ class SequenceTower(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention and a filter side by side, both causal, then a network of two layers. Each adds to its input and is normalised."""
+    """Attention and a filter side by side, both causal, then a network of two layers. Each adds to its input."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float, site: int) -> None:
         super().__init__()
@@ -114,8 +114,8 @@ class _Layer(nn.Module):
 class _Filter(nn.Module):
     """What changes slowly along a history, and a learnt share of what changes fast.
 
-    The slow part is the mean of the latest events. BSARec (Shin et al., AAAI 2024, doi:10.1609/aaai.v38i8.28747) takes it from a
-    Fourier transform of the whole history, which mixes later events into earlier ones; a mean of the latest is causal.
+    The slow part is the mean of the latest events. BSARec (Shin et al., AAAI 2024) takes it from a Fourier transform of the
+    whole history, which mixes later events into earlier ones; a mean of the latest is causal.
     """
 
     def __init__(self, dim: int) -> None:
@@ -133,8 +133,8 @@ class _Filter(nn.Module):
 class SetTower(nn.Module):
     """The sum of the vectors of a user's events. The order of the events means nothing.
 
-    A vector's length is the weight of its item. Nothing comes after the sum: on logs without order, networks and attention on it
-    lost recall.
+    A vector's length is the weight of its item. Nothing comes after the sum: on logs without order, networks and attention on
+    it lost recall.
 
     Args:
         dim: D.

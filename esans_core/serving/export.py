@@ -54,7 +54,7 @@ class NewItemEncoder(nn.Module):
 def export_user_tower(model: TwoTower, file: Path) -> None:
     """Write the user tower: item inputs float32 [B, L, D], oldest first, and mask bool [B, L] -> float32 [B, D].
 
-    The mask is True up to the last event of each row. Any B, and any L up to the longest history that the model was trained with.
+    The mask is True up to the last event of each row. Any B, and any L up to the longest history of the model.
     """
     tower = copy.deepcopy(model.user_tower).cpu().eval()
     length, dim = min(2, tower.max_history), model.options["dim"]

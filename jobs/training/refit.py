@@ -21,8 +21,8 @@ from jobs.training.data import TrainingData
 log = logging.getLogger(__name__)
 
 OVERLAP_AT = 50
-# Two trainings with the same data and settings but other seeds share half of a user's best items or more. A model with less than
-# this share of the judged model's items recommends something that nobody has judged.
+# Two trainings with the same data and settings but other seeds share half of a user's best items or more. A model with less
+# than this share of the judged model's items recommends something that nobody has judged.
 LEAST_OVERLAP = 0.2
 _LEAST_SPREAD = 0.5  # of the judged model's: below, the items have moved together
 _USERS = 1000

@@ -62,7 +62,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
         training = Training(settings, data, model, objective, loader, f"{role}-{key}", device, world)
 
         def on_all_events(everything: TrainingData, new: bool = False) -> TwoTower:
-            """The towers of all events, trained for as many epochs as were best. A new run gets the curves of earlier epochs."""
+            """The towers of all events, trained for as many epochs as were best. A new run gets earlier epochs' curves."""
             torch.manual_seed(settings.training.seed)
             towers, all_loader = build_model(settings, everything).to(device), make_loader(settings, everything, world)
             share = all_loader.target_frequency(len(everything.item_ids), device)

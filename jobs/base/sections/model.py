@@ -127,7 +127,7 @@ class TrainingSettings(Section):
     learning_rate: float = Field(TRAINING.learning_rate, gt=0, lt=1, description="Largest step size of AdamW.")
     schedule: Schedule = Field(
         TRAINING.schedule,
-        description="How the step size goes on after the warm-up, over all epochs. cosine: it falls to zero along half a cosine; "
+        description="How the step size goes on after the warm-up. cosine: it falls to zero along half a cosine over all epochs; "
         "linear: along a line; constant: it stays.",
     )
     warm_up: float = Field(
