@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from esans_core.objective import BatchPart, RetrievalObjective
     from esans_core.parts import Catalogue, Part, StepOutcome
     from esans_core.proposals import ItemProposal
-    from esans_core.recipes import RowMixing
+    from esans_core.recipes import RowLoss, RowMixing, StepLoss
     from esans_core.sampler import SemanticNegativeSampler
     from esans_core.semantic_negatives import SemanticNegatives
     from esans_core.sequences import Sequences
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from esans_core.sources import Drawn, Source
     from esans_core.towers import TwoTower
     from esans_core.training import Position, build_optimizers, set_learning_rate, train_epoch
+    from esans_core.unscored_step import UnscoredStep
     from esans_core.world import World
 
 __all__ = [
@@ -49,14 +50,17 @@ __all__ = [
     "RetrievalObjective",
     "RetrievalResult",
     "Retriever",
+    "RowLoss",
     "RowMixing",
     "SemanticNegativeSampler",
     "SemanticNegatives",
     "Sequences",
     "ServingBundle",
     "Source",
+    "StepLoss",
     "StepOutcome",
     "TwoTower",
+    "UnscoredStep",
     "World",
     "build_optimizers",
     "evaluate",
@@ -116,7 +120,11 @@ _MODULES = {
         "StepOutcome",
     ),
     "proposals": ("ItemProposal",),
-    "recipes": ("RowMixing",),
+    "recipes": (
+        "RowLoss",
+        "RowMixing",
+        "StepLoss",
+    ),
     "serving.retriever": ("Retriever",),
     "sampler": ("SemanticNegativeSampler",),
     "semantic_negatives": ("SemanticNegatives",),
@@ -134,6 +142,7 @@ _MODULES = {
         "set_learning_rate",
         "train_epoch",
     ),
+    "unscored_step": ("UnscoredStep",),
     "world": ("World",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
