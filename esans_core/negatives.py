@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from esans_core.gbce import GBCE
 from esans_core.mixgcf import MIXGCF
+from esans_core.rece import RECE
 from esans_core.recipes import Recipe, RowLoss, RowMixing, StepLoss
+from esans_core.sce import SCE
 
 if TYPE_CHECKING:
     from esans_core.parts import Catalogue
@@ -104,7 +107,7 @@ class NegativeConfig:
 
         Args:
             method: one of `METHODS`.
-            own: values for fields of what the method brings along.
+            own: values for fields of what the method brings along, such as `calibration` of `esans_core.gbce`.
             values: values of the fields above. A source that is not part of the method stays off even if it has a value here,
                 so that one set of values serves every method. Unknown names are refused.
 
@@ -143,6 +146,9 @@ _RECIPES: dict[str, Recipe] = {
         MIXGCF,
         Recipe.of("fairneg", "num_per_positive", proposal="fair", log_q=0.0),
         Recipe.of("adap_tau", "num_per_positive", proposal="uniform", adaptive_temperature=True),
+        GBCE,
+        SCE,
+        RECE,
         Recipe.of("full_softmax", all_items=True, log_q=0.0),
     )
 }
