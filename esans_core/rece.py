@@ -29,20 +29,22 @@ class ReducedCrossEntropy:
     In each round, K random directions are drawn. The bucket of a user or an item is the direction with which its product is
     largest. Users are sorted by bucket and cut into K chunks of equal length; so are the items. The users of a chunk meet the
     items of the chunk of the same number, and of its neighbours on both sides. What a user meets in any round is one set of
-    negatives: an item that it meets c times has log c subtracted from its logit each time, so that it counts once.
+    negatives: an item that it meets several times counts once, in the first of these rounds.
 
     Chunks go by rank and not by bucket, so all have the same length, and a user may meet the items of another bucket.
     Neighbours are there for the items at the ends of a chunk. Nothing corrects for the choice of items, so the loss leaves
     out what a user does not meet, and the more rounds there are, the nearer it comes to the full softmax.
 
     What it costs: no tensor has B x N numbers, but each round makes B N (1 + 2 neighbours) / K logits (28 M at B = 1,024 and
-    N = 1,000,000 with one neighbour, where B x N is 1,024 M), as many counts, and (1 + 2 neighbours) N D numbers for the
-    vectors that meet. Only one round is in memory at a time, because the backward pass computes it again. All items are met by
-    somebody, so each step encodes the whole catalogue **with gradient**. For an item tower that is a table of vectors, as in
-    the paper, this costs next to nothing. For a deep one it needs as much memory and time as in full softmax.
+    N = 1,000,000 with one neighbour, where B x N is 1,024 M), and some copies of the (1 + 2 neighbours) N D numbers of the
+    vectors that meet. So it saves memory only where B is many times D. One round is in memory at a time, because the backward
+    pass computes it again. All items are met by somebody, so each step encodes the whole catalogue **with gradient**. For an
+    item tower that is a table of vectors, as in the paper, this costs next to nothing. For a deep one it needs as much memory
+    and time as in full softmax.
 
-    One thing is simpler than in the authors' code: lengths that K does not divide give chunks that differ by one, where theirs
-    pad users and items with zeros. Their settings all have one bucket for each chunk, and so has this.
+    Two things are simpler than in the authors' code. Lengths that K does not divide give chunks that differ by one, where
+    theirs pad users and items with zeros. And to count an item once that is met c times, theirs subtracts log c from its logit
+    each time, which gives the same sum. Their settings all have one bucket for each chunk, and so has this.
 
     Attributes:
         neighbours: chunks on either side whose items a user meets too. The authors have 1 for three of their logs, 3 and 8 for
@@ -94,7 +96,7 @@ class _Sorted:
 
     Attributes:
         order_HB: int64, the vectors in the order of their buckets.
-        chunk_HB: int64, the chunk of each vector.
+        chunk_HB: int32, the chunk of each vector.
         num_chunks: K.
     """
 
@@ -114,7 +116,8 @@ class _Sorted:
         )
         order_HB = bucket_HB.argsort(dim=1, stable=True)
         chunk_B = torch.arange(count, device=vectors_BD.device) * num_chunks // count  # by rank
-        return cls(order_HB, torch.empty_like(order_HB).scatter_(1, order_HB, chunk_B.expand_as(order_HB)), num_chunks)
+        chunk_HB = torch.empty_like(order_HB).scatter_(1, order_HB, chunk_B.expand_as(order_HB))
+        return cls(order_HB, chunk_HB.int(), num_chunks)
 
     def chunks(self, number: int, neighbours: int = 0) -> "tuple[Tensor, Tensor]":
         """The vectors of each chunk and its neighbours in a round, int64 [K, W], and which are no padding, bool [K, W]."""
@@ -160,18 +163,10 @@ class _Met:
         items_kY, inside_kY = (part[self.mine] for part in self.items.chunks(self.number, self.neighbours))
         logits_kXY = embedding(users_kX, users_BD) @ embedding(items_kY, items_ND).transpose(1, 2)
         excluded_kXY = (positives_B[users_kX][..., None] == items_kY[:, None]) | ~inside_kY[:, None]
-        logits_kXY = logits_kXY - self._log_times(users_kX, items_kY)
+        for earlier in range(self.number):  # what has met in an earlier round has been counted there
+            user_chunk_kX, item_chunk_kY = self.users.chunk_HB[earlier][users_kX], self.items.chunk_HB[earlier][items_kY]
+            excluded_kXY |= (user_chunk_kX[..., None] - item_chunk_kY[:, None]).abs_() <= self.neighbours
         return logits_kXY.masked_fill(excluded_kXY, NEVER).logsumexp(-1)
-
-    def _log_times(self, users_kX: "Tensor", items_kY: "Tensor") -> "Tensor":
-        """float32 [k, X, Y], log of the number of rounds in which users and items meet, which is one at least."""
-        import torch
-
-        times_kXY = torch.zeros(*users_kX.shape, items_kY.shape[1], device=users_kX.device)
-        for user_chunk_B, item_chunk_N in zip(self.users.chunk_HB, self.items.chunk_HB, strict=True):
-            apart_kXY = user_chunk_B[users_kX][..., None] - item_chunk_N[items_kY][:, None]
-            times_kXY += apart_kXY.abs_() <= self.neighbours
-        return times_kXY.clamp_min_(1).log_()  # padding may meet nobody
 
 
 RECE = Recipe.of("rece", step_loss=ReducedCrossEntropy(), log_q=0.0)
