@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from esans_core.losses import sampled_softmax_loss
     from esans_core.negatives import METHODS, NegativeConfig
     from esans_core.objective import BatchPart, RetrievalObjective
+    from esans_core.partition_variance import PoolNoise, SamplingNoise, sampling_noise
     from esans_core.parts import Catalogue, Part, StepOutcome
     from esans_core.proposals import ItemProposal
-    from esans_core.recipes import RowMixing
+    from esans_core.recipes import RowLoss, RowMixing, StepLoss
     from esans_core.sampler import SemanticNegativeSampler
+    from esans_core.sampling_verdict import SamplingVerdict, sampling_verdict
     from esans_core.semantic_negatives import SemanticNegatives
     from esans_core.sequences import Sequences
     from esans_core.serving.bundle import ServingBundle
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from esans_core.sources import Drawn, Source
     from esans_core.towers import TwoTower
     from esans_core.training import Position, build_optimizers, set_learning_rate, train_epoch
+    from esans_core.unscored_step import UnscoredStep
     from esans_core.world import World
 
 __all__ = [
@@ -45,18 +48,24 @@ __all__ = [
     "Loader",
     "NegativeConfig",
     "Part",
+    "PoolNoise",
     "Position",
     "RetrievalObjective",
     "RetrievalResult",
     "Retriever",
+    "RowLoss",
     "RowMixing",
+    "SamplingNoise",
+    "SamplingVerdict",
     "SemanticNegativeSampler",
     "SemanticNegatives",
     "Sequences",
     "ServingBundle",
     "Source",
+    "StepLoss",
     "StepOutcome",
     "TwoTower",
+    "UnscoredStep",
     "World",
     "build_optimizers",
     "evaluate",
@@ -66,6 +75,8 @@ __all__ = [
     "hard_virtual_logits",
     "retrieve",
     "sampled_softmax_loss",
+    "sampling_noise",
+    "sampling_verdict",
     "set_learning_rate",
     "simple_virtual_logits",
     "simple_weights",
@@ -115,10 +126,23 @@ _MODULES = {
         "Part",
         "StepOutcome",
     ),
+    "partition_variance": (
+        "PoolNoise",
+        "SamplingNoise",
+        "sampling_noise",
+    ),
     "proposals": ("ItemProposal",),
-    "recipes": ("RowMixing",),
+    "recipes": (
+        "RowLoss",
+        "RowMixing",
+        "StepLoss",
+    ),
     "serving.retriever": ("Retriever",),
     "sampler": ("SemanticNegativeSampler",),
+    "sampling_verdict": (
+        "SamplingVerdict",
+        "sampling_verdict",
+    ),
     "semantic_negatives": ("SemanticNegatives",),
     "sequences": ("Sequences",),
     "serving.bundle": ("ServingBundle",),
@@ -134,6 +158,7 @@ _MODULES = {
         "set_learning_rate",
         "train_epoch",
     ),
+    "unscored_step": ("UnscoredStep",),
     "world": ("World",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -3,12 +3,15 @@
 The names of methods and their defaults stand only here. Nothing here imports torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from esans_core.gbce import GBCE
 from esans_core.mixgcf import MIXGCF
-from esans_core.recipes import Recipe, RowMixing
+from esans_core.rece import RECE
+from esans_core.recipes import Recipe, RowLoss, RowMixing, StepLoss
+from esans_core.sce import SCE
 
 if TYPE_CHECKING:
     from esans_core.parts import Catalogue
@@ -48,6 +51,8 @@ class NegativeConfig:
             the sampled softmax an estimate of the full one; with less, items that are drawn often stay pushed down. At any
             share but 0, what the semantic draws favour is corrected in full; 0 corrects nothing.
         more_sources: functions that make a method's own sources.
+        row_loss: takes the place of the softmax; it needs negatives that are drawn for each positive, and no others.
+        step_loss: chooses its negatives by their vectors, in place of every source, and takes the place of the softmax.
     """
 
     in_batch: bool = True
@@ -71,13 +76,20 @@ class NegativeConfig:
     adaptive_temperature: bool = False
     log_q: float = 1.0
     more_sources: "tuple[Callable[[NegativeConfig, Catalogue], Source], ...]" = ()
+    row_loss: RowLoss | None = None
+    step_loss: StepLoss | None = None
 
     def __post_init__(self) -> None:
         sources = [name for name in _SOURCES if getattr(self, name)]
         if not sources:
             raise ValueError("the configuration has no negatives at all")
-        if self.all_items and len(sources) > 1:
-            raise ValueError("all_items takes the place of every other source of negatives")
+        for alone in ("all_items", "step_loss"):
+            if getattr(self, alone) and len(sources) > 1:
+                raise ValueError(f"{alone} takes the place of every other source of negatives")
+        if self.step_loss and (self.row_loss or self.adaptive_temperature):
+            raise ValueError("step_loss takes the place of row_loss, and knows no temperature of each user")
+        if self.row_loss and sources != ["num_per_positive"]:
+            raise ValueError("row_loss needs negatives that are drawn for each positive: num_per_positive and no other source")
         if sources == ["num_cached"]:
             raise ValueError("cached negatives take no gradient: give items another source to learn from, such as in_batch")
         if not 0 <= self.log_q <= 1:
@@ -90,11 +102,12 @@ class NegativeConfig:
         return self.semantic or bool(shared and self.same_group_weight != 1)
 
     @classmethod
-    def for_method(cls, method: str, **values: Any) -> "NegativeConfig":
+    def for_method(cls, method: str, *, own: Mapping[str, Any] | None = None, **values: Any) -> "NegativeConfig":
         """The configuration of a named method (`docs/methods.md`).
 
         Args:
             method: one of `METHODS`.
+            own: values for fields of what the method brings along, such as `calibration` of `esans_core.gbce`.
             values: values of the fields above. A source that is not part of the method stays off even if it has a value here,
                 so that one set of values serves every method. Unknown names are refused.
 
@@ -106,14 +119,14 @@ class NegativeConfig:
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"there is no such field: {', '.join(sorted(unknown))}")
-        recipe = _RECIPES[method]
+        recipe = _RECIPES[method].with_own(own or {})
         off = {name: _OFF[name] for name in _OFF if name not in recipe.chosen}
         return cls(**{**DEFAULTS, **recipe.defaults, **values, **off, **recipe.fixed})
 
 
-_SOURCES = ("in_batch", "num_pool", "num_cached", "all_items", "num_per_positive", "semantic", "more_sources")
-_SWITCHES = ("share_draws", "num_hardest", "mixing", "adaptive_temperature")
-_OFF = {name: None if name == "mixing" else type(getattr(NegativeConfig, name))() for name in (*_SOURCES, *_SWITCHES)}
+_SOURCES = ("in_batch", "num_pool", "num_cached", "all_items", "num_per_positive", "semantic", "more_sources", "step_loss")
+_SWITCHES = ("share_draws", "num_hardest", "mixing", "adaptive_temperature", "row_loss")
+_OFF = {name: type(getattr(NegativeConfig, name))() for name in (*_SOURCES, *_SWITCHES)}  # False, 0, () or None
 _SIZES = {"num_per_positive": 16, "num_cached": 16_384, "num_hardest": 4}  # sizes of sources that are off without a method
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NegativeConfig)} | _SIZES
 """Value of every field that neither the method nor the values given to `NegativeConfig.for_method` decide."""
@@ -133,6 +146,9 @@ _RECIPES: dict[str, Recipe] = {
         MIXGCF,
         Recipe.of("fairneg", "num_per_positive", proposal="fair", log_q=0.0),
         Recipe.of("adap_tau", "num_per_positive", proposal="uniform", adaptive_temperature=True),
+        GBCE,
+        SCE,
+        RECE,
         Recipe.of("full_softmax", all_items=True, log_q=0.0),
     )
 }

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from esans_core.cache import EmbeddingCache
+from esans_core.encoding import encode_once
 from esans_core.negative_sources import NegativeSources
 from esans_core.negatives import NegativeConfig
 from esans_core.parts import Catalogue, Part, StepOutcome
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.step_softmax import ScoredStep, StepSoftmax
 from esans_core.temperature import UserTemperature
+from esans_core.unscored_step import UnscoredStep
 from esans_core.world import World
 
 
@@ -86,7 +88,8 @@ class RetrievalObjective(nn.Module):
         self.sources = NegativeSources(config, catalogue)
         self.cache = EmbeddingCache(config.num_cached, item_frequency) if config.num_cached else None
         self.adaptive = UserTemperature(temperature, num_users) if config.adaptive_temperature else None
-        self._softmax = StepSoftmax(self.sources, config.same_group_weight, sampler.index if sampler is not None else None)
+        index = sampler.index if sampler is not None else None
+        self._softmax = StepSoftmax(self.sources, config.same_group_weight, index, config.row_loss)
 
     def begin_epoch(self) -> None:
         """Tell every part that an epoch begins."""
@@ -141,15 +144,19 @@ class RetrievalObjective(nn.Module):
         part: BatchPart,
         product: torch.dtype,
     ) -> Tensor:
-        world, counts = part.world, part.counts or (len(positives_b),)
-        gather = partial(world.gather, counts=counts)
-        before = sum(counts[: world.rank])
-        mine, positives_B = slice(before, before + len(positives_b)), gather(positives_b)
+        world, counts, may_look = part.world, part.counts or (len(positives_b),), self.sources.may_look
+        if self.config.step_loss is not None:
+            scaled_bD, num_items = users_bD / self.temperature, self.sources.num_items
+            return self.config.step_loss.mean_loss(
+                UnscoredStep(scaled_bD, positives_b, encode_items, num_items, counts, generator, world, may_look)
+            )
+        gather, mine = partial(world.gather, counts=counts), world.own(counts)
+        positives_B = gather(positives_b)
         drawn = self.sources.draw(positives_B, generator)
         rows = [each.mix(generator).of(mine) for each in drawn.rows]
         shared_S, copies_S = self.sources.merged(drawn)
         wanted = [positives_b, shared_S[world.rows(len(shared_S))], *(items for each in rows for items in each.wanted)]
-        positives_bD, part_SD, *others = self._encoded(wanted, encode_items)
+        positives_bD, part_SD, *others = encode_once(wanted, encode_items, self.sources.num_items, may_look=may_look)
         shared_SD = world.gather(part_SD, world.counts(len(shared_S)))
         vectors = [tuple(others.pop(0) for _ in each.wanted) for each in rows]
         step = ScoredStep(
@@ -178,20 +185,6 @@ class RetrievalObjective(nn.Module):
     def _unit_loss(self, step: ScoredStep, unit_users_bD: Tensor) -> Tensor:
         """float32 [b], losses at temperature 1, because a temperature must not learn from losses that depend on itself."""
         return self._softmax.losses(step, unit_users_bD)[1]
-
-    def _encoded(self, wanted: list[Tensor], encode_items: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """Embeddings [..., D] of items [...]. Each item is encoded once, if that is possible without waiting."""
-        items_n, num_items = torch.cat([items.flatten() for items in wanted]), self.sources.num_items
-        if self.sources.may_look:
-            unique, place = torch.unique(items_n, return_inverse=True)
-            encoded = torch.nn.functional.embedding(place, encode_items(unique))
-        elif len(items_n) < num_items:
-            encoded = encode_items(items_n)
-        else:
-            encoded = torch.nn.functional.embedding(items_n, encode_items(torch.arange(num_items, device=items_n.device)))
-        # One split, and every part is used whole, because the gradient of a slice would be a zero-filled copy of the whole.
-        parts = encoded.split([items.numel() for items in wanted])
-        return [part.view(*items.shape, encoded.shape[1]) for part, items in zip(parts, wanted, strict=True)]
 
     def _parts(self) -> list[Part]:
         """All parts that may learn from a step. They gather from other processes in this order."""

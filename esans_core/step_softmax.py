@@ -16,6 +16,7 @@ from torch import Tensor
 from esans_core.cache import EmbeddingCache
 from esans_core.cluster_index import ClusterIndex
 from esans_core.negative_sources import Expected, NegativeSources
+from esans_core.recipes import RowLoss
 from esans_core.rows import Positives, Rows
 from esans_core.shared_softmax import NEVER, matches, summed_log_partition
 
@@ -70,10 +71,17 @@ class StepSoftmax:
         sources: where the negatives come from; they know how often each item is expected.
         same_group_weight: weight of a shared negative that is of the positive's own cluster.
         index: the clusters; needed if that weight is not 1.
+        row_loss: takes the place of the softmax, where all negatives are drawn for each positive.
     """
 
-    def __init__(self, sources: NegativeSources, same_group_weight: float, index: ClusterIndex | None) -> None:
-        self._sources, self._same_group_weight = sources, same_group_weight
+    def __init__(
+        self,
+        sources: NegativeSources,
+        same_group_weight: float,
+        index: ClusterIndex | None,
+        row_loss: RowLoss | None = None,
+    ) -> None:
+        self._sources, self._same_group_weight, self._row_loss = sources, same_group_weight, row_loss
         self._group_index = index if same_group_weight != 1 else None
 
     def losses(self, step: ScoredStep, users_bD: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,6 +104,9 @@ class StepSoftmax:
         for each, vectors, counts in zip(step.rows, step.vectors, of_rows, strict=True):
             log_counts = self._sources.log_counts(counts, step.positives_b, each.items_BR)
             logits += each.logits(at, vectors, log_counts)
+        if self._row_loss is not None:
+            loss_b = self._row_loss.losses(at.logits_b, torch.cat(logits[1:], dim=1), self._sources.num_items)
+            return loss_b.sum(), loss_b.detach()
         log_sum_b = torch.cat(logits, dim=1).logsumexp(1)
         log_sum = log_sum_b.sum()
         if len(step.shared_S):

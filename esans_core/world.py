@@ -44,6 +44,11 @@ class World:
         runs = [self.rows(count, rank) for rank in range(self.size)]
         return tuple(run.stop - run.start for run in runs)
 
+    def own(self, counts: Sequence[int]) -> slice:
+        """This process's run among rows of which each process has `counts`."""
+        start = sum(counts[: self.rank])
+        return slice(start, start + counts[self.rank])
+
     def counts_of(self, own: int, device: torch.device) -> tuple[int, ...]:
         """The number that each process has, if this one has `own`. All processes must ask."""
         if self.size == 1:

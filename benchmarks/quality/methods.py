@@ -66,6 +66,9 @@ _REGULARISED = ({"training.weight_decay": 1e-2}, {"training.id_dropout": 0.3}, {
 _CORRECTED = ({"log_q": 0.75}, {"log_q": 0.5}, {"log_q": 0.25})
 _SHIFTED = ({"log_q": 0.5}, {"log_q": 0.0}, {"training.id_dropout": 0.3})
 _HARDEST = ({"num_hardest": 2}, {"num_hardest": 8}, {"num_hardest": 12})
+_CALIBRATED = ({"own.calibration": 0.9}, {"own.calibration": 0.5}, {"own.calibration": 0.0})
+_BUCKETS = ({"own.bucket_items": 64}, {"own.bucket_items": 1024}, {"own.mix": True})
+_ROUNDS = ({"own.rounds": 2}, {"own.rounds": 16}, {"own.neighbours": 3})
 
 CONTENDERS: dict[str, Contender] = {
     "uniform": Contender("uniform", "uniform (UNS)", _SHIFTED, _DRAWN),
@@ -89,10 +92,14 @@ CONTENDERS: dict[str, Contender] = {
     "mixgcf": Contender("mixgcf", "positive mixing (MixGCF)", _HARDEST, _HARDER),
     "fairneg": Contender("fairneg", "group-fair (FairNeg)", _REGULARISED, _DRAWN),
     "adap_tau": Contender("adap_tau", "adaptive temperature (Adap-tau)", _SHIFTED, _DRAWN),
+    "gbce": Contender("gbce", "calibrated binary (gBCE)", _CALIBRATED, _DRAWN),
     "cross_batch": Contender(
         "cross_batch", "cross-batch cache", _CORRECTED, {"num_cached": NegativeConfig.for_method("cross_batch").num_cached}
     ),
     "in_batch": Contender("in_batch", "in-batch", _REGULARISED),
+    # These two encode the whole catalogue in each step, which is far above the budget that the others share.
+    "sce": Contender("sce", "in random buckets (SCE)", _BUCKETS, reference=True),
+    "rece": Contender("rece", "by random hashing (RECE)", _ROUNDS, reference=True),
     "full_softmax": Contender("full_softmax", "full softmax", _REGULARISED, reference=True),
 }
 

@@ -55,7 +55,8 @@ class Trial:
         data: name of the data set.
         digest: digest of its content.
         method: name of the method in the library.
-        settings: `temperature`, fields of `NegativeConfig`, `sampler.*`, `training.*`, `clusters.*`.
+        settings: `temperature`, fields of `NegativeConfig`, `own.*` (of what the method brings along), `sampler.*`,
+            `training.*`, `clusters.*`.
         seed: seed of initialisation, order and draws.
     """
 
@@ -186,7 +187,7 @@ def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device:
         fields["num_pool"] = min(fields["num_pool"], data.num_items)
     index = ClusterIndex.from_labels(clusters.primary, clusters.secondary, len(clusters.centroids)).to(device)
     return RetrievalObjective(
-        NegativeConfig.for_method(trial.method, **fields),
+        NegativeConfig.for_method(trial.method, own=part(trial.settings, "own."), **fields),
         make_loader(trial, data).target_frequency(data.num_items, device),
         temperature=trial.settings["temperature"],
         sampler=SemanticNegativeSampler(index, clusters.centroids.to(device), **part(trial.settings, "sampler.")),
@@ -213,7 +214,10 @@ def metrics(result: RetrievalResult) -> dict[str, float]:
 
 @torch.no_grad()
 def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, seed: int) -> dict[str, float]:
-    """How hard the negatives are (mean cosine of user and negative), and what share the user truly likes, if that is known."""
+    """How hard the negatives are (mean cosine of user and negative), and what share the user truly likes, if that is known.
+
+    A method that looks at vectors before it chooses its negatives draws none here, so nothing is known of them.
+    """
     device = model.item_input.content.device
     users, positions = data.sequences.training_targets()
     chosen = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))[:_PROBED]
@@ -224,6 +228,8 @@ def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, see
     if len(drawn.shared_S):
         shared = drawn.shared_S[torch.linspace(0, len(drawn.shared_S) - 1, min(64, len(drawn.shared_S))).long()]
         rows_BR = torch.cat([rows_BR, shared.expand(len(positives), -1)], dim=1)
+    if not rows_BR.shape[1]:
+        return {}
     was_training = model.training
     model.eval()
     users_BD = model.encode_users_of(data.sequences, users, positions)

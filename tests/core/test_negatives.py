@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from esans_core.gbce import GeneralisedBinaryLoss
 from esans_core.negatives import DEFAULTS, METHODS, NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.parts import Catalogue
 from esans_core.proposals import ItemProposal
+from esans_core.sce import SCE, ScalableCrossEntropy
 from esans_core.sources import Drawn, Source
 
 N, D, B = 20, 4, 6
@@ -67,7 +69,7 @@ def test_names_and_defaults_can_be_read_without_torch() -> None:
         "print(len(METHODS), NegativeConfig.for_method('mixgcf').num_hardest, 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["14", "4", "False"], done.stderr
+    assert done.stdout.split() == ["17", "4", "False"], done.stderr
 
 
 def test_the_defaults_are_those_of_the_methods() -> None:
@@ -79,3 +81,25 @@ def test_the_defaults_are_those_of_the_methods() -> None:
     assert NegativeConfig.for_method("dns").num_hardest == DEFAULTS["num_hardest"]
     with pytest.raises(ValueError, match="unknown proposal 'other': choose uniform, popularity, fair"):
         RetrievalObjective(NegativeConfig(num_per_positive=2, proposal="other", semantic=False), torch.ones(N), temperature=1.0)
+
+
+def test_what_a_method_brings_along_can_be_given_other_values_by_name() -> None:
+    assert NegativeConfig.for_method("gbce", own={"calibration": 0.9}).row_loss == GeneralisedBinaryLoss(0.9)
+    found = NegativeConfig.for_method("sce", own={"bucket_items": 7, "mix": True}).step_loss
+    assert found == ScalableCrossEntropy(bucket_items=7, mix=True)
+    assert SCE.fixed["step_loss"] == ScalableCrossEntropy(), "the recipe itself stays as it is"
+    with pytest.raises(ValueError, match="sce has no field of its own named calibration"):
+        NegativeConfig.for_method("sce", own={"calibration": 0.9, "mix": True})
+    with pytest.raises(ValueError, match="uniform has no field of its own named mix"):
+        NegativeConfig.for_method("uniform", own={"mix": True})
+
+
+def test_a_loss_of_its_own_stands_only_where_its_negatives_fit() -> None:
+    bare = {"in_batch": False, "num_pool": 0, "semantic": False}
+    for others in ({"num_pool": 8}, {"in_batch": True}, {"semantic": True}, {"num_per_positive": 0, "all_items": True}):
+        with pytest.raises(ValueError, match="row_loss needs negatives that are drawn for each positive"):
+            NegativeConfig(**bare | {"num_per_positive": 4, "row_loss": GeneralisedBinaryLoss()} | others)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="step_loss takes the place of every other source"):
+        NegativeConfig(**bare | {"num_pool": 8}, step_loss=ScalableCrossEntropy())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no temperature of each user"):
+        NegativeConfig(**bare, step_loss=ScalableCrossEntropy(), adaptive_temperature=True)  # type: ignore[arg-type]

@@ -337,7 +337,7 @@ def step_of(config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, may_look: b
 def test_a_gpu_never_waits_and_gets_the_same_loss(method: str, num_pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
     config = NegativeConfig.for_method(method, num_pool=num_pool, num_cached=B, share_draws=True)
     loss, grad, waits = step_of(config, monkeypatch, may_look=True)
-    assert waits, "on a CPU it pays to look"
+    assert waits or method == "rece", "on a CPU it pays to look, unless every item is encoded anyway"
     there = step_of(config, monkeypatch, may_look=False)
     assert there[2] == []
     assert there[0] == pytest.approx(loss, rel=1e-5)

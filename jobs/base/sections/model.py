@@ -24,7 +24,8 @@ class SamplingSettings(Section):
         "esans_paper: the paper's draws alone; uniform, popularity: drawn for each positive; in_batch, in_batch_logq: the rest "
         "of the batch; mns, debiased_mns: that and a uniform pool; cross_batch: that and a cache; dns: the hardest of many; "
         "mixgcf: mixed with the positive; fairneg: from groups, by their loss; adap_tau: a temperature for each user; "
-        "full_softmax: the whole catalogue.",
+        "gbce: a calibrated binary loss; sce, rece: items that random buckets or hashes put near the user, out of the whole "
+        "catalogue; full_softmax: the whole catalogue.",
     )
     num_pool: int = Field(_NEGATIVES.num_pool, ge=0, description="Number of uniform negatives that the batch shares.")
     num_easy_clusters: int = Field(SAMPLER.num_easy_clusters, ge=0, description="m_c, easy clusters drawn for each positive.")
@@ -70,7 +71,8 @@ class SamplingSettings(Section):
     num_per_positive: int = Field(
         _DRAWN.num_per_positive,
         ge=1,
-        description="Number of negatives that uniform, popularity, dns, mixgcf, fairneg and adap_tau draw for each positive.",
+        description="Number of negatives that uniform, popularity, dns, mixgcf, fairneg, adap_tau and gbce draw for each "
+        "positive.",
     )
     num_hardest: int = Field(_DRAWN.num_hardest, ge=1, description="How many of the drawn negatives dns and mixgcf keep.")
     popularity_exponent: float = Field(
@@ -127,7 +129,7 @@ class TrainingSettings(Section):
     learning_rate: float = Field(TRAINING.learning_rate, gt=0, lt=1, description="Largest step size of AdamW.")
     schedule: Schedule = Field(
         TRAINING.schedule,
-        description="How the step size goes on after the warm-up. cosine: it falls to zero along half a cosine over all epochs; "
+        description="How the step size goes on after the warm-up. cosine: it falls to zero along half a cosine; "
         "linear: along a line; constant: it stays.",
     )
     warm_up: float = Field(
