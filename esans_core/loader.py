@@ -164,7 +164,7 @@ class Loader:
             if self.block_targets[block]:
                 part, chosen = self.log.read(block), self.chosen(block)
                 part = part if chosen is None else part.select(torch.nonzero(chosen).flatten())
-                items = part.items[part.training_targets(ordered=self.ordered)]
+                items = part.items[part.training_targets(ordered=self.ordered)[1]]
                 if int(items.max()) >= num_items:
                     raise ValueError(f"the log has an item row {int(items.max())}, expected less than num_items = {num_items}")
                 counts += torch.bincount(items, minlength=num_items)

@@ -94,11 +94,11 @@ class Sequences:
         offset = self.offsets[:-1][users]
         return Excerpts(users, offset + start, offset + begin, offset + end)
 
-    def training_targets(self, *, ordered: bool = True) -> Tensor:
-        """int64 [T], positions in `items` of the targets of all training excerpts."""
-        lengths = torch.where(self.num_train > 1, self.num_train, 0)
-        user, rank = _numbered(lengths)
-        return (self.offsets[:-1][user] + rank)[rank >= (1 if ordered else 0)]
+    def training_targets(self, *, ordered: bool = True) -> tuple[Tensor, Tensor]:
+        """The targets of all training excerpts: their users and their positions in `items`, int64 [T] each."""
+        users, rank = _numbered(torch.where(self.num_train > 1, self.num_train, 0))
+        keep = rank >= (1 if ordered else 0)
+        return users[keep], (self.offsets[:-1][users] + rank)[keep]
 
     def excerpt_rows(self, excerpts: "Excerpts", width: int) -> tuple[Tensor, Tensor]:
         """The items of each excerpt, int64 [W, width], -1 after the last one; and which are targets, bool [W, width]."""

@@ -79,7 +79,7 @@ def _trained(world: World, content: Tensor, age: int, seed: int, epochs: int) ->
     users, positions = sequences.training_targets()
     frequency = torch.bincount(sequences.items[positions], minlength=len(content)).float()
     torch.manual_seed(seed)
-    model = TwoTower(content, frequency > 0, dim=64, num_heads=4, max_history=50, id_dropout=0.1)
+    model = TwoTower(content, frequency > 0, dim=64, max_history=50, id_dropout=0.1)
     objective = RetrievalObjective(
         NegativeConfig.for_method("debiased_mns", num_pool=1024), frequency / frequency.sum(), temperature=_TEMPERATURE
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.quality.clusters import Clusters
 from benchmarks.quality.data import QualityData
-from benchmarks.quality.trial import TRAINING, Trial, build_objective
+from benchmarks.quality.trial import TOWERS, TRAINING, Trial, build_objective
 from esans_core.cluster_index import ClusterIndex
 from esans_core.loader import Loader
 from esans_core.towers import TwoTower
@@ -86,7 +86,7 @@ def write(data: QualityData, clusters: Clusters, path: Path) -> None:
 
 def _trained(data: QualityData, clusters: Clusters) -> TwoTower:
     torch.manual_seed(0)
-    options = {name: TRAINING[name] for name in ("dim", "num_heads", "max_history", "id_dropout")}
+    options = {name: TRAINING[name] for name in TOWERS}
     model = TwoTower(data.content, data.num_train > 0, **options)  # type: ignore[arg-type]
     trial = Trial(data.name, data.digest(), "uniform", {"temperature": _TEMPERATURE, "num_per_positive": 16}, 0)
     objective = build_objective(trial, data, clusters)

@@ -37,8 +37,9 @@ def test_training_targets_and_histories_match_a_loop() -> None:
             past = items[:place][-2:]
             users.append(user)
             expected.append((past + [-1] * (2 - len(past)), items[place]))
-    positions = data.training_targets()
-    histories = data.histories(torch.tensor(users), positions, max_history=2)
+    found, positions = data.training_targets()
+    assert found.tolist() == users
+    histories = data.histories(found, positions, max_history=2)
     assert list(zip(histories.tolist(), data.items[positions].tolist(), strict=True)) == expected
 
 
