@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from esans_core.cluster_index import ClusterIndex
     from esans_core.clusters.alignment import AlignmentHeads, fit_alignment
     from esans_core.clusters.codebooks import Codebooks, fit_codebooks
+    from esans_core.cooccurrence import cooccurrence_vectors
     from esans_core.evaluation import RetrievalResult, evaluate, retrieve
     from esans_core.interpolation import hard_lambdas, hard_virtual_logits, simple_virtual_logits, simple_weights
     from esans_core.loader import Batch, EventLog, Loader
@@ -68,6 +69,7 @@ __all__ = [
     "UnscoredStep",
     "World",
     "build_optimizers",
+    "cooccurrence_vectors",
     "evaluate",
     "fit_alignment",
     "fit_codebooks",
@@ -96,6 +98,7 @@ _MODULES = {
         "Codebooks",
         "fit_codebooks",
     ),
+    "cooccurrence": ("cooccurrence_vectors",),
     "evaluation": (
         "RetrievalResult",
         "evaluate",
@@ -155,6 +158,7 @@ _MODULES = {
     "training": (
         "Position",
         "build_optimizers",
+        "cooccurrence_vectors",
         "set_learning_rate",
         "train_epoch",
     ),

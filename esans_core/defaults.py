@@ -25,6 +25,7 @@ class TrainingDefaults:
         dropout: dropout rate of the user tower.
         item_network: whether the item tower has a network of its own, or is the item input alone.
         id_dropout: chance that a training step hides an item's id.
+        start_ids: where the ids of a sequence tower start: `cooccurrence` (`esans_core.cooccurrence`) or `random`.
         mask_known: whether a user's other items are left out of the negatives of each of the user's targets.
         temperature: tau of the softmax over cosines.
         uniform_temperature: the same for the method with uniform negatives, which is the baseline of the pipeline.
@@ -46,6 +47,7 @@ class TrainingDefaults:
     dropout: float = 0.5
     item_network: bool = False
     id_dropout: float = 0.1
+    start_ids: Literal["cooccurrence", "random"] = "cooccurrence"
     mask_known: bool = True
     temperature: float = 0.05
     uniform_temperature: float = 0.05

@@ -87,6 +87,13 @@ class ItemInput(nn.Module):
         ids = torch.where(known, items, self.num_items)
         return self.id_embedding(ids) + self.content_projection(functional.embedding(items, self.content))
 
+    @torch.no_grad()
+    def start_from(self, vectors_ND: Tensor) -> None:
+        """Let ids start from unit vectors, float [N, D], scaled as ids are at the start; NaN leaves an id as it is."""
+        ids_ND = self.id_embedding.weight[:-1]
+        start_ND = vectors_ND.to(ids_ND) * (START * vectors_ND.shape[1] ** 0.5)
+        ids_ND.copy_(torch.where(start_ND.isnan(), ids_ND, start_ND))
+
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "ItemInput":
         """The same trained parameters over another catalogue.
 

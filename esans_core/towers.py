@@ -58,7 +58,7 @@ class TwoTower(nn.Module):
     Attributes:
         options: all that, but for the content, by name: with it, the same towers can be made again.
         item_input: makes the input of the item tower from an item's content and its id.
-        context_input: makes that of the user tower; the same module, or one with vectors of its own.
+        own_context: makes the input of the user tower, if items have vectors of their own in a history.
         item_tower: from item inputs to item embeddings.
         user_tower: from the item inputs of a user's events to the user's embedding.
         step_seed: decides which numbers and ids a training step drops; None drops at random (`esans_core.mask_dropout`).
@@ -94,7 +94,7 @@ class TwoTower(nn.Module):
         }
         self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids)
         own = order == "set" if own_context is None else own_context
-        self.context_input = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids) if own else self.item_input
+        self.own_context = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids) if own else None
         self.item_tower = ItemTower(dim, network=item_network)
         self.user_tower = (
             SequenceTower(dim, num_heads, num_layers, max_history, dropout)
@@ -107,6 +107,11 @@ class TwoTower(nn.Module):
     def num_items(self) -> int:
         """N."""
         return self.item_input.num_items
+
+    @property
+    def context_input(self) -> ItemInput:
+        """Makes the input of the user tower."""
+        return self.item_input if self.own_context is None else self.own_context
 
     def begin_step(self, seed: int) -> None:
         """Let a training step drop what its seed says, whatever was drawn before."""
@@ -172,9 +177,9 @@ class TwoTower(nn.Module):
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "TwoTower":
         """The same trained towers over another catalogue; see `ItemInput.for_catalogue`."""
         other = TwoTower(content_NF, torch.zeros(len(rows), dtype=torch.bool), **self.options)
-        shared = self.context_input is self.item_input
         other.item_input = self.item_input.for_catalogue(rows, content_NF)
-        other.context_input = other.item_input if shared else self.context_input.for_catalogue(rows, content_NF)
+        if self.own_context is not None:
+            other.own_context = self.own_context.for_catalogue(rows, content_NF)
         other.item_tower.load_state_dict(self.item_tower.state_dict())
         other.user_tower.load_state_dict(self.user_tower.state_dict())
         return other.train(self.training)

@@ -43,6 +43,7 @@ class SequenceTower(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(dim), MaskDropout(dim, dropout, site=0)
         layers = (_Layer(dim, num_heads, dropout, site=1 + 3 * number) for number in range(num_layers))
         self.layers = nn.ModuleList(layers)
+        self.latest = nn.Parameter(torch.zeros(dim))  # how much of the latest event itself is added to what the layers make
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings after the last event, float32 [B, D], unit vectors.
@@ -72,10 +73,10 @@ class SequenceTower(nn.Module):
 
     def _states(self, x_BLD: Tensor, keys_BL: Tensor | None) -> Tensor:
         position_LD = self.position(torch.arange(x_BLD.shape[1], device=x_BLD.device))
-        states_BLD = self.dropout(self.norm(x_BLD + position_LD), keys_BL)
+        events_BLD = states_BLD = self.dropout(self.norm(x_BLD + position_LD), keys_BL)
         for layer in self.layers:
             states_BLD = layer(states_BLD, keys_BL)
-        return functional.normalize(states_BLD, dim=-1)
+        return functional.normalize(states_BLD + self.latest * events_BLD, dim=-1)
 
 
 class _Layer(nn.Module):

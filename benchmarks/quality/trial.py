@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmarks.quality.clusters import SIZES, VERSION, Clusters
 from benchmarks.quality.data import QualityData, slices
 from esans_core.cluster_index import ClusterIndex
+from esans_core.cooccurrence import cooccurrence_vectors
 from esans_core.defaults import TRAINING as DEFAULTS
 from esans_core.evaluation import RetrievalResult, evaluate
 from esans_core.loader import Loader
@@ -38,7 +39,7 @@ REVISIONS = {"adap_tau": 2, "mixgcf": 2}
 TRAINING: dict[str, Any] = {
     name: getattr(DEFAULTS, name)
     for name in (
-        *("dim", "num_heads", "num_layers", "max_history", "dropout", "item_network", "id_dropout", "mask_known"),
+        *("dim", "num_heads", "num_layers", "max_history", "dropout", "item_network", "id_dropout", "mask_known", "start_ids"),
         *("batch_size", "learning_rate", "warm_up", "weight_decay", "precision"),
     )
 }
@@ -125,6 +126,8 @@ def run_trial(
         **{name: options[name] for name in TOWERS},
         sparse_ids=data.num_items > DENSE_ITEMS,
     ).to(device)
+    if order_of(data.name) == "sequence" and options["start_ids"] == "cooccurrence":
+        model.item_input.start_from(cooccurrence_vectors(data.sequences, data.num_items, options["dim"]))
     objective = build_objective(trial, data, clusters, device).to(device)
     optimizers = build_optimizers(model, learning_rate=options["learning_rate"], weight_decay=options["weight_decay"])
     loader = make_loader(trial, data)

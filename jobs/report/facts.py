@@ -92,6 +92,13 @@ class RunFacts:
         """What the curves of a model count as a false negative (`jobs.training.probe`)."""
         return self._curves(role).get("false_means")
 
+    def training(self, role: str) -> dict[str, Any]:
+        """How a model was trained: its `epochs`, the best of them, `order` of events, `refit`, and verdict on `negatives`."""
+        found = self._curves(role)
+        if not found:
+            return {}
+        return {"epochs": len(found["epochs"])} | {key: found.get(key) for key in ("best_epoch", "order", "refit", "negatives")}
+
     def _curves(self, role: str) -> dict[str, Any]:
         if role not in self.manifests:
             return {}

@@ -30,6 +30,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         ("REJECTED", _rejected(summary)),
         ("VIEWS", _views(summary)),
         ("CLUSTERS", _clusters(summary)),
+        ("TRAINING", [line for sentence in training_sentences(summary) for line in _wrap(sentence)]),
         ("RETRIEVAL", _retrieval(summary)),
         ("FALSE NEG.", _false_negatives(summary)),
         ("VERDICT", _verdict(summary)),
@@ -65,6 +66,27 @@ def _ingested(summary: Mapping[str, Any]) -> list[str]:
         f"events: {parts}",
         *_wrap(split),
     ]
+
+
+def training_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """How the challenger was trained. The model that serves comes first, because customers get that one."""
+    training = summary.get("training")
+    if not training:
+        return []
+    refit, found = training.get("refit"), []
+    if refit and refit["problem"]:
+        seen = "Mind: the model that serves has not seen the latest days. One was trained on them too, but"
+        found.append(f"{seen} {refit['problem']}.")
+    elif refit and refit["overlap"] is not None:
+        found.append(
+            f"The model that serves was trained again on all events. It shares {refit['overlap']:.0%} of a user's best items "
+            "with the judged one, whose figures these are."
+        )
+    read = "as a set, without order" if training.get("order") == "set" else "one after the other"
+    found.append(
+        f"Events were read {read}. Of {training['epochs']} epochs, {training['best_epoch']} was the best on validation."
+    )
+    return found + ([training["negatives"]["text"]] if training.get("negatives") else [])
 
 
 def _rejected(summary: Mapping[str, Any]) -> list[str]:

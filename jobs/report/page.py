@@ -10,6 +10,7 @@ from jobs.pages.templates import html
 from jobs.pages.words import MODELS, verdict_text, verdict_tone
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
+from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 
 _LISTED = 12
@@ -29,6 +30,7 @@ def render_page(
     verdict = summary.get("verdict") or {}
     return html("page.html").render(
         summary=summary,
+        training=training_sentences(summary),
         verdict=verdict,
         verdict_text=verdict_text(verdict),
         tone=_tone(summary),

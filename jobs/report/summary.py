@@ -27,6 +27,7 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
         "ingest": _ingest(facts),
         "views": _views(facts),
         "clusters": _clusters(facts),
+        "training": facts.training("challenger"),
         "ks": list(Cutoffs.of(facts.metrics).ks),
         "k_note": facts.metrics.get("k_note"),
         "models": _models(facts),

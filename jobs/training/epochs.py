@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Any
 
 import mlflow
 import torch
@@ -113,6 +114,11 @@ class Training:
     def false_means(self) -> str | None:
         """What the curves count as a false negative (`NegativeProbe`); None if they count none."""
         return self._probe.false_means if self._probe else None
+
+    def negatives_verdict(self) -> dict[str, Any] | None:
+        """What better negatives could still win (`NegativeProbe.verdict`); None if there was nobody to ask about."""
+        sampling = self._settings.sampling
+        return self._probe.verdict(self._model, max(1, sampling.num_pool)) if self._probe else None
 
     def run(self) -> None:
         """Train until the last epoch, or until validation recall has not improved for `patience` epochs.

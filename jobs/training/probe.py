@@ -1,10 +1,15 @@
 """Measures the negatives after every epoch: how hard they are for the model, and how many are false negatives."""
 
+from dataclasses import asdict
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from esans_core.evaluation import Relevant
+from esans_core.evaluation import Relevant, encode_catalogue
 from esans_core.objective import RetrievalObjective
+from esans_core.partition_variance import sampling_noise
+from esans_core.sampling_verdict import sampling_verdict
 from esans_core.towers import TwoTower
 from jobs.base.settings import EMBEDDED, PipelineSettings
 from jobs.lake.event_log import some_users_by_row
@@ -12,6 +17,7 @@ from jobs.training.data import TrainingData
 
 # Number of users, and of negatives for each user if a method draws only negatives that the whole batch shares.
 _USERS, _SHARED = 1024, 20
+_JUDGED = 256  # users for whom it is measured what uniform negatives miss
 
 
 class NegativeProbe:
@@ -72,6 +78,32 @@ class NegativeProbe:
             "false_negative_rate": float(false_BR.sum() / valid_BR.sum().clamp_min(1).cpu()),
             "false_negative_weight": float(weight_BR[false_BR].sum() / total),
         }
+
+    @torch.no_grad()
+    def verdict(self, model: TwoTower, pool_size: int) -> dict[str, Any]:
+        """What better negatives could still win with the model as it is: a `SamplingVerdict` as JSON values.
+
+        Args:
+            model: trained towers.
+            pool_size: uniform negatives to judge.
+        """
+        was_training, device = model.training, model.item_input.content.device
+        model.eval()
+        users_BD = model.encode_histories(self._history_BL[:_JUDGED])
+        items_ND = encode_catalogue(model)
+        model.train(was_training)
+        generator = torch.Generator(device=device).manual_seed(self._seed)
+        size, num_items = min(pool_size, len(items_ND)), len(items_ND)
+        sizes = sorted({*(1 << power for power in range(5, 32) if 1 << power < num_items), size, num_items})
+        noise = sampling_noise(
+            users_BD,
+            self._positives[:_JUDGED].to(device),
+            items_ND,
+            temperature=self._objective.temperature,
+            pool_sizes=sizes,
+            generator=generator,
+        )
+        return asdict(sampling_verdict(noise, size))
 
     def _draw(self, positives: Tensor) -> Tensor:
         """int64 [B, R]: the negatives drawn for each positive; if there are none, a sample of those that the batch shares."""

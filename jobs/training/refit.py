@@ -52,7 +52,7 @@ def checked(judged: TwoTower, refit: TwoTower, data: TrainingData) -> dict[str, 
 
     Returns:
         JSON values: `overlap`, the share of a user's best items that both have, over a sample of users; `problem`, why the
-        refit must not serve, or None.
+        refit must not serve, to stand after "but"; None if it may.
     """
     found: dict[str, Any] = {"overlap": None, "problem": None}
     with torch.no_grad():
@@ -99,7 +99,7 @@ def refit(
         The refit, or None if it must not serve; and the result of `checked`.
     """
     if not has_later_events(data):
-        return None, {"overlap": None, "problem": "there are no events beyond those that the judged model has seen"}
+        return None, {"overlap": None, "problem": None}  # nothing is left to learn from
     model = train(with_all_events(data))
     found = checked(judged, model, data)
     if found["problem"]:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from upath import UPath
 
+from esans_core.cooccurrence import cooccurrence_vectors
 from esans_core.evaluation import encode_catalogue
 from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
@@ -89,6 +90,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
             training.run()
             run_id, experiment_id = tracked.info.run_id, tracked.info.experiment_id
             training.checkpoint.load_best(device)
+            verdict = training.negatives_verdict() if role == "challenger" else None
             served, found = refit(model.eval(), data, partial(on_all_events, new=new)) if wants_refit else (None, None)
             with lake.write(role, settings, inputs=tuple(digests)) as table:
                 about = {"role": role, "method": method, "temperature": temperature, "best_epoch": progress.best_epoch}
@@ -97,6 +99,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
                     save_towers(table.path / SERVED, served, data.item_ids, about | {"encoders": data.encoders})
                 best = progress.best_epoch
                 curves = {"epochs": progress.curves, "best_epoch": best, "false_means": training.false_means}
+                curves |= {"negatives": verdict, "order": data.order, "refit": found}
                 write_json(table.path / "curves.json", curves)
                 table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": best}
                 table.stats |= {"order": data.order, "refit": found}
@@ -118,7 +121,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
 def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
     """Fresh towers over the date's catalogue."""
     training = settings.training
-    return TwoTower(
+    model = TwoTower(
         data.content,
         data.num_train > 0,
         order=data.order,
@@ -132,6 +135,9 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         sparse_ids=training.table_updates == "sparse"
         or (training.table_updates == "auto" and len(data.item_ids) > DENSE_ITEMS),
     )
+    if data.order == "sequence" and training.start_ids == "cooccurrence":
+        model.item_input.start_from(cooccurrence_vectors(data.log, len(data.item_ids), training.embedding_dim))
+    return model
 
 
 def build_objective(

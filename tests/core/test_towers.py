@@ -87,7 +87,8 @@ def test_without_their_filter_the_layers_are_pytorchs_encoder_with_a_causal_mask
     monkeypatch.setattr(user_towers, "_FILTER_SHARE", 0.0)
     model = make()
     tower, past = model.user_tower, history([1, 2, 3, 9, 4, 8, 7, 5])
-    states = tower.norm(model.item_input(past) + tower.position.weight)
+    tower.latest.data.normal_()
+    events = states = tower.norm(model.item_input(past) + tower.position.weight)
     mask = torch.nn.Transformer.generate_square_subsequent_mask(8)
     for layer in tower.layers:
         peer = torch.nn.TransformerEncoderLayer(16, 4, 64, dropout=0.0, activation="gelu", batch_first=True).eval()
@@ -104,7 +105,8 @@ def test_without_their_filter_the_layers_are_pytorchs_encoder_with_a_causal_mask
             }
         )
         states = peer(states, src_mask=mask, is_causal=True)
-    torch.testing.assert_close(model.encode_users(past), functional.normalize(states[:, -1], dim=-1))
+    expected = functional.normalize((states + tower.latest * events)[:, -1], dim=-1)
+    torch.testing.assert_close(model.encode_users(past), expected)
 
 
 def test_the_filter_is_the_mean_of_the_latest_events_and_a_share_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

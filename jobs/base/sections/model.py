@@ -109,6 +109,11 @@ class TrainingSettings(Section):
     item_network: bool = Field(
         TRAINING.item_network, description="Give the item tower a network of its own; else an item is its id and its content."
     )
+    start_ids: Literal["cooccurrence", "random"] = Field(
+        TRAINING.start_ids,
+        description="Where item ids start if events are read as a sequence. cooccurrence: near the ids of items that stand "
+        "near them in histories; random: anywhere.",
+    )
     mask_known: bool = Field(
         TRAINING.mask_known, description="Leave a user's other items out of the negatives of each of the user's events."
     )
