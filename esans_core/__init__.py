@@ -158,7 +158,6 @@ _MODULES = {
     "training": (
         "Position",
         "build_optimizers",
-        "cooccurrence_vectors",
         "set_learning_rate",
         "train_epoch",
     ),
