@@ -34,14 +34,14 @@ def cooccurrence_vectors(log: EventLog, num_items: int, dim: int) -> Tensor:
         float32 [N, D], unit vectors; NaN for an item that stands near no other. The same log gives the same vectors.
     """
     row_n, column_n, weight_n = (torch.cat(columns) for columns in zip(*_pairs(log), strict=True))
-    counts = torch.sparse_coo_tensor(torch.stack([row_n, column_n]), weight_n, (num_items, num_items)).coalesce()
+    counts = _sparse(torch.stack([row_n, column_n]), weight_n, num_items)
     (row_n, column_n), weight_n = counts.indices(), counts.values()
     total_N = torch.zeros(num_items, dtype=torch.float64).index_add_(0, row_n, weight_n).clamp_min(1e-12)
     context_N = total_N**_EXPONENT / (total_N**_EXPONENT).sum()
     information_n = (weight_n / (total_N[row_n] * context_N[column_n])).log()
     kept = information_n > 0
     place = torch.stack([row_n[kept], column_n[kept]])
-    matrix = torch.sparse_coo_tensor(place, information_n[kept].float(), (num_items, num_items)).coalesce()
+    matrix = _sparse(place, information_n[kept].float(), num_items)
     rank = min(dim, num_items)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
@@ -51,6 +51,11 @@ def cooccurrence_vectors(log: EventLog, num_items: int, dim: int) -> Tensor:
         vectors_ND = torch.nn.functional.pad(vectors_ND, (0, dim - rank))
     length_N1 = vectors_ND.norm(dim=1, keepdim=True)
     return torch.where(length_N1 > 1e-6, vectors_ND / length_N1.clamp_min(1e-6), math.nan)
+
+
+def _sparse(place_2n: Tensor, values_n: Tensor, size: int) -> Tensor:
+    """A square matrix from the places of its values, int64 [2, n]; values of one place are added up."""
+    return torch.sparse_coo_tensor(place_2n, values_n, (size, size), check_invariants=False).coalesce()
 
 
 def _pairs(log: EventLog) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
