@@ -179,6 +179,13 @@ def test_a_champion_of_other_encoders_is_set_aside_with_the_reason(settings: Pip
     data = load_training_data(today)
     moved, note = evaluate.champion_on_catalogue(other, folder, data.item_ids, data.content)
     assert moved is None and note is not None and "other encoders" in note
+    said = json.loads((other / "model.json").read_text())
+    del said["format"]  # as version 0.2 wrote it
+    (other / "model.json").write_text(json.dumps(said))
+    moved, note = evaluate.champion_on_catalogue(other, folder, data.item_ids, data.content)
+    assert moved is None and note is not None and "towers of an earlier version" in note
+    with pytest.raises(DataError, match="another version of this project"):
+        load_towers(other)
 
 
 def test_an_empty_holdout_is_named(settings: PipelineSettings) -> None:
