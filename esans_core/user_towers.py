@@ -105,7 +105,8 @@ class _Layer(nn.Module):
     def _attended(self, x_BLD: Tensor) -> Tensor:
         B, L, D = x_BLD.shape
         heads_QBHLW = self.query_key_value(x_BLD).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
-        attended_BHLW = functional.scaled_dot_product_attention(*heads_QBHLW.unbind(0), is_causal=True)
+        query_BHLW, key_BHLW, value_BHLW = heads_QBHLW.unbind(0)
+        attended_BHLW = functional.scaled_dot_product_attention(query_BHLW, key_BHLW, value_BHLW, is_causal=True)
         return self.out(attended_BHLW.transpose(1, 2).reshape(B, L, D))
 
     def _added(self, number: int, x_BLD: Tensor, change_BLD: Tensor, keys_BL: Tensor | None) -> Tensor:

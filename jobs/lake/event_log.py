@@ -61,10 +61,6 @@ class ParquetLog:
         """int64 [users of the block], training events of each."""
         return torch.from_numpy(self._read(block, ("num_train",))["num_train"])
 
-    def num_events(self, block: int) -> Tensor:
-        """int64 [users of the block], all events of each."""
-        return torch.from_numpy(sum(self._read(block, _COUNTS).values()))
-
     def read(self, block: int) -> Sequences:
         """The block's sequences; raises `DataError` when its counts do not fit its events."""
         columns = self._read(block, ("num_train", "num_validation"), with_items=True)
@@ -94,29 +90,25 @@ class ParquetLog:
         return columns
 
 
-class AllEvents:
-    """The same log, with every event as a training event: what a model that serves is trained on. An `EventLog`.
+class AllEvents(ParquetLog):
+    """The same log, with every event as a training event: what a model that serves is trained on. Nobody is evaluated.
 
     Args:
         log: the log.
     """
 
     def __init__(self, log: ParquetLog) -> None:
-        self._log = log
-        self.num_users, self.num_blocks, self.users = log.num_users, log.num_blocks, log.users
+        self._blocks, self._first = log._blocks, log._first
+        self.evaluated = {split: [0] * log.num_blocks for split in log.evaluated}
 
     def num_train_events(self, block: int) -> Tensor:
         """int64 [users of the block], events of each."""
-        return self._log.num_events(block)
+        return torch.from_numpy(sum(self._read(block, _COUNTS).values()))
 
     def read(self, block: int) -> Sequences:
         """The block's sequences."""
-        sequences = self._log.read(block)
+        sequences = super().read(block)
         return Sequences.past(sequences.items, sequences.offsets)
-
-    def num_evaluated(self, split: str) -> int:
-        """Nobody is evaluated: no event is left for it."""
-        return 0
 
 
 def some_users(log: ParquetLog, split: str, most: int) -> Sequences:

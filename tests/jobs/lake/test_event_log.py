@@ -76,7 +76,7 @@ def test_a_log_ten_times_as_long_takes_no_more_memory(tmp_path: Path) -> None:
         loader = Loader(ParquetLog(dataset), batch_size=8192, max_history=20, window_targets=100_000)
         process, peak, seen = psutil.Process(), 0, 0
         for batch in loader.epoch(0).batches():
-            seen += len(batch.users)
+            seen += len(batch.positives)
             peak = max(peak, process.memory_info().rss)
         assert seen == loader.num_targets
         return seen, peak
