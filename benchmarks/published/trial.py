@@ -4,6 +4,7 @@ The towers, their options, the loop and the evaluation are the library's own. Ev
 default of the library, and the key of a trial holds all values. So results of other defaults are never taken for its results.
 """
 
+import importlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ PROTOCOL = 1
 METHOD = "debiased_mns"
 TUNING_SEED = 0
 _OPTIONS = frozenset(asdict(TRAINING))
+# What this module itself reads. All other options must be parameters of the library's towers, optimizers, schedule or loop.
+_READ_HERE = {"batch_size", "max_history", "epochs", "patience", "precision", "temperature", "uniform_temperature", "start_ids"}
 _WATCHED_USERS = 5_000  # scored after each epoch; all are scored in the end
 _LOOK_AFTER = 1 / 3  # share of the epochs after which a tuning trial may be given up
 
@@ -193,7 +196,12 @@ class _Fit:
         torch.manual_seed(trial.seed)
         known = torch.bincount(sequences.items[_train_events(sequences)], minlength=data.num_items) > 0
         towers = {"order": order, "sparse_ids": data.num_items > DENSE_ITEMS} | _accepted(TwoTower, options)
-        self.model = TwoTower(data.content, known, **towers).to(device)
+        self.model = TwoTower(data.content, known, **towers)
+        if order == "sequence" and options.get("start_ids") == "cooccurrence":  # by name, as not every version has it
+            vectors: Any = importlib.import_module("esans_core.cooccurrence")
+            start: Any = self.model.item_input
+            start.start_from(vectors.cooccurrence_vectors(sequences, data.num_items, options["dim"]))
+        self.model.to(device)
         self._loader = Loader(
             sequences, batch_size=options["batch_size"], max_history=options["max_history"], ordered=order == "sequence"
         )
@@ -201,6 +209,11 @@ class _Fit:
         self._optimizers = build_optimizers(self.model, **_accepted(build_optimizers, options))
         self._rate, self._loop = _accepted(set_learning_rate, options), _accepted(train_epoch, options)
         self._loop["precision"] = getattr(torch, options["precision"])
+        if unused := options.keys() - _READ_HERE - _taken():
+            raise ValueError(
+                f"the benchmark would train without {', '.join(sorted(unused))} of the defaults: make _Fit pass them on, as "
+                "jobs.training.train does"
+            )
         self._steps = options["epochs"] * self._loader.epoch(0).num_batches
         self._done = self._epochs = 0
         self.seconds = 0.0
@@ -258,6 +271,12 @@ def clusters_of(trial: Trial, data: QualityData) -> Clusters:
         folder=kept,
     )
     return random_clusters(clusters) if trial.settings.get("clusters.random") else clusters
+
+
+def _taken() -> set[str]:
+    """Options that go to the library by their names."""
+    takers = (TwoTower, build_optimizers, set_learning_rate, train_epoch)
+    return {name for taker in takers for name in inspect.signature(taker).parameters}
 
 
 def _train_events(sequences: Sequences) -> Tensor:

@@ -192,6 +192,13 @@ def test_the_key_names_all_that_decides(monkeypatch: pytest.MonkeyPatch) -> None
     assert base.key != before
 
 
+def test_no_default_of_a_training_is_left_out_in_silence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepared("tiktok", folder)
+    monkeypatch.setattr(trial_module, "_READ_HERE", trial_module._READ_HERE - {"patience"})
+    with pytest.raises(ValueError, match="train without patience of the defaults"):
+        run_trial(Trial("tiktok", data.digest(), "debiased_mns", {}, TUNING_SEED), data)
+
+
 def test_mixed_negatives_get_what_esans_may_encode() -> None:
     trial = Trial("s3rec_beauty", "d", "debiased_mns", {"batch_size": 100}, 1)
     assert negatives(trial).num_pool == NegativeConfig.for_method("esans").num_pool + 100 * 15
