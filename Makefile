@@ -13,7 +13,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) |
 AT_HOME = $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)")
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-scale clean
+.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-published bench-scale clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ $(PEERS_STAMP): requirements.txt $(PEERS_NEEDS)
 bench-quality: setup ## Compares the methods' quality (QUICK=1: a few methods on a small shop, in minutes; DATA_SETS="tiktok ...")
 	@$(BIN)/python -m benchmarks.quality.prepare $(if $(QUICK),quick,$(DATA_SETS))
 	@$(if $(QUICK),$(BIN)/python -m benchmarks.quality quick,for name in $(DATA_SETS); do $(BIN)/python -m benchmarks.quality run $$name; done; $(BIN)/python -m benchmarks.quality report)
+
+bench-published: setup ## Sets the towers beside published figures: FOLDER= with the logs, LOGS=, MINUTES=, WORKERS=, POOL= (QUICK=1: in minutes)
+	@$(BIN)/python -m benchmarks.published $(if $(QUICK),quick,all $(LOGS) $(if $(POOL),--pool $(POOL))) $(if $(or $(FOLDER),$(DATA)),--folder "$(or $(FOLDER),$(DATA))") $(if $(MINUTES),--minutes $(MINUTES)) $(if $(WORKERS),--workers $(WORKERS))
 
 bench-scale: setup ## Measures a day's steps at 1 to 10 million items, over an hour (QUICK=1: at thousands, in minutes)
 	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)

@@ -13,6 +13,8 @@ from typing import Any
 
 from benchmarks.headlines import block as headlines_block
 from benchmarks.promotion.page import power_block, years_block
+from benchmarks.published.table import block as published_block
+from benchmarks.published.table import head as published_head
 from benchmarks.quality.table import block as quality_block
 from benchmarks.record import REPOSITORY, RESULTS
 from benchmarks.table import block as measured_block
@@ -47,6 +49,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "movielens_run": (("movielens_run",), run_block),
     "promotion_power": (("promotion",), power_block),
     "promotion_years": (("promotion",), years_block),
+    "published": (("published",), published_block),
+    "published_head": (("published",), published_head),
     "quality": (("quality",), quality_block),
     "scale": (("scale",), measured_block),
     "serving": (("serving",), measured_block),

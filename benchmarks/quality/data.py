@@ -53,9 +53,10 @@ class QualityData:
         """A data set from its views. Content and counts follow from them; views are rounded to bfloat16."""
         rounded = {view: values.bfloat16().float() for view, values in views.items()}
         of_content = [view for view in rounded if view != BEHAVIOUR]
-        content = torch.cat([rounded[view] for view in of_content], dim=1)
+        nothing = torch.zeros(len(next(iter(views.values()))), 0)
+        content = torch.cat([nothing, *(rounded[view] for view in of_content)], dim=1)
         # Views are parts of the content, not copies, because they take 2 GB at a million items.
-        parts = content.split([rounded[view].shape[1] for view in of_content], dim=1)
+        parts = content.split([rounded[view].shape[1] for view in of_content], dim=1) if of_content else ()
         rounded |= dict(zip(of_content, parts, strict=True))
         num_items = len(content)
         num_train = torch.bincount(sequences.items[in_split(sequences, "train")], minlength=num_items)

@@ -3,11 +3,8 @@
 It needs only torch and numpy, so that runs can be made on a bare GPU machine from files that another machine prepared.
 """
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.quality.clusters import SIZES, VERSION, Clusters
 from benchmarks.quality.data import QualityData, slices
+from benchmarks.trials import hashed, part
 from esans_core.cluster_index import ClusterIndex
 from esans_core.cooccurrence import cooccurrence_vectors
 from esans_core.defaults import TRAINING as DEFAULTS
@@ -93,12 +91,7 @@ class Trial:
             self.seed,
             *([REVISIONS[self.method]] if self.method in REVISIONS else []),
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def part(settings: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The settings below a prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in settings.items() if name.startswith(prefix)}
+        return hashed(parts)
 
 
 def run_trial(
@@ -257,9 +250,3 @@ def probe(model: TwoTower, objective: RetrievalObjective, data: QualityData, see
         liked_BR = (data.leaf[rows_BR.cpu()][..., None] == data.liked_leaves[users][:, None]).any(-1)
         found["false_negatives"] = float(liked_BR[counted_BR.cpu()].float().mean())
     return found
-
-
-def load_runs(path: Path) -> dict[str, dict[str, Any]]:
-    """Finished runs by key, from a file of JSON lines; none if there is no file."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {run["key"]: run for run in map(json.loads, lines)}

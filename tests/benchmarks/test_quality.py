@@ -42,8 +42,9 @@ from benchmarks.quality.report import (
 from benchmarks.quality.runner import keep_plan, kept_plan, run_all
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.quality.table import block
-from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, load_runs, run_trial, some_users
+from benchmarks.quality.trial import EPOCHS, TUNING_SEED, Trial, build_objective, run_trial, some_users
 from benchmarks.record import RESULTS, Row
+from benchmarks.trials import load_runs
 from esans_core.defaults import CLUSTERS, SAMPLER
 from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.sequences import Sequences
