@@ -25,6 +25,7 @@ class ItemInput(nn.Module):
         known_N: bool [N], whether the item's own id may be used (it has training events).
         dim: D.
         id_dropout: chance that training hides an item's id.
+        popularity: whether items have a popularity, a number that every user's score of the item contains.
         sparse_ids: True makes the gradient of the id embedding hold only the rows that a step used. With an optimizer for such
             gradients (`torch.optim.SparseAdam`), the cost of a step then does not grow with the catalogue.
 
@@ -44,6 +45,7 @@ class ItemInput(nn.Module):
         dim: int,
         id_dropout: float = TRAINING.id_dropout,
         *,
+        popularity: bool = False,
         sparse_ids: bool = False,
     ) -> None:
         super().__init__()
@@ -55,6 +57,9 @@ class ItemInput(nn.Module):
         self.register_buffer("known", known_N.clone())
         self.id_embedding = nn.Embedding(num_items + 1, dim, sparse=sparse_ids)  # the last row is the unknown id
         nn.init.normal_(self.id_embedding.weight, std=START)
+        self.popularity = nn.Embedding(num_items + 1, 1, sparse=sparse_ids) if popularity else None
+        if self.popularity is not None:
+            nn.init.zeros_(self.popularity.weight)
         self.content_projection = nn.Linear(num_features, dim)
         nn.init.normal_(self.content_projection.weight, std=START * max(1, num_features) ** -0.5)
         nn.init.zeros_(self.content_projection.bias)
@@ -78,14 +83,22 @@ class ItemInput(nn.Module):
             return functional.embedding(items, self._encode(torch.arange(self.num_items, device=items.device)))
         return self._encode(items)
 
+    def popularity_of(self, items: Tensor) -> Tensor:
+        """int64 [...] -> float32 [..., 1], what is added to every user's cosine with the item."""
+        assert self.popularity is not None
+        return self.popularity(self._ids(items))
+
     def _encode(self, items: Tensor) -> Tensor:
+        return self.id_embedding(self._ids(items)) + self.content_projection(functional.embedding(items, self.content))
+
+    def _ids(self, items: Tensor) -> Tensor:
+        """Rows of the id table: that of the unknown id for items without an id of their own, or whose id is hidden."""
         known = self.known[items]
         if self.training and self.id_dropout:
             seed = self.dropout_seed
             chance = torch.rand(items.shape, device=items.device) if seed is None else uniform_hash(items, seed)
             known = known & (chance >= self.id_dropout)
-        ids = torch.where(known, items, self.num_items)
-        return self.id_embedding(ids) + self.content_projection(functional.embedding(items, self.content))
+        return torch.where(known, items, self.num_items)
 
     @torch.no_grad()
     def start_from(self, vectors_ND: Tensor) -> None:
@@ -107,13 +120,16 @@ class ItemInput(nn.Module):
         if content_NF.shape[1] != len(self.content_mean):
             raise ValueError(f"content has {content_NF.shape[1]} features, the trained towers expect {len(self.content_mean)}")
         known = (rows >= 0) & self.known[rows.clamp_min(0)]
-        other = ItemInput(content_NF, known, self.id_embedding.embedding_dim, self.id_dropout)
+        popularity = self.popularity is not None
+        other = ItemInput(content_NF, known, self.id_embedding.embedding_dim, self.id_dropout, popularity=popularity)
         other.content_mean, other.content_std = self.content_mean.clone(), self.content_std.clone()
         other.content = standardise_blocks(content_NF, other.content_mean, other.content_std)
         other.content_projection.load_state_dict(self.content_projection.state_dict())
         source = torch.cat([torch.where(known, rows, self.num_items), torch.tensor([self.num_items])])
         with torch.no_grad():
             other.id_embedding.weight.copy_(self.id_embedding.weight[source])
+            if self.popularity is not None and other.popularity is not None:
+                other.popularity.weight.copy_(self.popularity.weight[source])
         return other
 
 

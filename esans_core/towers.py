@@ -1,7 +1,10 @@
 """Two towers (method: embedding-based retrieval): an item tower over id and content, a user tower over the user's events.
 
-Both give unit vectors in R^D; the score is their cosine. An item without a trained id (a new item) gets a shared "unknown" id,
-so that only its content tells it apart. Training practises this by hiding ids at random.
+Both give unit vectors in R^D; the score is their cosine. If items have a popularity, it is one more number of an item's vector,
+where a user's vector has a 1, so that the inner product is the cosine and the popularity together.
+
+An item without a trained id (a new item) gets a shared "unknown" id, so that only its content tells it apart. Training
+practises this by hiding ids at random.
 
 Shape legend: B users, L history length, N items, F content features, D embedding dimension, w excerpts
 (`esans_core.loader`) with b targets, of E events at most.
@@ -51,6 +54,7 @@ class TwoTower(nn.Module):
         max_history: L, longest history.
         dropout: dropout rate of the user tower.
         item_network: whether the item tower has a network of its own.
+        popularity: whether items have a popularity (`ItemInput`); None: only for a set tower.
         own_context: whether items have other vectors in a history than as targets; None: only for a set tower.
         id_dropout: chance that training hides an item's id.
         sparse_ids: see `ItemInput`.
@@ -76,6 +80,7 @@ class TwoTower(nn.Module):
         max_history: int = TRAINING.max_history,
         dropout: float = TRAINING.dropout,
         item_network: bool = TRAINING.item_network,
+        popularity: bool | None = None,
         own_context: bool | None = None,
         id_dropout: float = TRAINING.id_dropout,
         sparse_ids: bool = False,
@@ -89,10 +94,12 @@ class TwoTower(nn.Module):
             "max_history": max_history,
             "dropout": dropout,
             "item_network": item_network,
+            "popularity": popularity,
             "own_context": own_context,
             "id_dropout": id_dropout,
         }
-        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids)
+        has_popularity = order == "set" if popularity is None else popularity
+        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, popularity=has_popularity, sparse_ids=sparse_ids)
         own = order == "set" if own_context is None else own_context
         self.own_context = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids) if own else None
         self.item_tower = ItemTower(dim, network=item_network)
@@ -118,25 +125,28 @@ class TwoTower(nn.Module):
         self.step_seed = self.item_input.dropout_seed = self.context_input.dropout_seed = seed
 
     def encode_items(self, items: Tensor) -> Tensor:
-        """int64 [...] item rows -> float32 [..., D], unit vectors."""
-        return self.item_tower(self.item_input(items))
+        """int64 [...] item rows -> float32 [..., D], unit vectors; with popularity, [..., D + 1]."""
+        vectors = self.item_tower(self.item_input(items))
+        if self.item_input.popularity is None:
+            return vectors
+        return torch.cat([vectors, self.item_input.popularity_of(items)], dim=-1)
 
     def encode_users(self, history_BL: Tensor) -> Tensor:
-        """int64 [B, L] item rows, oldest first, -1 after the last one -> float32 [B, D], unit vectors.
+        """int64 [B, L] item rows, oldest first, -1 after the last one -> float32 [B, D], unit vectors; with popularity, D + 1.
 
-        A user without any event gets the zero vector.
+        A user without any event gets the zero vector, or, with popularity, the most popular items.
         """
-        return self.user_tower(self.context_input(history_BL.clamp_min(0)), history_BL >= 0)
+        return self._beside_popularity(self.user_tower(self.context_input(history_BL.clamp_min(0)), history_BL >= 0))
 
     def encode_histories(self, history_BL: Tensor) -> Tensor:
         """`encode_users` for histories on the CPU. Short ones are padded to the longest only if this is quicker, on a GPU.
 
         Returns:
-            float32 [B, D], unit vectors on the model's device.
+            float32 [B, D], unit vectors on the model's device; with popularity, [B, D + 1].
         """
         groups = self._groups(history_BL)
         inputs = self._inputs([history_BL[rows, :width] for rows, width in groups])
-        users_BD = torch.cat([self.user_tower(x_BLD, mask_BL) for x_BLD, mask_BL in inputs])
+        users_BD = self._beside_popularity(torch.cat([self.user_tower(x_BLD, mask_BL) for x_BLD, mask_BL in inputs]))
         return users_BD[self._places(torch.cat([rows for rows, _ in groups]))]
 
     def encode_contexts(self, batch: Batch) -> Tensor:
@@ -159,7 +169,7 @@ class TwoTower(nn.Module):
             targets = torch.nonzero(batch.is_target_wE[rows, :width].flatten()).flatten()
             found.append(contexts_BLD.flatten(0, 1)[to_device(targets, contexts_BLD.device)])
             numbers.append(number_wE[rows, :width].flatten()[targets])
-        return torch.cat(found)[self._places(torch.cat(numbers))]
+        return self._beside_popularity(torch.cat(found))[self._places(torch.cat(numbers))]
 
     def encode_users_of(self, sequences: Sequences, users: Tensor, ends: Tensor) -> Tensor:
         """User embeddings from the events before `ends`.
@@ -170,7 +180,7 @@ class TwoTower(nn.Module):
             ends: int64 [B], position in `sequences.items` where each user's past ends.
 
         Returns:
-            float32 [B, D], unit vectors on the model's device.
+            float32 [B, D], unit vectors on the model's device; with popularity, [B, D + 1].
         """
         return self.encode_histories(sequences.histories(users, ends, self.user_tower.max_history))
 
@@ -187,6 +197,9 @@ class TwoTower(nn.Module):
     @property
     def _device(self) -> torch.device:
         return self.item_input.content.device
+
+    def _beside_popularity(self, users_BD: Tensor) -> Tensor:
+        return users_BD if self.item_input.popularity is None else functional.pad(users_BD, (0, 1), value=1.0)
 
     def _groups(self, rows_BL: Tensor) -> list[tuple[Tensor, int]]:
         if self._device.type != "cpu" and rows_BL.numel() <= _PADDED_EVENTS:

@@ -27,7 +27,8 @@ def build_optimizers(model: TwoTower, *, learning_rate: float, weight_decay: flo
         weight_decay: decoupled weight decay; a sparse table has none.
     """
     inputs = [each for each in model.modules() if isinstance(each, ItemInput)]
-    tables = [each.id_embedding.weight for each in inputs if each.id_embedding.sparse]
+    ids = [each for item in inputs for each in (item.id_embedding, item.popularity) if each is not None]
+    tables = [each.weight for each in ids if each.sparse]
     sparse = {id(table) for table in tables}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in sparse]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)]

@@ -35,32 +35,51 @@ class NewItemEncoder(nn.Module):
         self.register_buffer("unknown_context", beside.id_embedding.weight.detach()[-1].clone())
         self.projection, self.tower = copy.deepcopy(known.content_projection), copy.deepcopy(model.item_tower)
         self.context_projection = copy.deepcopy(beside.content_projection)
+        popularity = None if known.popularity is None else known.popularity.weight.detach()[-1].clone()
+        self.register_buffer("popularity", popularity)
 
     mean: Tensor
     std: Tensor
     unknown_id: Tensor
     unknown_context: Tensor
+    popularity: Tensor | None
 
     def forward(self, content_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [B, F], NaN for a missing view -> inputs of the user tower and unit embeddings, float32 [B, D].
+        """float32 [B, F], NaN for a missing view -> inputs of the user tower, float32 [B, D], and embeddings.
 
         A program cannot raise an error about its input, so an infinite value counts as a value at the bound.
         """
         content_BF = standardise(content_BF, self.mean, self.std)
         vectors_BD = self.tower(self.unknown_id + self.projection(content_BF))
+        if self.popularity is not None:
+            vectors_BD = torch.cat([vectors_BD, self.popularity.expand(vectors_BD.shape[0], 1)], dim=1)
         return self.unknown_context + self.context_projection(content_BF), vectors_BD
+
+
+class _UserEncoder(nn.Module):
+    """`TwoTower.encode_users`, from item inputs on."""
+
+    def __init__(self, model: TwoTower) -> None:
+        super().__init__()
+        self.tower, self.has_popularity = copy.deepcopy(model.user_tower), model.item_input.popularity is not None
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        users_BD = self.tower(x_BLD, mask_BL)
+        return nn.functional.pad(users_BD, (0, 1), value=1.0) if self.has_popularity else users_BD
 
 
 def export_user_tower(model: TwoTower, file: Path) -> None:
     """Write the user tower: item inputs float32 [B, L, D], oldest first, and mask bool [B, L] -> float32 [B, D].
 
-    The mask is True up to the last event of each row. Any B, and any L up to the longest history of the model.
+    The mask is True up to the last event of each row. Any B, and any L up to the longest history of the model. If items have a
+    popularity, the result has one more number for it, as that of `TwoTower.encode_users`.
     """
-    tower = copy.deepcopy(model.user_tower).cpu().eval()
-    length, dim = min(2, tower.max_history), model.options["dim"]
+    tower = _UserEncoder(model).cpu().eval()
+    longest, dim = model.user_tower.max_history, model.options["dim"]
+    length = min(2, longest)
     axes: dict[int, Any] = {0: Dim("batch", min=1)}
-    if tower.max_history > 1:
-        axes[1] = Dim("length", min=1, max=tower.max_history)
+    if longest > 1:
+        axes[1] = Dim("length", min=1, max=longest)
     inputs = (torch.zeros(2, length, dim), torch.ones(2, length, dtype=torch.bool))
     _save(tower, inputs, (axes, axes), file)
 

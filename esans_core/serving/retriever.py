@@ -70,7 +70,7 @@ class Retriever:
             "order": "oldest first; the latest max_history items that the catalogue has",
             "padding": "after the last event, mask False; the item input there is not read",
             "content_features": len(model.item_input.content_mean),
-            "embedding_dim": model.options["dim"],
+            "embedding_dim": model.options["dim"] + (model.item_input.popularity is not None),
         }
         (folder / _PREPROCESSING).write_text(json.dumps(preprocessing | (about or {}), indent=2, sort_keys=True) + "\n")
 

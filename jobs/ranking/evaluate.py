@@ -213,7 +213,7 @@ def summarise(result: RetrievalResult, model: TwoTower, cutoffs: Cutoffs) -> dic
         cutoffs.ndcg: _mean(result.ndcg[cutoffs.first]),
         **slices,
         cutoffs.coverage: int(result.retrieved.sum()) / model.num_items,
-        "embedding_norm_mean": float(embeddings.norm(dim=1).mean()),
+        "embedding_norm_mean": float(embeddings[:, : model.options["dim"]].norm(dim=1).mean()),  # without the popularity
         "embedding_std": float(embeddings.std(dim=0).mean()),
         "finite": bool(embeddings.isfinite().all()),
     }

@@ -31,9 +31,10 @@ def history(*rows: list[int]) -> torch.Tensor:
 def test_both_towers_give_unit_vectors(order: Order) -> None:
     model = make(order)
     users, items = model.encode_users(history([1, 2, 3], [4])), model.encode_items(torch.arange(30))
-    assert users.shape == (2, 16) and items.shape == (30, 16)
+    width = 16 + (order == "set")  # a set tower's items have a popularity beside them
+    assert users.shape == (2, width) and items.shape == (30, width)
     for vectors in (users, items):
-        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(len(vectors)))
+        torch.testing.assert_close(vectors[:, :16].norm(dim=-1), torch.ones(len(vectors)))
 
 
 @ORDERS
@@ -42,7 +43,7 @@ def test_padding_never_changes_a_user_and_an_empty_history_is_the_zero_vector(or
     long = model.encode_users(history([7, 1, 9]))
     short = model.encode_users(torch.tensor([[7, 1, 9]]))
     torch.testing.assert_close(long, short)
-    assert model.encode_users(history([])).eq(0).all()
+    assert model.encode_users(history([]))[:, :16].eq(0).all()
 
 
 @ORDERS
@@ -126,8 +127,25 @@ def test_a_set_has_vectors_of_its_own_for_items_in_a_history() -> None:
     expected = model.context_input.id_embedding.weight[[1, 2]] + model.context_input.content_projection(
         model.item_input.content[[1, 2]]
     )
-    torch.testing.assert_close(model.encode_users(history([1, 2]))[0], functional.normalize(expected.sum(0), dim=0))
+    torch.testing.assert_close(model.encode_users(history([1, 2]))[0, :16], functional.normalize(expected.sum(0), dim=0))
     assert torch.equal(moved.context_input.id_embedding.weight[:5], model.context_input.id_embedding.weight[:5])
+
+
+@ORDERS
+def test_a_popularity_is_added_to_every_users_cosine_and_a_new_item_has_that_of_the_unknown(order: Order) -> None:
+    content = torch.randn(30, 4)
+    torch.manual_seed(0)
+    model = TwoTower(content, torch.arange(30) < 29, order=order, dim=16, num_heads=4, max_history=8, popularity=True).eval()
+    users, items = model.encode_users(history([1, 2], [3])), model.encode_items(torch.arange(30))
+    before = users @ items.T
+    with torch.no_grad():
+        model.item_input.popularity.weight.copy_(torch.arange(31.0)[:, None])
+    after = model.encode_users(history([1, 2], [3])) @ model.encode_items(torch.arange(30)).T
+    added = torch.arange(30.0)
+    added[29] = 30.0
+    torch.testing.assert_close(after - before, added.expand(2, -1))
+    moved = model.for_catalogue(torch.tensor([4, -1]), content[:2])
+    assert moved.encode_items(torch.tensor([0, 1]))[:, -1].tolist() == [4.0, 30.0]
 
 
 @ORDERS
