@@ -17,6 +17,7 @@ from benchmarks.published.table import block as published_block
 from benchmarks.published.table import head as published_head
 from benchmarks.quality.table import block as quality_block
 from benchmarks.record import REPOSITORY, RESULTS
+from benchmarks.shop_statistics.page import drawing_block, statistics_block
 from benchmarks.table import block as measured_block
 from jobs.report.layout import format_summary
 
@@ -55,6 +56,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "scale": (("scale",), measured_block),
     "serving": (("serving",), measured_block),
     "near_clusters": (("near_clusters",), measured_block),
+    "shop_drawing": (("shop_statistics",), drawing_block),
+    "shop_statistics": (("shop_statistics",), statistics_block),
     "short_run": (("movielens_run",), short_run_block),
     "speed": (("speed",), measured_block),
 }

@@ -36,13 +36,13 @@ def measure(shop: ShopSettings | None = None, epochs: int = _EPOCHS) -> dict[str
     """Train the models and count users.
 
     Args:
-        shop: the shop whose users are ranked; the embedded one by default.
+        shop: the shop whose users are ranked, drawn by generator v1; the one of the default size unless given.
         epochs: passes over the training events.
 
     Returns:
         Name of a pair, `age <days>` -> rows [relevant items, hits of the challenger, hits of the champion, users].
     """
-    world = World(shop or ShopSettings())
+    world = World(shop or ShopSettings(generator="v1"))
     content = _content(world)
     today = _sequences(world, 0)
     challenger = _hits(_trained(world, content, 0, _CHALLENGER_SEED, epochs), today)
@@ -57,7 +57,7 @@ def measure(shop: ShopSettings | None = None, epochs: int = _EPOCHS) -> dict[str
 def _content(world: World) -> Tensor:
     """float32 [N, F], texts of the whole catalogue, NaN where an item has none."""
     leaves = world.item_leaf(np.arange(world.num_items(0)))
-    texts = [describe(world, item, world.leaves[leaf]) for item, leaf in enumerate(leaves.tolist())]
+    texts = [describe(world, item, world.look(item, leaf)) for item, leaf in enumerate(leaves.tolist())]
     return torch.from_numpy(text_view([text.title for text in texts], [text.text for text in texts]))
 
 

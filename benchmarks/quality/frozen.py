@@ -5,6 +5,7 @@ A change would make another data set, which needs another name and new measureme
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Shop:
         num_days: days of events; the last two are the hold-out, the two before them validation.
         noise: share of events that follow popularity alone, without taste.
         seed: seed of the hidden world. Shops that differ only in noise share every item, picture, text, user and taste.
+        generator: which generator draws it, as in the setting `shop.generator`.
     """
 
     num_items: int
@@ -24,6 +26,7 @@ class Shop:
     num_days: int
     noise: float = 0.15
     seed: int = 2025
+    generator: Literal["v1", "v2"] = "v1"
 
 
 HOLDOUT_DAYS = 2
@@ -35,9 +38,12 @@ SHOPS = {
     "shop-100k-mid": Shop(100_000, 20_000, 20, noise=0.15),
     "shop-100k-high": Shop(100_000, 20_000, 20, noise=0.35),
     "shop-1m": Shop(1_000_000, 100_000, 14),
+    "shop2-quick": Shop(3_000, 4_000, 35, generator="v2"),
+    "shop2-100k": Shop(100_000, 40_000, 35, generator="v2"),
+    "shop2-1m": Shop(1_000_000, 200_000, 28, generator="v2"),
 }
 
 
 def is_large_shop(name: str) -> bool:
-    """Whether a data set is one of the shops by which large catalogues are judged; the quick one is not."""
-    return name in SHOPS and name != "quick"
+    """Whether a data set is one of the shops by which large catalogues are judged; the quick ones are not."""
+    return name in SHOPS and name not in ("quick", "shop2-quick")

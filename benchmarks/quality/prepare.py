@@ -28,7 +28,7 @@ from jobs.features.encoders.pictures import decode_picture
 from jobs.features.encoders.text import HashedTextEncoder
 from jobs.features.encoders.visual import DescriptorEncoder
 from jobs.shop import pictures
-from jobs.shop.events import day_events
+from jobs.shop.generators import events_of, world_of
 from jobs.shop.texts import describe
 from jobs.shop.world import World
 
@@ -73,7 +73,7 @@ def tiktok(source: Path) -> QualityData:
 
 def shop_data(name: str, shop: Shop, features: Path = FEATURES, workers: int = 1) -> QualityData:
     """An embedded shop, split by time, with its planted truth."""
-    world = World(ShopSettings(**asdict(shop)))
+    world = world_of(ShopSettings(**asdict(shop)))
     items, users = np.arange(world.num_items(0)), np.arange(world.num_users(0))
     leaf = world.item_leaf(items)
     folder = features_folder(world, features)
@@ -109,7 +109,7 @@ def split_by_share(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray) ->
 def shop_sequences(world: World) -> Sequences:
     """All days of a shop up to day 0, split by time. A user-item pair counts once, at its first time, as in ingestion."""
     days = range(1 - world.shop.num_days, 1)
-    events = [day_events(world, day) for day in days]
+    events = [events_of(world, day) for day in days]
     user, item = np.concatenate([day.user for day in events]), np.concatenate([day.item for day in events])
     when = np.repeat(np.array(days), [len(day.user) for day in events])
     _, first = np.unique(user * world.num_items(0) + item, return_index=True)
@@ -120,7 +120,8 @@ def shop_sequences(world: World) -> Sequences:
 
 def features_folder(world: World, features: Path) -> Path:
     """Where the described items of a shop are kept; shops that differ only in noise share it."""
-    key = f"{world.shop.num_items}-{world.seed}-{pictures.VERSION}-{DescriptorEncoder().fingerprint}"
+    generator = "" if world.shop.generator == "v1" else f"{world.shop.generator}-"
+    key = f"{generator}{world.shop.num_items}-{world.seed}-{pictures.VERSION}-{DescriptorEncoder().fingerprint}"
     folder = features / "".join(letter if letter.isalnum() else "-" for letter in key)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -139,7 +140,7 @@ def shop_pictures(world: World, leaf: np.ndarray, folder: Path, workers: int = 1
 
 
 def _describe_block(shop: ShopSettings, folder: Path, start: int, leaf: np.ndarray) -> None:
-    world = World(shop)
+    world = world_of(shop)
     items = start + np.arange(len(leaf))
     shown = np.flatnonzero(pictures.has_picture(world, items))
     drawn = [pictures.draw_item(world, int(items[row]), int(leaf[row])) for row in shown]
@@ -160,7 +161,7 @@ def shop_texts(world: World, leaf: np.ndarray, folder: Path) -> np.ndarray:
     """Text view of a shop's items, float32 [N, D], NaN where an item has no text; kept like the pictures."""
     path = folder / f"text-{HashedTextEncoder.VERSION}.npy"
     if not path.exists():
-        texts = [describe(world, item, world.leaves[number]) for item, number in enumerate(leaf.tolist())]
+        texts = [describe(world, item, world.look(item, number)) for item, number in enumerate(leaf.tolist())]
         _save_whole(path, text_view([text.title for text in texts], [text.text for text in texts]))
     return np.load(path)
 

@@ -5,7 +5,7 @@ import datetime as dt
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -28,6 +28,8 @@ def main() -> int:
         kind: dict[str, Any] = {"type": field.annotation}
         if field.annotation is bool:
             kind = {"action": argparse.BooleanOptionalAction}
+        elif get_origin(field.annotation) is Literal:
+            kind = {"choices": get_args(field.annotation)}
         about = (field.description or "").replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", default=field.default, help=f"{about} (%(default)s)", **kind)
     values = vars(parser.parse_args())

@@ -33,17 +33,40 @@ def day_events(world: World, day: int) -> Events:
     """
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([world.seed, day + 1_000_000])))
     users = np.arange(world.num_users(day))
-    date = np.datetime64(FIRST_RUN) + day
-    weekend = (date - _EPOCH).astype(int) % 7 in (2, 3)  # 1970-01-01 was a Thursday
-    counts = random.poisson(world.user_activity(users) * (_WEEKEND if weekend else 1.0))
+    counts = random.poisson(world.user_activity(users) * weekend_factor(day))
     user = np.repeat(users, counts)
     leaves = world.user_leaves(users, day)
     slot = np.searchsorted(np.cumsum(world.slot_weights())[:-1], random.random(len(user)), side="right")
     item = _draw_items(world, day, leaves[user, slot], random)
-    timestamp = (date - _EPOCH).astype(np.int64) * DAY_SECONDS + _seconds_of_day(counts, random)
+    timestamp = epoch_second(day) + seconds_of_day(counts, random)
     _, first = np.unique(user * world.num_items(day) + item, return_index=True)
     first = first[np.lexsort((item[first], user[first], timestamp[first]))]
     return Events(user[first], item[first], timestamp[first])
+
+
+def weekend_factor(day: int) -> float:
+    """Visits of a day as a multiple of those of a working day."""
+    return _WEEKEND if _epoch_day(day) % 7 in (2, 3) else 1.0  # 1970-01-01 was a Thursday
+
+
+def epoch_second(day: int) -> int:
+    """Unix time at which a day begins."""
+    return _epoch_day(day) * DAY_SECONDS
+
+
+def seconds_of_day(counts: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    """Second of the day of each event, int64 [E], for visits with so many events each, with pauses between them."""
+    hour_ends = np.cumsum(_HOURS) / _HOURS.sum()
+    start = np.interp(random.random(len(counts)), np.concatenate([[0.0], hour_ends]), np.arange(25) * 3600.0)
+    pauses = random.exponential(_MEAN_PAUSE, counts.sum())
+    passed = np.concatenate([[0.0], np.cumsum(pauses)])
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    since_start = passed[1:] - np.repeat(passed[offsets[:-1]], counts)
+    return np.minimum(np.repeat(start, counts) + since_start, DAY_SECONDS - 1).astype(np.int64)
+
+
+def _epoch_day(day: int) -> int:
+    return int((np.datetime64(FIRST_RUN) + day - _EPOCH).astype(np.int64))
 
 
 def _draw_items(world: World, day: int, leaf: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
@@ -61,14 +84,3 @@ def _draw_items(world: World, day: int, leaf: NDArray[np.int64], random: np.rand
     place = np.searchsorted(cumulative, low + random.random(len(leaf)) * (high - low), side="right") - 1
     # At the upper edge of the last leaf, rounding must not give a number outside the catalogue.
     return order[np.minimum(place, len(order) - 1)]
-
-
-def _seconds_of_day(counts: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    """Second of the day of each event. A user makes one visit a day, with pauses between its events."""
-    hour_ends = np.cumsum(_HOURS) / _HOURS.sum()
-    start = np.interp(random.random(len(counts)), np.concatenate([[0.0], hour_ends]), np.arange(25) * 3600.0)
-    pauses = random.exponential(_MEAN_PAUSE, counts.sum())
-    passed = np.concatenate([[0.0], np.cumsum(pauses)])
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    since_start = passed[1:] - np.repeat(passed[offsets[:-1]], counts)
-    return np.minimum(np.repeat(start, counts) + since_start, DAY_SECONDS - 1).astype(np.int64)

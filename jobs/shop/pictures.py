@@ -1,4 +1,4 @@
-"""Draws the picture of an item: a product card with the silhouette of its category in the colours and pattern of its leaf.
+"""Draws the picture of an item: a product card with the silhouette of its category in the item's colours and pattern.
 
 A picture depends on the world and the item number alone, so it need never be drawn again.
 """
@@ -16,7 +16,7 @@ from jobs.shop.world import World
 
 SIZE = 96  # pixels, both ways
 VERSION = 1  # raise it if pictures change, so that old ones are not used
-_OTHER_COLOUR, _OTHER_PATTERN, _MISSING = 0.10, 0.10, 0.03
+_MISSING = 0.03
 _FITTINGS = {
     "oak": (168, 124, 78), "bamboo": (196, 164, 104), "cork": (180, 140, 98), "leather": (110, 70, 48),
     "copper": (184, 110, 74), "brass": (190, 158, 84), "steel": (138, 146, 154), "glass": (150, 180, 188),
@@ -35,12 +35,12 @@ def has_picture(world: World, items: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def draw_item(world: World, item: int, leaf_number: int) -> bytes:
     """JPEG of `SIZE` x `SIZE` pixels for one item of the given leaf."""
-    leaf = world.leaves[leaf_number]
+    leaf, odd = world.look(item, leaf_number), world.odd_pictures
     u = uniform(world.seed, "picture", item, np.arange(16))
-    # A few items are sold in another colour or pattern than the rest of their leaf, as in any catalogue.
-    palette = PALETTES[leaf.palette if u[0] >= _OTHER_COLOUR else int(u[0] / _OTHER_COLOUR * len(PALETTES))]
+    # A few items are pictured in another colour or pattern than they have, as in any catalogue.
+    palette = PALETTES[leaf.palette if u[0] >= odd else int(u[0] / odd * len(PALETTES))]
     names = tuple(PATTERNS)
-    pattern = leaf.pattern if u[1] >= _OTHER_PATTERN else names[int(u[1] / _OTHER_PATTERN * len(names))]
+    pattern = leaf.pattern if u[1] >= odd else names[int(u[1] / odd * len(names))]
 
     tint = (u[2:5] - 0.5) * 34
     main, accent = np.array(palette.main) + tint, np.array(palette.accent) + tint * 0.6

@@ -17,7 +17,7 @@ from jobs.base.errors import DataError
 from jobs.base.publish import published_folder
 from jobs.base.settings import ShopSettings
 from jobs.shop import pictures
-from jobs.shop.events import day_events
+from jobs.shop.generators import events_of, world_of
 from jobs.shop.texts import describe
 from jobs.shop.world import FIRST_RUN, OPENING_DAY, World, date_of, day_of
 
@@ -53,7 +53,7 @@ def write_snapshot(shop: ShopSettings, home: Path, date: dt.date) -> Path:
             f"the embedded shop has no data for {date}; it runs from {first_date()} to {last_date()}.",
             remedy="choose a date between these two, or set data.source to a folder with data of your own.",
         )
-    world, day = World(shop), day_of(date)
+    world, day = world_of(shop), day_of(date)
     if (open_days := day - OPENING_DAY + 1) < shop.num_days:
         raise DataError(
             f"the embedded shop opened on {first_date()}, so on {date} it has {open_days} days of events, but shop.num_days "
@@ -104,7 +104,7 @@ def _write_truth(world: World, day: int, items: np.ndarray, leaves: np.ndarray, 
 
 def _write_items(world: World, items: np.ndarray, leaves: np.ndarray, shelf: str | None, path: Path) -> None:
     ids = world.item_ids(items)
-    texts = [describe(world, item, world.leaves[leaf]) for item, leaf in zip(items.tolist(), leaves.tolist(), strict=True)]
+    texts = [describe(world, item, world.look(item, leaf)) for item, leaf in zip(items.tolist(), leaves.tolist(), strict=True)]
     pictured = pictures.has_picture(world, items)
     paths = [f"{shelf}/{name}.jpg" if shelf and shown else None for name, shown in zip(ids, pictured, strict=True)]
     table = pa.table(
@@ -126,7 +126,7 @@ def _write_interactions(world: World, day: int, path: Path) -> int:
     rows = 0
     with pq.ParquetWriter(path, schema) as writer:
         for covered in range(max(OPENING_DAY, day - world.shop.num_days + 1), day + 1):
-            events = day_events(world, covered)
+            events = events_of(world, covered)
             columns = [user_ids.take(pa.array(events.user)), item_ids.take(pa.array(events.item)), pa.array(events.timestamp)]
             writer.write_table(pa.table(columns, schema=schema))
             rows += len(events.user)
@@ -156,7 +156,7 @@ def _draw_blocks(world: World, items: np.ndarray, leaves: np.ndarray, shelf: Pat
 
 
 def _draw_block(shop: ShopSettings, start: int, leaves: np.ndarray, shelf: Path) -> None:
-    world = World(shop)
+    world = world_of(shop)
     items = start + np.arange(len(leaves))
     shown = pictures.has_picture(world, items)
     drawn = [pictures.draw_item(world, int(item), int(leaf)) for item, leaf in zip(items[shown], leaves[shown], strict=True)]
@@ -176,6 +176,8 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def _fingerprint(world: World) -> str:
-    """Hash of all that pictures depend on, so that another seed or size of catalogue gets a shelf of its own."""
-    parts = (pictures.VERSION, world.seed, world.num_categories, world.leaves_per_category)
+    """Hash of all that pictures depend on, so that another generator, seed or size of catalogue gets a shelf of its own."""
+    parts: tuple[object, ...] = (pictures.VERSION, world.seed, world.num_categories, world.leaves_per_category)
+    if world.shop.generator != "v1":  # whose shelves were named before there were others
+        parts += (world.shop.generator,)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]

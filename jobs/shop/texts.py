@@ -7,7 +7,6 @@ from jobs.shop.vocabulary import CATEGORIES, MATERIALS, NOISE_WORDS, PALETTES, P
 from jobs.shop.world import Leaf, World
 
 _NO_TEXT, _TITLE_ONLY = 0.03, 0.04
-_OTHER_WORD = 0.08  # chance that a word comes from another leaf, because sellers write so
 _OPENINGS = (
     "A {style} {noun} made of {material}, {pattern} in {colour}.",
     "This {pattern} {noun} in {colour} {material} fits a {style} {place}.",
@@ -42,7 +41,7 @@ def describe(world: World, item: int, leaf: Leaf) -> ItemText:
     # A seed that is a text is hashed with SHA-512, so the sequence is the same on every machine.
     source = random.Random(f"{world.seed} text {item}")
     fate = source.random()
-    words = _words(leaf, source)
+    words = _words(leaf, world.odd_words, source)
     title = source.choice(
         (
             "{style} {material} {noun} {line}",
@@ -52,16 +51,19 @@ def describe(world: World, item: int, leaf: Leaf) -> ItemText:
         )
     ).format(**words)
     text = " ".join(source.choice(group).format(**words) for group in (_OPENINGS, _MIDDLES, _ENDINGS))
+    if source.random() < world.stated:
+        facts = PALETTES[leaf.palette].words[0], PATTERNS[leaf.pattern][0], leaf.material[0], leaf.style[0]
+        text += " Colour: {}. Pattern: {}. Material: {}. Style: {}.".format(*facts)
     if fate < _NO_TEXT:
         return ItemText(None, None)
     return ItemText(title[0].upper() + title[1:], text[0].upper() + text[1:] if fate >= _NO_TEXT + _TITLE_ONLY else None)
 
 
-def _words(leaf: Leaf, source: random.Random) -> dict[str, str]:
+def _words(leaf: Leaf, odd: float, source: random.Random) -> dict[str, str]:
     category, palette = CATEGORIES[leaf.category], PALETTES[leaf.palette]
 
     def own(words: tuple[str, ...], others: tuple[tuple[str, ...], ...]) -> str:
-        return source.choice(source.choice(others) if source.random() < _OTHER_WORD else words)
+        return source.choice(source.choice(others) if source.random() < odd else words)
 
     palettes = tuple(other.words for other in PALETTES)
     part, other_part = source.sample(category.parts, 2)

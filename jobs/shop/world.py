@@ -16,11 +16,9 @@ from jobs.shop.vocabulary import CATEGORIES, MATERIALS, PALETTES, PATTERNS, STYL
 
 FIRST_RUN = dt.date(2026, 1, 28)
 OPENING_DAY = -400  # the older half of the items and of the users are there from this day on
-DRIFT_DAYS = 14  # days after which one of a user's leaves is replaced
+DRIFT_DAYS = 14
 
 _NEW_ITEMS, _NEW_USERS = 0.003, 0.005  # born each day if the shop grows, as a share of the number on the first run date
-_FOCUS = 0.8  # chance that a leaf that a user likes lies in the user's focus category
-_SLOT_WEIGHTS = np.array([0.32, 0.24, 0.19, 0.14, 0.11])  # how a user's interest is divided among the liked leaves
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,23 @@ class World:
     Attributes:
         leaves: the leaves of the hierarchy, category by category.
         leaves_per_category: grows slowly with the size of the catalogue.
+        drift_days: days after which one of a user's leaves is replaced.
+        focus: chance that a leaf that a user likes lies in the user's focus category.
+        slot_shares: how a user's interest is divided among the leaves that the user likes.
+        category_skew, leaf_skew: at 1, users like all categories, and all leaves of a category, equally often; the more it is
+            above, the more often the first ones.
+        odd_words: chance that a word of a text says what another item is like.
+        stated: share of the texts that end with a list of the item's colour, pattern, material and style.
+        odd_pictures: share of the items that are pictured in another colour than `look` says, and in another pattern.
     """
+
+    odd_pictures = 0.10
+    drift_days = DRIFT_DAYS
+    focus = 0.8
+    slot_shares: tuple[float, ...] = (0.32, 0.24, 0.19, 0.14, 0.11)
+    category_skew = leaf_skew = 1.0
+    odd_words = 0.08
+    stated = 0.0
 
     def __init__(self, shop: ShopSettings) -> None:
         self.shop, self.seed = shop, shop.seed
@@ -78,6 +92,10 @@ class World:
         share = 0.5 + uniform(self.seed, "leaf size", np.arange(len(self.leaves)))
         return np.searchsorted(np.cumsum(share / share.sum())[:-1], uniform(self.seed, "item leaf", items), side="right")
 
+    def look(self, item: int, leaf: int) -> Leaf:
+        """What the picture and the text of an item of the given leaf are made from: here, what all its items share."""
+        return self.leaves[leaf]
+
     def item_popularity(self, items: NDArray[np.int64]) -> NDArray[np.float64]:
         """Weight of each item before any recency boost: Pareto with exponent 1.1, capped at 50 times the least."""
         return np.minimum((1 - uniform(self.seed, "item popularity", items)) ** (-1 / 1.1), 50.0)
@@ -89,25 +107,25 @@ class World:
         return np.minimum(1.15 * np.exp(0.55 * normal), 12.0)
 
     def user_leaves(self, users: NDArray[np.int64], day: int) -> NDArray[np.int64]:
-        """Leaves that each user likes on a day, [U, 5], from the most to the least liked slot. A leaf may fill two slots.
+        """Leaves that each user likes on a day, [U, slots], from the most to the least liked. A leaf may fill two slots.
 
-        Every `DRIFT_DAYS` days, on different days for different users, the next slot in turn gets another leaf.
+        Every `drift_days` days, on different days for different users, the next slot in turn gets another leaf.
         """
-        slots = np.arange(len(_SLOT_WEIGHTS))
-        phase = (hashed(self.seed, "drift phase", users) % np.uint64(DRIFT_DAYS)).astype(np.int64)
-        period = (day - OPENING_DAY + phase) // DRIFT_DAYS
+        slots = np.arange(len(self.slot_shares))
+        phase = (hashed(self.seed, "drift phase", users) % np.uint64(self.drift_days)).astype(np.int64)
+        period = (day - OPENING_DAY + phase) // self.drift_days
         refills = (period[:, None] - slots) // len(slots)
-        focus = (uniform(self.seed, "focus", users) * self.num_categories).astype(np.int64)
+        focus = (uniform(self.seed, "focus", users) ** self.category_skew * self.num_categories).astype(np.int64)
         keys = (users[:, None], slots, refills)
         anywhere = (uniform(self.seed, "taste anywhere", *keys) * len(self.leaves)).astype(np.int64)
-        within = (uniform(self.seed, "taste within", *keys) * self.leaves_per_category).astype(np.int64)
-        focused = uniform(self.seed, "taste focus", *keys) < _FOCUS
+        within = (uniform(self.seed, "taste within", *keys) ** self.leaf_skew * self.leaves_per_category).astype(np.int64)
+        focused = uniform(self.seed, "taste focus", *keys) < self.focus
         return np.where(focused, focus[:, None] * self.leaves_per_category + within, anywhere)
 
-    @staticmethod
-    def slot_weights() -> NDArray[np.float64]:
-        """Share of the events by a user's taste that goes to each slot of `user_leaves`, [5]."""
-        return _SLOT_WEIGHTS
+    @classmethod
+    def slot_weights(cls) -> NDArray[np.float64]:
+        """Share of the events by a user's taste that goes to each slot of `user_leaves`, [slots]."""
+        return np.array(cls.slot_shares)
 
     def item_ids(self, items: NDArray[np.int64]) -> NDArray[np.str_]:
         """Public ids; their order as text is the order of the numbers."""

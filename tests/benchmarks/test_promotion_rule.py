@@ -81,7 +81,7 @@ def test_the_gate_is_not_so_strict_that_nothing_is_promoted() -> None:
 
 
 def test_pairs_are_counted_on_the_users_of_one_holdout() -> None:
-    found = pairs.measure(ShopSettings(num_items=300, num_users=200, num_days=21), epochs=1)
+    found = pairs.measure(ShopSettings(generator="v1", num_items=300, num_users=200, num_days=21), epochs=1)
     assert list(found) == [f"age {age}" for age in pairs.AGES]
     first = np.array(found["age 0"])
     relevant, ours, theirs, users = first.T

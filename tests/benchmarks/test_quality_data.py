@@ -87,7 +87,7 @@ def test_tiktok_keeps_the_official_split(tmp_path) -> None:
 
 
 def test_shop_is_split_by_day_and_a_pair_counts_once(shop: QualityData) -> None:
-    world = World(ShopSettings(num_items=120, num_users=60, num_days=8))
+    world = World(ShopSettings(generator="v1", num_items=120, num_users=60, num_days=8))
     first_day: dict[tuple[int, int], int] = {}
     for day in range(-7, 1):
         events = day_events(world, day)
@@ -102,7 +102,7 @@ def test_shop_is_split_by_day_and_a_pair_counts_once(shop: QualityData) -> None:
 
 
 def test_shop_truth_is_that_of_the_end_of_training(shop: QualityData) -> None:
-    world = World(ShopSettings(num_items=120, num_users=60, num_days=8))
+    world = World(ShopSettings(generator="v1", num_items=120, num_users=60, num_days=8))
     liked = world.user_leaves(np.arange(60), -4)
     assert shop.liked_leaves is not None and shop.leaf is not None
     for row, leaves in zip(shop.liked_leaves.tolist(), liked.tolist(), strict=True):
@@ -301,6 +301,6 @@ def test_clusters_round_trip(tmp_path) -> None:
 
 
 def test_shop_sequences_hold_no_pair_twice() -> None:
-    sequences = shop_sequences(World(ShopSettings(num_items=60, num_users=40, num_days=10)))
+    sequences = shop_sequences(World(ShopSettings(generator="v1", num_items=60, num_users=40, num_days=10)))
     pairs = event_users(sequences) * 60 + sequences.items
     assert len(pairs.unique()) == len(pairs)

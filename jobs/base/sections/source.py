@@ -25,8 +25,14 @@ class DataSettings(Section):
 
 
 class ShopSettings(Section):
-    """Size of the embedded shop (used only when data.source is 'embedded')."""
+    """The embedded shop (used only when data.source is 'embedded')."""
 
+    generator: Literal["v1", "v2"] = Field(
+        "v2",
+        description="How the shop is drawn. v2: visits start with a wish, items of a leaf differ by what one sees and reads, "
+        "and the log is like real ones (docs/results/shop.md). v1: the shop of the releases up to 0.2, in which the items of "
+        "a leaf differ by popularity alone.",
+    )
     num_items: int = Field(
         3000, ge=50, le=5_000_000, description="Items in the catalogue on 2026-01-28; on other dates see shop.grows."
     )

@@ -19,7 +19,7 @@ from jobs.shop.snapshot import first_date, last_date, write_snapshot
 from jobs.shop.texts import describe
 from jobs.shop.world import DRIFT_DAYS, FIRST_RUN, OPENING_DAY, World, date_of, day_of
 
-SMALL = ShopSettings(num_items=200, num_users=150, num_days=14)
+SMALL = ShopSettings(generator="v1", num_items=200, num_users=150, num_days=14)
 NEXT = FIRST_RUN + dt.timedelta(days=1)
 
 
@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def world() -> World:
     """A shop of middle size, of which nothing is written."""
-    return World(ShopSettings(num_items=1000, num_users=800, num_days=35))
+    return World(ShopSettings(generator="v1", num_items=1000, num_users=800, num_days=35))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_items_and_users_are_new_every_day_and_old_ones_never_change(home: Path)
 
 @pytest.mark.parametrize("size", [50, 333, 3000])
 def test_the_number_alive_is_the_number_born(size: int) -> None:
-    world = World(ShopSettings(num_items=size, num_users=size))
+    world = World(ShopSettings(generator="v1", num_items=size, num_users=size))
     assert world.num_items(0) == size
     for day in (OPENING_DAY, -200, -14, -1, 0, 1, 30):
         numbers = np.arange(world.num_items(day) + 5 * world.num_items(1))
@@ -137,7 +137,7 @@ def test_activity_is_skewed_around_a_usable_history(events: pd.DataFrame) -> Non
 
 
 def test_the_default_shop_has_the_intended_size() -> None:
-    world = World(ShopSettings())
+    world = World(ShopSettings(generator="v1"))
     assert len(world.leaves) == 96
     day = len(day_events(world, 0).user)
     assert 150_000 / 35 < day < 250_000 / 35
@@ -285,7 +285,7 @@ def test_a_shop_that_does_not_grow_has_exactly_what_was_asked_for_on_every_date(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, days: int
 ) -> None:
     monkeypatch.setattr(snapshot, "_draw_files", lambda *_: None)
-    shop = ShopSettings(num_items=size, num_users=size + 7, num_days=9, grows=False)
+    shop = ShopSettings(generator="v1", num_items=size, num_users=size + 7, num_days=9, grows=False)
     date = FIRST_RUN + dt.timedelta(days=days)
     write_snapshot(shop, tmp_path, date)
     assert len(read(tmp_path, date, "items")) == len(read(tmp_path, date, "items", "truth")) == size
@@ -299,7 +299,7 @@ def test_a_shop_that_grows_says_so_where_it_has_more_than_its_settings_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(snapshot, "_draw_files", lambda *_: None)
-    shop = ShopSettings(num_items=400, num_users=30, num_days=7)
+    shop = ShopSettings(generator="v1", num_items=400, num_users=30, num_days=7)
     caplog.set_level("INFO")
     write_snapshot(shop, tmp_path, FIRST_RUN)
     assert "400 items, 30 users" in caplog.text and "grows" not in caplog.text
@@ -337,7 +337,7 @@ def test_the_command_makes_a_folder_or_says_why_not(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "jobs.shop", *arguments]
         return subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=120)
 
-    small = ("--num-items", "60", "--num-users", "30", "--num-days", "7")
+    small = ("--generator", "v1", "--num-items", "60", "--num-users", "30", "--num-days", "7")
     done = shop(str(tmp_path / "home"), "--date", "2026-02-03", *small)
     assert done.returncode == 0, done.stderr
     assert pq.read_metadata(tmp_path / "home" / "source" / "date=2026-02-03" / "items.parquet").num_rows == 66
