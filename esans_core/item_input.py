@@ -16,6 +16,27 @@ from esans_core.standardisation import SMALLEST_DEVIATION, feature_statistics, s
 START = 0.02
 
 
+class ContentMap(nn.Linear):
+    """A linear map of standardised content, scaled so that an item's content has about unit length.
+
+    Without the scale, content of hundreds of features learns hundreds of times as fast as an id, because each step of Adam
+    moves every weight by the learning rate. On the embedded shop, that cost a fifth of the recall.
+
+    Args:
+        num_features: F.
+        dim: D.
+    """
+
+    def __init__(self, num_features: int, dim: int) -> None:
+        super().__init__(num_features, dim)
+        nn.init.normal_(self.weight, std=START)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, content: Tensor) -> Tensor:
+        """float32 [..., F] -> float32 [..., D]."""
+        return super().forward(content * max(1, self.in_features) ** -0.5)
+
+
 class ItemInput(nn.Module):
     """Sum of an id embedding and a projection of standardised content: the input of an item to both towers.
 
@@ -60,9 +81,7 @@ class ItemInput(nn.Module):
         self.popularity = nn.Embedding(num_items + 1, 1, sparse=sparse_ids) if popularity else None
         if self.popularity is not None:
             nn.init.zeros_(self.popularity.weight)
-        self.content_projection = nn.Linear(num_features, dim)
-        nn.init.normal_(self.content_projection.weight, std=START * max(1, num_features) ** -0.5)
-        nn.init.zeros_(self.content_projection.bias)
+        self.content_projection = ContentMap(num_features, dim)
         self.id_dropout = id_dropout
         self.dropout_seed: int | None = None
         self.register_load_state_dict_post_hook(_mark_constant_features)

@@ -15,6 +15,7 @@ from esans_core.mask_dropout import MaskDropout
 
 _FILTER_SHARE = 0.7  # of a layer's filter; the rest is attention
 _LATEST = 10  # events whose mean is the slow part of a history
+_WINDOWS = (1, 5, 20, None)  # latest events whose means are added to the result; None for all
 
 
 class SequenceTower(nn.Module):
@@ -43,7 +44,10 @@ class SequenceTower(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(dim), MaskDropout(dim, dropout, site=0)
         layers = (_Layer(dim, num_heads, dropout, site=1 + 3 * number) for number in range(num_layers))
         self.layers = nn.ModuleList(layers)
-        self.latest = nn.Parameter(torch.zeros(dim))  # how much of the latest event itself is added to what the layers make
+        # How much of each mean is added to what the layers make.
+        self.windows = nn.Parameter(
+            torch.full((len(_WINDOWS), dim), 0.5)
+        )  # how much of each mean is added to what the layers make
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings after the last event, float32 [B, D], unit vectors.
@@ -76,7 +80,9 @@ class SequenceTower(nn.Module):
         events_BLD = states_BLD = self.dropout(self.norm(x_BLD + position_LD), keys_BL)
         for layer in self.layers:
             states_BLD = layer(states_BLD, keys_BL)
-        return functional.normalize(states_BLD + self.latest * events_BLD, dim=-1)
+        for size, share_D in zip(_WINDOWS, self.windows, strict=True):
+            states_BLD = states_BLD + share_D * _mean_of_latest(events_BLD, size)
+        return functional.normalize(states_BLD, dim=-1)
 
 
 class _Layer(nn.Module):
@@ -125,11 +131,18 @@ class _Filter(nn.Module):
         self.fast = nn.Parameter(torch.randn(dim))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        place_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
-        age_LL = place_L[:, None] - place_L
-        latest_LL = ((age_LL >= 0) & (age_LL < _LATEST)).to(x_BLD.dtype)
-        slow_BLD = (latest_LL / latest_LL.sum(1, keepdim=True)) @ x_BLD
+        slow_BLD = _mean_of_latest(x_BLD, _LATEST)
         return slow_BLD + self.fast**2 * (x_BLD - slow_BLD)
+
+
+def _mean_of_latest(x_BLD: Tensor, size: int | None) -> Tensor:
+    """The mean of up to `size` events that end with each event, float [B, L, D]; None takes all up to it."""
+    if size == 1:
+        return x_BLD
+    place_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+    age_LL = place_L[:, None] - place_L
+    latest_LL = (age_LL >= 0 if size is None else (age_LL >= 0) & (age_LL < size)).to(x_BLD.dtype)
+    return (latest_LL / latest_LL.sum(1, keepdim=True)) @ x_BLD
 
 
 class SetTower(nn.Module):

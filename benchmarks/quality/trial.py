@@ -37,11 +37,22 @@ REVISIONS = {"adap_tau": 2, "mixgcf": 2}
 TRAINING: dict[str, Any] = {
     name: getattr(DEFAULTS, name)
     for name in (
-        *("dim", "num_heads", "num_layers", "max_history", "dropout", "item_network", "id_dropout", "mask_known", "start_ids"),
+        *(
+            "dim",
+            "num_heads",
+            "num_layers",
+            "max_history",
+            "dropout",
+            "item_network",
+            "popularity",
+            "id_dropout",
+            "mask_known",
+            "start_ids",
+        ),
         *("batch_size", "learning_rate", "warm_up", "weight_decay", "precision"),
     )
 }
-TOWERS = ("dim", "num_heads", "num_layers", "max_history", "dropout", "item_network", "id_dropout")
+TOWERS = ("dim", "num_heads", "num_layers", "max_history", "dropout", "item_network", "popularity", "id_dropout")
 TUNING_SEED = 0
 EPOCHS = {"quick": 4, "movielens": 8, "tiktok": 10, "shop-100k-low": 4, "shop-100k-mid": 4, "shop-100k-high": 4, "shop-1m": 3}
 TUNING_EPOCHS = {"quick": 2, "movielens": 4, "shop-100k-mid": 2}  # tuning at full length would take too long here

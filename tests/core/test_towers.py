@@ -31,8 +31,7 @@ def history(*rows: list[int]) -> torch.Tensor:
 def test_both_towers_give_unit_vectors(order: Order) -> None:
     model = make(order)
     users, items = model.encode_users(history([1, 2, 3], [4])), model.encode_items(torch.arange(30))
-    width = 16 + (order == "set")  # a set tower's items have a popularity beside them
-    assert users.shape == (2, width) and items.shape == (30, width)
+    assert users.shape == (2, 17) and items.shape == (30, 17)  # the last number is the popularity, or what meets it
     for vectors in (users, items):
         torch.testing.assert_close(vectors[:, :16].norm(dim=-1), torch.ones(len(vectors)))
 
@@ -88,7 +87,7 @@ def test_without_their_filter_the_layers_are_pytorchs_encoder_with_a_causal_mask
     monkeypatch.setattr(user_towers, "_FILTER_SHARE", 0.0)
     model = make()
     tower, past = model.user_tower, history([1, 2, 3, 9, 4, 8, 7, 5])
-    tower.latest.data.normal_()
+    tower.windows.data.normal_()
     events = states = tower.norm(model.item_input(past) + tower.position.weight)
     mask = torch.nn.Transformer.generate_square_subsequent_mask(8)
     for layer in tower.layers:
@@ -106,8 +105,9 @@ def test_without_their_filter_the_layers_are_pytorchs_encoder_with_a_causal_mask
             }
         )
         states = peer(states, src_mask=mask, is_causal=True)
-    expected = functional.normalize((states + tower.latest * events)[:, -1], dim=-1)
-    torch.testing.assert_close(model.encode_users(past), expected)
+    means = [events[:, -1], events[:, -5:].mean(1), events.mean(1), events.mean(1)]  # of 1, 5, 20 and all events
+    expected = states[:, -1] + sum(share * mean for share, mean in zip(tower.windows, means, strict=True))
+    torch.testing.assert_close(model.encode_users(past)[:, :16], functional.normalize(expected, dim=-1))
 
 
 def test_the_filter_is_the_mean_of_the_latest_events_and_a_share_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

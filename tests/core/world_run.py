@@ -15,6 +15,7 @@ from esans_core import (
     SemanticNegativeSampler,
     Sequences,
     TwoTower,
+    build_optimizers,
     train_epoch,
 )
 from esans_core.loader import Loader
@@ -55,8 +56,7 @@ def losses(method: str, world: World) -> dict[str, list[float]]:
     )
     sparse = method.endswith(":sparse")
     model = TwoTower(torch.randn(N, 6), torch.arange(N) < 55, dim=16, num_heads=2, max_history=8, sparse_ids=sparse)
-    table, *rest = sorted(model.parameters(), key=lambda each: each is not model.item_input.id_embedding.weight)
-    optimizers = [torch.optim.AdamW(rest, lr=1e-2), (torch.optim.SparseAdam if sparse else torch.optim.AdamW)([table], lr=1e-2)]
+    optimizers = build_optimizers(model, learning_rate=1e-2, weight_decay=1e-2)
     means = [train_epoch(model, objective, loader, optimizers, seed=seed, world=world) for seed in range(2)]
     return {"losses": means, "weights": [float(value.detach().abs().sum()) for value in model.parameters()]}
 

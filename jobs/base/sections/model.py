@@ -109,6 +109,9 @@ class TrainingSettings(Section):
     item_network: bool = Field(
         TRAINING.item_network, description="Give the item tower a network of its own; else an item is its id and its content."
     )
+    popularity: bool = Field(
+        TRAINING.popularity, description="Let every item have a popularity, which training learns and every score contains."
+    )
     start_ids: Literal["cooccurrence", "random"] = Field(
         TRAINING.start_ids,
         description="Where item ids start if events are read as a sequence. cooccurrence: near the ids of items that stand "

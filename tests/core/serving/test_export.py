@@ -28,8 +28,7 @@ def test_the_user_tower_takes_any_number_of_users_and_events(tmp_path: Path, max
     for users, length in ((1, 1), (1, max_history), (5, max_history), (700, 1)):
         inputs, mask = torch.randn(users, length, 8), torch.arange(length) < torch.randint(length + 1, (users, 1))
         expected = model.user_tower(inputs, mask)
-        if order == "set":
-            expected = torch.cat([expected, torch.ones(users, 1)], 1)  # the number that meets the items' popularity
+        expected = torch.cat([expected, torch.ones(users, 1)], 1)  # the number that meets the items' popularity
         torch.testing.assert_close(program(inputs, mask), expected)
 
 
