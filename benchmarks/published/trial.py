@@ -4,7 +4,6 @@ The towers, their options, the loop and the evaluation are the library's own. Ev
 default of the library, and the key of a trial holds all values. So results of other defaults are never taken for its results.
 """
 
-import importlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from benchmarks.quality.data import QualityData
 from benchmarks.quality.trial import some_users
 from benchmarks.trials import hashed, part
 from esans_core.cluster_index import ClusterIndex
+from esans_core.cooccurrence import cooccurrence_vectors
 from esans_core.defaults import CLUSTERS, SAMPLER, TRAINING
 from esans_core.evaluation import evaluate
 from esans_core.loader import Loader
@@ -197,10 +197,8 @@ class _Fit:
         known = torch.bincount(sequences.items[_train_events(sequences)], minlength=data.num_items) > 0
         towers = {"order": order, "sparse_ids": data.num_items > DENSE_ITEMS} | _accepted(TwoTower, options)
         self.model = TwoTower(data.content, known, **towers)
-        if order == "sequence" and options.get("start_ids") == "cooccurrence":  # by name, as not every version has it
-            vectors: Any = importlib.import_module("esans_core.cooccurrence")
-            start: Any = self.model.item_input
-            start.start_from(vectors.cooccurrence_vectors(sequences, data.num_items, options["dim"]))
+        if order == "sequence" and options["start_ids"] == "cooccurrence":
+            self.model.item_input.start_from(cooccurrence_vectors(sequences, data.num_items, options["dim"]))
         self.model.to(device)
         self._loader = Loader(
             sequences, batch_size=options["batch_size"], max_history=options["max_history"], ordered=order == "sequence"
