@@ -37,7 +37,7 @@ def test_products_of_vectors_are_those_of_the_mutual_information() -> None:
         information = np.nan_to_num(np.maximum(np.log(counts / np.outer(total, context)), 0), neginf=0.0)
     left, strength, _ = np.linalg.svd(information)
     expected = left[:, :8] * np.sqrt(strength[:8])
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-12)
     found = cooccurrence_vectors(data, N, 8)
     assert found[N - 1].isnan().all()
     trained = torch.nonzero(torch.from_numpy(total > 0)).flatten()

@@ -221,7 +221,7 @@ def test_flags_take_a_nested_conf_and_no_conf() -> None:
         ({"date": "2020-01-01"}, "no parameter named 'date'"),
         ({"training.epochs": 0}, "training.epochs: Input should be greater than or equal to 1 (got 0)"),
         ({"sampling.lambda_low": 0.5}, "lambda_low (0.5) must not exceed lambda_high (0.1)"),
-        ({"training.embedding_dim": 30}, "must be divisible by training.num_heads (4)"),
+        ({"training.embedding_dim": 31}, "must be divisible by training.num_heads (2)"),
     ],
 )
 def test_flags_refuse_with_a_reason(conf: dict[str, Any], reason: str) -> None:
