@@ -21,7 +21,7 @@ from benchmarks.shop_statistics.page import drawing_block, statistics_block
 from benchmarks.table import block as measured_block
 from jobs.report.layout import format_summary
 
-_SHORTENED = ("INGESTED", "CLUSTERS", "RETRIEVAL", "VERDICT")  # the sections that the README shows of a run's summary
+_SHORTENED = ("INGESTED", "TRAINING", "RETRIEVAL", "VERDICT")  # the sections that the README shows of a run's summary
 
 Result = dict[str, Any]
 
@@ -58,7 +58,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "near_clusters": (("near_clusters",), measured_block),
     "shop_drawing": (("shop_statistics",), drawing_block),
     "shop_statistics": (("shop_statistics",), statistics_block),
-    "short_run": (("movielens_run",), short_run_block),
+    "short_run": (("shop_run",), short_run_block),
     "speed": (("speed",), measured_block),
 }
 
