@@ -113,6 +113,8 @@ def decide(facts: Facts, gate: GateSettings, *, embedding_dim: int) -> Verdict:
     concerns: list[str] = []
     if facts.baseline is not None and below:
         (concerns if gate.allow_below_baseline else failed).append(_below_baseline(facts.baseline, facts.cutoffs.recall, gate))
+    elif facts.baseline is not None and facts.baseline.mean < 0:
+        concerns.append(_perhaps_below(facts.baseline, facts.cutoffs.recall))
     for one, check in zip(facts.comparisons, against, strict=True):
         if not check.passed:
             worse = one.change.high < -gate.max_relative_loss
@@ -174,6 +176,13 @@ def _below_baseline(gap: Difference, recall: str, gate: GateSettings) -> str:
     return (
         f"{recall} is below the uniform-negatives baseline of the same night by {-gap.mean:.4f} "
         f"[{gap.low:+.4f}, {gap.high:+.4f}]{allowed}"
+    )
+
+
+def _perhaps_below(gap: Difference, recall: str) -> str:
+    return (
+        f"{recall} is {-gap.mean:.4f} lower than that of the uniform-negatives baseline of the same night, which may be chance "
+        f"[{gap.low:+.4f}, {gap.high:+.4f}]"
     )
 
 

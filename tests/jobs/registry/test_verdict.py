@@ -56,6 +56,7 @@ OLD = "the best version ever in force, version 1, cannot be ranked any more (its
         # Below the baseline of the same night.
         (replace(FIRST, baseline=WORSE), {}, False, "below the uniform-negatives baseline of the same night by 0.0100"),
         (replace(FIRST, baseline=EVEN), {}, True, "all 7 absolute floors"),
+        (replace(FIRST, baseline=Difference(-0.01, -0.03, 0.01, 0.95)), {}, True, "0.0100 lower than that of the uniform"),
         (replace(NEXT, baseline=WORSE), {}, False, "below the uniform-negatives baseline"),
         (replace(NEXT, baseline=WORSE), {"allow_below_baseline": True}, True, "allow_below_baseline lets it pass"),
         # What matters most comes first.
