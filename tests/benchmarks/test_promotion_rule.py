@@ -80,6 +80,7 @@ def test_the_gate_is_not_so_strict_that_nothing_is_promoted() -> None:
     assert power(pair_with_change(PAIR, 0.0), 64_000, look=1, nights=2_000, seed=2, **RULE) > 0.9
 
 
+@pytest.mark.slow
 def test_pairs_are_counted_on_the_users_of_one_holdout() -> None:
     found = pairs.measure(ShopSettings(generator="v1", num_items=300, num_users=200, num_days=21), epochs=1)
     assert list(found) == [f"age {age}" for age in pairs.AGES]

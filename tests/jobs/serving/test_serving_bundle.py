@@ -23,6 +23,8 @@ from jobs.serving.bundle import build_bundle, verify
 from jobs.serving.index import index_kind, shared
 
 pytest.importorskip("faiss")
+pytestmark = pytest.mark.slow  # to export towers takes seconds each time
+
 NUM_ITEMS = 120
 
 
