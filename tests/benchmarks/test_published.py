@@ -31,6 +31,8 @@ from esans_core.towers import TwoTower
 
 NUM_ITEMS, NUM_USERS, LENGTH = 60, 30, 8
 
+pytestmark = pytest.mark.slow  # nearly every test here trains
+
 
 def write_log(folder: Path, name: str, log: pd.DataFrame, items: pd.DataFrame, file: str = "items") -> None:
     (folder / name).mkdir(parents=True)

@@ -11,6 +11,8 @@ import torch
 from esans_core.serving.export import export_item_tower, export_user_tower
 from esans_core.towers import Order, TwoTower
 
+pytestmark = pytest.mark.slow  # an export takes seconds
+
 
 def towers(max_history: int = 9, order: Order = "sequence") -> TwoTower:
     torch.manual_seed(0)
@@ -62,7 +64,6 @@ def test_the_exported_item_tower_bounds_its_input_and_reads_no_feature_that_was_
     assert inputs.abs().max() < 50 and vectors.isfinite().all()
 
 
-@pytest.mark.slow
 def test_the_same_weights_give_the_same_bytes_and_hold_no_pickle(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     code = (
