@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 # Workers keep the memory of one step for the next, because asking the system for it again takes a tenth of a step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 31), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
+_PLANS = "plans.json"
 
 Runs = Mapping[str, dict[str, Any]]
 
@@ -59,6 +60,21 @@ def load_runs(path: Path) -> dict[str, dict[str, Any]]:
     """Finished runs by key, from a file of JSON lines; none if there is no file."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {run["key"]: run for run in map(json.loads, lines)}
+
+
+def kept_plans(folder: Path) -> dict[str, Any]:
+    """The inputs of all plans that are kept beside their runs, by the name of the data set."""
+    path = folder / _PLANS
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def keep_plan(folder: Path, name: str, plan: dict[str, Any]) -> None:
+    """Keep the inputs of a plan beside its runs, so that they can be reported on a machine without the data."""
+    plans, path = kept_plans(folder) | {name: plan}, folder / _PLANS
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(plans, indent=2, sort_keys=True) + "\n")
+    temporary.replace(path)
 
 
 def run_all(

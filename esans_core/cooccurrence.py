@@ -72,9 +72,7 @@ def _pairs(log: EventLog) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 
 def _pairs_of(sequences: Sequences) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    lengths = sequences.offsets.diff()
-    user = torch.repeat_interleave(torch.arange(sequences.num_users), lengths)
-    rank = torch.arange(len(user)) - sequences.offsets[:-1][user]
+    user, rank = sequences.places()
     in_training = rank < sequences.num_train[user]
     for apart in range(1, _WINDOW + 1):
         later = torch.nonzero(in_training & (rank >= apart)).flatten()

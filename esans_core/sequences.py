@@ -106,11 +106,13 @@ class Sequences:
         is_target = (position >= excerpts.first_target[:, None]) & (position < excerpts.end[:, None])
         return self._padded(excerpts.start, excerpts.end, width), is_target
 
+    def places(self) -> tuple[Tensor, Tensor]:
+        """The user of each event, and the event's place in the user's run: int64 [E] each."""
+        return _numbered(self.offsets.diff())
+
     def shuffled(self, generator: torch.Generator) -> "Sequences":
         """The same users, with the training events of each one in another random order."""
-        lengths = self.offsets.diff()
-        user = torch.repeat_interleave(torch.arange(self.num_users), lengths)
-        rank = torch.arange(len(user)) - self.offsets[:-1][user]
+        user, rank = self.places()
         train = rank < self.num_train[user]
         # Keys of training events are random below 1; all others stay behind them, in their order.
         key = torch.where(train, torch.rand(len(user), generator=generator, dtype=torch.float64), 1.0 + rank)

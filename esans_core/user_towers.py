@@ -45,9 +45,7 @@ class SequenceTower(nn.Module):
         layers = (_Layer(dim, num_heads, dropout, site=1 + 3 * number) for number in range(num_layers))
         self.layers = nn.ModuleList(layers)
         # How much of each mean is added to what the layers make.
-        self.windows = nn.Parameter(
-            torch.full((len(_WINDOWS), dim), 0.5)
-        )  # how much of each mean is added to what the layers make
+        self.windows = nn.Parameter(torch.full((len(_WINDOWS), dim), 0.5))
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings after the last event, float32 [B, D], unit vectors.

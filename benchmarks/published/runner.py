@@ -1,7 +1,5 @@
 """Runs the trials of a log that are not finished, and keeps what a report needs on a machine without the data."""
 
-import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -14,8 +12,6 @@ from benchmarks.published.plan import Plan
 from benchmarks.published.prepare import prepared
 from benchmarks.published.trial import Trial, run_trial
 from benchmarks.trials import Runs, load_runs
-
-_PLANS = "plans.json"
 
 
 def plan_of(name: str, folder: Path, **limits: Any) -> Plan:
@@ -60,19 +56,12 @@ def run_missing(
 
 def keep_plan(plan: Plan, kept: Path) -> None:
     """Keep the inputs of a plan beside its runs."""
-    path = kept / _PLANS
-    plans = json.loads(path.read_text()) if path.exists() else {}
-    plans[plan.log] = asdict(plan)
-    kept.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(plans, indent=2, sort_keys=True) + "\n")
-    temporary.replace(path)
+    trials.keep_plan(kept, plan.log, asdict(plan))
 
 
 def kept_plan(name: str, kept: Path) -> Plan | None:
     """The plan from which a log's runs were made; None if it was never run."""
-    path = kept / _PLANS
-    plans = json.loads(path.read_text()) if path.exists() else {}
+    plans = trials.kept_plans(kept)
     if name not in plans:
         return None
     lists = {field: tuple(value) for field, value in plans[name].items() if isinstance(value, list)}

@@ -1,7 +1,5 @@
 """Runs trials that are not finished yet, several at a time, and keeps each as one JSON line the moment it is done."""
 
-import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cache, partial
@@ -14,8 +12,6 @@ from benchmarks.quality.data import DATA, QualityData
 from benchmarks.quality.plan import TUNED_ON, Plan, Runs
 from benchmarks.quality.trial import TUNING_SEED, Trial, run_trial
 from benchmarks.trials import load_runs, part
-
-_PLANS = "plans.json"
 
 
 def run_all(
@@ -42,18 +38,12 @@ def plan_of(name: str) -> Plan:
 
 def keep_plan(plan: Plan, folder: Path) -> None:
     """Keep the inputs of a plan next to its runs, so that they can be reported on a machine without the data."""
-    path = folder / _PLANS
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept[plan.data] = asdict(plan)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
-    temporary.replace(path)
+    trials.keep_plan(folder, plan.data, asdict(plan))
 
 
 def kept_plan(name: str, folder: Path) -> Plan:
     """The plan from which a data set's runs were made."""
-    fields = json.loads((folder / _PLANS).read_text())[name]
+    fields = trials.kept_plans(folder)[name]
     tuned_on = fields["tuned_on"] and tuple(fields["tuned_on"])
     return Plan(name, fields["digest"], tuned_on, tuple(fields["views"]))
 

@@ -45,7 +45,7 @@ def load_towers(folder: UPath | Path) -> tuple[TwoTower, dict[str, Any], list[st
         if not (folder / name).exists():
             raise DataError("is missing from a saved model.", file=folder / name, remedy="train the model again.")
     meta = json.loads((folder / META).read_text())
-    if not readable(folder):
+    if meta.get("format") != _FORMAT:
         raise DataError(
             "holds towers of another version of this project, which this one cannot read.",
             file=folder / META,

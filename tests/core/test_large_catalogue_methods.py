@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from esans_core import rece, sce
 from esans_core.gbce import GeneralisedBinaryLoss
 from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
+from tests.core.largest_tensor import Largest
 
 N, D, B, R, TAU = 61, 8, 23, 9, 0.1
 ITEMS = normalize(torch.randn(N, D, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -174,19 +174,6 @@ def test_rece_comes_to_the_full_softmax_with_its_rounds() -> None:
 
 
 # All of them.
-
-
-class Largest(TorchDispatchMode):
-    """How many numbers the largest tensor has that any operation makes, forward or backward."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(each, Tensor):
-                self.numbers = max(self.numbers, each.numel())
-        return made
 
 
 @pytest.mark.parametrize(("method", "small"), [("sce", True), ("rece", True), ("full_softmax", False)])

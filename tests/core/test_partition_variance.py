@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from esans_core import partition_variance
 from esans_core.negatives import NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.partition_variance import sampling_noise
+from tests.core.largest_tensor import Largest
 
 N, D, B, TAU = 150, 8, 40, 0.2
 ITEMS = normalize(torch.randn(N, D, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -118,19 +118,6 @@ def test_scores_far_apart_give_numbers_and_not_nan() -> None:
         numbers = (pool.partition_variance, pool.gradient_variance, pool.gradient_bias, pool.uncorrected_gradient_bias)
         assert all(math.isfinite(number) for number in numbers)
     assert noise.at(1).partition_variance == pytest.approx(N - 1)
-
-
-class Largest(TorchDispatchMode):
-    """How many numbers the largest tensor has that any operation makes."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(each, Tensor):
-                self.numbers = max(self.numbers, each.numel())
-        return made
 
 
 def test_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
