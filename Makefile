@@ -94,8 +94,8 @@ bench-quality: setup ## Compares the methods' quality (QUICK=1: a few methods on
 	@$(BIN)/python -m benchmarks.quality.prepare $(if $(QUICK),quick,$(DATA_SETS))
 	@$(if $(QUICK),$(BIN)/python -m benchmarks.quality quick,for name in $(DATA_SETS); do $(BIN)/python -m benchmarks.quality run $$name; done; $(BIN)/python -m benchmarks.quality report)
 
-bench-published: setup ## Sets the towers beside published figures: FOLDER= with the logs, LOGS=, MINUTES=, WORKERS=, POOL= (QUICK=1: in minutes)
-	@$(BIN)/python -m benchmarks.published $(if $(QUICK),quick,all $(LOGS) $(if $(POOL),--pool $(POOL))) $(if $(or $(FOLDER),$(DATA)),--folder "$(or $(FOLDER),$(DATA))") $(if $(MINUTES),--minutes $(MINUTES)) $(if $(WORKERS),--workers $(WORKERS))
+bench-published: setup ## Sets the towers beside published figures: FOLDER= with the logs, LOGS=, MINUTES=, WORKERS= (QUICK=1: in minutes)
+	@$(BIN)/python -m benchmarks.published $(if $(QUICK),quick,all $(LOGS)) $(if $(or $(FOLDER),$(DATA)),--folder "$(or $(FOLDER),$(DATA))") $(if $(MINUTES),--minutes $(MINUTES)) $(if $(WORKERS),--workers $(WORKERS))
 
 bench-scale: setup ## Measures a day's steps at 1 to 10 million items, over an hour (QUICK=1: at thousands, in minutes)
 	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from esans_core.negatives import METHODS, NegativeConfig
     from esans_core.objective import BatchPart, RetrievalObjective
     from esans_core.partition_variance import PoolNoise, SamplingNoise, sampling_noise
-    from esans_core.parts import Catalogue, Part, StepOutcome
+    from esans_core.parts import Catalogue, Excerpts, Part, StepOutcome
     from esans_core.proposals import ItemProposal
     from esans_core.recipes import RowLoss, RowMixing, StepLoss
     from esans_core.sampler import SemanticNegativeSampler
@@ -45,6 +45,7 @@ __all__ = [
     "Codebooks",
     "Drawn",
     "EventLog",
+    "Excerpts",
     "ItemProposal",
     "Loader",
     "NegativeConfig",
@@ -126,6 +127,7 @@ _MODULES = {
     ),
     "parts": (
         "Catalogue",
+        "Excerpts",
         "Part",
         "StepOutcome",
     ),

@@ -28,7 +28,9 @@ class TrainingDefaults:
         id_dropout: chance that a training step hides an item's id.
         start_ids: where the ids of a sequence tower start: `cooccurrence` (`esans_core.cooccurrence`) or `random`.
         mask_known: whether a user's other items are left out of the negatives of each of the user's targets.
-        temperature: tau of the softmax over cosines.
+        temperature: tau of the softmax over cosines, or where it starts if it is learnt.
+        learn_temperature: whether training learns tau. Logs want different ones: it went from .1 to .05 on the Beauty log, and
+            to .08 on TikTok, which are about the best fixed ones on either.
         uniform_temperature: the same for the method with uniform negatives, which is the baseline of the pipeline.
         batch_size: positives in a step.
         epochs: passes over the training events. The best one on validation is kept.
@@ -52,6 +54,7 @@ class TrainingDefaults:
     start_ids: Literal["cooccurrence", "random"] = "cooccurrence"
     mask_known: bool = True
     temperature: float = 0.1
+    learn_temperature: bool = True
     uniform_temperature: float = 0.1
     batch_size: int = 512
     epochs: int = 10

@@ -20,6 +20,8 @@ from esans_core.sequences import Sequences, excerpt_counts, target_counts
 from esans_core.world import World
 
 WINDOW_TARGETS = 8_000_000  # about 300 MB if histories have like length
+_LARGE_SET = 16  # targets of an excerpt on average, from which on a set without one of them is nearly the same set
+_LARGE_SETS = 128  # excerpts of a step of such sets, at least
 
 
 class EventLog(Protocol):
@@ -82,7 +84,7 @@ class Loader:
         log: the users' events.
         batch_size: positives of a step, over all processes, on average: a batch holds whole excerpts of users' events, and a
             number of them that gives so many positives over an epoch. A last batch that has only one excerpt, or fewer than
-            there are processes, is dropped.
+            there are processes, is dropped. A batch of large sets has 128 excerpts at least.
         max_history: L, longest history.
         ordered: whether a target is predicted from the events before it. If not, each user's events are shuffled anew in each
             epoch, and a target is predicted from the other events of its excerpt.
@@ -95,6 +97,8 @@ class Loader:
         world: this process among those that train together.
 
     Attributes:
+        large_sets: whether excerpts are sets of 16 targets or more on average. Then their negatives may be scored once for all
+            targets of a set (`Excerpts`), which is several times as fast.
         num_targets: T, training events of an epoch that have a history, or, without order, another event beside them.
         excerpts_per_batch: excerpts of a step, over all processes.
         block_targets: how many targets each block holds.
@@ -131,6 +135,8 @@ class Loader:
             )
         used = sum(count > 0 for count in self.block_targets)
         self.num_shards = num_shards if self.num_targets > window_targets and used >= num_shards else 1
+        self.large_sets = not ordered and self.num_targets >= _LARGE_SET * num_excerpts
+        least = max(least, min(_LARGE_SETS, num_excerpts)) if self.large_sets else least
         wanted = max(least, round(batch_size * num_excerpts / self.num_targets))
         self.excerpts_per_batch = -(-wanted // self.num_shards) * self.num_shards
 

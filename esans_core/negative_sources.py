@@ -78,6 +78,11 @@ class NegativeSources(nn.Module):
         """Whether the host can read values of a tensor, such as a number of matches, without waiting for a queue of work."""
         return self._device.type == "cpu"
 
+    @property
+    def rows_alike(self) -> bool:
+        """Whether each item is expected equally often for all positives of a batch."""
+        return all(source.rows_alike for source in self._all)
+
     def draw(self, positives_B: Tensor, generator: torch.Generator | None = None) -> DrawnNegatives:
         """Draw the negatives of a step, without scoring them.
 

@@ -10,18 +10,20 @@ Shape legend: B positives, b of them this process's rows (all B if there is one 
 each positive, N items, D dimension.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from esans_core.cache import EmbeddingCache
+from esans_core.defaults import TRAINING
 from esans_core.encoding import encode_once
 from esans_core.negative_sources import NegativeSources
 from esans_core.negatives import NegativeConfig
-from esans_core.parts import Catalogue, Part, StepOutcome
+from esans_core.parts import Catalogue, Excerpts, Part, StepOutcome
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.step_softmax import ScoredStep, StepSoftmax
 from esans_core.temperature import UserTemperature
@@ -35,19 +37,20 @@ class BatchPart:
 
     Attributes:
         user_rows: int64 [b], rows of the users; needed when the temperature adapts.
-        own_bE: int64 [b, E], further items of each row's user, -1 where there is none. None of them is a negative of this row;
-            None leaves out only the positive itself.
+        excerpts: the excerpts that the rows come from, whose items are no negatives of these rows; None leaves out only the
+            positive itself.
         world: the processes that share the batch.
         counts: how many rows each process has; needed when there are several.
     """
 
     user_rows: Tensor | None = None
-    own_bE: Tensor | None = None
+    excerpts: Excerpts | None = None
     world: World = World()
     counts: tuple[int, ...] | None = None
 
 
 _ALONE = BatchPart()
+_LEAST_TEMPERATURE = 0.01  # a learnt temperature stops here, as CLIP's does: towers that fit their log perfectly want none
 
 
 class RetrievalObjective(nn.Module):
@@ -56,7 +59,9 @@ class RetrievalObjective(nn.Module):
     Args:
         config: which negatives are used.
         item_frequency: float [N], share of each item among training targets (`Loader.target_frequency`).
-        temperature: tau; scores are cosines divided by it.
+        temperature: tau, by which cosines are divided to be scores.
+        learn_temperature: whether tau is a parameter that starts there (CLIP: Radford et al., ICML 2021, arXiv 2103.00020). If
+            the temperature adapts to each user, it is not.
         sampler: the semantic-aware sampler; needed when `config.needs_sampler`.
         item_groups: int64 [N], group of each item; needed by the `fair` proposal.
         num_users: U; needed when `config.adaptive_temperature`.
@@ -76,6 +81,7 @@ class RetrievalObjective(nn.Module):
         item_frequency: Tensor,
         *,
         temperature: float,
+        learn_temperature: bool = TRAINING.learn_temperature,
         sampler: SemanticNegativeSampler | None = None,
         item_groups: Tensor | None = None,
         num_users: int = 0,
@@ -84,12 +90,19 @@ class RetrievalObjective(nn.Module):
         if config.adaptive_temperature and not num_users:
             raise ValueError("an adaptive temperature needs num_users")
         catalogue = Catalogue(item_frequency, sampler, item_groups, num_users)
-        self.config, self.temperature = config, temperature
+        self.config = config
+        learns = learn_temperature and not config.adaptive_temperature
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learns)
         self.sources = NegativeSources(config, catalogue)
         self.cache = EmbeddingCache(config.num_cached, item_frequency) if config.num_cached else None
         self.adaptive = UserTemperature(temperature, num_users) if config.adaptive_temperature else None
         index = sampler.index if sampler is not None else None
         self._softmax = StepSoftmax(self.sources, config.same_group_weight, index, config.row_loss)
+
+    @property
+    def temperature(self) -> Tensor:
+        """tau as it is now, float32 scalar."""
+        return self.log_temperature.clamp_min(math.log(_LEAST_TEMPERATURE)).exp()
 
     def begin_epoch(self) -> None:
         """Tell every part that an epoch begins."""
@@ -160,12 +173,10 @@ class RetrievalObjective(nn.Module):
         shared_SD = world.gather(part_SD, world.counts(len(shared_S)))
         vectors = [tuple(others.pop(0) for _ in each.wanted) for each in rows]
         step = ScoredStep(
-            positives_B, positives_b, rows, vectors, shared_S, copies_S, shared_SD, positives_bD, product, part.own_bE
+            positives_B, positives_b, rows, vectors, shared_S, copies_S, shared_SD, positives_bD, product, self._scaled(part)
         )
-        unit_users_bD, users_bD = (
-            users_bD,
-            users_bD / (self.temperature if self.adaptive is None else self.adaptive.of(part.user_rows)),
-        )
+        temperature = self._temperature(step) if self.adaptive is None else self.adaptive.of(part.user_rows)
+        unit_users_bD, users_bD = users_bD, users_bD / temperature
         if self.cache is None or not len(self.cache):
             loss, loss_b = self._softmax.losses(step, users_bD)
         else:
@@ -180,6 +191,19 @@ class RetrievalObjective(nn.Module):
             for each in self._parts():
                 each.observe(outcome)
         return loss / len(positives_B)
+
+    def _scaled(self, part: BatchPart) -> Excerpts | None:
+        """The excerpts, their users divided by the temperature, or without users if negatives must be scored for each row."""
+        excerpts = part.excerpts
+        if excerpts is None or excerpts.users_wD is None:
+            return excerpts
+        alike = self._softmax.rows_alike and self.adaptive is None and self.cache is None
+        return replace(excerpts, users_wD=excerpts.users_wD.float() / self.temperature.detach() if alike else None)
+
+    def _temperature(self, step: ScoredStep) -> Tensor:
+        """tau, constant if negatives are scored against users who know the positive: they seem too easy, and tau would fall."""
+        of_sets = step.excerpts is not None and step.excerpts.users_wD is not None
+        return self.temperature.detach() if of_sets else self.temperature
 
     @torch.no_grad()
     def _unit_loss(self, step: ScoredStep, unit_users_bD: Tensor) -> Tensor:

@@ -83,6 +83,23 @@ class StepOutcome:
 
 
 @dataclass(frozen=True)
+class Excerpts:
+    """The w excerpts of users' events that the b rows of a batch come from.
+
+    Attributes:
+        of_row_b: int64 [b], excerpt of each row, ascending.
+        items_wE: int64 [w, E], items of each excerpt, the positives of its rows among them; -1 where there is none. None of
+            them is a negative of these rows.
+        users_wD: float32 [w, D], user of each whole excerpt, for logs without order. Negatives that the batch shares are then
+            scored against it, once for all rows of the excerpt. None: they are scored for each row.
+    """
+
+    of_row_b: Tensor
+    items_wE: Tensor
+    users_wD: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What parts are made from: `item_frequency`, `sampler`, `item_groups` and `num_users` of `RetrievalObjective`."""
 

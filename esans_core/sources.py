@@ -36,7 +36,13 @@ class Drawn:
 
 
 class Source(Part):
-    """One source of negatives. How often it is expected to draw an item may depend on the whole batch or on each positive."""
+    """One source of negatives. How often it is expected to draw an item may depend on the whole batch or on each positive.
+
+    Attributes:
+        rows_alike: whether each item is expected equally often for all positives of a batch.
+    """
+
+    rows_alike = True
 
     def draw(self, positives_B: Tensor, generator: torch.Generator | None) -> Drawn:
         """Draw for a batch; positives are int64 [B], item rows."""
@@ -151,7 +157,7 @@ class Semantic(Source):
 
     def __init__(self, config: NegativeConfig, sampler: SemanticNegativeSampler) -> None:
         super().__init__()
-        self._config, self._sampler = config, sampler
+        self._config, self._sampler, self.rows_alike = config, sampler, config.share_draws
 
     def draw(self, positives_B: Tensor, generator: torch.Generator | None) -> Drawn:
         """See `Source`."""

@@ -2,9 +2,10 @@
 
 Each logit is corrected by the log of how often its item is expected among all draws. Negatives drawn for each positive are
 scored row by row (`esans_core.rows`). Negatives that the batch shares take one matrix product (`esans_core.shared_softmax`).
+In a log without order, all rows of an excerpt may share their scores too: those of the user of the whole excerpt.
 
 Shape legend: B positives, b of them this process's rows (all, where there is one process), S shared negatives, R negatives for
-each positive, D dimension.
+each positive, w excerpts, E events of an excerpt, D dimension.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch import Tensor
 from esans_core.cache import EmbeddingCache
 from esans_core.cluster_index import ClusterIndex
 from esans_core.negative_sources import Expected, NegativeSources
+from esans_core.parts import Excerpts
 from esans_core.recipes import RowLoss
 from esans_core.rows import Positives, Rows
 from esans_core.shared_softmax import NEVER, matches, summed_log_partition
@@ -35,7 +37,7 @@ class ScoredStep:
         shared_SD: float32 [S, D], their embeddings.
         positives_bD: float32 [b, D], embeddings of this process's positives.
         product: type of the product of users and shared negatives.
-        own_bE: int64 [b, E], items of each row's user, which are no negatives of that row; -1 where there is none, or None.
+        excerpts: the excerpts that this process's rows come from; their users are divided by the temperature.
         cache: the cache from which the last shared negatives come; these were not drawn in this step.
     """
 
@@ -48,7 +50,7 @@ class ScoredStep:
     shared_SD: Tensor
     positives_bD: Tensor
     product: torch.dtype
-    own_bE: Tensor | None = None
+    excerpts: Excerpts | None = None
     cache: EmbeddingCache | None = None
 
     def with_cached(self, cache: EmbeddingCache) -> "ScoredStep":
@@ -72,6 +74,9 @@ class StepSoftmax:
         same_group_weight: weight of a shared negative that is of the positive's own cluster.
         index: the clusters; needed if that weight is not 1.
         row_loss: takes the place of the softmax, where all negatives are drawn for each positive.
+
+    Attributes:
+        rows_alike: whether a shared negative weighs the same in all rows of a batch.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class StepSoftmax:
     ) -> None:
         self._sources, self._same_group_weight, self._row_loss = sources, same_group_weight, row_loss
         self._group_index = index if same_group_weight != 1 else None
+        self.rows_alike = sources.rows_alike and self._group_index is None
 
     def losses(self, step: ScoredStep, users_bD: Tensor) -> tuple[Tensor, Tensor]:
         """Losses of this process's rows.
@@ -110,8 +116,12 @@ class StepSoftmax:
         log_sum_b = torch.cat(logits, dim=1).logsumexp(1)
         log_sum = log_sum_b.sum()
         if len(step.shared_S):
-            log_sum, log_sum_b = self._with_shared(step, of_shared, log_sum_b, users_bD)
-        return log_sum - at.logits_b.sum(), log_sum_b - at.logits_b
+            if step.excerpts is None or step.excerpts.users_wD is None:
+                log_sum, log_sum_b = self._with_shared(step, of_shared, log_sum_b, users_bD)
+            else:
+                log_sum_b = self._with_shared_of_excerpts(step, of_shared, log_sum_b, step.excerpts.users_wD)
+                log_sum = log_sum_b.sum()
+        return log_sum - at.logits_b.sum(), (log_sum_b - at.logits_b).detach()
 
     def _with_shared(self, step: ScoredStep, expected: Expected, others_b: Tensor, users_bD: Tensor) -> tuple[Tensor, Tensor]:
         """Log-partitions with the shared negatives, which are corrected and count as often as drawn: sum and float32 [b]."""
@@ -125,26 +135,52 @@ class StepSoftmax:
                 group_b, group_S = self._group_index.group(positives_b[rows]), self._group_index.group(shared_S)
                 same = (group_b[:, None] == group_S) & (group_S >= 0)
                 weights = weights + same * (math.log(weight) if weight > 0 else NEVER)
-            return weights if sources.may_look else weights.masked_fill(self._excluded(step, rows), NEVER)
+            if sources.may_look:
+                return weights
+            excluded_bS = positives_b[rows, None] == shared_S if excluded_wS is None else excluded_wS[of_row_b[rows]]
+            return weights.masked_fill(excluded_bS, NEVER)
 
-        excluded = self._excluded_pairs(step) if sources.may_look else None
+        excluded = excluded_wS = None
+        of_row_b = positives_b if step.excerpts is None else step.excerpts.of_row_b
+        if sources.may_look:
+            excluded = self._excluded_pairs(step)
+        elif step.excerpts is not None:
+            excluded_wS = _known(step.excerpts, shared_S, may_look=False)
         return summed_log_partition(others_b, users_bD, step.shared_SD, log_weights, excluded, step.product)
+
+    def _with_shared_of_excerpts(self, step: ScoredStep, expected: Expected, others_b: Tensor, users_wD: Tensor) -> Tensor:
+        """The same, float32 [b], where all rows of an excerpt share the scores of its whole user."""
+        assert step.excerpts is not None
+        counts = self._sources.log_counts(expected, step.positives_b[:1], step.shared_S).view(-1)
+        weights_S = step.copies_S.log().clamp_min(NEVER) - counts
+        logits_wS = (users_wD.to(step.product) @ step.shared_SD.to(step.product).T).float() + weights_S
+        known_wS = _known(step.excerpts, step.shared_S, may_look=self._sources.may_look)
+        log_sum_w = logits_wS.masked_fill(known_wS, NEVER).logsumexp(1)
+        return torch.logaddexp(others_b, log_sum_w[step.excerpts.of_row_b])
 
     @staticmethod
     def _excluded_pairs(step: ScoredStep) -> tuple[Tensor, Tensor]:
         """Pairs (b, s) of a row and a shared negative that must not count for it, b ascending."""
-        if step.own_bE is None:
+        if step.excerpts is None:
             return matches(step.positives_b, step.shared_S)
-        own_bE = torch.cat([step.positives_b[:, None], step.own_bE], dim=1)
-        row, column = matches(own_bE.flatten(), step.shared_S)
-        return row // own_bE.shape[1], column
+        items_wE = step.excerpts.items_wE
+        place, column = matches(items_wE.flatten(), step.shared_S)
+        of_excerpt = torch.bincount(place // items_wE.shape[1], minlength=len(items_wE))
+        first = of_excerpt.cumsum(0) - of_excerpt
+        count_b = of_excerpt[step.excerpts.of_row_b]
+        row = torch.repeat_interleave(count_b)
+        within = torch.arange(len(row)) - (count_b.cumsum(0) - count_b)[row]
+        return row, column[first[step.excerpts.of_row_b][row] + within]
 
-    @staticmethod
-    def _excluded(step: ScoredStep, rows: slice) -> Tensor:
-        """bool [rows, S], the same pairs for some rows, found without a number that the host would wait for."""
-        found = step.positives_b[rows, None] == step.shared_S
-        if step.own_bE is None:
-            return found
-        for own_b in step.own_bE[rows].unbind(1):
-            found = found | (own_b[:, None] == step.shared_S)
-        return found
+
+def _known(excerpts: Excerpts, shared_S: Tensor, *, may_look: bool) -> Tensor:
+    """bool [w, S], which shared negatives are items of each excerpt; without a number that the host waits for, if it must."""
+    items_wE = excerpts.items_wE
+    found_wS = torch.zeros(len(items_wE), len(shared_S), dtype=torch.bool, device=shared_S.device)
+    if may_look:
+        place, column = matches(items_wE.flatten(), shared_S)
+        found_wS[place // items_wE.shape[1], column] = True
+    else:
+        for items_w in items_wE.unbind(1):
+            found_wS |= items_w[:, None] == shared_S
+    return found_wS

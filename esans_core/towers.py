@@ -148,27 +148,32 @@ class TwoTower(nn.Module):
         users_BD = self._beside_popularity(torch.cat([self.user_tower(x_BLD, mask_BL) for x_BLD, mask_BL in inputs]))
         return users_BD[self._places(torch.cat([rows for rows, _ in groups]))]
 
-    def encode_contexts(self, batch: Batch) -> Tensor:
+    def encode_contexts(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The user of each target of a batch of excerpts, without the target itself.
 
         Args:
             batch: excerpts, on the CPU.
 
         Returns:
-            float32 [b, D], unit vectors on the model's device, in the order of `batch.positives`.
+            float32 [b, D], unit vectors on the model's device, in the order of `batch.positives`; and, if events are sets, the
+            users of the whole excerpts, [w, D]. With popularity, D + 1.
         """
         number_wE = batch.is_target_wE.flatten().cumsum(0).view(batch.items_wE.shape) - 1
         keys_wE = (torch.arange(len(batch.items_wE))[:, None] + batch.first) * batch.items_wE.shape[1]
         keys_wE = keys_wE + torch.arange(batch.items_wE.shape[1])
         groups = self._groups(batch.items_wE)
         inputs = self._inputs([batch.items_wE[rows, :width] for rows, width in groups])
-        found, numbers = [], []
+        found, numbers, wholes = [], [], []
         for (rows, width), (x_BLD, mask_BL) in zip(groups, inputs, strict=True):
-            contexts_BLD = self.user_tower.contexts(x_BLD, mask_BL, self._keys(keys_wE[rows, :width]))
+            contexts_BLD, whole_BD = self.user_tower.contexts(x_BLD, mask_BL, self._keys(keys_wE[rows, :width]))
+            wholes += [] if whole_BD is None else [whole_BD]
             targets = torch.nonzero(batch.is_target_wE[rows, :width].flatten()).flatten()
             found.append(contexts_BLD.flatten(0, 1)[to_device(targets, contexts_BLD.device)])
             numbers.append(number_wE[rows, :width].flatten()[targets])
-        return self._beside_popularity(torch.cat(found))[self._places(torch.cat(numbers))]
+        users_bD = self._beside_popularity(torch.cat(found))[self._places(torch.cat(numbers))]
+        if not wholes:
+            return users_bD, None
+        return users_bD, self._beside_popularity(torch.cat(wholes))[self._places(torch.cat([rows for rows, _ in groups]))]
 
     def encode_users_of(self, sequences: Sequences, users: Tensor, ends: Tensor) -> Tensor:
         """User embeddings from the events before `ends`.

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from esans_core.defaults import TRAINING, Schedule
 from esans_core.item_input import ItemInput
 from esans_core.loader import Loader
 from esans_core.objective import BatchPart, RetrievalObjective
+from esans_core.parts import Excerpts
 from esans_core.towers import TwoTower
 from esans_core.transfer import to_device
 from esans_core.world import World
@@ -18,20 +21,25 @@ from esans_core.world import World
 DENSE_ITEMS = 100_000  # up to here, to update every row costs about as much as the batch's own work; at 1 M items 14 times that
 
 
-def build_optimizers(model: TwoTower, *, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    model: TwoTower, objective: RetrievalObjective, *, learning_rate: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
     """AdamW over all parameters. If the id table's gradient is sparse, the table gets an Adam that updates only used rows.
 
     Args:
         model: two towers; `sparse_ids` pays above `DENSE_ITEMS` items.
+        objective: the loss, whose temperature may be a parameter.
         learning_rate: learning rate of both optimizers.
-        weight_decay: decoupled weight decay; a sparse table has none.
+        weight_decay: decoupled weight decay; a sparse table and a temperature have none.
     """
     inputs = [each for each in model.modules() if isinstance(each, ItemInput)]
     ids = [each for item in inputs for each in (item.id_embedding, item.popularity) if each is not None]
     tables = [each.weight for each in ids if each.sparse]
     sparse = {id(table) for table in tables}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in sparse]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)]
+    groups: list[dict[str, Any]] = [{"params": rest}, {"params": list(objective.parameters()), "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    optimizers: list[torch.optim.Optimizer] = [adam]
     if tables:
         optimizers.append(torch.optim.SparseAdam(tables, lr=learning_rate))
     for optimizer in optimizers:
@@ -104,7 +112,7 @@ def train_epoch(
         model: two towers; the epoch runs on the device they are on.
         objective: the loss.
         loader: makes the batches.
-        optimizers: optimizers of the model's parameters; each has some of them.
+        optimizers: as `build_optimizers` makes them.
         seed: decides order, negatives and id dropout of this epoch; give each epoch another.
         precision: type of the matrix products: float32, or bfloat16, which is faster if the processor has it. Weights, sums and
             optimizer states stay in float32.
@@ -135,16 +143,17 @@ def train_epoch(
         if world is not None:
             model.begin_step(seed * 1_000_003 + position.step)
         excerpt, positives = batch.excerpt_of_target, to_device(batch.positives, device)
-        own_bE = to_device(batch.items_wE[excerpt], device) if mask_known else None
         counts = together.counts_of(len(positives), device)
-        part = BatchPart(to_device(batch.users[excerpt], device), own_bE, together, counts)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-            users_bD = model.encode_contexts(batch)
+            users_bD, users_wD = model.encode_contexts(batch)
+            users_wD = users_wD if loader.large_sets else None
+            excerpts = Excerpts(to_device(excerpt, device), to_device(batch.items_wE, device), users_wD) if mask_known else None
+            part = BatchPart(to_device(batch.users[excerpt], device), excerpts, together, counts)
             loss = objective(users_bD, positives, model.encode_items, position.generator, part)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        together.sum_gradients(model.parameters())
+        together.sum_gradients(chain(model.parameters(), objective.parameters()))
         for optimizer in optimizers:
             optimizer.step()
         loss = together.sum(loss.detach())

@@ -59,7 +59,7 @@ class SequenceTower(nn.Module):
         last_BD = states_BLD.gather(1, (length_B - 1).clamp_min(0)[:, None, None].expand(-1, 1, x_BLD.shape[2])).squeeze(1)
         return last_BD * (length_B > 0)[:, None]
 
-    def contexts(self, x_BLD: Tensor, mask_BL: Tensor, keys_BL: Tensor | None = None) -> Tensor:
+    def contexts(self, x_BLD: Tensor, mask_BL: Tensor, keys_BL: Tensor | None = None) -> tuple[Tensor, None]:
         """The user before each event: an embedding that has seen only the events before it.
 
         Args:
@@ -68,10 +68,10 @@ class SequenceTower(nn.Module):
             keys_BL: int64 [B, L], keys of the dropout (`MaskDropout`).
 
         Returns:
-            float32 [B, L, D], unit vectors; zero before the first event.
+            float32 [B, L, D], unit vectors, zero before the first event; and None, because no user stands for all events.
         """
         states_BLD = self._states(x_BLD[:, :-1], None if keys_BL is None else keys_BL[:, :-1])
-        return functional.pad(states_BLD, (0, 0, 1, 0))
+        return functional.pad(states_BLD, (0, 0, 1, 0)), None
 
     def _states(self, x_BLD: Tensor, keys_BL: Tensor | None) -> Tensor:
         position_LD = self.position(torch.arange(x_BLD.shape[1], device=x_BLD.device))
@@ -165,12 +165,13 @@ class SetTower(nn.Module):
         """User embeddings of whole sets, float32 [B, D], unit vectors; see `SequenceTower.forward`."""
         return functional.normalize((self.dropout(x_BLD) * mask_BL[..., None]).sum(1), dim=-1)
 
-    def contexts(self, x_BLD: Tensor, mask_BL: Tensor, keys_BL: Tensor | None = None) -> Tensor:
+    def contexts(self, x_BLD: Tensor, mask_BL: Tensor, keys_BL: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The user beside each event: an embedding that has seen all events but this one; see `SequenceTower.contexts`.
 
         Returns:
-            float32 [B, L, D], unit vectors; zero if there is no other event.
+            float32 [B, L, D], unit vectors, zero if there is no other event; and float32 [B, D], the users of the whole sets.
         """
         x_BLD = self.dropout(x_BLD, keys_BL) * mask_BL[..., None]
-        others_BLD = (x_BLD.sum(1, keepdim=True) - x_BLD) * (mask_BL.sum(1) > 1)[:, None, None]
-        return functional.normalize(others_BLD, dim=-1)
+        sum_BD = x_BLD.sum(1)
+        others_BLD = (sum_BD[:, None] - x_BLD) * (mask_BL.sum(1) > 1)[:, None, None]
+        return functional.normalize(others_BLD, dim=-1), functional.normalize(sum_BD, dim=-1)

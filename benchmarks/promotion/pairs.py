@@ -81,9 +81,12 @@ def _trained(world: World, content: Tensor, age: int, seed: int, epochs: int) ->
     torch.manual_seed(seed)
     model = TwoTower(content, frequency > 0, dim=64, max_history=50, id_dropout=0.1)
     objective = RetrievalObjective(
-        NegativeConfig.for_method("debiased_mns", num_pool=1024), frequency / frequency.sum(), temperature=_TEMPERATURE
+        NegativeConfig.for_method("debiased_mns", num_pool=1024),
+        frequency / frequency.sum(),
+        temperature=_TEMPERATURE,
+        learn_temperature=False,
     )
-    optimizers = build_optimizers(model, learning_rate=_LEARNING_RATE, weight_decay=1e-4)
+    optimizers = build_optimizers(model, objective, learning_rate=_LEARNING_RATE, weight_decay=1e-4)
     loader = Loader(sequences, batch_size=1024, max_history=50)
     for epoch in range(epochs):
         train_epoch(model, objective, loader, optimizers, seed=1000 * seed + epoch)

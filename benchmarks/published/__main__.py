@@ -43,9 +43,6 @@ def main() -> None:
     for command in (run, everything):
         command.add_argument("--stage", choices=STAGES, action="append", help="what to run (default: all stages in turn)")
         command.add_argument("--method", choices=METHODS, default=METHOD, help="which negatives")
-        command.add_argument(
-            "--pool", type=int, help="shared negatives of the recipe (default: as many items as ESANS encodes)"
-        )
     for command in (run, everything, quick):
         command.add_argument("--folder", type=Path, help="folder that holds the public logs")
         command.add_argument("--minutes", type=float, default=float("inf"), help="start no trial after so many minutes in all")
@@ -62,13 +59,7 @@ def main() -> None:
         if unknown := set(arguments.logs) - set(LOGS):
             parser.error(f"there is no log {', '.join(sorted(unknown))}: choose from {', '.join(LOGS)}")
         kept = KEPT if arguments.method == METHOD else KEPT / arguments.method
-        _run(
-            arguments.logs or LOGS,
-            kept,
-            arguments.stage or STAGES,
-            arguments,
-            {"method": arguments.method, "num_pool": arguments.pool},
-        )
+        _run(arguments.logs or LOGS, kept, arguments.stage or STAGES, arguments, {"method": arguments.method})
         if arguments.command == "all" and arguments.method == METHOD:
             report.write(KEPT, RESULTS)
 

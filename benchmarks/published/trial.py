@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.published.logs import KS, TIES, log_of
+from benchmarks.published.logs import KS, log_of
 from benchmarks.quality.clusters import FOLDER, Clusters, fit_clusters, random_clusters
 from benchmarks.quality.clusters import VERSION as CLUSTERS_VERSION
 from benchmarks.quality.data import QualityData
@@ -33,13 +33,23 @@ from esans_core.training import DENSE_ITEMS, Position, build_optimizers, set_lea
 from esans_core.world import World
 
 # Raise it when the same settings would give other results though no default has changed, above all when towers have changed.
-PROTOCOL = 1
+PROTOCOL = 2
 METHOD = "debiased_mns"
 TUNING_SEED = 0
 _OPTIONS = frozenset(asdict(TRAINING))
 # What this module itself reads. All other options must be parameters of the library's towers, optimizers, schedule or loop.
-_READ_HERE = {"batch_size", "max_history", "epochs", "patience", "precision", "temperature", "uniform_temperature", "start_ids"}
-_WATCHED_USERS = 5_000  # scored after each epoch; all are scored in the end
+_READ_HERE = {
+    "batch_size",
+    "max_history",
+    "epochs",
+    "patience",
+    "precision",
+    "temperature",
+    "learn_temperature",
+    "uniform_temperature",
+    "start_ids",
+}
+_WATCHED_USERS = 20_000  # scored after each epoch, as many as the pipeline's training scores; all are scored in the end
 _LOOK_AFTER = 1 / 3  # share of the epochs after which a tuning trial may be given up
 
 
@@ -61,6 +71,7 @@ class Trial:
         method: name of the method in the library.
         settings: changes to the defaults: fields of `TrainingDefaults`, and `negatives.*`, `sampler.*`, `clusters.random`.
         seed: seed of initialisation, order and draws. With `TUNING_SEED`, the test part is not looked at.
+        refit: whether a second model is trained on training and validation events, and scored too.
         give_up_below: the main metric that the best trial so far had on validation after each epoch. A tuning trial that is far
             below it is given up. It decides how long a hopeless trial lasts and not its worth, so it is not part of the key.
     """
@@ -70,6 +81,7 @@ class Trial:
     method: str
     settings: dict[str, Any]
     seed: int
+    refit: bool = False
     give_up_below: tuple[float, ...] = field(default=(), compare=False)
 
     @property
@@ -78,40 +90,28 @@ class Trial:
         return asdict(TRAINING) | {name: value for name, value in self.settings.items() if name in _OPTIONS}
 
     @property
-    def refits(self) -> bool:
-        """Whether a second model is trained on training and validation events."""
-        return self.seed != TUNING_SEED and not self.data.endswith(TIES)
-
-    @property
     def key(self) -> str:
         """16 hex digits that name the trial."""
         fields = {name: value for name, value in vars(negatives(self)).items() if isinstance(value, str | int | float)}
         clusters = [CLUSTERS_VERSION, asdict(CLUSTERS), asdict(SAMPLER)] if negatives(self).needs_sampler else []
         named = {name: value for name, value in self.settings.items() if name.startswith(("sampler.", "clusters."))}
         what = [self.data, self.digest, log_of(self.data).order]
-        return hashed([PROTOCOL, what, self.method, self.options, fields, clusters, named, self.seed])
+        return hashed([PROTOCOL, what, self.method, self.options, fields, clusters, named, self.seed, self.refit])
 
 
 def negatives(trial: Trial, num_items: int | None = None) -> NegativeConfig:
-    """The negatives of a trial.
-
-    Unless its settings say otherwise, mixed negatives get as many encoded items as the method `esans` may encode in a step: its
-    pool and its draws for each positive. A pool is never larger than the catalogue.
+    """The negatives of a trial; a pool is never larger than the catalogue.
 
     Args:
         trial: the trial.
         num_items: size of the catalogue; without it, the pool is as the settings say.
     """
-    fields = part(trial.settings, "negatives.")
-    if trial.method in ("mns", "debiased_mns") and "num_pool" not in fields:
-        draws = SAMPLER.num_easy_clusters * SAMPLER.items_per_cluster + SAMPLER.num_hard
-        fields["num_pool"] = NegativeConfig.for_method("esans").num_pool + trial.options["batch_size"] * draws
-    config = NegativeConfig.for_method(trial.method, **fields)
+    config = NegativeConfig.for_method(trial.method, **part(trial.settings, "negatives."))
     return config if num_items is None else replace(config, num_pool=min(config.num_pool, num_items))
 
 
 def run_trial(trial: Trial, data: QualityData, *, device: str = "cpu") -> dict[str, Any]:
-    """Train with early stopping on validation; unless it is a tuning trial, score the test part too, and refit.
+    """Train with early stopping on validation; unless it is a tuning trial, score the test part too, and refit if it says so.
 
     The refit is a second model of all events before the test part, trained for as many epochs as validation found best, in the
     schedule that belongs to all epochs.
@@ -151,7 +151,7 @@ def run_trial(trial: Trial, data: QualityData, *, device: str = "cpu") -> dict[s
     if trial.seed == TUNING_SEED:
         return found
     scored = {"test": (fitted.model, data.sequences)}
-    if trial.refits:
+    if trial.refit:
         everything = with_validation(data.sequences)
         again = _Fit(trial, data, everything, device)
         for _ in range(best[1]):
@@ -204,7 +204,7 @@ class _Fit:
             sequences, batch_size=options["batch_size"], max_history=options["max_history"], ordered=order == "sequence"
         )
         self._objective = objective_of(trial, data, self._loader, device)
-        self._optimizers = build_optimizers(self.model, **_accepted(build_optimizers, options))
+        self._optimizers = build_optimizers(self.model, self._objective, **_accepted(build_optimizers, options))
         self._rate, self._loop = _accepted(set_learning_rate, options), _accepted(train_epoch, options)
         self._loop["precision"] = getattr(torch, options["precision"])
         if unused := options.keys() - _READ_HERE - _taken():
@@ -253,6 +253,7 @@ def objective_of(trial: Trial, data: QualityData, loader: Loader, device: str) -
         config,
         loader.target_frequency(data.num_items, device),
         temperature=trial.options["temperature"],
+        learn_temperature=trial.options["learn_temperature"],
         sampler=sampler,
         item_groups=None if clusters is None else clusters.primary.to(device),
         num_users=data.sequences.num_users,

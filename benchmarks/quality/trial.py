@@ -133,7 +133,9 @@ def run_trial(
     if order_of(data.name) == "sequence" and options["start_ids"] == "cooccurrence":
         model.item_input.start_from(cooccurrence_vectors(data.sequences, data.num_items, options["dim"]))
     objective = build_objective(trial, data, clusters, device).to(device)
-    optimizers = build_optimizers(model, learning_rate=options["learning_rate"], weight_decay=options["weight_decay"])
+    optimizers = build_optimizers(
+        model, objective, learning_rate=options["learning_rate"], weight_decay=options["weight_decay"]
+    )
     loader = make_loader(trial, data)
     steps = trial.epochs * loader.epoch(0).num_batches
     done = 0
@@ -210,6 +212,7 @@ def build_objective(trial: Trial, data: QualityData, clusters: Clusters, device:
         NegativeConfig.for_method(trial.method, own=part(trial.settings, "own."), **fields),
         make_loader(trial, data).target_frequency(data.num_items, device),
         temperature=trial.settings["temperature"],
+        learn_temperature=False,  # it is one of the settings that are tuned
         sampler=SemanticNegativeSampler(index, clusters.centroids.to(device), **part(trial.settings, "sampler.")),
         item_groups=clusters.primary.to(device),
         num_users=data.sequences.num_users,

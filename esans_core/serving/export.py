@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from esans_core.item_input import POPULARITY
 from esans_core.standardisation import standardise
 from esans_core.towers import TwoTower
 
@@ -35,7 +36,7 @@ class NewItemEncoder(nn.Module):
         self.register_buffer("unknown_context", beside.id_embedding.weight.detach()[-1].clone())
         self.projection, self.tower = copy.deepcopy(known.content_projection), copy.deepcopy(model.item_tower)
         self.context_projection = copy.deepcopy(beside.content_projection)
-        popularity = None if known.popularity is None else known.popularity.weight.detach()[-1].clone()
+        popularity = None if known.popularity is None else POPULARITY * known.popularity.weight.detach()[-1]
         self.register_buffer("popularity", popularity)
 
     mean: Tensor

@@ -88,7 +88,8 @@ class Training:
         self._device, self._world = device, world
         self._epochs, self._validates = epochs or settings.training.epochs, epochs is None
         training = settings.training
-        self._optimizers = build_optimizers(model, learning_rate=training.learning_rate, weight_decay=training.weight_decay)
+        rates = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
+        self._optimizers = build_optimizers(model, objective, **rates)
         self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
         self.progress, self._position = self.checkpoint.load(device)
         self._loader = loader
@@ -134,6 +135,7 @@ class Training:
             measured = {"train_loss" if self._validates else "refit_train_loss": loss} | (
                 {} if recall is None else {self.cutoffs.validation_recall: recall}
             )
+            measured["temperature"] = float(self._objective.temperature)
             measured |= self._probe.measure(self._model) if self._probe else {}
             progress.curves.append({"epoch": epoch} | measured)
             if recall is None:

@@ -99,7 +99,7 @@ class NegativeProbe:
             users_BD,
             self._positives[:_JUDGED].to(device),
             items_ND,
-            temperature=self._objective.temperature,
+            temperature=float(self._objective.temperature),
             pool_sizes=sizes,
             generator=generator,
         )

@@ -178,6 +178,7 @@ def build_objective(
         config,
         frequency,
         temperature=temperature,
+        learn_temperature=settings.training.learn_temperature,
         sampler=sampler,
         item_groups=groups,
         num_users=data.log.num_users,

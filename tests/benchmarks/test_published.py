@@ -26,7 +26,6 @@ from benchmarks.published.table import block, head
 from benchmarks.published.trial import TUNING_SEED, Trial, WithRepeats, hopeless, metrics, negatives, run_trial, with_validation
 from benchmarks.published.yardsticks import ranked, user_metrics
 from benchmarks.trials import load_runs
-from esans_core.negatives import NegativeConfig
 from esans_core.towers import TwoTower
 
 NUM_ITEMS, NUM_USERS, LENGTH = 60, 30, 8
@@ -182,9 +181,10 @@ def test_the_key_names_all_that_decides(monkeypatch: pytest.MonkeyPatch) -> None
         replace(base, settings={"temperature": 0.2}),
         replace(base, settings={"temperature": 0.1, "negatives.num_pool": 7}),
         replace(base, seed=2),
+        replace(base, refit=True),
     ]
     before = base.key
-    assert len({before, *(other.key for other in others)}) == 7
+    assert len({before, *(other.key for other in others)}) == 8
     assert replace(base, give_up_below=(0.1,)).key == before
     assert replace(base, settings={"temperature": 0.1, "dim": 8}).key == before, "a default that is named is still the default"
     monkeypatch.setattr(trial_module, "TRAINING", replace(trial_module.TRAINING, dropout=0.123))
@@ -201,17 +201,16 @@ def test_no_default_of_a_training_is_left_out_in_silence(folder: Path, monkeypat
         run_trial(Trial("tiktok", data.digest(), "debiased_mns", {}, TUNING_SEED), data)
 
 
-def test_mixed_negatives_get_what_esans_may_encode() -> None:
-    trial = Trial("s3rec_beauty", "d", "debiased_mns", {"batch_size": 100}, 1)
-    assert negatives(trial).num_pool == NegativeConfig.for_method("esans").num_pool + 100 * 15
+def test_a_pool_is_never_larger_than_the_catalogue() -> None:
+    trial = Trial("s3rec_beauty", "d", "debiased_mns", {"negatives.num_pool": NUM_ITEMS + 64}, 1)
+    assert negatives(trial).num_pool == NUM_ITEMS + 64
     assert negatives(trial, NUM_ITEMS).num_pool == NUM_ITEMS
-    assert negatives(replace(trial, settings={"negatives.num_pool": 64})).num_pool == 64
 
 
 @pytest.mark.parametrize("name", ["s3rec_beauty", "gowalla", "s3rec_yelp"])
 def test_a_trial_learns_repeats_itself_and_refits_on_what_it_validated_on(folder: Path, name: str) -> None:
     data = prepared(name, folder)
-    trial = Trial(name, data.digest(), "debiased_mns", {"learning_rate": 0.02}, 1)
+    trial = Trial(name, data.digest(), "debiased_mns", {"learning_rate": 0.02}, 1, refit=True)
     found, again = run_trial(trial, data), run_trial(trial, data)
     times = {"seconds", "refit_seconds"}
     assert {key: found[key] for key in found.keys() - times} == {key: again[key] for key in again.keys() - times}
@@ -235,13 +234,12 @@ def test_tuning_never_sees_the_test_part_and_gives_up_what_is_hopeless(folder: P
     assert not hopeless([0.1, 0.1, 0.44], (0.5, 0.5, 0.5), 9)
     assert not hopeless([0.1, 0.1, 0.1], (0.5, 0.5), 9), "the best trial had stopped by then"
     assert not hopeless([0.1] * 3, (), 3)
-    assert not Trial("s3rec_beauty" + TIES, "d", "debiased_mns", {}, 1).refits
 
 
 def finished(plan: Plan, level: float = 0.1) -> dict[str, dict[str, Any]]:
     """Made-up runs of all trials of a plan; the later a tuning trial, the better."""
     runs: dict[str, dict[str, Any]] = {}
-    for stage in ("tune", "tune", "tune", "tune", *STAGES):
+    for stage in ("tune", "tune", "tune", "tune", "tune", *STAGES):
         for trial in plan.trials(stage, runs):
             value = level + 0.001 * len(runs) if trial.seed == TUNING_SEED else level + 0.0001 * trial.seed
             values = dict.fromkeys(METRICS, value)
@@ -254,18 +252,27 @@ def finished(plan: Plan, level: float = 0.1) -> dict[str, dict[str, Any]]:
 
 def test_six_trials_in_rounds_each_from_the_best_so_far() -> None:
     plan = Plan("s3rec_beauty", "d", "e")
-    assert [trial.settings for trial in plan.tuning({})] == [plan.recipe, plan.recipe | {"negatives.num_pool": 1024}]
+    assert [trial.settings for trial in plan.tuning({})] == [plan.recipe, plan.recipe | {"epochs": 20}]
     assert plan.best_settings({}) is None and list(plan.trials("tuned", {})) == []
     runs = finished(plan)
     tuning = plan.tuning(runs)
     assert len({trial.key for trial in tuning}) == plan.num_trials == 6
     best = plan.best_settings(runs)
-    assert best == tuning[-1].settings and set(best) == {"epochs", "negatives.num_pool", "temperature", "dropout", "dim"}
+    assert best == tuning[-1].settings and best == plan.recipe | {
+        "epochs": 20,
+        "dropout": 0.3,
+        "dim": 2 * trial_module.TRAINING.dim,
+        "negatives.num_pool": 4096,
+        "temperature": 0.14,
+        "learn_temperature": False,
+    }
     assert tuning[0].give_up_below == () and len(tuning[-1].give_up_below) == 1
-    assert [trial.data for trial in plan.trials("ties", runs)] == ["s3rec_beauty" + TIES] * 2
+    assert [(trial.data, trial.refit) for trial in plan.trials("ties", runs)] == [("s3rec_beauty" + TIES, False)] * 2
+    assert [trial.refit for trial in plan.trials("tuned", runs)] == [True, True, False, False, False]
+    assert all(trial.refit for trial in Plan("gowalla", "d").trials("recipe", runs)), "its tables train on validation too"
     for trial in plan.tuning(runs):
         runs[trial.key] |= {"validation": dict.fromkeys(METRICS, 0.5 if trial.settings == plan.recipe else 0.1)}
-    for _ in range(4):
+    for _ in range(5):
         for trial in plan.tuning(runs):
             runs.setdefault(trial.key, {"validation": dict.fromkeys(METRICS, 0.1), "epochs": []})
     same = [{trial.key for trial in plan.trials(stage, runs)} for stage in ("recipe", "tuned")]

@@ -1,6 +1,7 @@
 """The step's loss against one that draws the same negatives and makes every vector."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from esans_core.mixgcf import PositiveMixing
 from esans_core.negative_sources import NegativeSources
 from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.objective import BatchPart, RetrievalObjective
+from esans_core.parts import Excerpts
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.shared_softmax import matches
+from esans_core.towers import TwoTower
+from esans_core.training import build_optimizers
 
 N, D, B, TAU = 60, 8, 12, 0.1
 ITEMS = normalize(torch.randn(N, D, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -271,6 +275,80 @@ def test_users_learn_from_cached_items_and_items_from_the_batch_alone() -> None:
     torch.testing.assert_close(users, torch.func.grad(both)(USERS))
 
 
+OF_ROW = torch.arange(B) // 4
+EXCERPTS = Excerpts(OF_ROW, torch.cat([POSITIVES.view(3, 4), torch.tensor([[1, 2, -1], [7, -1, -1], [9, 8, 3]])], dim=1))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("may_look", [False, True])
+def test_items_of_an_excerpt_are_no_negatives_of_its_rows(whole: bool, may_look: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With users of whole excerpts, all rows of an excerpt are scored against these; else each against its own."""
+    monkeypatch.setattr(NegativeSources, "may_look", may_look)
+    config = NegativeConfig.for_method("debiased_mns", num_pool=40)
+    users_wD = USERS[[0, 5, 9]]
+    part = BatchPart(excerpts=replace(EXCERPTS, users_wD=users_wD if whole else None))
+    objective = objective_of(config)
+    drawn = objective.sources.draw(POSITIVES, torch.Generator().manual_seed(0))
+    pool, known = drawn.shared_S, EXCERPTS.items_wE[OF_ROW]
+    logits = (users_wD[OF_ROW] if whole else USERS) @ ITEMS[pool].T / TAU - (FREQUENCY[pool] * (B - 1) + 40 / N).log()
+    logits = logits.masked_fill((pool == known[:, :, None]).any(1), -torch.inf)
+    own = (USERS * ITEMS[POSITIVES]).sum(-1, keepdim=True) / TAU
+    expected = torch.nn.functional.cross_entropy(torch.cat([own, logits], 1), torch.zeros(B, dtype=torch.long))
+    loss = objective(USERS, POSITIVES, lambda rows: ITEMS[rows], torch.Generator().manual_seed(0), part)
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_rows_whose_negatives_weigh_differently_are_scored_one_by_one() -> None:
+    part = BatchPart(torch.arange(B), excerpts=EXCERPTS)
+    whole = replace(part, excerpts=replace(EXCERPTS, users_wD=USERS[[0, 5, 9]]))
+
+    def losses(method: str, **values: Any) -> list[float]:
+        config = NegativeConfig.for_method(method, num_cached=B, **values)
+        objectives = [(objective_of(config), each) for each in (part, whole)]
+        for objective, _ in objectives:  # so that a cache is not empty
+            objective(USERS, POSITIVES, lambda rows: ITEMS[rows], torch.Generator().manual_seed(0), part)
+        return [
+            float(objective(USERS, POSITIVES, lambda rows: ITEMS[rows], torch.Generator().manual_seed(1), each).detach())
+            for objective, each in objectives
+        ]
+
+    alike = [losses("esans", same_group_weight=0.5), losses("cross_batch"), losses("esans_paper"), losses("adap_tau")]
+    assert all(one == other for one, other in alike)
+    one, other = losses("esans")
+    assert one != other
+
+
+def test_a_learnt_temperature_moves_down_its_gradient_and_stops_at_the_least() -> None:
+    config = NegativeConfig.for_method("debiased_mns", num_pool=40)
+    objective = objective_of(config)
+
+    def at(log_temperature: float) -> float:
+        objective.log_temperature.data.fill_(log_temperature)
+        return float(objective(USERS, POSITIVES, lambda rows: ITEMS[rows], torch.Generator().manual_seed(0)).detach())
+
+    start = math.log(TAU)
+    slope = (at(start + 1e-2) - at(start - 1e-2)) / 2e-2
+    at(start)
+    objective(USERS, POSITIVES, lambda rows: ITEMS[rows], torch.Generator().manual_seed(0)).backward()
+    assert float(objective.log_temperature.grad) == pytest.approx(slope, rel=1e-2)  # type: ignore[arg-type]
+    assert float(objective.temperature) == pytest.approx(TAU)
+    objective.log_temperature.data.fill_(-50.0)
+    assert float(objective.temperature) == pytest.approx(0.01)
+
+
+def test_a_temperature_is_learnt_unless_it_is_fixed_or_adapts_to_each_user() -> None:
+    def learns(method: str, **values: Any) -> bool:
+        config = NegativeConfig.for_method(method)
+        objective = RetrievalObjective(config, FREQUENCY, temperature=TAU, num_users=B, sampler=sampler(), **values)
+        model = TwoTower(torch.zeros(N, 2), torch.ones(N, dtype=torch.bool), dim=4, max_history=3)
+        (optimizer,) = build_optimizers(model, objective, learning_rate=1e-3, weight_decay=0.1)
+        last = optimizer.param_groups[-1]
+        assert last["params"] == [objective.log_temperature] and last["weight_decay"] == 0
+        return objective.log_temperature.requires_grad
+
+    assert learns("in_batch") and not learns("in_batch", learn_temperature=False) and not learns("adap_tau")
+
+
 def test_gradients_reach_every_drawn_item_and_only_those() -> None:
     items = ITEMS.clone().requires_grad_()
     loss_of(NegativeConfig(in_batch=False, num_pool=0), items=items).backward()
@@ -319,11 +397,14 @@ class Waits(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def step_of(config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, may_look: bool) -> tuple[float, torch.Tensor, list[str]]:
+def step_of(
+    config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, *, may_look: bool, whole: bool
+) -> tuple[float, torch.Tensor, list[str]]:
     """Loss, gradient of the items, and what made the host wait, of the second of two training steps."""
     monkeypatch.setattr(NegativeSources, "may_look", may_look)
     objective, items, generator = objective_of(config), ITEMS.clone().requires_grad_(), torch.Generator().manual_seed(0)
-    part, waits = BatchPart(torch.arange(B)), Waits()
+    excerpts = replace(EXCERPTS, users_wD=USERS[[0, 5, 9]] if whole else None)
+    part, waits = BatchPart(torch.arange(B), excerpts), Waits()
     objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, part)
     with waits:
         loss = objective(USERS, POSITIVES, lambda rows: torch.nn.functional.embedding(rows, items), generator, part)
@@ -333,12 +414,15 @@ def step_of(config: NegativeConfig, monkeypatch: pytest.MonkeyPatch, may_look: b
 
 
 @pytest.mark.parametrize("num_pool", [7, 200])
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_gpu_never_waits_and_gets_the_same_loss(method: str, num_pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_never_waits_and_gets_the_same_loss(
+    method: str, whole: bool, num_pool: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = NegativeConfig.for_method(method, num_pool=num_pool, num_cached=B, share_draws=True)
-    loss, grad, waits = step_of(config, monkeypatch, may_look=True)
+    loss, grad, waits = step_of(config, monkeypatch, may_look=True, whole=whole)
     assert waits or method == "rece", "on a CPU it pays to look, unless every item is encoded anyway"
-    there = step_of(config, monkeypatch, may_look=False)
+    there = step_of(config, monkeypatch, may_look=False, whole=whole)
     assert there[2] == []
     assert there[0] == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(there[1], grad, rtol=1e-4, atol=1e-6)

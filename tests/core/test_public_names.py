@@ -64,7 +64,7 @@ def test_the_public_names_suffice_to_train_and_to_score() -> None:
         temperature=0.1,
         sampler=SemanticNegativeSampler(index, torch.randn(4, 3)),
     )
-    optimizers = build_optimizers(model, learning_rate=1e-2, weight_decay=0.0)
+    optimizers = build_optimizers(model, objective, learning_rate=1e-2, weight_decay=0.0)
     losses = [train_epoch(model, objective, loader, optimizers, seed=seed) for seed in range(8)]
     assert losses[-1] < losses[0]
     assert float(evaluate(model, log, "holdout", ks=(10,)).recall[10].mean()) > 0.5

@@ -64,7 +64,8 @@ def test_same_seed_gives_the_same_weights_to_the_bit() -> None:
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_rate_falls_along_a_line_as_pytorch_has_it_and_needs_no_memory(sparse: bool) -> None:
     model = TwoTower(torch.zeros(9, 2), torch.ones(9, dtype=torch.bool), dim=4, num_heads=1, max_history=3, sparse_ids=sparse)
-    optimizers = build_optimizers(model, learning_rate=4e-3, weight_decay=0.0)
+    objective = RetrievalObjective(NegativeConfig.for_method("in_batch"), torch.full((9,), 1 / 9), temperature=0.1)
+    optimizers = build_optimizers(model, objective, learning_rate=4e-3, weight_decay=0.0)
     assert len(optimizers) == 1 + sparse
     peers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=4e-3)]
     schedule = torch.optim.lr_scheduler.LambdaLR(peers[0], lambda step: 1 - step / 7)

@@ -56,7 +56,7 @@ def losses(method: str, world: World) -> dict[str, list[float]]:
     )
     sparse = method.endswith(":sparse")
     model = TwoTower(torch.randn(N, 6), torch.arange(N) < 55, dim=16, num_heads=2, max_history=8, sparse_ids=sparse)
-    optimizers = build_optimizers(model, learning_rate=1e-2, weight_decay=1e-2)
+    optimizers = build_optimizers(model, objective, learning_rate=1e-2, weight_decay=1e-2)
     means = [train_epoch(model, objective, loader, optimizers, seed=seed, world=world) for seed in range(2)]
     return {"losses": means, "weights": [float(value.detach().abs().sum()) for value in model.parameters()]}
 

@@ -120,7 +120,15 @@ class TrainingSettings(Section):
     mask_known: bool = Field(
         TRAINING.mask_known, description="Leave a user's other items out of the negatives of each of the user's events."
     )
-    temperature: float = Field(TRAINING.temperature, gt=0, le=1, description="tau, temperature of the cosine score.")
+    temperature: float = Field(
+        TRAINING.temperature,
+        gt=0,
+        le=1,
+        description="tau, temperature of the cosine score; if it is learnt, training starts from it.",
+    )
+    learn_temperature: bool = Field(
+        TRAINING.learn_temperature, description="Let training learn tau, for the challenger and for the baseline."
+    )
     baseline_temperature: float = Field(
         TRAINING.uniform_temperature,
         gt=0,

@@ -15,7 +15,8 @@ import pytest
 import torch
 from training_tables import write_training_tables
 
-from esans_core.negatives import METHODS
+from esans_core.negatives import METHODS, NegativeConfig
+from esans_core.objective import RetrievalObjective
 from esans_core.training import Position, build_optimizers
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings, SamplingMethod
@@ -179,10 +180,9 @@ def test_sparse_updates_learn_and_are_chosen_for_large_catalogues(
     assert not train.build_model(prepared, data).item_input.id_embedding.sparse
     monkeypatch.setattr(train, "DENSE_ITEMS", 100)
     model = train.build_model(prepared, data)
-    assert [type(each).__name__ for each in build_optimizers(model, learning_rate=1e-3, weight_decay=0.0)] == [
-        "AdamW",
-        "SparseAdam",
-    ]
+    objective = RetrievalObjective(NegativeConfig.for_method("in_batch"), torch.ones(model.num_items), temperature=0.1)
+    optimizers = build_optimizers(model, objective, learning_rate=1e-3, weight_decay=0.0)
+    assert [type(each).__name__ for each in optimizers] == ["AdamW", "SparseAdam"]
     assert train.run(prepared, "challenger")["validation_recall_12"] > 0.25
 
 
