@@ -13,7 +13,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) |
 AT_HOME = $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)")
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-published bench-scale clean
+.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-published bench-negatives bench-scale clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ bench-quality: setup ## Compares the methods' quality (QUICK=1: a few methods on
 
 bench-published: setup ## Sets the towers beside published figures: FOLDER= with the logs, LOGS=, MINUTES=, WORKERS= (QUICK=1: in minutes)
 	@$(BIN)/python -m benchmarks.published $(if $(QUICK),quick,all $(LOGS)) $(if $(or $(FOLDER),$(DATA)),--folder "$(or $(FOLDER),$(DATA))") $(if $(MINUTES),--minutes $(MINUTES)) $(if $(WORKERS),--workers $(WORKERS))
+
+bench-negatives: setup ## Compares few negatives on the same towers: FOLDER= with the logs, LOGS=, MINUTES=, WORKERS=
+	@$(BIN)/python -m benchmarks.negatives run $(LOGS) $(if $(FOLDER),--folder "$(FOLDER)") $(if $(MINUTES),--minutes $(MINUTES)) $(if $(WORKERS),--workers $(WORKERS))
 
 bench-scale: setup ## Measures a day's steps at 1 to 10 million items, over an hour (QUICK=1: at thousands, in minutes)
 	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.headlines import block as headlines_block
+from benchmarks.negatives.table import block as negatives_block
 from benchmarks.promotion.page import power_block, years_block
 from benchmarks.published.table import block as published_block
 from benchmarks.published.table import head as published_head
@@ -55,6 +56,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "quality": (("quality",), quality_block),
     "scale": (("scale",), measured_block),
     "serving": (("serving",), measured_block),
+    "negatives": (("negatives",), negatives_block),
     "near_clusters": (("near_clusters",), measured_block),
     "shop_drawing": (("shop_statistics",), drawing_block),
     "shop_statistics": (("shop_statistics",), statistics_block),
