@@ -134,7 +134,7 @@ def sampling_noise(
     """
     _check(users_BD, positives_B, items_ND, temperature, num_draws)
     num_items = len(items_ND)
-    sizes = sorted(set(_doublings(num_items) if pool_sizes is None else pool_sizes))
+    sizes = sorted(set(doubled_sizes(num_items) if pool_sizes is None else pool_sizes))
     if not sizes or sizes[0] < 1:
         raise ValueError(f"pool sizes are 1 or more, got {list(sizes)}")
     users_BD, items_ND = users_BD.float() / temperature, items_ND.float()
@@ -177,13 +177,9 @@ def _check(users_BD: Tensor, positives_B: Tensor, items_ND: Tensor, temperature:
         raise ValueError(f"expected temperature > 0 and num_draws >= 4, got {temperature} and {num_draws}")
 
 
-def _doublings(num_items: int) -> list[int]:
-    sizes = [num_items]
-    size = _SMALLEST
-    while size < num_items:
-        sizes.append(size)
-        size *= 2
-    return sizes
+def doubled_sizes(num_items: int) -> list[int]:
+    """Pool sizes from 32 on, each twice the one before, and the number of all items."""
+    return [*(_SMALLEST << power for power in range(64) if _SMALLEST << power < num_items), num_items]
 
 
 def _exact(users_BD: Tensor, positives_B: Tensor, items_ND: Tensor) -> _Exact:

@@ -97,7 +97,7 @@ def _rows(log: Log, subject: str, scored: str, found: list[dict[str, Any]]) -> I
 def bar_rows(plan: Plan, runs: Runs) -> Iterator[Row]:
     """Each bar of the log, held against the mean over all seeds of the tuned settings, and a lower one against the recipe's.
 
-    A bar is judged only when all seeds are finished.
+    A bar is judged only when all seeds are finished. The row's ratio is to the whole bar.
     """
     log = LOGS[plan.log]
     suffix = REFIT if log.compared == "refit" else PLAIN

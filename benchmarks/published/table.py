@@ -16,25 +16,32 @@ Rows = list[dict[str, Any]]
 
 
 def head(result: Result) -> str:
-    """What was missed, what is not measured, and what was met, in this order.
+    """What was missed, what is not measured, and what was met, in this order. A log whose recipe meets its bars needs no tuning.
 
     Args:
         result: what `write_result` wrote.
     """
     bars = {name: [row for row in _of(result, name) if row["metric"].endswith(_BAR)] for name in LOGS}
-    missed = [_missed(row) for rows in bars.values() for row in rows if row["subject"].startswith(TUNED) and not row["holds"]]
-    met = [_where(row) for rows in bars.values() for row in rows if row["subject"].startswith(TUNED) and row["holds"]]
-    low = [_missed(row) for rows in bars.values() for row in rows if row["subject"].startswith(RECIPE) and not row["holds"]]
-    waiting = [LOGS[name].title.split(",")[0] for name in LOGS if not any(r["subject"].startswith(TUNED) for r in bars[name])]
+    tuned = {name: [row for row in rows if row["subject"].startswith(TUNED)] for name, rows in bars.items()}
+    recipe = {name: [row for row in rows if row["subject"].startswith(RECIPE)] for name, rows in bars.items()}
+    missed = [_missed(row) for rows in tuned.values() for row in rows if not row["holds"]]
+    met = [_where(row) for rows in tuned.values() for row in rows if row["holds"]]
+    low = [_missed(row) for rows in recipe.values() for row in rows if not row["holds"]]
+    untuned = [name for name in LOGS if not tuned[name]]
+    enough = [name for name in untuned if recipe[name] and all(row["ratio"] >= 1 for row in recipe[name])]
+    waiting = [LOGS[name].title for name in untuned if name not in enough]
     lines = []
     if missed:
         lines.append(f"- **Missed, tuned:** {'; '.join(missed)}.")
     if low:
         lines.append(f"- **The defaults alone are below 95 % of the bar:** {'; '.join(low)}.")
     if waiting:
-        lines.append(f"- **Not measured yet with all seeds:** {', '.join(waiting)}.")
+        lines.append(f"- **Not tuned yet with all seeds:** {'; '.join(waiting)}.")
     if met:
         lines.append(f"- Met, tuned: {'; '.join(met)}.")
+    if enough:
+        named = "; ".join(f"{_where(row)} {row['value']:.4f}" for name in enough for row in recipe[name])
+        lines.append(f"- Met by the defaults alone, so nothing was tuned: {named}.")
     return "\n".join(lines)
 
 
@@ -92,7 +99,9 @@ def _title(subject: str) -> str:
 
 
 def _where(row: dict[str, Any]) -> str:
-    return f"{LOGS[row['case']].title.split(',')[0]} {NAMES[row['metric'].removesuffix(_BAR)]}"
+    title = LOGS[row["case"]].title
+    name = title if title.startswith("Amazon Beauty,") else title.split(",")[0]
+    return f"{name} {NAMES[row['metric'].removesuffix(_BAR)]}"
 
 
 def _missed(row: dict[str, Any]) -> str:

@@ -135,7 +135,7 @@ class Training:
             measured = {"train_loss" if self._validates else "refit_train_loss": loss} | (
                 {} if recall is None else {self.cutoffs.validation_recall: recall}
             )
-            measured["temperature"] = float(self._objective.temperature)
+            measured["temperature"] = self._objective.temperature.item()
             measured |= self._probe.measure(self._model) if self._probe else {}
             progress.curves.append({"epoch": epoch} | measured)
             if recall is None:

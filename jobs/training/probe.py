@@ -8,7 +8,7 @@ from torch import Tensor
 
 from esans_core.evaluation import Relevant, encode_catalogue
 from esans_core.objective import RetrievalObjective
-from esans_core.partition_variance import sampling_noise
+from esans_core.partition_variance import doubled_sizes, sampling_noise
 from esans_core.sampling_verdict import sampling_verdict
 from esans_core.towers import TwoTower
 from jobs.base.settings import EMBEDDED, PipelineSettings
@@ -93,14 +93,13 @@ class NegativeProbe:
         items_ND = encode_catalogue(model)
         model.train(was_training)
         generator = torch.Generator(device=device).manual_seed(self._seed)
-        size, num_items = min(pool_size, len(items_ND)), len(items_ND)
-        sizes = sorted({*(1 << power for power in range(5, 32) if 1 << power < num_items), size, num_items})
+        size = min(pool_size, len(items_ND))
         noise = sampling_noise(
             users_BD,
             self._positives[:_JUDGED].to(device),
             items_ND,
-            temperature=float(self._objective.temperature),
-            pool_sizes=sizes,
+            temperature=self._objective.temperature.item(),
+            pool_sizes=[*doubled_sizes(len(items_ND)), size],
             generator=generator,
         )
         return asdict(sampling_verdict(noise, size))

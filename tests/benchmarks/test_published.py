@@ -321,14 +321,14 @@ def test_every_log_has_a_bar_and_every_bar_and_quotation_a_log_and_a_metric() ->
 def test_the_report_without_results_says_so(tmp_path: Path) -> None:
     report.write(tmp_path / "none", tmp_path)
     result = json.loads((tmp_path / "published.json").read_text())
-    assert head(result).count("\n") == 0 and "Not measured yet" in head(result)
+    assert head(result).count("\n") == 0 and "Not tuned yet" in head(result)
     text = block(result)
     assert text.count("Ours was not run yet.") == len(LOGS) and "quoted: BSARec" in text and "Bar," not in text
 
 
 def test_the_report_says_bad_news_first_and_judges_whole_seeds_alone(tmp_path: Path) -> None:
     good, bad, partial = Plan("gowalla", "d"), Plan("tiktok", "e"), Plan("s3rec_beauty", "f", "g")
-    for plan, level in ((good, 0.1), (bad, 0.1), (partial, 0.2)):
+    for plan, level in ((good, 0.1), (bad, 0.1), (partial, 0.1)):
         runner.keep_plan(plan, tmp_path)
         runs = finished(plan, level)
         if plan is partial:
@@ -355,9 +355,17 @@ def test_the_report_says_bad_news_first_and_judges_whole_seeds_alone(tmp_path: P
     assert [line.split("**")[1].split(":")[0] for line in said[:3]] == [
         "Missed, tuned",
         "The defaults alone are below 95 % of the bar",
-        "Not measured yet with all seeds",
+        "Not tuned yet with all seeds",
     ]
     assert "TikTok Recall@20 0.1003, 88.8% of the bar" in said[0] and said[3].startswith("- Met, tuned: Gowalla")
+    assert not any("defaults alone, so" in line for line in said)
+    (tmp_path / "tiktok.jsonl").unlink()
+    strong = {key: run for key, run in finished(bad, 0.2).items() if run["settings"] == bad.recipe}
+    (tmp_path / "tiktok.jsonl").write_text("".join(json.dumps(run) + "\n" for run in strong.values()))
+    report.write(tmp_path, tmp_path)
+    again = head(json.loads((tmp_path / "published.json").read_text()))
+    assert "Met by the defaults alone, so nothing was tuned: TikTok Recall@20 0.2003." in again
+    assert "TikTok" not in next(line for line in again.splitlines() if "Not tuned yet" in line)
     text = block(result)
     assert "| **tuned, refit** |" in text and "**missed**" in text and "published_tiktok.png" in text
     assert (tmp_path / "published_tiktok.png").stat().st_size > 5_000
