@@ -202,7 +202,7 @@ class RetrievalObjective(nn.Module):
 
     def _temperature(self, step: ScoredStep) -> Tensor:
         """tau, constant if negatives are scored against users who know the positive: they seem too easy, and tau would fall."""
-        of_sets = step.excerpts is not None and step.excerpts.users_wD is not None
+        of_sets = step.excerpts is not None and step.excerpts.users_wD is not None and len(step.shared_S) > 0
         return self.temperature.detach() if of_sets else self.temperature
 
     @torch.no_grad()

@@ -177,3 +177,13 @@ def test_sizes_that_cannot_be_shared_are_refused() -> None:
         loader(pairs, World(0, 9))
     with pytest.raises(ValueError, match="ask for fewer shards"):
         loader(Blocks(pairs, 1), World(0, 3), num_shards=2, window_targets=1).epoch(0)
+
+
+@pytest.mark.parametrize(("length", "large"), [(15, False), (16, True)])
+def test_a_batch_of_large_sets_has_many_of_them(length: int, large: bool) -> None:
+    """A target of a set has all others beside it, so a set of 16 events has 16 targets."""
+    offsets = torch.arange(301) * length
+    log = Sequences.past(torch.arange(300 * length) % 999, offsets)
+    loader = Loader(log, batch_size=64, max_history=L * 4, ordered=False)
+    assert (loader.large_sets, loader.excerpts_per_batch) == (large, 128 if large else round(64 / length))
+    assert not Loader(log, batch_size=64, max_history=L * 4).large_sets

@@ -14,7 +14,7 @@ from esans_core.world import World
 SCRIPT = Path(__file__).with_name("world_run.py")
 CASES = (
     *("uniform", "uniform:sparse", "in_batch_logq", "debiased_mns", "cross_batch", "mixgcf", "fairneg", "adap_tau"),
-    *("gbce", "sce", "rece", "esans", "esans:shared"),
+    *("gbce", "sce", "rece", "esans", "esans:shared", "debiased_mns:large_sets"),
 )
 
 

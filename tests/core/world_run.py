@@ -19,6 +19,7 @@ from esans_core import (
     train_epoch,
 )
 from esans_core.loader import Loader
+from esans_core.towers import Order
 from esans_core.world import World
 
 N, USERS = 60, 70
@@ -38,11 +39,13 @@ def main() -> None:
 def losses(method: str, world: World) -> dict[str, list[float]]:
     """Losses of some epochs, and the sum of absolute weights of each parameter after them."""
     generator = torch.Generator().manual_seed(0)
-    length = torch.randint(6, 20, (USERS,), generator=generator)
+    length = torch.randint(6, 20, (USERS,), generator=generator) + (14 if method.endswith(":large_sets") else 0)
     items = torch.randint(N, (int(length.sum()),), generator=generator)
     offsets = torch.cat([torch.zeros(1, dtype=torch.long), length.cumsum(0)])
     log = Sequences(items, offsets, length - 4, torch.ones(USERS, dtype=torch.long))
-    loader = Loader(log, batch_size=63, max_history=8, world=world)
+    order: Order = "set" if method.endswith(":large_sets") else "sequence"
+    loader = Loader(log, batch_size=63, max_history=8 if order == "sequence" else 30, ordered=order == "sequence", world=world)
+    assert loader.large_sets == (order == "set")
     frequency = loader.target_frequency(N)
     torch.manual_seed(1)
     index = ClusterIndex.from_labels(torch.arange(N) % 4, torch.arange(N) // 4 % 3)
@@ -55,9 +58,12 @@ def losses(method: str, world: World) -> dict[str, list[float]]:
         num_users=USERS,
     )
     sparse = method.endswith(":sparse")
-    model = TwoTower(torch.randn(N, 6), torch.arange(N) < 55, dim=16, num_heads=2, max_history=8, sparse_ids=sparse)
+    model = TwoTower(torch.randn(N, 6), torch.arange(N) < 55, order=order, dim=16, max_history=30, sparse_ids=sparse)
     optimizers = build_optimizers(model, objective, learning_rate=1e-2, weight_decay=1e-2)
-    means = [train_epoch(model, objective, loader, optimizers, seed=seed, world=world) for seed in range(2)]
+    means = [
+        train_epoch(model, objective, loader, optimizers, seed=seed, world=world)
+        for seed in range(2 if order == "sequence" else 8)
+    ]
     return {"losses": means, "weights": [float(value.detach().abs().sum()) for value in model.parameters()]}
 
 
