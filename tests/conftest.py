@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+
+# Tensors here are tiny: more threads than one only wait for each other, in this process and in those that tests start. The
+# README's example took 10 CPU seconds with two threads on two busy cores, and takes 2 with one. Libraries read this when they
+# are loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from jobs.base.settings import PipelineSettings
 
 # A pytest-xdist worker's main module has no file; PySpark takes that for a doctest run and ends the process.
 if not hasattr(sys.modules["__main__"], "__file__"):
     sys.modules["__main__"].__file__ = __file__
-
-torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wait for each other
-
 
 pytest_plugins = ["tests.whole_stack"]
 
