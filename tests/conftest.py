@@ -76,17 +76,23 @@ def settings(tmp_path: Path) -> PipelineSettings:
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """One local Spark session for the whole test run; jobs that ask for a session get this one."""
+def short_jvm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Options that make a short-lived JVM of Spark quick, as a value of `JDK_JAVA_OPTIONS`; the local stack gives them too."""
     from infra.local.environment import stack_environment
     from infra.local.spark_archive import java_options
+
+    return java_options(stack_environment(tmp_path_factory.mktemp("jvm"), port=9), lambda text: None)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory, short_jvm: str) -> Iterator[object]:
+    """One local Spark session for the whole test run; jobs that ask for a session get this one."""
     from jobs.base.spark import spark_session
 
     home = tmp_path_factory.mktemp("spark")
     settings = PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2})
     with pytest.MonkeyPatch.context() as patch, ExitStack() as open_session:
-        # Tables here are tiny, so the options that make a short step quick make these tests quick too.
-        patch.setenv("JDK_JAVA_OPTIONS", java_options(stack_environment(home, port=9), lambda text: None))
+        patch.setenv("JDK_JAVA_OPTIONS", short_jvm)
         session = open_session.enter_context(spark_session(settings, "tests"))
         patch.undo()
         # To compile a query takes longer than to run it over a hundred rows; it took a quarter of the time of these tests. The
