@@ -1,4 +1,4 @@
-"""Which commands start without the libraries that take longest to load: a step of seconds should not wait for one it never uses."""
+"""Which commands start without the libraries that take longest to load, because a step of seconds should not wait for them."""
 
 import subprocess
 import sys
