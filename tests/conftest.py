@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+
+# Tensors here are tiny: more threads than one only wait for each other, in this process and in those that tests start. The
+# README's example took 10 CPU seconds with two threads on two busy cores, and takes 2 with one. Libraries read this when they
+# are loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from jobs.base.settings import PipelineSettings
 
 # A pytest-xdist worker's main module has no file; PySpark takes that for a doctest run and ends the process.
 if not hasattr(sys.modules["__main__"], "__file__"):
     sys.modules["__main__"].__file__ = __file__
-
-torch.set_num_threads(1)  # tensors here are tiny: more threads than one only wait for each other
-
 
 pytest_plugins = ["tests.whole_stack"]
 
@@ -75,17 +76,23 @@ def settings(tmp_path: Path) -> PipelineSettings:
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """One local Spark session for the whole test run; jobs that ask for a session get this one."""
+def short_jvm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Options that make a short-lived JVM of Spark quick, as a value of `JDK_JAVA_OPTIONS`; the local stack gives them too."""
     from infra.local.environment import stack_environment
     from infra.local.spark_archive import java_options
+
+    return java_options(stack_environment(tmp_path_factory.mktemp("jvm"), port=9), lambda text: None)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory, short_jvm: str) -> Iterator[object]:
+    """One local Spark session for the whole test run; jobs that ask for a session get this one."""
     from jobs.base.spark import spark_session
 
     home = tmp_path_factory.mktemp("spark")
     settings = PipelineSettings(home=home, spark={"master": "local[2]", "shuffle_partitions": 2})
     with pytest.MonkeyPatch.context() as patch, ExitStack() as open_session:
-        # Tables here are tiny, so the options that make a short step quick make these tests quick too.
-        patch.setenv("JDK_JAVA_OPTIONS", java_options(stack_environment(home, port=9), lambda text: None))
+        patch.setenv("JDK_JAVA_OPTIONS", short_jvm)
         session = open_session.enter_context(spark_session(settings, "tests"))
         patch.undo()
         # To compile a query takes longer than to run it over a hundred rows; it took a quarter of the time of these tests. The

@@ -50,8 +50,9 @@ def test_the_stack_takes_these_options(line: str) -> None:
 
 @pytest.mark.spark
 @pytest.mark.slow
-def test_own_data_can_be_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_data_can_be_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_jvm: str) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", short_jvm)
     follow("own-data.md", {"here", "spark"}, tmp_path)
     report = (tmp_path / "var/my-data/runs/2026-03-01/gates/raw.json").read_text()
     assert '"success": true' in report
@@ -60,7 +61,6 @@ def test_own_data_can_be_checked_before_a_run(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 def test_the_notebook_runs_in_its_own_process_and_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It uses the log that it makes, or the one in the folder that ESANS_BEAUTY names."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(NOTEBOOK, 4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()

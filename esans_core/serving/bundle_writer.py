@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from esans_core.serving.bundle import BUNDLE, POPULAR, file_digests, overall_digest
+from esans_core.serving.bundle import POPULAR
+from esans_core.serving.bundle_files import BUNDLE, file_digests, overall_digest
 from esans_core.serving.export import export_item_tower
 from esans_core.serving.retrieval_index import RetrievalIndex
 from esans_core.serving.retriever import Retriever

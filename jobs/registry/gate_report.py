@@ -24,7 +24,7 @@ from jobs.registry.signing import seal, unseal
 from jobs.registry.verdict import Verdict
 from jobs.registry.version_records import files_of, read_record, said, version_copy, write_record
 from jobs.registry.versions import MODEL_DIGEST
-from jobs.serving.bundle import BUNDLE_DIGEST
+from jobs.serving.verified import BUNDLE_DIGEST
 
 _KIND = "gate report"
 _AGAIN = "judge the version again: run the date again from the step judge."

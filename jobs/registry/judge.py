@@ -17,9 +17,8 @@ from jobs.registry.comparison import gate_blockers, read_metrics, recall_change
 from jobs.registry.gate_report import write_gate_report
 from jobs.registry.intervals import metric_intervals
 from jobs.registry.promotion import level_of_look
-from jobs.registry.register import VALIDATION_STATUS
 from jobs.registry.verdict import Comparison, Facts, decide
-from jobs.registry.versions import CHAMPION, champion_version, incumbent_version
+from jobs.registry.versions import CHAMPION, VALIDATION_STATUS, champion_version, incumbent_version
 
 log = logging.getLogger(__name__)
 

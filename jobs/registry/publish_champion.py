@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
-from esans_core.serving.bundle import BUNDLE
+from esans_core.serving.bundle_files import BUNDLE
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.registry.actions import Action
@@ -19,8 +19,8 @@ from jobs.registry.gate_report import GateReport, check_gate_report, checked_cop
 from jobs.registry.signing import require_key
 from jobs.registry.version_records import said
 from jobs.registry.versions import champion_version, numbered_version
-from jobs.serving.bundle import BUNDLE_DIGEST, IN_MODEL
 from jobs.serving.store import ServingStore
+from jobs.serving.verified import BUNDLE_DIGEST, IN_MODEL
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,11 @@ from jobs.lake.tables import Lake
 from jobs.registry.card import model_card
 from jobs.registry.comparison import gate_outcomes, read_metrics
 from jobs.registry.intervals import metric_intervals
-from jobs.registry.versions import MODEL_DIGEST, find_version, register_version
-from jobs.serving.bundle import BUNDLE_DIGEST, build_bundle
+from jobs.registry.versions import MODEL_DIGEST, VALIDATION_STATUS, find_version, register_version
+from jobs.serving.bundle import build_bundle
+from jobs.serving.verified import BUNDLE_DIGEST
 
 log = logging.getLogger(__name__)
-
-VALIDATION_STATUS = "validation_status"
 
 
 def register_challenger(settings: PipelineSettings) -> tuple[ModelVersion, bool, str]:

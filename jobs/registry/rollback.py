@@ -9,8 +9,8 @@ from jobs.registry.actions import Action
 from jobs.registry.champion import put_back, put_in_force
 from jobs.registry.publish_champion import version_number, version_of
 from jobs.registry.versions import REPLACED, champion_version
-from jobs.serving.bundle import verify
 from jobs.serving.store import ServingStore
+from jobs.serving.verified import verify
 
 
 def rollback(action: Action) -> dict[str, object]:

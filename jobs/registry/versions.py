@@ -20,6 +20,7 @@ CHAMPION = "champion"
 MODEL_DIGEST = "esans.model_digest"  # on a version: digest of the table `challenger` from which it was registered
 REPLACED = "esans.replaced_version"  # on a champion: the champion of an earlier date that it was compared with, if any
 MAX_TEXT = 5000  # characters that the registry's tables hold in a description or a tag
+VALIDATION_STATUS = "validation_status"  # on a version: what its judgement found, or that it is pending
 TRAINED = "artifacts/model"  # where the files of a version have the trained towers
 _SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
 _REPOSITORY = Path(__file__).resolve().parents[2]

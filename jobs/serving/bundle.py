@@ -1,4 +1,4 @@
-"""Builds the serving bundle of a date from the challenger and the tables it was trained on, and checks bundles.
+"""Builds the serving bundle of a date from the challenger and the tables it was trained on.
 
 `esans_core.serving.bundle.ServingBundle` answers queries from a bundle; docs/serving.md lists its files.
 """
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from esans_core.sequences import Sequences
-from esans_core.serving.bundle import BUNDLE, ServingBundle, checked
+from esans_core.serving.bundle import ServingBundle
+from esans_core.serving.bundle_files import BUNDLE
 from esans_core.serving.bundle_writer import write_bundle
 from esans_core.serving.retriever import Retriever
 from jobs.base.errors import DataError
@@ -24,12 +25,8 @@ from jobs.lake.tables import Lake
 from jobs.serving.index import sampled_users, shared, tuned_index
 from jobs.training.model_store import load_served
 
-__all__ = ["ServingBundle", "build_bundle", "verify"]
-
 log = logging.getLogger(__name__)
 
-BUNDLE_DIGEST = "esans.bundle_digest"  # tag of a version
-IN_MODEL = "artifacts/bundle"  # where a registered model holds its bundle
 _RECALL_AT = 200  # depth at which index and exact search are compared
 _TIMED_QUERIES, _WARM_UP = 300, 20
 
@@ -76,20 +73,6 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
     write_json(folder / BUNDLE, content)
     log.info("bundle %s: %d items, %s", content["digest"][:8], model.num_items, content["measured"])
     return content
-
-
-def verify(folder: Path) -> dict[str, Any]:
-    """The content of a bundle's bundle.json, after a check that every file is the one that was built.
-
-    Raises:
-        DataError: a file is missing, was changed or was added, or bundle.json itself was changed.
-    """
-    try:
-        return checked(folder)
-    except ValueError as error:
-        raise DataError(
-            f"{error}.", file=folder, remedy="take the bundle from the registry again, or serve an earlier one."
-        ) from error
 
 
 def _about(settings: PipelineSettings) -> dict[str, Any]:

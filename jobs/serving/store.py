@@ -18,7 +18,7 @@ from typing import Any
 from jobs.base.errors import DataError
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
-from jobs.serving.bundle import verify
+from jobs.serving.verified import verify
 
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-v(\d{1,18})-([0-9a-f]{8})")
 _ASIDE = ".aside-"  # names of files that are being copied or removed begin with this

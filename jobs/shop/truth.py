@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from jobs.base.settings import EMBEDDED, PipelineSettings
 from jobs.lake.tables import Lake
@@ -57,6 +56,8 @@ class HiddenTruth:
             nmi_category and ari_category compare primary clusters with categories; nmi_leaf and ari_leaf compare
             (primary, secondary) pairs with leaves.
         """
+        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # nothing else here needs it
+
         items = clusters["item_index"].to_numpy()
         used = (clusters["primary"].to_numpy() >= 0) & (self.leaf[items] >= 0)
         primary = clusters["primary"].to_numpy()[used]

@@ -11,8 +11,9 @@ from esans_core.objective import RetrievalObjective
 from esans_core.partition_variance import doubled_sizes, sampling_noise
 from esans_core.sampling_verdict import sampling_verdict
 from esans_core.towers import TwoTower
-from jobs.base.settings import EMBEDDED, PipelineSettings
+from jobs.base.settings import PipelineSettings
 from jobs.lake.event_log import some_users_by_row
+from jobs.shop.truth import HiddenTruth
 from jobs.training.data import TrainingData
 
 # Number of users, and of negatives for each user if a method draws only negatives that the whole batch shares.
@@ -44,11 +45,7 @@ class NegativeProbe:
         self._history_BL = sequences.histories(users, last, settings.training.max_history)
         self._positives = sequences.items[last]
         self._later = Relevant(*sequences.relevant(users, "validation"), len(users), len(data.item_ids))
-        self._truth = None
-        if settings.data.source == EMBEDDED:
-            from jobs.shop.truth import HiddenTruth  # it imports scikit-learn, which no other run needs
-
-            self._truth = HiddenTruth.load(settings)
+        self._truth = HiddenTruth.load(settings)
         self.false_means = "later_event" if self._truth is None else "truth"
 
     @torch.no_grad()

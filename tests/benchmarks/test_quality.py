@@ -106,6 +106,7 @@ def test_every_method_of_the_library_is_compared_with_the_same_budget() -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_a_trial_learns_repeats_itself_and_knows_its_false_negatives() -> None:
     data, clusters = toy()
     settings = {"temperature": 0.1, "num_pool": 16, "sampler.items_per_cluster": 3, "training.learning_rate": 0.02}

@@ -36,6 +36,7 @@ def rows_of() -> dict[str, list[Row]]:
     return {case.__name__.split(".")[-1]: list(case.rows(size, peers=False)) for case, size in TINY.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case.__name__.split(".")[-1] for case in TINY])
 def test_rows_have_one_form(rows_of: dict[str, list[Row]], case: str) -> None:
     assert rows_of[case]

@@ -40,12 +40,12 @@ def started(*command: str, environment: dict[str, str]) -> Iterator[subprocess.P
 
 
 @pytest.mark.timeout(300)
-def test_an_executor_finds_its_driver_and_works_for_it(tmp_path: Path) -> None:
+def test_an_executor_finds_its_driver_and_works_for_it(tmp_path: Path, short_jvm: str) -> None:
     cluster = SparkCluster(tmp_path / "cluster", workers=0)  # a master, so that the driver is of the kind that has executors
     url = cluster.start(port=0, say=lambda _: None)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     common = os.environ | {"PATH": path, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-    common |= {"SPARK_CONF_DIR": str(cluster.folder)}
+    common |= {"SPARK_CONF_DIR": str(cluster.folder), "JDK_JAVA_OPTIONS": short_jvm}
     try:
         with started(sys.executable, "-c", DRIVER, url, environment=common) as driver:
             assert driver.stdout

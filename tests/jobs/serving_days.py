@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from esans_core.serving.bundle import BUNDLE, file_digests, overall_digest
+from esans_core.serving.bundle_files import BUNDLE, file_digests, overall_digest
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import client

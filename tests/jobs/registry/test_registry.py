@@ -28,7 +28,7 @@ from jobs.registry.versions import (
     find_version,
     incumbent_version,
 )
-from jobs.serving.bundle import IN_MODEL, verify
+from jobs.serving.verified import IN_MODEL, verify
 from jobs.training.model_store import save_towers
 from tests.jobs.records import metrics, publish_frame
 

@@ -19,8 +19,9 @@ from jobs.base.errors import DataError
 from jobs.base.settings import CandidateSettings, PipelineSettings, ServingSettings
 from jobs.lake.tables import Lake
 from jobs.serving import bundle as module
-from jobs.serving.bundle import build_bundle, verify
+from jobs.serving.bundle import build_bundle
 from jobs.serving.index import index_kind, shared
+from jobs.serving.verified import verify
 
 pytest.importorskip("faiss")
 pytestmark = pytest.mark.slow  # to export towers takes seconds each time

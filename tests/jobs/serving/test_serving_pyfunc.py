@@ -13,6 +13,7 @@ import pytest
 import requests
 from bundles import write_challenger
 
+from esans_core.serving.bundle import ServingBundle
 from infra.local.processes import free_port
 from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
@@ -20,7 +21,8 @@ from jobs.base.tracking import start_or_resume_run
 from jobs.lake.tables import Lake
 from jobs.registry.versions import download_artifact, download_version, register_version
 from jobs.serving import bundle as module
-from jobs.serving.bundle import IN_MODEL, ServingBundle, build_bundle
+from jobs.serving.bundle import build_bundle
+from jobs.serving.verified import IN_MODEL
 from jobs.training.model_store import load_towers
 
 pytestmark = pytest.mark.mlflow

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from esans_core.serving.bundle import BUNDLE, overall_digest
+from esans_core.serving.bundle_files import BUNDLE, overall_digest
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
-from jobs.serving.bundle import verify
 from jobs.serving.store import ServingStore
+from jobs.serving.verified import verify
 
 
 def write_for_ever(root: Path, folder: Path, names: list[str]) -> None:

@@ -208,7 +208,7 @@ def test_nothing_that_is_really_imported_is_missed(step: str) -> None:
 
 @pytest.mark.spark
 @pytest.mark.slow
-def test_two_real_steps_after_edits(checkout: Path, settings: PipelineSettings, tmp_path: Path) -> None:
+def test_two_real_steps_after_edits(checkout: Path, settings: PipelineSettings, tmp_path: Path, short_jvm: str) -> None:
     """Runs commands of a copied checkout. Their own records say which of them run again after an edit."""
     path = tmp_path / "settings.json"
     path.write_text(settings.model_dump_json())
@@ -224,9 +224,8 @@ def test_two_real_steps_after_edits(checkout: Path, settings: PipelineSettings, 
 
     def command(arguments: list[str]) -> None:
         name, *rest = arguments
-        subprocess.run(
-            [sys.executable, "-m", f"jobs.{name}", *rest], cwd=checkout, env=os.environ | {"PYTHONPATH": ""}, check=True
-        )
+        environment = os.environ | {"PYTHONPATH": "", "JDK_JAVA_OPTIONS": short_jvm}
+        subprocess.run([sys.executable, "-m", f"jobs.{name}", *rest], cwd=checkout, env=environment, check=True)
 
     command(["prepare", "--settings", str(path)])
     assert reused() == (False, False)
