@@ -16,7 +16,9 @@ Rows = list[dict[str, Any]]
 
 
 def head(result: Result) -> str:
-    """What was missed, what is not measured, and what was met, in this order. A log whose recipe meets its bars needs no tuning.
+    """What was missed, what is not measured, and what was met, in this order.
+
+    A log whose recipe meets its bars needs no tuning.
 
     Args:
         result: what `write_result` wrote.
