@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "registry": {"base", "lake", "step", "gates", "serving", "pages"},
     "ranking": {"base", "lake", "shop", "clusters", "training", "serving", "registry"},
     "report": {"base", "lake", "step", "source", "clusters", "gates", "serving", "pages", "registry"},
+    "tuning": {"base", "lake", "step", "training", "pages", "registry", "report"},
 }
 SIDE_BY_SIDE = 20  # modules in one folder; more are no longer read by their names
 COMMAND_LINES = 60

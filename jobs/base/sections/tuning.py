@@ -6,7 +6,7 @@ from jobs.base.sections.section import Section
 
 
 class TuningSettings(Section):
-    """The search for better settings of a data set (`jobs.tune`). A daily run reads none of this."""
+    """The search for better settings of a data set (`jobs.tuning`). A daily run reads none of this."""
 
     minutes: float = Field(
         60,

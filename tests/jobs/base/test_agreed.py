@@ -46,7 +46,7 @@ def test_the_home_may_come_from_the_environment(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("agreed", "said"),
     [
-        ({"training.tempature": 0.1}, "training.tempature: there is no such setting"),
+        ({"training.heat": 0.1}, "training.heat: there is no such setting"),
         ({"training.temperature": 7}, r"training.temperature: Input should be less than or equal to 1 \(got 7\)"),
         ({"training.epochs": "many"}, "training.epochs: Input should be a valid integer"),
         ({"registry.tracking_uri": "http://elsewhere"}, "registry.tracking_uri: only settings of the sections sampling and"),
