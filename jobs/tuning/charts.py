@@ -28,13 +28,13 @@ def history_chart(trials: Trials, label: str, path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure, (axes,) = figure_with(9.6, 3.4)
         _points(axes, trials, lambda row: row["number"])
-        finished = [row for row in trials if row["state"] == "finished"]
-        best = np.maximum.accumulate([row["recall"] for row in finished])
-        axes.step([row["number"] for row in finished], best, where="post", color=CHALLENGER, linewidth=1.2, label="best so far")
+        numbers = [row["number"] for row in trials]
+        best = np.maximum.accumulate([row["recall"] if row["state"] == "finished" else 0.0 for row in trials])
+        axes.step(numbers, np.where(best > 0, best, np.nan), where="post", color=CHALLENGER, linewidth=1.2, label="best so far")
         axes.set(title=f"{label} on validation, trial by trial", xlabel="trial")
-        axes.set_xlim(-0.5, max(row["number"] for row in trials) + 0.5)
+        axes.set_xlim(-0.5, max(numbers) + 0.5)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-        axes.legend(loc="lower right", fontsize=8, ncols=2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, ncols=4, borderaxespad=0.2)
         save(figure, path)
 
 
@@ -49,7 +49,8 @@ def settings_chart(trials: Trials, names: Sequence[str], label: str, path: Path)
     """
     lines = -(-len(names) // _COLUMNS)
     with mpl.rc_context(STYLE):
-        figure, all_axes = figure_with(9.6, 2.5 * lines, _COLUMNS, lines)
+        figure, all_axes = figure_with(9.6, 2.6 * lines, _COLUMNS, lines)
+        figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
         for axes, name in zip(all_axes, names, strict=False):
             _setting(axes, trials, name)
         for axes in all_axes[len(names) :]:
@@ -65,9 +66,15 @@ def _setting(axes: Axes, trials: Trials, name: str) -> None:
     part = SEARCHED[name]
     if isinstance(part, Range):
         _points(axes, trials, lambda row: row["values"][name])
-        if part.log:
+        values = [row["values"][name] for row in trials if name in row["values"]]
+        low, high = min(part.low, *values), max(part.high, *values)
+        if not part.log:
+            axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+        else:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+            axes.set_xlim(low / 1.1, high * 1.1)
+            ticks = (1, 2, 5) if high / low < 50 else (1, 3) if high / low < 500 else (1,)  # as many as there is room for
+            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=ticks))
             axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         return

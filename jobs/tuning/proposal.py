@@ -36,14 +36,16 @@ def propose(study: Study, name: str, recalls: Callable[[int], NDArray[np.float32
     Returns:
         JSON values:
 
-        - `date`, `study`, `trials` (number, state, recall, values, best_epoch, epochs, today, error and by_epoch of each),
-          `counts` by state, `searched`, and `left`: settings that were not searched, and why;
+        - `date`, `study`, `trials` (number, state, recall, values, best_epoch, epochs, seconds, today, why and by_epoch of
+          each), `counts` by state, `searched`, and `left`: settings that were not searched, and why;
         - `metric`, and `users`, the number of validation users;
         - `today` and `best`: trial and recall of both; None until today's settings are finished;
         - `changes`: name -> value today and value proposed; empty if nothing was better;
         - `base`: today's value of every setting that training reads, which an agreement is checked against;
+        - `cost`: how many times as long as with today's settings a training takes with the best ones; None if that is unknown;
         - `difference`: `mean`, its standard `error`, the `reach` of chance, `by_chance`; None if nothing was better;
-        - `headline`, `tone` (good, plain) and `proposal`, a name made from all that a person agrees to.
+        - `headline`, `tone` (good, plain), `unfinished`, a sentence about a trial that was stopped, and `proposal`, a name made
+          from all that a person agrees to.
     """
     space, today, best = study.space, study.trial_of_today(), study.best()
     trials = [_row(study, trial) for trial in study.trials]
@@ -64,6 +66,7 @@ def propose(study: Study, name: str, recalls: Callable[[int], NDArray[np.float32
         "best": None,
         "changes": {},
         "difference": None,
+        "cost": None,
     }
     if today is not None and best is not None:
         before = recalls(today.number)
@@ -72,8 +75,11 @@ def propose(study: Study, name: str, recalls: Callable[[int], NDArray[np.float32
         if best is not today:
             written = space.written(values_of(best))
             found["changes"] = {key: [flat[key], value] for key, value in written.items() if flat[key] != value}
+            times = [trial.user_attrs.get("seconds") for trial in (best, today)]
+            found["cost"] = times[0] / times[1] if all(times) else None
             found["difference"] = difference(recalls(best.number), before, compared=_tried(found))
     found["headline"], found["tone"] = _headline(found)
+    found["unfinished"] = _unfinished(found)
     parts = [found[key] for key in ("study", "today", "best", "changes")]
     return found | {"proposal": hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}
 
@@ -122,8 +128,9 @@ def _row(study: Study, trial: FrozenTrial) -> dict[str, Any]:
         "values": values,
         "best_epoch": about.get("best_epoch"),
         "epochs": about.get("epochs"),
+        "seconds": about.get("seconds"),
         "today": values == study.space.today,
-        "error": about.get("error"),
+        "why": about.get("why"),
         "by_epoch": {str(tenth): value for tenth, value in by_epoch.items()},
     }
 
@@ -133,11 +140,20 @@ def _tried(found: dict[str, Any]) -> int:
     return found["counts"].get("finished", 0) + found["counts"].get("pruned", 0) - 1
 
 
+def _unfinished(found: dict[str, Any]) -> str:
+    """What is known of a trial that ran out of time; empty if there is none."""
+    row = next((row for row in found["trials"] if row["state"] == "stopped"), None)
+    if row is None:
+        return ""
+    so_far = "before its first epoch ended" if row["recall"] is None else f"at a recall of {row['recall']:.4f} so far"
+    return f"Trial {row['number']} was stopped {so_far}. Another search of this date goes on with it."
+
+
 def _headline(found: dict[str, Any]) -> tuple[str, str]:
     """The result in one sentence, bad news first; and how a page colours it."""
     today, best, gap = found["today"], found["best"], found["difference"]
     if today is None:
-        return "No proposal yet: today's settings were not trained to their end. Search again to go on.", "plain"
+        return "No proposal yet: today's settings were not trained to their end.", "plain"
     tried = _tried(found)
     others = f"{tried} other trial{'s' if tried != 1 else ''}"
     if gap is None:

@@ -4,8 +4,8 @@ import hashlib
 import io
 import json
 import logging
+import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from jobs.tuning.page import page, review
 from jobs.tuning.proposal import FILE, propose, tuning_folder
 from jobs.tuning.space import Space
 from jobs.tuning.study import Asked, Study
-from jobs.tuning.trial import Outcome, OutOfTime, train_trial
+from jobs.tuning.trial import AfterEpoch, Outcome, OutOfTime, TooSlow, train_trial
 
 log = logging.getLogger(__name__)
 _TENTHS = 10  # trials of different lengths are compared at the same tenth of their epochs
@@ -63,7 +63,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         write_text(folder / "review.md", review(found))
         write_text(folder / "index.html", page(found))
         write_json(folder / FILE, found)
-    log.info("%s", found["headline"])
+    log.info("%s %s", found["headline"], found["unfinished"])
     log.info("the page: %s", folder / "index.html")
     return {name: found[name] for name in ("headline", "proposal", "changes", "counts")} | {"page": str(folder / "index.html")}
 
@@ -110,14 +110,14 @@ def _run_trials(study: Study, name: str, data: TrainingData, clusters: ItemClust
                 study=name,
                 values=asked.values,
                 folder=folder / "checkpoints",
-                after_epoch=_watch(asked, own.training.epochs, clock),
+                after_epoch=_watch(asked, own.training.epochs, clock, _longest(study)),
             )
         except OutOfTime:
             study.stop(asked)
             log.info("trial %d is stopped, %s are over; the next search goes on with it", asked.number, clock)
-        except optuna.TrialPruned:
-            study.prune(asked)
-            log.info("trial %d is given up: others were better by then, %s", asked.number, clock)
+        except optuna.TrialPruned as error:
+            study.prune(asked, str(error))
+            log.info("trial %d is given up: %s; %s", asked.number, str(error) or "others were better by then", clock)
         except (DataError, torch.OutOfMemoryError) as error:
             study.refuse(asked, str(error))
             if asked.is_today:
@@ -132,11 +132,18 @@ def _run_trials(study: Study, name: str, data: TrainingData, clusters: ItemClust
             log.info("trial %d: %s %.4f; best %.4f of trial %d; %d of at most %d trials, %s", *ending)
 
 
-def _watch(asked: Asked, epochs: int, clock: Clock) -> Callable[[Progress], None]:
-    """What to do after each epoch of a trial: report it to the study, and end the trial if it is poor or no time is left."""
+def _longest(study: Study) -> float:
+    """The longest time that a training may take, in seconds; without end as long as today's is not known."""
+    today = study.trial_of_today()
+    seconds = today.user_attrs.get("seconds") if today is not None else None
+    return math.inf if seconds is None else study.space.settings.tuning.max_cost * seconds
+
+
+def _watch(asked: Asked, epochs: int, clock: Clock, longest: float) -> AfterEpoch:
+    """What to do after each epoch: report it to the study, and end the trial if it is poor or slow, or if time is over."""
     reported: set[int] = set()
 
-    def after_epoch(progress: Progress) -> None:
+    def after_epoch(progress: Progress, seconds: float | None) -> None:
         metric, best = validation_recall(progress.curves), 0.0
         for values in progress.curves:
             best, tenth = max(best, values[metric]), _TENTHS * int(values["epoch"]) // epochs
@@ -147,6 +154,8 @@ def _watch(asked: Asked, epochs: int, clock: Clock) -> Callable[[Progress], None
             return
         if not asked.is_today and asked.trial.should_prune():
             raise optuna.TrialPruned
+        if not asked.is_today and seconds is not None and seconds > longest:
+            raise TooSlow(f"it would take {seconds / 60:.1f} minutes, and tuning.max_cost allows {longest / 60:.1f}")
         if clock.is_over:
             raise OutOfTime
 
@@ -156,7 +165,7 @@ def _watch(asked: Asked, epochs: int, clock: Clock) -> Callable[[Progress], None
 def _finish(study: Study, asked: Asked, outcome: Outcome, file: Path) -> None:
     """Keep the users' recalls, then the result."""
     _save(file, outcome.recalls)
-    about = {"best_epoch": outcome.best_epoch, "epochs": outcome.epochs, "metric": outcome.metric}
+    about = {name: getattr(outcome, name) for name in ("best_epoch", "epochs", "seconds", "metric")}
     study.finish(asked, outcome.recall, **about)
 
 

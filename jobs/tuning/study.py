@@ -15,9 +15,9 @@ from jobs.tuning.space import Space, Values
 log = logging.getLogger(__name__)
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-# What is noted with a trial: its values, why it was refused, the trial that had the same values or was stopped with them, and
-# how often a process died with them.
-_VALUES, _ERROR, _SAME, _AGAIN, _KILLS = "values", "error", "same_as", "again_as", "kills"
+# What is noted with a trial: its values, why it was refused or given up, the trial that had the same values or was stopped with
+# them, and how often a process died with them.
+_VALUES, _WHY, _SAME, _AGAIN, _KILLS = "values", "why", "same_as", "again_as", "kills"
 _MOST_KILLS = 2  # a trial that kills its process, by its need of memory for instance, must not keep a search from going on
 _FIRST_AT_RANDOM = 8  # trials before the sampler has enough to learn from, today's settings among them
 # A trial is compared with the median of the others at the same tenth of its epochs. The first tenths say little, because the
@@ -80,13 +80,25 @@ class Study:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All trials that ran, in their order, but not those that another trial goes on with, or had the values of."""
-        return [trial for trial in self._counted() if trial.state != TrialState.WAITING and _SAME not in trial.user_attrs]
+        """All trials that ran, in their order, each set of values once: by the last trial that had it."""
+        followed, found = self._followed(), self._optuna.get_trials(deepcopy=False)
+        return [
+            trial
+            for trial in found
+            if trial.state != TrialState.WAITING
+            and _VALUES in trial.user_attrs
+            and _SAME not in trial.user_attrs
+            and followed.get(trial.number, TrialState.WAITING) == TrialState.WAITING
+        ]
 
     @property
     def ended(self) -> int:
         """How many trials need not run again: finished, pruned, refused or killed twice, also with the values of another."""
-        return sum(trial.state in (*FINISHED, TrialState.FAIL) for trial in self._counted())
+        followed, over = self._followed(), (*FINISHED, TrialState.FAIL)
+        return sum(
+            trial.state in over and trial.number not in followed and _VALUES in trial.user_attrs
+            for trial in self._optuna.get_trials(deepcopy=False)
+        )
 
     def ask(self, most: int) -> Asked | None:
         """The next trial; None if there are as many as there may be.
@@ -125,13 +137,20 @@ class Study:
             asked.trial.set_user_attr(name, noted)
         self._optuna.tell(asked.trial, value)
 
-    def prune(self, asked: Asked) -> None:
-        """A trial was given up, because others were better at the same part of their epochs."""
+    def prune(self, asked: Asked, why: str = "") -> None:
+        """A trial was given up before its last epoch.
+
+        Args:
+            asked: the trial.
+            why: the reason, if it is not that others were better at the same part of their epochs.
+        """
+        if why:
+            asked.trial.set_user_attr(_WHY, why)
         self._optuna.tell(asked.trial, state=TrialState.PRUNED)
 
     def refuse(self, asked: Asked, error: str) -> None:
         """A trial cannot run with its values. It is not run again."""
-        asked.trial.set_user_attr(_ERROR, error)
+        asked.trial.set_user_attr(_WHY, error)
         self._optuna.tell(asked.trial, state=TrialState.FAIL)
 
     def stop(self, asked: Asked) -> None:
@@ -139,10 +158,12 @@ class Study:
         self._stop(asked.number, asked.values)
 
     def state(self, trial: FrozenTrial) -> str:
-        """What became of a trial that counts: finished, pruned, refused, or killed twice."""
+        """What became of a trial: finished, pruned, stopped (the next search goes on with it), refused, or killed twice."""
         if trial.state in FINISHED:
             return "finished" if trial.state == TrialState.COMPLETE else "pruned"
-        return "refused" if _ERROR in trial.user_attrs else "killed twice"
+        if _WHY in trial.user_attrs:
+            return "refused"
+        return "stopped" if trial.number in self._followed() else "killed twice"
 
     def trial_of_today(self) -> FrozenTrial | None:
         """The finished trial of today's settings, if there is one."""
@@ -161,14 +182,10 @@ class Study:
         if values:
             self._queue(values, **{_AGAIN: number, _KILLS: kills})
 
-    def _counted(self) -> list[FrozenTrial]:
-        """All trials but those that another one goes on with, and those that were killed before they had values."""
-        again, found = self._again(), self._optuna.get_trials(deepcopy=False)
-        return [trial for trial in found if trial.number not in again and _VALUES in trial.user_attrs]
-
-    def _again(self) -> set[int]:
-        """Numbers of the trials that were stopped and that another one goes on with."""
-        return {trial.user_attrs[_AGAIN] for trial in self._optuna.get_trials(deepcopy=False) if _AGAIN in trial.user_attrs}
+    def _followed(self) -> dict[int, TrialState]:
+        """Number of each trial that was stopped and queued again -> state of the trial that goes on with it."""
+        found = self._optuna.get_trials(deepcopy=False)
+        return {trial.user_attrs[_AGAIN]: trial.state for trial in found if _AGAIN in trial.user_attrs}
 
     def _queue(self, values: Values, **about: Any) -> None:
         self._optuna.enqueue_trial(self.space.kept(values), user_attrs={_VALUES: values} | about)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,15 @@ from jobs.training.train import build_training, resolve_device
 EXPERIMENT_SUFFIX = "-tuning"  # trials are no candidates for production, so they have an experiment of their own
 
 
+AfterEpoch = Callable[[Progress, float | None], None]
+
+
 class OutOfTime(Exception):
     """The search has no time left for another epoch."""
+
+
+class TooSlow(optuna.TrialPruned):
+    """The trial would take too much longer than today's settings."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Outcome:
         recall: best mean recall on validation.
         best_epoch: epoch in which it was reached.
         epochs: how many epochs were trained.
+        seconds: time of a whole training, by the epochs of this attempt; None if an earlier attempt did them all.
         recalls: float32 [U], recall of each validation user after the best epoch.
         metric: name of the recall, with its depth.
     """
@@ -42,6 +51,7 @@ class Outcome:
     recall: float
     best_epoch: int
     epochs: int
+    seconds: float | None
     recalls: NDArray[np.float32]
     metric: str
 
@@ -55,7 +65,7 @@ def train_trial(
     study: str,
     values: Mapping[str, Any],
     folder: Path,
-    after_epoch: Callable[[Progress], None],
+    after_epoch: AfterEpoch,
 ) -> Outcome:
     """Train with a trial's settings. A trial that was stopped goes on where it stopped, by its checkpoints.
 
@@ -67,8 +77,9 @@ def train_trial(
         study: name of the study.
         values: of the settings that are searched, for MLflow.
         folder: where the trials' checkpoints lie.
-        after_epoch: called after each epoch, and at once with what an earlier attempt left. It may raise `optuna.TrialPruned`
-            or `OutOfTime`, which end the trial.
+        after_epoch: called after each epoch with the progress and the seconds that a whole training takes at this pace, and at
+            once with what an earlier attempt left and None. It may raise `optuna.TrialPruned` or `OutOfTime`, which end the
+            trial.
 
     Raises:
         DataError: the tables are too few for these settings, or the device is not there.
@@ -88,21 +99,29 @@ def train_trial(
         probes=False,
     )
     ended: optuna.TrialPruned | OutOfTime | None = None
+    seconds, done, began = None, training.progress.epoch, time.monotonic()
+
+    def measured(progress: Progress) -> None:
+        nonlocal seconds
+        seconds = (time.monotonic() - began) / (progress.epoch - done) * settings.training.epochs
+        after_epoch(progress, seconds)
+
     with start_or_resume_run(_beside(settings), key, f"trial-{settings.ds}-{number}"):
         mlflow.log_params(dict(values) | {"effective_method": method})
         mlflow.set_tags({"esans.study": study, "esans.trial": str(number)})
         try:
-            if training.progress.epoch:
-                after_epoch(training.progress)
-            training.run(after_epoch)
+            if done:
+                after_epoch(training.progress, None)
+            training.run(measured)
         except (optuna.TrialPruned, OutOfTime) as error:  # neither is a failure, so the run in MLflow must not become one
             ended = error
-        state = {type(None): "finished", optuna.TrialPruned: "pruned", OutOfTime: "stopped"}[type(ended)]
+        state = "finished" if ended is None else "stopped" if isinstance(ended, OutOfTime) else "pruned"
         mlflow.set_tag("esans.trial_state", state)
     if ended is None:
         training.checkpoint.load_best(device)
         progress, recalls = training.progress, training.user_recalls().float().cpu().numpy()
-        found = Outcome(progress.best_recall, progress.best_epoch, progress.epoch, recalls, training.cutoffs.validation_recall)
+        metric = training.cutoffs.validation_recall
+        found = Outcome(progress.best_recall, progress.best_epoch, progress.epoch, seconds, recalls, metric)
     if not isinstance(ended, OutOfTime):
         shutil.rmtree(training.checkpoint.folder, ignore_errors=True)
     if ended is not None:

@@ -16,6 +16,13 @@ class TuningSettings(Section):
         "the next search of the same date goes on there.",
     )
     trials: int = Field(100, ge=1, le=10_000, description="Most trials of a search, all its calls together.")
+    max_cost: float = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="How many times as long as with today's settings a training may take. A trial that would take longer is "
+        "given up after its first epoch.",
+    )
     keep: str = Field(
         "",
         pattern=r"^[a-z_., ]*$",
