@@ -75,8 +75,8 @@ def propose(study: Study, name: str, recalls: Callable[[int], NDArray[np.float32
         if best is not today:
             written = space.written(values_of(best))
             found["changes"] = {key: [flat[key], value] for key, value in written.items() if flat[key] != value}
-            times = [trial.user_attrs.get("seconds") for trial in (best, today)]
-            found["cost"] = times[0] / times[1] if all(times) else None
+            slow, usual = (trial.user_attrs.get("seconds") for trial in (best, today))
+            found["cost"] = slow / usual if slow and usual else None
             found["difference"] = difference(recalls(best.number), before, compared=_tried(found))
     found["headline"], found["tone"] = _headline(found)
     found["unfinished"] = _unfinished(found)

@@ -48,10 +48,9 @@ class Asked:
 class Study:
     """The trials of one search, in a journal on disk. Only one process at a time may hold it.
 
-    A trial that was killed, or ran out of time, counts as failed and is queued again with the same values, but a trial that was
-    killed twice is not. Optuna's sampler is
-    seeded anew for each trial, by how many have ended before. So a search that was interrupted proposes what it would have
-    proposed without that.
+    A trial that was killed, or ran out of time, counts as failed and is queued again with the same values; but not one that was
+    killed twice before its first epochs ended. Optuna's sampler is seeded anew for each trial, by how many have ended before.
+    So a search that was interrupted proposes what it would have proposed without that.
 
     Args:
         folder: where the journal lies.
@@ -72,10 +71,10 @@ class Study:
             storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
         )
         for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            kills = trial.user_attrs.get(_KILLS, 0) + 1
+            kills = 0 if trial.intermediate_values else trial.user_attrs.get(_KILLS, 0) + 1
             log.info("trial %d was killed%s", trial.number, "" if kills < _MOST_KILLS else " again, and is left out")
             self._stop(trial.number, values_of(trial) if kills < _MOST_KILLS else {}, kills)
-        if self._known(space.today) is None and not self._waits(space.today):
+        if self.trial_of_today() is None and not self._today_waits():
             self._queue(space.today)
 
     @property
@@ -103,21 +102,23 @@ class Study:
     def ask(self, most: int) -> Asked | None:
         """The next trial; None if there are as many as there may be.
 
-        A trial whose values another one had, which has ended, gets the result of that one, and the next is asked for.
+        A trial whose values another one had, which has ended, gets the result of that one, and the next is asked for. Today's
+        settings run in any case: those of an earlier day may have been given up before they became today's.
 
         Args:
             most: most trials.
         """
-        while self.ended < most:
+        while self.ended < most or self._today_waits():
             sampler = optuna.samplers.TPESampler(n_startup_trials=_FIRST_AT_RANDOM, seed=self._seed * 100_003 + self.ended)
             self._optuna.sampler = sampler
             trial = self._optuna.ask()
             suggested = self.space.suggest(trial)
             values = trial.user_attrs.get(_VALUES, suggested)
-            same = self._known(values, besides=trial.number)
+            is_today = values == self.space.today
+            same = self._known(values, (TrialState.COMPLETE,) if is_today else FINISHED)
             trial.set_user_attr(_VALUES, values)
             if same is None:
-                return Asked(trial, values, values == self.space.today)
+                return Asked(trial, values, is_today)
             trial.set_user_attr(_SAME, same.number)
             if same.state == TrialState.COMPLETE:
                 self._optuna.tell(trial, same.value)
@@ -167,8 +168,7 @@ class Study:
 
     def trial_of_today(self) -> FrozenTrial | None:
         """The finished trial of today's settings, if there is one."""
-        found = self._known(self.space.today)
-        return found if found is not None and found.state == TrialState.COMPLETE else None
+        return self._known(self.space.today, (TrialState.COMPLETE,))
 
     def best(self) -> FrozenTrial | None:
         """The finished trial with the highest value; today's settings before any other with the same."""
@@ -190,20 +190,13 @@ class Study:
     def _queue(self, values: Values, **about: Any) -> None:
         self._optuna.enqueue_trial(self.space.kept(values), user_attrs={_VALUES: values} | about)
 
-    def _known(self, values: Values, besides: int | None = None) -> FrozenTrial | None:
-        """A trial that has ended with these values."""
-        return next(
-            (
-                trial
-                for trial in self._optuna.get_trials(deepcopy=False, states=FINISHED)
-                if trial.user_attrs.get(_VALUES) == values and trial.number != besides and _SAME not in trial.user_attrs
-            ),
-            None,
-        )
+    def _known(self, values: Values, states: tuple[TrialState, ...]) -> FrozenTrial | None:
+        """A trial with these values that is in one of these states."""
+        found = self._optuna.get_trials(deepcopy=False, states=states)
+        return next((trial for trial in found if values_of(trial) == values and _SAME not in trial.user_attrs), None)
 
-    def _waits(self, values: Values) -> bool:
-        waiting = self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return any(trial.user_attrs.get(_VALUES) == values for trial in waiting)
+    def _today_waits(self) -> bool:
+        return self._known(self.space.today, (TrialState.WAITING,)) is not None
 
 
 def values_of(trial: FrozenTrial) -> Values:

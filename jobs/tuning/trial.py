@@ -21,9 +21,7 @@ from jobs.training.checkpoint import Progress
 from jobs.training.data import ItemClusters, TrainingData, order_of
 from jobs.training.train import build_training, resolve_device
 
-EXPERIMENT_SUFFIX = "-tuning"  # trials are no candidates for production, so they have an experiment of their own
-
-
+_SUFFIX = "-tuning"  # trials are no candidates for production, so they have an experiment of their own
 AfterEpoch = Callable[[Progress, float | None], None]
 
 
@@ -132,5 +130,5 @@ def train_trial(
 def _beside(settings: PipelineSettings) -> PipelineSettings:
     """The same settings, with the experiment of the trials."""
     registry = settings.registry
-    beside = registry.model_copy(update={"experiment": registry.experiment + EXPERIMENT_SUFFIX})
+    beside = registry.model_copy(update={"experiment": registry.experiment + _SUFFIX})
     return settings.model_copy(update={"registry": beside})

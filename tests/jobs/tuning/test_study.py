@@ -1,5 +1,6 @@
 """The trials on disk: what is asked for, what is never run twice, and what a kill leaves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,30 @@ def test_a_trial_that_was_killed_runs_once_more_and_then_never_again(space: Spac
     assert asked_of(study).values != first.values
     states = {trial.number: study.state(trial) for trial in study.trials if values_of(trial) == first.values}
     assert states == {second.number: "killed twice"}
+
+
+def test_a_trial_that_was_killed_after_some_epochs_may_be_killed_again(space: Space, tmp_path: Path) -> None:
+    search(Study(tmp_path, "s", space, 0), 1)
+    tried = []
+    for _ in range(4):
+        asked = asked_of(Study(tmp_path, "s", space, 0))
+        asked.trial.report(0.1, 2)
+        tried.append(asked.values)
+    assert all(values == tried[0] for values in tried)
+
+
+def test_settings_that_were_given_up_before_run_to_their_end_once_they_are_todays(space: Space, tmp_path: Path) -> None:
+    study = Study(tmp_path, "s", space, 0)
+    search(study, 1)
+    given_up = asked_of(study)
+    study.prune(given_up)
+    assert study.ask(2) is None
+    later = Study(tmp_path, "s", replace(space, today=given_up.values), 0)
+    asked = asked_of(later, 2)
+    assert asked.is_today and asked.values == given_up.values and later.trial_of_today() is None
+    later.finish(asked, 0.3)
+    assert later.ask(2) is None and later.trial_of_today().number == asked.number  # type: ignore[union-attr]
+    assert later.best().number == asked.number or later.best().value > 0.3  # type: ignore[union-attr, operator]
 
 
 def test_a_trial_that_ran_out_of_time_is_first_next_time_however_often(space: Space, tmp_path: Path) -> None:
