@@ -13,6 +13,7 @@ from jobs.base.settings import PipelineSettings, Section, explain, flatten, nest
 # These settings belong to the deployment, not to one run: where Spark and MLflow are, and which of the DAGs it is. If the form
 # took another address, the passwords that the environment holds for the real one would be sent there.
 _DEPLOYMENT = frozenset({"spark.master", "spark.driver_host", "registry.tracking_uri", "run.records"})
+_TUNING = "tuning"  # section of the search for settings, which only its own DAG offers
 
 # The settings that a person who triggers a run most often wants to change. They get no section, because the form shows fields
 # without a section first, under "Run Parameters", and open. Sections are closed at first.
@@ -33,18 +34,22 @@ def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
 
     The logical date, home folder and lake are left out: they come from the DAG run and the deployment. Airflow's form sends
     every field, changed or not. So each field starts with the value in force here, which may come from an `ESANS_...`
-    variable of the environment. A form that nobody has edited then changes nothing.
+    variable of the environment, or from what a person agreed to after a search. A form that nobody has edited then changes
+    nothing.
 
     Args:
-        sections: only these sections of the settings; all of them unless given.
+        sections: only these sections of the settings, which the form shows open if it is a single one; unless given, all that
+            a daily run reads.
 
     Raises:
         ValidationError: the environment holds a value that the schema refuses.
+        DataError: so does the file of agreed settings.
     """
-    defaults = PipelineSettings().flat()
-    fields = {key: (section, schema) for key, section, schema in _fields() if sections is None or section in sections}
+    defaults, wanted = PipelineSettings().flat(), sections or {section for _, section, _ in _fields()} - {_TUNING}
+    fields = {key: (section, schema) for key, section, schema in _fields() if section in wanted}
     order = [*(key for key in COMMON if key in fields), *(key for key in fields if key not in COMMON)]
-    return {key: _param(key, *fields[key], default=defaults[key]) for key in order}
+    is_open = fields.keys() if len(wanted) == 1 else COMMON
+    return {key: _param(key, *fields[key], default=defaults[key], is_open=key in is_open) for key in order}
 
 
 def reason_param(kept: str) -> Param:
@@ -130,11 +135,11 @@ def _properties(section: type[Section]) -> dict[str, dict[str, Any]]:
     return section.model_json_schema()["properties"]
 
 
-def _param(key: str, section: str, schema: Mapping[str, Any], *, default: Any) -> Param:
+def _param(key: str, section: str, schema: Mapping[str, Any], *, default: Any, is_open: bool) -> Param:
     about = {name: value for name, value in schema.items() if name not in ("default", "description")}
     if schema["default"] == "":  # the form refuses to submit an empty text unless null is allowed
         about["type"] = ["null", "string"]
-    if key not in COMMON:
+    if not is_open:
         about["section"] = section.capitalize()
     return Param(default, description=schema["description"], **(about | {"title": key}))
 

@@ -1,4 +1,4 @@
-"""The step at which a run under policy `review` waits for a person."""
+"""The steps at which a run waits for a person: to let a version become champion, or to agree to other settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,58 +18,119 @@ FORM = {"reason": Param("", type="string", title="Reason", description="Why? It 
 _MAX_REASON = 1000
 
 
-class ReviewOperator(HITLOperator):
-    """Shows what is known about a version and waits until somebody approves or rejects it. No answer in time rejects it.
+class AskOperator(HITLOperator):
+    """Shows `review.md` of a folder and waits until somebody approves or rejects what it says. No answer in time rejects it.
+
+    The answer goes to `review.json` of the folder: `decision` (approved or rejected), `by`, `at`, `reason` and `timed_out`. It
+    is also the task's result. `settings.json` of the folder says how many hours an answer may take.
+
+    Args:
+        record: a file in the folder `steps` of that folder (templated).
+        waits: what waits for approval, for the alert.
+        kwargs: arguments of every operator, and `subject`. `params` must be `FORM`, because Airflow wants it passed from
+            outside.
+    """
+
+    template_fields: Sequence[str] = (*HITLOperator.template_fields, "record")
+    ui_color = "#f6e3b4"
+
+    def __init__(self, *, record: str, waits: str, **kwargs: Any) -> None:
+        super().__init__(
+            options=[APPROVE, REJECT],
+            defaults=REJECT,
+            notifiers=[AlertNotifier("awaiting_review", f"{waits} for approval. Remedy: open the page and answer.")],
+            response_timeout=timedelta(hours=24),  # replaced by the run's setting before it asks
+            **kwargs,
+        )
+        self.record = record
+
+    @property
+    def folder(self) -> Path:
+        """Where page, answer and settings lie."""
+        return Path(self.record).parent.parent
+
+    def execute(self, context: Context) -> None:
+        """Ask."""
+        self.body = (self.folder / "review.md").read_text()
+        self.response_timeout = timedelta(hours=_read(self.folder / "settings.json")["registry"]["review_hours"])
+        super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Record the answer."""
+        from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
+
+        super().execute_complete(context, event)
+        record = review_record(event)
+        write_json(self.folder / "review.json", record)
+        self.log.info("%s by %s: %s", record["decision"], record["by"], record["reason"])
+        return record
+
+
+class ReviewOperator(AskOperator):
+    """Asks whether a version shall become champion.
 
     It is skipped unless `verdict.json` of the run folder says `needs_review`, so a repeated run asks only if there is something
-    to decide. The answer goes to `review.json`: `decision` (approved or rejected), `by`, `at`, `reason` and `timed_out`. A
-    rejection is an answer, not a failure: the steps after it run and record it.
+    to decide. A rejection is an answer, not a failure: the steps after it run and record it.
 
     Args:
         arguments: command line of `jobs.review_page`, which makes the page (templated).
         record: the record that the job leaves in `<run folder>/steps/` (templated).
-        kwargs: arguments of every operator; `params` must be `FORM`, because Airflow wants it passed from outside.
+        kwargs: as for `AskOperator`.
     """
 
-    template_fields: Sequence[str] = (*HITLOperator.template_fields, "arguments", "record")
-    ui_color = "#f6e3b4"
+    template_fields: Sequence[str] = (*AskOperator.template_fields, "arguments")
 
     def __init__(self, *, arguments: Sequence[str], record: str, **kwargs: Any) -> None:
-        super().__init__(
-            subject="Shall the version of {{ ds }} become champion?",
-            options=[APPROVE, REJECT],
-            defaults=REJECT,
-            notifiers=[AlertNotifier("awaiting_review", "A version waits for approval. Remedy: open the page and answer.")],
-            response_timeout=timedelta(hours=24),  # replaced by the run's setting before it asks
-            **kwargs,
-        )
-        self.arguments, self.record = list(arguments), record
+        subject = "Shall the version of {{ ds }} become champion?"
+        super().__init__(record=record, waits="A version waits", subject=subject, **kwargs)
+        self.arguments = list(arguments)
         self._process = JobProcess()
 
     def execute(self, context: Context) -> None:
         """Ask if the verdict needs a review; otherwise raise `AirflowSkipException`."""
-        folder = Path(self.record).parent.parent
-        if not _read(folder / "verdict.json").get("needs_review"):
+        if not _read(self.folder / "verdict.json").get("needs_review"):
             raise AirflowSkipException("the verdict needs no review")
-        (folder / "review.json").unlink(missing_ok=True)  # an answer to an earlier verdict does not answer this one
+        (self.folder / "review.json").unlink(missing_ok=True)  # an answer to an earlier verdict does not answer this one
         self._process.run("review_page", self.arguments, self.record)
-        self.body = (folder / "review.md").read_text()
-        self.response_timeout = timedelta(hours=_read(folder / "settings.json")["registry"]["review_hours"])
         super().execute(context)
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Record the answer."""
-        from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
-
-        answer = super().execute_complete(context, event)
-        record = review_record(event)
-        write_json(Path(self.record).parent.parent / "review.json", record)
-        self.log.info("%s by %s: %s", record["decision"], record["by"], record["reason"])
-        return answer
 
     def on_kill(self) -> None:
         """Stop making the page."""
         self._process.stop()
+
+
+class ProposalOperator(AskOperator):
+    """Asks whether the settings that a search proposes shall be in force. It is skipped if none are proposed.
+
+    Without approval it is skipped too, so that nothing after it runs. The answer is kept all the same. The task's result is the
+    answer, and `proposal`, the name of what was shown.
+
+    Args:
+        record: a file in `<folder of the search>/steps/` (templated).
+        kwargs: as for `AskOperator`.
+    """
+
+    def __init__(self, *, record: str, **kwargs: Any) -> None:
+        subject = "Shall the settings found for {{ ds }} be in force?"
+        super().__init__(record=record, waits="A proposal of settings waits", subject=subject, **kwargs)
+
+    def execute(self, context: Context) -> None:
+        """Ask if something is proposed; otherwise raise `AirflowSkipException`."""
+        from jobs.base.files import write_json
+
+        found = _read(self.folder / "proposal.json")
+        if not found.get("changes"):
+            raise AirflowSkipException(found.get("headline", "there is no proposal"))
+        (self.folder / "review.json").unlink(missing_ok=True)
+        write_json(self.folder / "asked.json", {"proposal": found["proposal"]})  # another search may end before the answer
+        super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Record the answer; raise `AirflowSkipException` unless it is an approval."""
+        record = super().execute_complete(context, event)
+        if record["decision"] != "approved":
+            raise AirflowSkipException(f"rejected{' by ' + record['by'] if record['by'] else ''}: {record['reason']}")
+        return record | _read(self.folder / "asked.json") | {"reason": record["reason"] or "no reason was given"}
 
 
 def review_record(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Steps:
         records: setting `run.records`: the folder of the home in which the DAG's runs keep settings and records.
     """
 
-    records: Literal["runs", "feature_runs"] = "runs"
+    records: Literal["runs", "feature_runs", "tuning"] = "runs"
 
     @property
     def folder(self) -> str:
@@ -133,19 +133,20 @@ class Steps:
         }
 
 
-def action(job: str, doc: str, arguments: Sequence[str], **about: Any) -> PythonJobOperator:
-    """A command on the registry or the serving bundles that is not about one logical date.
+def action(job: str, doc: str, arguments: Sequence[str], *, by: str = _BY, **about: Any) -> PythonJobOperator:
+    """A command on the registry, the serving bundles or the agreed settings, which a person asks for.
 
     Args:
         job: name of the job in `jobs/`, and of its record.
         doc: what it does, shown beside the task.
         arguments: its arguments besides the home, the action's name and the person who asked for it (a template).
+        by: who asks for it, if not the person who triggered the run (a template).
         about: further arguments of the operator.
     """
     return PythonJobOperator(
         task_id=job,
         job=job,
-        arguments=[f"--home={HOME}", "--action={{ run_id }}", f"--by={_BY}", *arguments],
+        arguments=[f"--home={HOME}", "--action={{ run_id }}", f"--by={by}", *arguments],
         record=f"{HOME}/actions/{{{{ run_id }}}}/{job}.json",
         doc_md=doc,
         **about,

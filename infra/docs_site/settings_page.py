@@ -15,7 +15,8 @@ A value is taken from the first of these places that has it:
 1. the command line;
 2. the values that a run was given (`make run SET="training.epochs=5"`, the trigger form, a settings file);
 3. the environment: `ESANS_TRAINING__EPOCHS=5`;
-4. the default below.
+4. what a person agreed to after [a search](../tuning.md), in `<home>/agreed_settings.json`;
+5. the default below.
 """
 
 

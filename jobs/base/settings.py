@@ -2,7 +2,7 @@
 
 The command line of each job, the trigger form of the DAG and the parameters logged to MLflow all come from here.
 Precedence, highest first: command line, values passed in code (or a settings file), environment (`ESANS_...`, nested
-names joined by `__`), defaults.
+names joined by `__`), what a person agreed to after a search (`jobs.base.agreed`), defaults.
 """
 
 import datetime as dt
@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from jobs.base.agreed import AgreedSource, Value, read_agreement
 from jobs.base.sections.answers import CandidateSettings, ServingSettings
 from jobs.base.sections.decision import GateSettings, RegistrySettings
 from jobs.base.sections.items import ClusterSettings, FeatureSettings
@@ -23,6 +24,7 @@ from jobs.base.sections.model import SamplingMethod, SamplingSettings, TrainingS
 from jobs.base.sections.running import RunSettings, SparkSettings
 from jobs.base.sections.section import Section
 from jobs.base.sections.source import EMBEDDED, DataSettings, IngestSettings, ShopSettings
+from jobs.base.sections.tuning import TuningSettings
 from jobs.base.settings_text import explain, flatten, nest, workspace_name
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "ShopSettings",
     "SparkSettings",
     "TrainingSettings",
+    "TuningSettings",
     "explain",
     "flatten",
     "nest",
@@ -50,7 +53,7 @@ __all__ = [
 ]
 
 _WHEN_AND_WHERE = frozenset({"date", "home", "lake", "serving"})  # of a run
-_NO_RESULT = frozenset({"spark", "registry", "run"})  # sections that say how and where steps run
+_NO_RESULT = frozenset({"spark", "registry", "run", "tuning"})  # sections that say how and where steps run
 
 
 class PipelineSettings(BaseSettings):
@@ -85,6 +88,7 @@ class PipelineSettings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     spark: SparkSettings = SparkSettings()
     run: RunSettings = RunSettings()
+    tuning: TuningSettings = TuningSettings()
 
     _config_hash: str | None = PrivateAttr(None)  # in a copy that `only` made: the hash of all settings
 
@@ -137,7 +141,7 @@ class PipelineSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Explicit values go before the environment. pydantic-settings puts the command line before both."""
-        return init_settings, env_settings
+        return init_settings, env_settings, AgreedSource(settings_cls)
 
     @property
     def ds(self) -> str:
@@ -173,6 +177,22 @@ class PipelineSettings(BaseSettings):
         for name in type(self).model_fields.keys() - {*_WHEN_AND_WHERE, *_NO_RESULT, *sections}:
             del part.__dict__[name]
         return part
+
+    def agreement(self) -> dict[str, Any] | None:
+        """What was agreed to in this home, as JSON values; None if nothing was.
+
+        Returns:
+            The fields of `jobs.base.agreed.Agreement`, and `otherwise`: of the agreed settings, those that somebody has given
+            another value for this run, with that value.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        found, flat = read_agreement(self.home, type(self)), self.flat()
+        if found is None:
+            return None
+        otherwise: dict[str, Value] = {name: flat[name] for name, value in found.settings.items() if flat[name] != value}
+        return found.model_dump(mode="json") | {"otherwise": otherwise}
 
     def flat(self) -> dict[str, str | int | float | bool]:
         """All settings as `section.name` -> value, for MLflow parameters and forms."""

@@ -34,11 +34,16 @@ def nest(values: Mapping[str, object]) -> dict[str, Any]:
     return out
 
 
-def explain(error: ValidationError) -> str:
-    """What the schema refuses and why, on one line: `name: reason (got value)` for each setting."""
+def explain(error: ValidationError, *, section: str = "") -> str:
+    """What the schema refuses and why, on one line: `name: reason (got value)` for each setting.
+
+    Args:
+        error: of the whole schema, or of one section.
+        section: name of that section.
+    """
     reasons = []
     for detail in error.errors():
-        name = ".".join(str(part) for part in detail["loc"])
+        name = ".".join(str(part) for part in (*([section] if section and detail["loc"] else []), *detail["loc"]))
         if detail["type"] == "extra_forbidden":
             reasons.append(f"{name}: there is no such setting")
         elif name and not isinstance(detail["input"], dict):

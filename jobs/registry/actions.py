@@ -1,4 +1,4 @@
-"""Runs what a person does by hand to the champion or to the bundle in force: one action at a time, each with a record."""
+"""Runs what a person does by hand to the champion, the bundle or the settings in force: one at a time, each with a record."""
 
 import argparse
 import json
@@ -57,6 +57,7 @@ def run_action(
     *,
     description: str,
     options: Mapping[str, str] = {},
+    flags: Mapping[str, str] = {},
     needed: frozenset[str] = frozenset(),
     reason_needed: bool = True,
 ) -> None:
@@ -70,6 +71,7 @@ def run_action(
         work: does it and returns a summary (JSON values). The record and the log give the `message` in it.
         description: what the command does, for its help.
         options: help of each further option, by its name.
+        flags: help of each further option that takes no value, by its name. Its value is `yes` if it is given.
         needed: names of the options that must be given.
         reason_needed: whether a reason must be given.
     """
@@ -81,6 +83,8 @@ def run_action(
     parser.add_argument("--reason", required=reason_needed, default="", help="why")
     for option, said in options.items():
         parser.add_argument(f"--{option}", required=option in needed, help=said)
+    for option, said in flags.items():
+        parser.add_argument(f"--{option}", action="store_const", const="yes", help=said)
     given = vars(parser.parse_args())
     try:
         action = _action(name, given, reason_needed)

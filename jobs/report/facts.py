@@ -43,6 +43,7 @@ class RunFacts:
         gates: verdict of each gate that ran, by stage.
         metrics: `metrics.json`.
         verdict: `verdict.json`.
+        agreed: `agreed.json`: the settings that a person agreed to after a search, if any were in force.
         manifests: manifest of each table published for the date.
     """
 
@@ -52,6 +53,7 @@ class RunFacts:
     gates: dict[str, dict[str, Any]]
     metrics: dict[str, Any]
     verdict: dict[str, Any]
+    agreed: dict[str, Any]
     manifests: dict[str, dict[str, Any]]
 
     @classmethod
@@ -68,6 +70,7 @@ class RunFacts:
             gates={stage: gate for stage, gate in gates.items() if gate},
             metrics=_read(folder / "metrics.json"),
             verdict=_read(folder / "verdict.json"),
+            agreed=_read(folder / "agreed.json"),
             manifests={name: lake.manifest(name, settings.date) for name in TABLES if lake.exists(name, settings.date)},
         )
 

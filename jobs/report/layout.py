@@ -86,7 +86,22 @@ def training_sentences(summary: Mapping[str, Any]) -> list[str]:
     found.append(
         f"Events were read {read}. Of {training['epochs']} epochs, {training['best_epoch']} was the best on validation."
     )
-    return found + ([training["negatives"]["text"]] if training.get("negatives") else [])
+    found += [training["negatives"]["text"]] if training.get("negatives") else []
+    return found + _agreed(summary.get("agreed"))
+
+
+def _agreed(agreed: Mapping[str, Any] | None) -> list[str]:
+    """Which settings of the run a person agreed to, and which of these somebody has given another value for this run."""
+    if not agreed:
+        return []
+    found, otherwise = [], agreed["otherwise"]
+    who = f"by {agreed['by']} on {agreed['at'][:10]}, after the search of {agreed['date']}"
+    if used := [f"{name} {value}" for name, value in agreed["settings"].items() if name not in otherwise]:
+        found.append(f"Tuned settings are in force, agreed {who}: {', '.join(used)}.")
+    if otherwise:
+        given = ", ".join(f"{name} {value} instead of {agreed['settings'][name]}" for name, value in otherwise.items())
+        found.append(f"Mind: this run was given other values than those agreed {who}: {given}.")
+    return found
 
 
 def _rejected(summary: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
         "views": _views(facts),
         "clusters": _clusters(facts),
         "training": facts.training("challenger"),
+        "agreed": facts.agreed or None,
         "ks": list(Cutoffs.of(facts.metrics).ks),
         "k_note": facts.metrics.get("k_note"),
         "models": _models(facts),

@@ -14,7 +14,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Write `settings.json` and `source.json` below `settings.run_dir`.
 
     Every later step of the run is started with `settings.json`. `source.json` holds `uri` (the folder with the input
-    tables) and `kind` (`embedded` or `folder`). First, the records of an earlier run of the date (steps, gates, metrics,
+    tables) and `kind` (`embedded` or `folder`). If a person has agreed to other settings after a search, `agreed.json` says so
+    (`PipelineSettings.agreement`). First, the records of an earlier run of the date (steps, gates, metrics,
     verdict, review, summary) are removed, so a run that stops half-way is never reported with the numbers of another.
 
     Raises:
@@ -32,11 +33,13 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     frozen.replace(settings.run_dir / "settings.json")
     source = {"uri": source_uri, "kind": EMBEDDED if embedded else "folder"}
     write_json(settings.run_dir / "source.json", source)
+    if agreement := settings.agreement():
+        write_json(settings.run_dir / "agreed.json", agreement)
     return source | {"config_hash": settings.config_hash()}
 
 
 def _forget_earlier_run(folder: Path) -> None:
     for record in (*folder.glob("steps/*.json"), *folder.glob("gates/*.json")):
         record.unlink()
-    for name in ("metrics.json", "verdict.json", "review.md", "review.json", "summary.json"):
+    for name in ("metrics.json", "verdict.json", "review.md", "review.json", "summary.json", "agreed.json"):
         (folder / name).unlink(missing_ok=True)

@@ -58,6 +58,7 @@ def run_job(
     choice: tuple[str, Sequence[str]] | None = None,
     recipe: Recipe | Mapping[str, Recipe] | None = None,
     processes: Callable[[PipelineSettings], int] | None = None,
+    records: str | None = None,
 ) -> None:
     """Run a job as a command and exit: with 0 if it is done, 65 for bad data or settings, 1 for anything else.
 
@@ -70,6 +71,7 @@ def run_job(
         choice: name and allowed values of one positional argument before the flags.
         recipe: says when the step may be reused (`jobs.step.reuse`); with a choice, one recipe for each of its values.
         processes: how many processes do the work together. If more than one, this process starts them and writes their record.
+        records: value of `run.records` of a job that is no step of a daily run.
     """
     argv = sys.argv[1:]
     chosen: list[str] = []
@@ -86,6 +88,8 @@ def run_job(
     except (ValidationError, DataError) as error:
         log.error("settings refused: %s", error)
         sys.exit(EXIT_BAD_DATA)
+    if records:
+        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"records": records})})
     count = processes(settings) if processes and workers.rank() is None else 1
     record: dict[str, Any] = {"step": name, "state": "failed", "reused": False, "message": "", "summary": {}}
     started = time.monotonic()

@@ -2,10 +2,13 @@
 
 import logging
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import torch
+from torch import Tensor
 
 from esans_core.evaluation import evaluate
 from esans_core.loader import Loader
@@ -18,7 +21,7 @@ from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.lake.event_log import some_users
 from jobs.lake.tables import Lake
-from jobs.training.checkpoint import Checkpoint
+from jobs.training.checkpoint import Checkpoint, Progress
 from jobs.training.data import TrainingData
 from jobs.training.probe import NegativeProbe
 
@@ -65,8 +68,11 @@ class Training:
         device: the training device.
         world: the processes that train together; only the first one saves and reports.
         epochs: epochs to stop after, without validation, in a schedule that is still that of all; None validates.
+        checkpoints: folder of the checkpoints; `checkpoints` in the home folder unless given.
+        probes: whether the negatives are measured after each epoch.
 
     Attributes:
+        model: the towers.
         progress: how far it has come.
         checkpoint: its saved states.
         cutoffs: depths at which recall is measured; validation uses the first one.
@@ -83,14 +89,17 @@ class Training:
         device: torch.device,
         world: World,
         epochs: int | None = None,
+        checkpoints: Path | None = None,
+        probes: bool = True,
     ) -> None:
-        self._settings, self._model, self._objective = settings, model, objective
+        self._settings, self.model, self._objective = settings, model, objective
         self._device, self._world = device, world
         self._epochs, self._validates = epochs or settings.training.epochs, epochs is None
         training = settings.training
         rates = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
         self._optimizers = build_optimizers(model, objective, **rates)
-        self.checkpoint = Checkpoint(settings.home / "checkpoints", name, model, objective, self._optimizers)
+        folder = checkpoints or settings.home / "checkpoints"
+        self.checkpoint = Checkpoint(folder, name, model, objective, self._optimizers)
         self.progress, self._position = self.checkpoint.load(device)
         self._loader = loader
         log.info("%d training events, %d shards, users as a %s", loader.num_targets, loader.num_shards, data.order)
@@ -101,7 +110,7 @@ class Training:
         self._validation, self._probe = None, None
         self.cutoffs = Cutoffs.for_catalogue(len(data.item_ids))
         if data.log.num_evaluated("validation"):
-            self._probe = None if world.rank else NegativeProbe(settings, data, objective)
+            self._probe = None if world.rank or not probes else NegativeProbe(settings, data, objective)
             users = some_users(data.log, "validation", training.validation_users)
             self._validation = users.select(torch.arange(world.rank, users.num_users, world.size))
         elif self._validates:
@@ -119,12 +128,16 @@ class Training:
     def negatives_verdict(self) -> dict[str, Any] | None:
         """What better negatives could still win (`NegativeProbe.verdict`); None if there was nobody to ask about."""
         sampling = self._settings.sampling
-        return self._probe.verdict(self._model, max(1, sampling.num_pool)) if self._probe else None
+        return self._probe.verdict(self.model, max(1, sampling.num_pool)) if self._probe else None
 
-    def run(self) -> None:
+    def run(self, after_epoch: Callable[[Progress], None] = lambda progress: None) -> None:
         """Train until the last epoch, or until validation recall has not improved for `patience` epochs.
 
         If there is no user to validate on, no recall is reported, and the last epoch counts as the best.
+
+        Args:
+            after_epoch: called when an epoch has been saved. If it raises an error, training ends with it, and another attempt
+                goes on with the next epoch.
         """
         training, progress = self._settings.training, self.progress
         while not progress.finished:
@@ -136,7 +149,7 @@ class Training:
                 {} if recall is None else {self.cutoffs.validation_recall: recall}
             )
             measured["temperature"] = self._objective.temperature.item()
-            measured |= self._probe.measure(self._model) if self._probe else {}
+            measured |= self._probe.measure(self.model) if self._probe else {}
             progress.curves.append({"epoch": epoch} | measured)
             if recall is None:
                 progress.best_epoch = epoch
@@ -157,6 +170,7 @@ class Training:
                 time.monotonic() - started,
                 self._device,
             )
+            after_epoch(progress)
 
     def log_curves(self) -> None:
         """Log the measurements of all epochs done so far to the current MLflow run."""
@@ -181,7 +195,7 @@ class Training:
 
         set_rate(position.step if position else 0)
         return train_epoch(
-            self._model,
+            self.model,
             self._objective,
             self._loader,
             self._optimizers,
@@ -198,11 +212,16 @@ class Training:
         if self.checkpoint.due(self._settings.run.checkpoint_minutes):
             self.checkpoint.save(self.progress, position)
 
+    def user_recalls(self) -> Tensor:
+        """float [U], recall of each validation user of this process, with the towers as they are. There must be one."""
+        assert self._validation is not None
+        return evaluate(self.model, self._validation, "validation", ks=self.cutoffs.ks[:1]).recall[self.cutoffs.first]
+
     def _recall(self) -> float:
         """Mean recall over the validation users. Each process ranks its share of them."""
         found = torch.zeros(2, dtype=torch.float64, device=self._device)
         if self._validation is not None and self._validation.num_users:
-            recall = evaluate(self._model, self._validation, "validation", ks=self.cutoffs.ks[:1]).recall[self.cutoffs.first]
+            recall = self.user_recalls()
             found = torch.stack([recall.sum(), recall.new_tensor(len(recall))]).to(self._device)
         total, count = self._world.sum(found).tolist()
         return total / count

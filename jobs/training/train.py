@@ -22,6 +22,7 @@ from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
 from esans_core.training import DENSE_ITEMS
+from esans_core.world import World
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import local_draft, uri_of
@@ -55,25 +56,17 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
         clusters = load_item_clusters(settings) if role == "challenger" else None
         digests = data.digests | (clusters.digests if clusters else {})
         key = training_key(settings, role, digests)
-        torch.manual_seed(settings.training.seed)
-        model = build_model(settings, data).to(device)
-        loader = make_loader(settings, data, world)
-        frequency = loader.target_frequency(len(data.item_ids), device)
-        objective = build_objective(settings, data, clusters, frequency, method, temperature)
-        training = Training(settings, data, model, objective, loader, f"{role}-{key}", device, world)
+        build = partial(build_training, device=device, world=world, clusters=clusters, method=method, temperature=temperature)
+        training = build(settings, data, f"{role}-{key}")
+        model = training.model
 
         def on_all_events(everything: TrainingData, new: bool = False) -> TwoTower:
             """The towers of all events, trained for as many epochs as were best. A new run gets earlier epochs' curves."""
-            torch.manual_seed(settings.training.seed)
-            towers, all_loader = build_model(settings, everything).to(device), make_loader(settings, everything, world)
-            share = all_loader.target_frequency(len(everything.item_ids), device)
-            loss = build_objective(settings, everything, clusters, share, method, temperature)
-            name, epochs = f"{role}-{key}-refit", training.progress.best_epoch
-            again = Training(settings, everything, towers, loss, all_loader, name, device, world, epochs=epochs)
+            again = build(settings, everything, f"{role}-{key}-refit", epochs=training.progress.best_epoch)
             if new:
                 again.log_curves()
             again.run()
-            return towers.eval()
+            return again.model.eval()
 
         wants_refit = settings.training.refit and role == "challenger"
         if world.rank:
@@ -116,6 +109,38 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
         "device": str(device),
         "processes": world.size,
     }
+
+
+def build_training(
+    settings: PipelineSettings,
+    data: TrainingData,
+    name: str,
+    *,
+    device: torch.device,
+    world: World,
+    clusters: ItemClusters | None,
+    method: str,
+    temperature: float,
+    **further: Any,
+) -> Training:
+    """Fresh towers, their loss and batches, and the training that puts them together, from the training seed.
+
+    Args:
+        settings: settings of the run.
+        data: the tables that training reads.
+        name: name of the training's checkpoints.
+        device: the training device.
+        world: the processes that train together.
+        clusters: clusters of the items; None for a method that needs none.
+        method: one of `METHODS`.
+        temperature: tau of the softmax.
+        further: other arguments of `Training`.
+    """
+    torch.manual_seed(settings.training.seed)
+    model, loader = build_model(settings, data).to(device), make_loader(settings, data, world)
+    frequency = loader.target_frequency(len(data.item_ids), device)
+    objective = build_objective(settings, data, clusters, frequency, method, temperature)
+    return Training(settings, data, model, objective, loader, name, device, world, **further)
 
 
 def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
@@ -210,6 +235,16 @@ def version_key(settings: PipelineSettings, key: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def _agreed_params(settings: PipelineSettings) -> dict[str, Any]:
+    """Which of the run's settings a person agreed to after a search, and who; nothing if none."""
+    record = settings.run_dir / "agreed.json"  # as the run began; the home's own file may have changed since
+    if not record.exists():
+        return {}
+    found = json.loads(record.read_text())
+    names = ", ".join(sorted(found["settings"].keys() - found["otherwise"].keys()))
+    return {"agreed.settings": names} | {f"agreed.{name}": found[name] for name in ("by", "at", "date", "reason")}
+
+
 def resolve_device(name: str) -> torch.device:
     """The device to train on: `auto` is CUDA if there is a GPU, else the CPU. Each worker takes a GPU of its own.
 
@@ -243,7 +278,8 @@ def _save(folder: UPath, settings: PipelineSettings, model: TwoTower, data: Trai
 
 def _log_start(settings: PipelineSettings, role: str, method: str, temperature: float, digests: dict[str, str]) -> None:
     lake = Lake.of(settings)
-    mlflow.log_params(settings.flat() | {"role": role, "effective_method": method, "effective_temperature": temperature})
+    about = {"role": role, "effective_method": method, "effective_temperature": temperature}
+    mlflow.log_params(settings.flat() | about | _agreed_params(settings))
     for table, digest in digests.items():
         source = LocalArtifactDatasetSource(uri_of(lake.path(table, settings.date)))
         dataset = MetaDataset(source, name=table, digest=digest[:8])  # type: ignore[abstract]

@@ -115,7 +115,8 @@ def test_daily_run_covers_the_day_of_its_logical_date(dag: Any) -> None:
 def test_form_offers_every_setting_with_its_default(dag: Any) -> None:
     flat = PipelineSettings().flat()
     deployment = {"spark.master", "spark.driver_host", "registry.tracking_uri", "run.records"}
-    assert set(dag.params) == set(flat) - {"date", "home", "lake", "serving"} - deployment
+    search = {name for name in flat if name.startswith("tuning.")}
+    assert set(dag.params) == set(flat) - {"date", "home", "lake", "serving"} - deployment - search
     for name in dag.params:
         param = dag.params.get_param(name)
         assert param.value == flat[name], name
@@ -140,6 +141,22 @@ def test_a_form_that_is_sent_as_it_came_changes_nothing_of_the_environment(monke
     sent = {name: param.value for name, param in dag_params().items()}
     assert sent["data.source"] == "/data/shop" and sent["training.epochs"] == 3
     assert load_settings(settings_flags(sent)) == load_settings([])
+
+
+def test_a_form_shows_the_agreed_settings_so_that_sending_it_as_it_came_leaves_them_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dags.params import dag_params, settings_flags
+    from tests.agreements import agree
+
+    monkeypatch.setenv("ESANS_HOME", str(tmp_path))
+    agree(tmp_path, {"training.temperature": 0.05, "training.dropout": 0.3})
+    sent = {name: param.value for name, param in dag_params().items()}
+    assert sent["training.temperature"] == 0.05 and sent["training.dropout"] == 0.3
+    settings = load_settings(settings_flags(sent))
+    assert settings == load_settings([]) and settings.agreement()["otherwise"] == {}
+    changed = load_settings(settings_flags(sent | {"training.dropout": 0.5}))  # a person's own value wins, and the run says so
+    assert changed.training.dropout == 0.5 and changed.agreement()["otherwise"] == {"training.dropout": 0.5}
 
 
 def test_a_form_never_decides_where_passwords_are_sent() -> None:

@@ -21,8 +21,8 @@ def _arguments(task: Any, params: dict[str, Any], run: Any = RUN) -> list[str]:
 
 
 def test_there_are_these_dags_and_each_is_described(dags: dict[str, Any]) -> None:
-    names = {"esans_daily_retraining", "esans_features", "esans_promote", "esans_publish", "esans_rollback"}
-    assert set(dags) == names
+    names = {"daily_retraining", "features", "promote", "publish", "rollback", "tune", "revoke_settings"}
+    assert set(dags) == {f"esans_{name}" for name in names}
     for dag in dags.values():
         assert dag.doc_md and dag.description and "esans" in dag.tags and not dag.catchup, dag.dag_id
         assert dag.max_active_runs == 1 and dag.dagrun_timeout, dag.dag_id
@@ -65,6 +65,58 @@ def test_publishing_follows_the_champion_and_the_clock(dags: dict[str, Any]) -> 
     assert _arguments(task, {}, nobody) == [f"--home={HOME}", "--action=manual__2026", "--by=scheduler"]
 
 
+def test_a_search_runs_for_the_date_and_the_minutes_of_its_form_and_has_none_of_the_daily_settings(
+    dags: dict[str, Any],
+) -> None:
+    from dags.operators import HOME
+    from jobs.base.settings import TuningSettings
+
+    dag = dags["esans_tune"]
+    assert set(dag.params) == {f"tuning.{name}" for name in TuningSettings.model_fields}
+    assert not [name for name in dag.params if "section" in dag.params.get_param(name).schema]  # a closed form of four fields
+    task = dag.get_task("tuning")
+    assert task.command_arguments({"dag_run": SimpleNamespace(conf={"tuning.minutes": 5})}) == [
+        "--date={{ ds }}",
+        f"--home={HOME}",
+        "--tuning.minutes=5",
+    ]
+    assert task.record == f"{HOME}/tuning/{{{{ ds }}}}/steps/tuning.json" and task.pool == "gpu"
+    longest = dag.params.get_param("tuning.minutes").schema["maximum"]
+    assert task.execution_timeout.total_seconds() > 60 * longest
+    week = 7 * 24 * 3600
+    assert dag.dagrun_timeout.total_seconds() > task.execution_timeout.total_seconds() + week
+
+
+def test_settings_come_into_force_only_after_a_review_and_in_the_name_of_who_approved(dags: dict[str, Any]) -> None:
+    from dags.operators import HOME
+
+    dag = dags["esans_tune"]
+    assert dag.get_task("review").upstream_task_ids == {"tuning"}
+    task = dag.get_task("adopt_settings")
+    assert task.upstream_task_ids == {"review"} and task.trigger_rule == "all_success"
+    answer = {"by": "bob", "reason": "two per cent more; rm -rf / {{ run_id }}", "proposal": "0a1b2c3d4e5f"}
+    about = {"ds": "2026-01-28", "run_id": "manual__2026", "dag_run": RUN}
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: {"review": answer}[task_ids])
+    assert task.render_template(task.arguments, about | {"ti": ti}) == [
+        f"--home={HOME}",
+        "--action=manual__2026",
+        "--by=bob",
+        "--date=2026-01-28",
+        "--proposal=0a1b2c3d4e5f",
+        "--reason=two per cent more; rm -rf / {{ run_id }}",
+    ]
+
+
+def test_taking_settings_back_names_person_and_reason(dags: dict[str, Any]) -> None:
+    (task,) = dags["esans_revoke_settings"].tasks
+    assert _arguments(task, {"reason": "worse in production"})[1:] == [
+        "--action=manual__2026",
+        "--by=ada",
+        "--revoke",
+        "--reason=worse in production",
+    ]
+
+
 @pytest.mark.parametrize(
     ("dag", "name", "value"),
     [
@@ -74,6 +126,10 @@ def test_publishing_follows_the_champion_and_the_clock(dags: dict[str, Any]) -> 
         ("esans_promote", "reason", ""),
         ("esans_promote", "reason", "    "),
         ("esans_rollback", "reason", None),
+        ("esans_revoke_settings", "reason", " "),
+        ("esans_tune", "tuning.minutes", 0),
+        ("esans_tune", "tuning.minutes", 1441),
+        ("esans_tune", "tuning.keep", "training.order; rm"),
         ("esans_rollback", "bundle", "../../etc"),
         ("esans_rollback", "bundle", "2026-01-28-v0-0a1b2c3d"),
     ],
@@ -91,6 +147,8 @@ def test_forms_refuse(dags: dict[str, Any], dag: str, name: str, value: object) 
         ("esans_promote", {"version": 3, "reasons": "better"}, "'reasons' (the nearest is 'reason')"),
         ("esans_rollback", {"bundles": "2026-01-28-v3-0a1b2c3d", "reason": "worse"}, "'bundles' (the nearest is 'bundle')"),
         ("esans_publish", {"version": 3}, "'version' (this DAG takes none)"),
+        ("esans_tune", {"tuning.minuets": 3}, "'tuning.minuets' (the nearest is 'tuning.minutes')"),
+        ("esans_tune", {"training": {"epochs": 3}}, "'training.epochs'"),  # what runs today, and nothing else, is compared
         ("esans_features", {"features.text_dimm": 9}, "'features.text_dimm' (the nearest is 'features.text_dim')"),
         ("esans_features", {"training": {"epochs": 3}}, "'training.epochs'"),  # of the daily DAG, and no use here
         ("esans_daily_retraining", {"training.epoch": 3}, "'training.epoch' (the nearest is 'training.epochs')"),

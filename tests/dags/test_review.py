@@ -1,4 +1,4 @@
-"""The review step: when it asks, what it shows, and what it makes of an answer or of none."""
+"""The review steps: when they ask, what they show, and what they make of an answer or of none."""
 
 import json
 from datetime import UTC, datetime
@@ -92,6 +92,50 @@ def test_silence_rejects(run_dir: Path, option: str) -> None:
     _task(run_dir).execute_complete({}, _event(option, user=None))
     record = json.loads((run_dir / "review.json").read_text())
     assert (record["decision"], record["by"], record["timed_out"]) == ("rejected", "", True)
+
+
+def _proposal_task(folder: Path) -> Any:
+    from dags.review import FORM, ProposalOperator
+
+    return ProposalOperator(task_id="review", record=str(folder / "steps" / "review.json"), params=FORM)
+
+
+@pytest.mark.parametrize("found", [None, {"changes": {}, "headline": "Keep today's settings: none was better"}])
+def test_nobody_is_asked_where_nothing_is_proposed(run_dir: Path, found: dict[str, Any] | None) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    if found is not None:
+        (run_dir / "proposal.json").write_text(json.dumps(found))
+    with pytest.raises(AirflowSkipException, match="none was better" if found else "no proposal"):
+        _proposal_task(run_dir).execute({})
+
+
+def test_a_proposal_is_shown_and_the_answer_is_about_what_was_shown(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.providers.standard.operators import hitl
+    from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
+
+    changes = {"training.epochs": [10, 16]}
+    (run_dir / "proposal.json").write_text(json.dumps({"changes": changes, "proposal": "0a1b2c3d4e5f"}))
+    (run_dir / "review.md").write_text("**Better than today's settings**")
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **about: asked.append(about))  # the row in Airflow's database
+    monkeypatch.delenv("AIRFLOW_CONN_ESANS_ALERTS", raising=False)
+    with pytest.raises(TaskAwaitingInput) as waiting:
+        _proposal_task(run_dir).execute({"task_instance": SimpleNamespace(id="1", task_id="review")})
+    assert asked[0]["body"] == "**Better than today's settings**" and asked[0]["defaults"] == ["Reject"]
+    assert waiting.value.timeout.total_seconds() == 1.5 * 3600
+    (run_dir / "proposal.json").write_text(json.dumps({"changes": changes, "proposal": "ffffffffffff"}))  # another search ended
+    ann = {"id": "7", "name": "ann"}
+    answer = _proposal_task(run_dir).execute_complete({}, _event("Approve", user=ann, reason="2 % more"))
+    assert (answer["by"], answer["reason"], answer["proposal"]) == ("ann", "2 % more", "0a1b2c3d4e5f")
+    assert _proposal_task(run_dir).execute_complete({}, _event("Approve", user=ann))["reason"] == "no reason was given"
+    for option, user, said in (
+        ("Reject", ann, "rejected by ann: too little"),
+        ("Approve", None, "rejected: nobody answered in time"),
+    ):
+        with pytest.raises(AirflowSkipException, match=said):
+            _proposal_task(run_dir).execute_complete({}, _event(option, user=user, reason="too little"))
+        assert json.loads((run_dir / "review.json").read_text())["decision"] == "rejected"
 
 
 def test_links_lead_to_mlflow_once_there_is_something(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

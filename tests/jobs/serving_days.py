@@ -58,11 +58,18 @@ def run_folder(settings: PipelineSettings, number: str) -> Path:
     return Path(client(settings).get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
 
 
-def act(name: str, settings: PipelineSettings, action: str, **options: str) -> tuple[int, dict[str, Any]]:
-    """Exit status and record of a command (an empty one if it left none); `by` is ann and `reason` "because"."""
+def act(name: str, settings: PipelineSettings, action: str, **options: str | None) -> tuple[int, dict[str, Any]]:
+    """Exit status and record of a command (an empty one if it left none); `by` is ann and `reason` "because".
+
+    An option whose value is None is given without a value.
+    """
     given = {"home": str(settings.home), "action": action, "by": "ann", "reason": "because"} | options
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *(f"--{option}={value}" for option, value in given.items())])
+        patch.setattr(
+            sys,
+            "argv",
+            [name, *(f"--{option}={value}" if value is not None else f"--{option}" for option, value in given.items())],
+        )
         patch.delitem(sys.modules, f"jobs.{name}", raising=False)
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(f"jobs.{name}", run_name="__main__")

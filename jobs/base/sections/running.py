@@ -36,8 +36,8 @@ class RunSettings(Section):
     checkpoint_minutes: float = Field(
         10, ge=0, description="Minutes between two saves of the training state within an epoch; 0: after every step."
     )
-    records: Literal["runs", "feature_runs"] = Field(
+    records: Literal["runs", "feature_runs", "tuning"] = Field(
         "runs",
-        description="Folder in home for settings, records and verdicts. A backfill of features has its own, so that it "
-        "never replaces what a date's retraining left.",
+        description="Folder in home for settings, records and verdicts. A backfill of features and a search for settings have "
+        "their own, so that they never replace what a date's retraining left.",
     )

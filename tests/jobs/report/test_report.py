@@ -27,6 +27,7 @@ from jobs.report.images import load_images
 from jobs.report.pictures import Picture
 from jobs.report.summary import build_summary, format_summary, report_folder
 from jobs.source import prepare
+from tests.agreements import RECORD
 
 ALL_PICTURES = {
     "learning_curves.png", "negatives.png", "metrics.png", "false_negatives.png", "cluster_sizes.png", "item_map.png",
@@ -418,3 +419,16 @@ def test_pictures_are_drawn_once(finished: PipelineSettings, monkeypatch: pytest
     assert {picture.file for picture in pictures} == ALL_PICTURES and (folder / "item_map.png").exists() and not drawn
     gallery.gallery(replace(facts, source={"uri": "elsewhere"}))
     assert len(drawn) == 1
+
+
+def test_agreed_settings_are_said_with_who_agreed_and_what_this_run_was_given_instead() -> None:
+    settings = {"training.temperature": 0.05, "training.dropout": 0.3}
+    agreed = RECORD | {"settings": settings, "otherwise": {"training.dropout": 0.5}}
+    training = {"epochs": 10, "best_epoch": 5, "order": "sequence"}
+    text = " ".join(format_summary({"training": training, "agreed": agreed}).split())
+    who = "by ann on 2026-11-28, after the search of 2026-01-28:"
+    assert f"Tuned settings are in force, agreed {who} training.temperature 0.05." in text
+    assert f"Mind: this run was given other values than those agreed {who} training.dropout 0.5 instead of 0.3." in text
+    quiet = format_summary({"training": training, "agreed": agreed | {"otherwise": {}}})
+    assert "training.dropout 0.3" in quiet and "Mind" not in quiet
+    assert "agreed" not in format_summary({"training": training, "agreed": None})

@@ -7,6 +7,7 @@ from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.source import prepare
 from jobs.step.runtime import load_settings
+from tests.agreements import agree
 
 
 def with_source(settings: PipelineSettings, source: str) -> PipelineSettings:
@@ -89,3 +90,17 @@ def test_a_backfill_of_features_leaves_the_records_of_the_retraining(settings: P
     frozen = load_settings(["--settings", str(settings.home / "feature_runs" / settings.ds / "settings.json")])
     assert frozen.run_dir == features.run_dir != settings.run_dir
     assert frozen.config_hash() == settings.config_hash()
+
+
+def test_a_run_keeps_what_was_agreed_when_it_began(settings: PipelineSettings) -> None:
+    agree(settings.home, {"training.temperature": 0.04, "training.epochs": 3})
+    prepare.run(PipelineSettings(home=settings.home, shop=settings.shop, training={"epochs": 2}))
+    record = json.loads((settings.run_dir / "agreed.json").read_text())
+    assert record["settings"] == {"training.temperature": 0.04, "training.epochs": 3}
+    assert (record["by"], record["otherwise"]) == ("ann", {"training.epochs": 2})
+    frozen = load_settings(["--settings", str(settings.run_dir / "settings.json")])
+    (settings.home / "agreed_settings.json").unlink()
+    assert frozen == load_settings(["--settings", str(settings.run_dir / "settings.json")])
+    assert (frozen.training.temperature, frozen.training.epochs) == (0.04, 2)
+    prepare.run(settings)
+    assert not (settings.run_dir / "agreed.json").exists()

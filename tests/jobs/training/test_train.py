@@ -19,12 +19,14 @@ from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.objective import RetrievalObjective
 from esans_core.training import Position, build_optimizers
 from jobs.base.errors import DataError
+from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings, SamplingMethod
 from jobs.lake.tables import Lake
 from jobs.training import epochs as training
 from jobs.training import train
 from jobs.training.data import CLUSTER_INPUTS, INPUTS, load_training_data
 from jobs.training.model_store import load_towers
+from tests.agreements import RECORD
 
 pytestmark = pytest.mark.mlflow
 
@@ -53,6 +55,14 @@ def test_both_roles_learn_and_are_logged(prepared: PipelineSettings) -> None:
         assert {dataset.dataset.name for dataset in run.inputs.dataset_inputs} == inputs
         curves = json.loads((Lake.of(prepared).path(role, prepared.date) / "curves.json").read_text())
         assert len(curves["epochs"]) == summary["epochs"]
+
+
+def test_the_run_in_mlflow_says_which_settings_a_person_agreed_to(prepared: PipelineSettings) -> None:
+    agreed = RECORD | {"settings": {"training.epochs": 4, "training.dropout": 0.3}, "otherwise": {"training.dropout": 0.5}}
+    write_json(prepared.run_dir / "agreed.json", agreed)
+    params = mlflow.get_run(train.run(prepared, "baseline")["mlflow_run_id"]).data.params
+    assert params["agreed.settings"] == "training.epochs"
+    assert (params["agreed.by"], params["agreed.date"], params["agreed.reason"]) == ("ann", "2026-01-28", "found on validation")
 
 
 def test_without_a_user_to_validate_on_the_last_epoch_is_kept_and_no_recall_is_made_up(prepared: PipelineSettings) -> None:
