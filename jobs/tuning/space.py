@@ -71,6 +71,7 @@ class Steps:
 
 SEARCHED: dict[str, Range | Steps] = {
     "training.temperature": Range(0.02, 0.5, log=True),
+    "training.learn_temperature": Steps((False, True)),
     "training.learning_rate": Range(3e-4, 2e-2, log=True),
     "training.dropout": Range(0.0, 0.8),
     "training.id_dropout": Range(0.0, 0.5),
