@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.quality.methods import CONTENDERS
-from benchmarks.quality.plan import OURS
-from benchmarks.quality.table import AGAINST, TITLES
+from benchmarks.negatives.contenders import CONTENDERS
+from benchmarks.published.logs import LOGS
+from benchmarks.published.table import NAMES, TUNED
 from benchmarks.table import quantity
 
 Result = dict[str, Any]
 
-_DATA_SETS = ("movielens", "tiktok", "shop-100k-mid")
+_PUBLISHED = ("s3rec_beauty", "gowalla", "tiktok", "amazon_beauty_54k")
+_NEGATIVES = ("tiktok",)
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ _SCALE = (
 )
 
 
-def block(quality: Result, speed: Result, serving: Result, scale: Result) -> str:
-    """One markdown table with eight figures.
+def block(published: Result, negatives: Result, speed: Result, serving: Result, scale: Result) -> str:
+    """One markdown table. Of the public logs, it shows those with all seeds.
 
     Args:
-        quality: result of `make bench-quality`, from the file of this name; so for the others.
+        published: result of `make bench-published`, from the file of this name; so for the others.
+        negatives: result of this name.
         speed: result of this name.
         serving: result of this name.
         scale: result of this name.
@@ -80,25 +82,35 @@ def block(quality: Result, speed: Result, serving: Result, scale: Result) -> str
         StopIteration: a result no longer has a row that is needed.
     """
     lines = ["| | ours | peer | the peer's | ours / the peer's |", "|---|---|---|---|---|"]
-    lines += [_quality(quality["rows"], case) for case in _DATA_SETS]
+    lines += [line for log in _PUBLISHED for line in _published(published["rows"], log)]
+    lines += [line for log in _NEGATIVES for line in _negatives(negatives["rows"], log)]
     for result, wanted in ((speed, _SPEED), (serving, _SERVING), (scale, _SCALE)):
         lines += [_measured(result["rows"], one) for one in wanted]
     return "\n".join(lines)
 
 
-def _quality(rows: list[dict[str, Any]], case: str) -> str:
-    """Our method next to the best of the other methods, whether ours is better or not."""
-    value = {(row["subject"], row["metric"]): row["value"] for row in rows if row["case"] == case}
-    gain = next(row for row in rows if row["case"] == case and row["metric"] == "gain")
-    ours, best, p = CONTENDERS[OURS].title, gain["peer"], value[AGAINST + gain["peer"], "p (Holm)"]
-    cells = (
-        f"Recall@50, {TITLES[case]}",
-        f"{value[ours, 'recall_50']:.4f}",
-        f"{best}, the best other method",
-        f"{value[best, 'recall_50']:.4f}",
-        f"{gain['ratio']:.3f} (p = {p:.2g})",
-    )
-    return f"| {' | '.join(cells)} |"
+def _published(rows: list[dict[str, Any]], log: str) -> list[str]:
+    """Our towers on a log next to the best published figure: tuned, or else with the defaults."""
+    metric = LOGS[log].main
+    found = [row for row in rows if (row["case"], row["metric"]) == (log, f"{metric} against the bar")]
+    if not found:
+        return []
+    row = next((row for row in found if row["subject"].startswith(TUNED)), found[0])
+    how = "tuned" if row["subject"].startswith(TUNED) else "defaults"
+    value, ratio = row["value"], row["ratio"]
+    cells = (f"{NAMES[metric]}, {LOGS[log].title} ({how})", f"{value:.4f}", f"{row['peer']}, published")
+    return [f"| {' | '.join(cells)} | {value / ratio:.4f} | {ratio:.3f} |"]
+
+
+def _negatives(rows: list[dict[str, Any]], log: str) -> list[str]:
+    """The paper's negatives next to as many uniform ones, on the same towers."""
+    esans = CONTENDERS["esans"].title
+    own = {row["metric"]: row for row in rows if (row["case"], row["subject"]) == (log, esans)}
+    if "recall_50 p" not in own:
+        return []
+    value, gain = own["recall_50"]["value"], own["recall_50 p"]
+    cells = (f"Recall@50, 15 negatives, {LOGS[log].title}", f"{value:.4f}", gain["peer"], f"{value / gain['ratio']:.4f}")
+    return [f"| {' | '.join(cells)} | {gain['ratio']:.3f} (p = {gain['value']:.2g}) |"]
 
 
 def _measured(rows: list[dict[str, Any]], wanted: _Measured) -> str:
