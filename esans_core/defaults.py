@@ -24,7 +24,8 @@ class TrainingDefaults:
         max_history: how many of a user's latest events the user tower sees.
         dropout: dropout rate of the user tower.
         item_network: whether the item tower has a network of its own, or is the item input alone.
-        popularity: whether items have a popularity, which every score contains.
+        popularity: whether items have a popularity, which every score contains. None: only items of a log without order. There
+            it is worth 6 % of the recall; logs with an order lost 3 to 6 % with it.
         id_dropout: chance that a training step hides an item's id.
         start_ids: where the ids of a sequence tower start: `cooccurrence` (`esans_core.cooccurrence`) or `random`.
         mask_known: whether a user's other items are left out of the negatives of each of the user's targets.
@@ -49,7 +50,7 @@ class TrainingDefaults:
     max_history: int = 50
     dropout: float = 0.5
     item_network: bool = False
-    popularity: bool = True
+    popularity: bool | None = None
     id_dropout: float = 0.1
     start_ids: Literal["cooccurrence", "random"] = "cooccurrence"
     mask_known: bool = True

@@ -16,7 +16,7 @@ from esans_core.standardisation import SMALLEST_DEVIATION, feature_statistics, s
 START = 0.02
 # What the number that training learns counts for. At 1, a popularity learns faster than vectors do if the temperature is low,
 # and holds what was popular by chance: on the Beauty log, Recall@50 on validation was .226 with it, .229 at a quarter, and .232
-# without any. On Gowalla, where popularity is worth 6 %, a quarter is as good.
+# without any. On Gowalla and TikTok, a quarter is as good.
 POPULARITY = 0.25
 
 

@@ -54,7 +54,7 @@ class TwoTower(nn.Module):
         max_history: L, longest history.
         dropout: dropout rate of the user tower.
         item_network: whether the item tower has a network of its own.
-        popularity: whether items have a popularity (`ItemInput`).
+        popularity: whether items have a popularity (`ItemInput`); None: only for a set tower.
         own_context: whether items have other vectors in a history than as targets; None: only for a set tower.
         id_dropout: chance that training hides an item's id.
         sparse_ids: see `ItemInput`.
@@ -80,7 +80,7 @@ class TwoTower(nn.Module):
         max_history: int = TRAINING.max_history,
         dropout: float = TRAINING.dropout,
         item_network: bool = TRAINING.item_network,
-        popularity: bool = TRAINING.popularity,
+        popularity: bool | None = TRAINING.popularity,
         own_context: bool | None = None,
         id_dropout: float = TRAINING.id_dropout,
         sparse_ids: bool = False,
@@ -98,7 +98,8 @@ class TwoTower(nn.Module):
             "own_context": own_context,
             "id_dropout": id_dropout,
         }
-        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, popularity=popularity, sparse_ids=sparse_ids)
+        popular = order == "set" if popularity is None else popularity
+        self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, popularity=popular, sparse_ids=sparse_ids)
         own = order == "set" if own_context is None else own_context
         self.own_context = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids) if own else None
         self.item_tower = ItemTower(dim, network=item_network)

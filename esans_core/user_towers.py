@@ -16,6 +16,7 @@ from esans_core.mask_dropout import MaskDropout
 _FILTER_SHARE = 0.7  # of a layer's filter; the rest is attention
 _LATEST = 10  # events whose mean is the slow part of a history
 _WINDOWS = (1, 5, 20, None)  # latest events whose means are added to the result; None for all
+_WINDOW_STARTS = (0.5, 0.1, 0.1, 0.1)  # at .5 for all, Beauty with 54,542 items lost 3 % of its recall
 
 
 class SequenceTower(nn.Module):
@@ -45,7 +46,7 @@ class SequenceTower(nn.Module):
         layers = (_Layer(dim, num_heads, dropout, site=1 + 3 * number) for number in range(num_layers))
         self.layers = nn.ModuleList(layers)
         # How much of each mean is added to what the layers make.
-        self.windows = nn.Parameter(torch.full((len(_WINDOWS), dim), 0.5))
+        self.windows = nn.Parameter(torch.tensor(_WINDOW_STARTS)[:, None].repeat(1, dim))
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings after the last event, float32 [B, D], unit vectors.

@@ -156,7 +156,7 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         max_history=training.max_history,
         dropout=training.dropout,
         item_network=training.item_network,
-        popularity=training.popularity,
+        popularity={"auto": None, "on": True, "off": False}[training.popularity],
         id_dropout=training.id_dropout,
         sparse_ids=training.table_updates == "sparse"
         or (training.table_updates == "auto" and len(data.item_ids) > DENSE_ITEMS),

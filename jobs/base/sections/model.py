@@ -109,8 +109,10 @@ class TrainingSettings(Section):
     item_network: bool = Field(
         TRAINING.item_network, description="Give the item tower a network of its own; else an item is its id and its content."
     )
-    popularity: bool = Field(
-        TRAINING.popularity, description="Let every item have a popularity, which training learns and every score contains."
+    popularity: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Let every item have a popularity, which training learns and every score contains. auto: only if users are "
+        "sets.",
     )
     start_ids: Literal["cooccurrence", "random"] = Field(
         TRAINING.start_ids,
