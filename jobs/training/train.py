@@ -26,6 +26,7 @@ from esans_core.world import World
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import local_draft, uri_of
+from jobs.base.sections.model import POPULARITY
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import start_or_resume_run
 from jobs.lake.tables import Lake
@@ -156,7 +157,7 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         max_history=training.max_history,
         dropout=training.dropout,
         item_network=training.item_network,
-        popularity={"auto": None, "on": True, "off": False}[training.popularity],
+        popularity=POPULARITY[training.popularity],
         id_dropout=training.id_dropout,
         sparse_ids=training.table_updates == "sparse"
         or (training.table_updates == "auto" and len(data.item_ids) > DENSE_ITEMS),

@@ -48,6 +48,7 @@ from benchmarks.trials import load_runs
 from esans_core.defaults import CLUSTERS, SAMPLER
 from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.sequences import Sequences
+from jobs.base.sections.model import POPULARITY
 from jobs.base.settings import ClusterSettings, SamplingSettings, TrainingSettings
 
 NUM_ITEMS, NUM_USERS = 60, 40
@@ -170,8 +171,8 @@ def test_the_benchmark_starts_from_what_the_pipeline_ships() -> None:
     assert negatives.items() <= shipped_negatives("esans").items()
     draws = asdict(SAMPLER) | trials_module.part(base, "sampler.")
     assert draws == {name: getattr(sampling, name) for name in draws}
-    renamed = {"dim": "embedding_dim"}
-    assert {name: getattr(training, renamed.get(name, name)) for name in trials_module.TRAINING} == trials_module.TRAINING
+    shipped = training.model_dump() | {"dim": training.embedding_dim, "popularity": POPULARITY[training.popularity]}
+    assert {name: shipped[name] for name in trials_module.TRAINING} == trials_module.TRAINING
     assert trials_module.DEFAULTS.schedule == training.schedule
     assert training.patience == training.epochs, "a trial never stops before its last epoch"
     for temperature in (training.temperature, training.baseline_temperature):

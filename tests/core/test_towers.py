@@ -20,7 +20,7 @@ def make(order: Order = "sequence", num_items: int = 30) -> TwoTower:
     content[3, :6] = float("nan")
     known = torch.ones(num_items, dtype=torch.bool)
     known[5] = False
-    return TwoTower(content, known, order=order, dim=16, num_heads=4, max_history=8, id_dropout=0.5).eval()
+    return TwoTower(content, known, order=order, dim=16, num_heads=4, max_history=8, id_dropout=0.5, popularity=True).eval()
 
 
 def history(*rows: list[int]) -> torch.Tensor:
@@ -144,6 +144,10 @@ def test_a_popularity_is_added_to_every_users_cosine_and_a_new_item_has_that_of_
     added = POPULARITY * torch.arange(30.0)
     added[29] = POPULARITY * 30
     torch.testing.assert_close(after - before, added.expand(2, -1))
+    usual = TwoTower(content, torch.arange(30) < 29, order=order, dim=16, max_history=8)
+    assert (usual.item_input.popularity is not None) == (order == "set"), (
+        "by default, only items of a log without order have one"
+    )
     moved = model.for_catalogue(torch.tensor([4, -1]), content[:2])
     assert moved.encode_items(torch.tensor([0, 1]))[:, -1].tolist() == [POPULARITY * 4, POPULARITY * 30]
 

@@ -91,6 +91,9 @@ class SamplingSettings(Section):
         return self
 
 
+POPULARITY = {"auto": None, "on": True, "off": False}  # what `popularity` means to the towers
+
+
 class TrainingSettings(Section):
     """The two towers and how they are trained."""
 

@@ -18,7 +18,9 @@ def towers(max_history: int = 9, order: Order = "sequence") -> TwoTower:
     torch.manual_seed(0)
     content = torch.randn(30, 12)
     content[4, :6] = torch.nan
-    return TwoTower(content, torch.arange(30) < 25, order=order, dim=8, num_heads=2, max_history=max_history).eval()
+    return TwoTower(
+        content, torch.arange(30) < 25, order=order, dim=8, num_heads=2, max_history=max_history, popularity=True
+    ).eval()
 
 
 @pytest.mark.parametrize("order", ["sequence", "set"])
@@ -50,7 +52,7 @@ def test_the_exported_item_tower_bounds_its_input_and_reads_no_feature_that_was_
     torch.manual_seed(0)
     content = torch.randn(30, 12)
     content[:, 0] = 0.3
-    model = TwoTower(content, torch.arange(30) < 25, dim=8, num_heads=2, max_history=4).eval()
+    model = TwoTower(content, torch.arange(30) < 25, dim=8, num_heads=2, max_history=4, popularity=True).eval()
     export_item_tower(model, tmp_path / "item.pt2")
     program = torch.export.load(tmp_path / "item.pt2").module()
     raw = content[:1].repeat(4, 1)

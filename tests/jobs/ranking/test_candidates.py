@@ -38,7 +38,7 @@ def model(settings: PipelineSettings, home: Path) -> TwoTower:
     write_training_tables(settings)
     data = load_training_data(settings)
     torch.manual_seed(0)
-    towers = TwoTower(data.content, data.num_train > 0, dim=16, num_heads=2, max_history=8).eval()
+    towers = TwoTower(data.content, data.num_train > 0, dim=16, num_heads=2, max_history=8, popularity=True).eval()
     folder = home / "mlflow" / "artifacts" / "model"
     save_towers(folder / "artifacts" / "model", towers, data.item_ids, {"encoders": data.encoders})
     with Lake.of(settings).write("challenger", settings) as pending:

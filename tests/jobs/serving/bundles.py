@@ -18,7 +18,7 @@ def write_challenger(settings: PipelineSettings, seed: int = 0) -> TwoTower:
     write_training_tables(settings)
     data = load_training_data(settings)
     torch.manual_seed(seed)
-    towers = TwoTower(data.content, data.num_train > 0, dim=16, num_heads=2, max_history=8).eval()
+    towers = TwoTower(data.content, data.num_train > 0, dim=16, num_heads=2, max_history=8, popularity=True).eval()
     with Lake.of(settings).write("challenger", settings, inputs=("items", "sequences")) as pending:
         save_towers(pending.path, towers, data.item_ids, {"encoders": data.encoders})
         pending.stats = {"run_key": f"key-{settings.ds}-{seed}", "mlflow_run_id": "none", "method": "esans"}

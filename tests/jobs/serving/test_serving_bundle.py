@@ -117,7 +117,7 @@ def test_a_new_item_is_served_whatever_a_feature_that_was_constant_in_training_s
     torch.manual_seed(0)
     content = torch.randn(40, 6)
     content[:, 2] = 0.3
-    trained = TwoTower(content, torch.ones(40, dtype=torch.bool), dim=16, num_heads=2, max_history=8)
+    trained = TwoTower(content, torch.ones(40, dtype=torch.bool), dim=16, num_heads=2, max_history=8, popularity=True)
     today = torch.cat([content, content[[7, 7]]])
     today[41, 2] = 1.3  # another value at last
     model = trained.for_catalogue(torch.arange(42).masked_fill(torch.arange(42) >= 40, -1), today).eval()
