@@ -67,6 +67,7 @@ class RetrievalObjective(nn.Module):
         num_users: U; needed when `config.adaptive_temperature`.
 
     Attributes:
+        log_temperature: log of tau, a float32 scalar; a parameter that takes a gradient if tau is learnt.
         sources: draws the negatives and counts how often each is expected.
         adaptive: the temperature of each user, or None if all users share one.
         cache: negatives of earlier steps, or None.
