@@ -10,7 +10,7 @@ from benchmarks.table import quantity
 
 Result = dict[str, Any]
 
-_PUBLISHED = ("s3rec_beauty", "gowalla", "tiktok", "amazon_beauty_54k")
+_PUBLISHED = ("s3rec_beauty", "gowalla", "tiktok")
 _NEGATIVES = ("tiktok",)
 
 
@@ -32,13 +32,6 @@ _SPEED = (
         "ESANS sampler",
         "throughput",
         "RecBole popularity, draws alone",
-    ),
-    _Measured(
-        "One training step, the paper's negatives",
-        "step: 100,000 items, batch 1,024",
-        "ESANS as in the paper",
-        "step",
-        "uniform, same real negatives",
     ),
     _Measured(
         "Peak memory of the loss, batch 4,096",

@@ -20,7 +20,9 @@ def block(result: dict[str, Any]) -> str:
 
 def _log(name: str, rows: list[dict[str, Any]]) -> str:
     log, by = LOGS[name], {(row["subject"], row["metric"]): row for row in rows}
-    subjects = sorted({row["subject"] for row in rows}, key=lambda subject: -float(by[subject, "recall_50"]["value"]))
+    subjects = sorted(
+        {row["subject"] for row in rows}, key=lambda subject: (-float(by[subject, "recall_50"]["value"]), subject)
+    )
     names = " | ".join(NAMES[metric] for metric in METRICS)
     lines = [
         f"### {log.title}",

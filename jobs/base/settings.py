@@ -20,7 +20,7 @@ from jobs.base.agreed import AgreedSource, Value, read_agreement
 from jobs.base.sections.answers import CandidateSettings, ServingSettings
 from jobs.base.sections.decision import GateSettings, RegistrySettings
 from jobs.base.sections.items import ClusterSettings, FeatureSettings
-from jobs.base.sections.model import SamplingMethod, SamplingSettings, TrainingSettings
+from jobs.base.sections.model import POPULARITY, SamplingMethod, SamplingSettings, TrainingSettings
 from jobs.base.sections.running import RunSettings, SparkSettings
 from jobs.base.sections.section import Section
 from jobs.base.sections.source import EMBEDDED, DataSettings, IngestSettings, ShopSettings
@@ -29,6 +29,7 @@ from jobs.base.settings_text import explain, flatten, nest, workspace_name
 
 __all__ = [
     "EMBEDDED",
+    "POPULARITY",
     "CandidateSettings",
     "ClusterSettings",
     "DataSettings",

@@ -26,8 +26,7 @@ from esans_core.world import World
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import local_draft, uri_of
-from jobs.base.sections.model import POPULARITY
-from jobs.base.settings import PipelineSettings
+from jobs.base.settings import POPULARITY, PipelineSettings
 from jobs.base.tracking import start_or_resume_run
 from jobs.lake.tables import Lake
 from jobs.step import workers

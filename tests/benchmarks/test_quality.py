@@ -48,8 +48,7 @@ from benchmarks.trials import load_runs
 from esans_core.defaults import CLUSTERS, SAMPLER
 from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.sequences import Sequences
-from jobs.base.sections.model import POPULARITY
-from jobs.base.settings import ClusterSettings, SamplingSettings, TrainingSettings
+from jobs.base.settings import POPULARITY, ClusterSettings, SamplingSettings, TrainingSettings
 
 NUM_ITEMS, NUM_USERS = 60, 40
 
