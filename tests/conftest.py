@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Lower the priority of tests that run next to a whole stack. The stack has a worker of its own and keeps its priority."""
     if _file(item) not in WHOLE_STACK and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) == 0:
-        os.nice(10)  # 5 still left the stack, which is the longest way through the tests, waiting for its turns
+        os.nice(5)
 
 
 @pytest.fixture

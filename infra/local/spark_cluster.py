@@ -72,12 +72,13 @@ class SparkCluster:
         environment = self._environment(say)
         try:
             master = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
-            self._spawn("master", environment, _MASTER, *master)
+            started = {"master": self._spawn("master", environment, _MASTER, *master)}
             for number in range(self.workers):
                 given = ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0", "--cores", str(self.slots)]
                 given += ["--memory", f"{self.memory_mb}m", "--work-dir", str(self.folder / "work" / str(number)), url]
-                self._spawn(f"worker-{number}", environment, _WORKER, *given)
-            self._wait(page)
+                name = f"worker-{number}"
+                started[name] = self._spawn(name, environment, _WORKER, *given)
+            self._wait(page, started)
         except BaseException:
             self.stop()
             raise
@@ -123,11 +124,11 @@ class SparkCluster:
             environment["JDK_JAVA_OPTIONS"] = java_options(environment, say)
         return environment
 
-    def _spawn(self, name: str, environment: Mapping[str, str], kind: str, *arguments: str) -> None:
+    def _spawn(self, name: str, environment: Mapping[str, str], kind: str, *arguments: str) -> subprocess.Popen[bytes]:
         log = self._log(name)
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as stream:
-            subprocess.Popen(
+            return subprocess.Popen(
                 [
                     str(Path(sys.executable).with_name("spark-class")),
                     kind,
@@ -143,12 +144,12 @@ class SparkCluster:
                 start_new_session=True,  # it stays when the shell that started it ends
             )
 
-    def _wait(self, page: int) -> None:
+    def _wait(self, page: int, started: Mapping[str, subprocess.Popen[bytes]]) -> None:
+        """Wait until all workers are there, or one has ended. Each is asked itself, as a process that starts has no marker yet."""
         deadline = time.monotonic() + _START_SECONDS
-        names = ["master", *(f"worker-{number}" for number in range(self.workers))]
         while self.alive_workers(page) < self.workers:
-            if len(stack_processes(self.folder)) < len(names) or time.monotonic() > deadline:
-                last = "\n".join(f"{name}:\n{tail(self._log(name))}" for name in names)
+            if any(process.poll() is not None for process in started.values()) or time.monotonic() > deadline:
+                last = "\n".join(f"{name}:\n{tail(self._log(name))}" for name in started)
                 raise StackError(f"the Spark cluster did not come up; see the logs in {self.folder / 'logs'}\n{last}")
             time.sleep(0.3)
 
