@@ -145,7 +145,7 @@ class SparkCluster:
             )
 
     def _wait(self, page: int, started: Mapping[str, subprocess.Popen[bytes]]) -> None:
-        """Wait until all workers are there, or one has ended. Each is asked itself, as a process that starts has no marker yet."""
+        """Wait until all workers are there, or one has ended. Each is asked itself: one that just starts has no marker yet."""
         deadline = time.monotonic() + _START_SECONDS
         while self.alive_workers(page) < self.workers:
             if any(process.poll() is not None for process in started.values()) or time.monotonic() > deadline:
