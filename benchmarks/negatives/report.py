@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.negatives.contenders import CONTENDERS, LOGS
 from benchmarks.negatives.runner import finished
 from benchmarks.negatives.table import METRICS, block
+from benchmarks.published.report import seed_rows
 from benchmarks.quality.statistics import holm, paired_p
 from benchmarks.record import Row, write_result
 
@@ -37,13 +38,7 @@ def rows_of(log: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
         found: finished runs of each contender.
     """
     for name, runs in found.items():
-        for metric in METRICS:
-            values = [run["test"][metric] for run in runs]
-            yield Row(log, CONTENDERS[name].title, metric, "share", float(np.mean(values)), len(values))
-            if len(values) > 1:
-                yield Row(log, CONTENDERS[name].title, f"{metric}_sd", "share", float(np.std(values, ddof=1)), len(values))
-        seconds = [run["seconds"] for run in runs]
-        yield Row(log, CONTENDERS[name].title, "seconds", "s", float(np.mean(seconds)), len(seconds))
+        yield from seed_rows(log, CONTENDERS[name].title, "test", runs, METRICS)
     for metric in METRICS:
         pairs = {name: pair for name in found if len((pair := _paired(name, metric, found))[0]) > 1}
         corrected = holm({name: paired_p(*pair) for name, pair in pairs.items()})

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.published.logs import LOGS
-from benchmarks.published.table import NAMES
+from benchmarks.published.table import NAMES, number
 
 METRICS = ("recall_10", "ndcg_10", "recall_20", "recall_50")
 
@@ -39,8 +39,7 @@ def _log(name: str, rows: list[dict[str, Any]]) -> str:
 
 def _mean(by: dict[tuple[str, str], dict[str, Any]], subject: str, metric: str) -> str:
     deviation = by.get((subject, f"{metric}_sd"))
-    spread = f" ± {deviation['value']:.4f}" if deviation else ""
-    return f"{by[subject, metric]['value']:.4f}{spread}"
+    return number(by[subject, metric]["value"], deviation["value"] if deviation else None)
 
 
 def _gain(by: dict[tuple[str, str], dict[str, Any]], subject: str) -> str:

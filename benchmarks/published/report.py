@@ -1,7 +1,7 @@
 """From finished trials to `published.json`: our rows beside the quoted ones, the bars, and the learning curves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.measure import judged
 from benchmarks.published import plots, yardsticks
-from benchmarks.published.logs import LOGS, METRICS, Log
+from benchmarks.published.logs import LOGS, METRICS
 from benchmarks.published.plan import Plan
 from benchmarks.published.quoted import BARS, QUOTED, RECIPE_SHARE
 from benchmarks.published.runner import kept_plan
@@ -77,21 +77,32 @@ def own_rows(plan: Plan, runs: Runs) -> Iterator[Row]:
     for stage, title in _SHOWN.items():
         found = plan.finished(stage, runs)
         for scored, suffix in _SCORED.items():
-            yield from _rows(log, title + suffix, scored, found)
-    yield from _rows(log, TUNED + TIES_SHUFFLED, "test", plan.finished("ties", runs))
+            yield from seed_rows(log.name, title + suffix, scored, found)
+    yield from seed_rows(log.name, TUNED + TIES_SHUFFLED, "test", plan.finished("ties", runs))
 
 
-def _rows(log: Log, subject: str, scored: str, found: list[dict[str, Any]]) -> Iterator[Row]:
+def seed_rows(
+    case: str, subject: str, scored: str, found: list[dict[str, Any]], metrics: Sequence[str] = METRICS
+) -> Iterator[Row]:
+    """Mean and standard deviation of each metric over the finished seeds, and the mean time of a training.
+
+    Args:
+        case: name of the log.
+        subject: what was trained.
+        scored: which of a run's results, such as `test` or `refit`; runs without it do not count.
+        found: finished runs.
+        metrics: names of the metrics.
+    """
     found = [run for run in found if scored in run]
     if not found:
         return
-    for metric in METRICS:
+    for metric in metrics:
         values = [run[scored][metric] for run in found]
-        yield Row(log.name, subject, metric, "share", float(np.mean(values)), len(values))
+        yield Row(case, subject, metric, "share", float(np.mean(values)), len(values))
         if len(values) > 1:
-            yield Row(log.name, subject, f"{metric}_sd", "share", float(np.std(values, ddof=1)), len(values))
+            yield Row(case, subject, f"{metric}_sd", "share", float(np.std(values, ddof=1)), len(values))
     seconds = [run["refit_seconds" if scored.startswith("refit") else "seconds"] for run in found]
-    yield Row(log.name, subject, "seconds", "s", float(np.mean(seconds)), len(seconds))
+    yield Row(case, subject, "seconds", "s", float(np.mean(seconds)), len(seconds))
 
 
 def bar_rows(plan: Plan, runs: Runs) -> Iterator[Row]:

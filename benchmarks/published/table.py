@@ -67,7 +67,7 @@ def _log(log: Log, result: Result) -> str:
     if subjects:
         lines += ["", f"| | {' | '.join(NAMES.values())} | seeds | seconds |", f"|---|{'---|' * (len(NAMES) + 2)}"]
     for subject in sorted(subjects, key=lambda subject: -value.get((subject, log.main), value.get((subject, METRICS[0]), 0.0))):
-        cells = [_number(value.get((subject, metric)), value.get((subject, f"{metric}_sd"))) for metric in METRICS]
+        cells = [number(value.get((subject, metric)), value.get((subject, f"{metric}_sd"))) for metric in METRICS]
         ours = subject.startswith((RECIPE, TUNED))
         took = f"{value[subject, 'seconds']:,.0f}" if ours else ""
         lines.append(f"| {_title(subject)} | {' | '.join(cells)} | {seeds[subject] if ours else ''} | {took} |")
@@ -110,5 +110,6 @@ def _missed(row: dict[str, Any]) -> str:
     return f"{_where(row)} {row['value']:.4f}, {row['ratio']:.1%} of the bar"
 
 
-def _number(mean: float | None, sd: float | None) -> str:
+def number(mean: float | None, sd: float | None) -> str:
+    """A mean with its standard deviation, if there is one; nothing without a mean."""
     return "" if mean is None else f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
