@@ -85,16 +85,17 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
     if source != EMBEDDED:
         folder = existing_folder(source)
         given["data.source"] = source = str(folder) if isinstance(folder, Path) else source
+    home = (Path(arguments.home) if arguments.home else REPOSITORY / "var" / workspace_name(source)).expanduser().resolve()
     if source == EMBEDDED or "date" in given:
         date = settings.date
     else:
-        date = last_event_date(source, settings.data.timestamp_unit, today=today)
+        settings.data.source = source
+        date = last_event_date(settings, home, today=today)
     if date > today:
         raise DataError(f"the logical date {date} lies in the future.", remedy="choose a date whose day has begun.")
     values = settings.flat() | {"data.source": source}
     conf = {name: values[name] for name in sorted(given) if name not in ("date", "home", "spark.master")}
-    home = Path(arguments.home) if arguments.home else REPOSITORY / "var" / workspace_name(source)
-    return Plan(home.expanduser().resolve(), date, conf, settings.spark.master if "spark.master" in given else None)
+    return Plan(home, date, conf, settings.spark.master if "spark.master" in given else None)
 
 
 def _run(plan: Plan) -> int:

@@ -4,7 +4,10 @@ A place on another machine has pathlib's methods (`universal_pathlib`), but it i
 a place: fsspec and Hadoop find them in the environment, as they always do.
 """
 
+import hashlib
+import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +45,8 @@ def place(uri: str | Path) -> UPath:
     text = str(uri)
     parts = urlsplit(text) if "://" in text else None
     if parts is None or (parts.scheme == "file" and parts.netloc in ("", "localhost")):
-        return UPath(Path(unquote(parts.path) if parts else text).expanduser().resolve())
+        # Links are not followed, so that a link `current` whose target changes every day is one source.
+        return UPath(os.path.abspath(Path(unquote(parts.path) if parts else text).expanduser()))  # noqa: PTH100
     if parts.scheme == "file":
         raise DataError(
             "the folder lies on another machine.", file=text, remedy="mount or copy the data, or name the store that holds it."
@@ -120,6 +124,28 @@ def hadoop_uri(path: UPath) -> str:
             remedy=f"use one of {', '.join(sorted(_HADOOP))}, or a folder that all machines share.",
         )
     return uri_of(path, _HADOOP[path.protocol])
+
+
+def file_stamp(path: UPath) -> tuple[int, str] | None:
+    """Size of a file in bytes, and a stamp that changes when its content does; None if it is no ordinary file.
+
+    Locally the stamp covers path, size, and the times of the last change of content and of status in nanoseconds. A tool
+    may set the first time back (`cp -p`, `rsync -t`), but nobody can set the second. So only one change is missed: that of a
+    file written again with the same length within the same tick of the clock (a few milliseconds) as a run looked at it.
+    In a store, the stamp is what the client takes for the file's version. It is taken before the file is read, so a change in
+    between is seen by the next run.
+
+    Raises:
+        OSError: there is no such file, or the store cannot be reached.
+    """
+    if isinstance(path, Path):
+        found = path.stat()
+        size, seen = found.st_size, f"{found.st_mtime_ns}\n{found.st_ctime_ns}" if stat.S_ISREG(found.st_mode) else None
+    else:
+        about = path.fs.info(path.path)
+        size, seen = about["size"], str(path.fs.checksum(path.path)) if about["type"] == "file" else None
+    stamp = hashlib.sha256(f"{path}\n{size}\n{seen}".encode(errors="surrogateescape")).hexdigest()[:32]
+    return None if seen is None else (size, stamp)
 
 
 def arrow_source(path: UPath) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from functools import reduce
 from operator import add
 
 import great_expectations.expectations as gxe
+from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -17,6 +18,7 @@ STATUSES = {
     "text": ("ok", "missing"),
     "behaviour": ("ok", "too_few_events"),
 }
+_CONTENT = {"visual": "picture", "text": "text"}  # views that are made of something that the source gives
 _COLLAPSED = 0.9  # above this share of identical vectors, the encoder does not tell items apart
 _REPEATED = 0.1  # above this, a placeholder picture or a boilerplate text is likely
 
@@ -80,6 +82,7 @@ def _view_suite(view: str, settings: PipelineSettings) -> Suite:
         ),
         check(between, "norm", "critical", "vectors are not zero (at most half are)", bad_input, min_value=1e-12, mostly=0.5),
         check(between, "norm", "warning", "no vector is zero", bad_input, min_value=1e-12),
+        *(_contents_differ(view) if view in _CONTENT else ()),
         check(
             between,
             "identical_share",
@@ -93,7 +96,7 @@ def _view_suite(view: str, settings: PipelineSettings) -> Suite:
             "identical_share",
             "warning",
             f"no vector is shared by more than {_REPEATED:.0%} of the items",
-            "look for placeholder pictures or boilerplate texts among the items named.",
+            "look at the encoder, or at what the contents of the items named have in common.",
             max_value=_REPEATED,
         ),
         check(
@@ -124,6 +127,17 @@ def _view_suite(view: str, settings: PipelineSettings) -> Suite:
             "this is expected if the source has no such data; otherwise look at the quarantine table.",
             mostly=settings.gate.min_view_coverage,
         ),
+    )
+
+
+def _contents_differ(view: str) -> tuple[Expectation, Expectation]:
+    """That items have pictures or texts of their own, which no encoder can make up for."""
+    what = _CONTENT[view]
+    remedy = f"look at the data: the items named have the same {what}, such as a placeholder. Leave it out of the source."
+    between, says = gxe.ExpectColumnValuesToBeBetween, f"no {what} is shared by more than {{:.0%}} of the items"
+    return (
+        check(between, "identical_content", "critical", says.format(_COLLAPSED), remedy, max_value=_COLLAPSED),
+        check(between, "identical_content", "warning", says.format(_REPEATED), remedy, max_value=_REPEATED),
     )
 
 
@@ -158,6 +172,10 @@ def _flat(table: DataFrame, num_vectors: int) -> DataFrame:
     """The rows of a feature table, with plain columns that describe the vector (null if there is no vector)."""
     has_vector = F.col("vector").isNotNull()
     same = F.count("vector").over(Window.partitionBy("fingerprint"))
+    content = F.lit(0.0)
+    if "content_hash" in table.columns:
+        alike = F.count("vector").over(Window.partitionBy(F.coalesce("content_hash", F.col("item_index").cast("string"))))
+        content = (alike - 1) / max(num_vectors - 1, 1)
     not_finite = F.expr("size(filter(vector, x -> x is null or isnan(x) or abs(x) = double('infinity')))")
     return table.withColumn("fingerprint", F.xxhash64("vector")).select(
         F.concat(F.lit("item "), F.coalesce("item_id", F.lit("(none)"))).alias(ROW),
@@ -167,7 +185,9 @@ def _flat(table: DataFrame, num_vectors: int) -> DataFrame:
         F.when(has_vector, F.size("vector")).alias("vector_length"),
         F.when(has_vector, not_finite).alias("num_not_finite"),
         F.expr("sqrt(aggregate(vector, 0d, (total, x) -> total + double(x) * double(x)))").alias("norm"),
-        F.when(has_vector, (same - 1) / max(num_vectors - 1, 1)).alias("identical_share"),
+        F.when(has_vector, content).alias("identical_content"),
+        # Items of one content must have one vector; only beyond that is it the encoder's fault.
+        F.when(has_vector, (same - 1) / max(num_vectors - 1, 1) - content).alias("identical_share"),
         ((F.col("status") == "ok") == has_vector).alias("status_agrees"),
         F.when(has_vector, F.col("encoder").isNotNull()).alias("has_encoder"),
     )

@@ -12,7 +12,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import open_dataset
 from jobs.base.settings import PipelineSettings
-from jobs.source.images import read_file
+from jobs.source.picture_files import read_file
 from jobs.source.tables import source_folder
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,13 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.base.settings import PipelineSettings
+from jobs.source.kinds import with_fates, with_roles
 from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon
 
 # What happens to an event that is not rejected.
-KEPT, REPEATED_PAIR, BEFORE_LOOKBACK, LATER = "kept", "repeated_pair", "before_lookback", "later_than_date"
+KEPT, LATER, BEFORE_LOOKBACK = "kept", "later_than_date", "before_lookback"
+TOLD_AGAIN, REPEATED_PAIR = "told_again", "repeated_pair"
+IGNORED = "ignored_kind"
 
 
 def clean_items(source: Source) -> tuple[DataFrame, DataFrame]:
@@ -37,10 +40,12 @@ def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -
     """Every event of the log with its item_index, and either the reason why it is rejected or its fate.
 
     Reasons, of which the first that applies counts: `missing_id`, `unusable_timestamp` (no time, or before 1970),
-    `future_timestamp` (more than a day past the clock), `repeated_event` (same user, item and time), `unknown_item`,
-    `bot_user` (all events of a user with more than `max_events_per_user_day` on one day). Fates: events after the logical
-    date are left for later runs. None of these rules judges them, so a run never sees the future. A pair of user and item is
-    used once, at its first time in the whole log, so a repeat can never be a positive of the hold-out that was trained on.
+    `future_timestamp` (more than a day past the clock), `unknown_item`, `bot_user` (all events of a user with more than
+    `max_events_per_user_day` on one day). Fates: an event that is told several times (same user, item and second) is kept once,
+    as its strongest kind. Events after the logical date are left for later runs. None of these rules judges them, so a run
+    never sees the future. What kinds of events do to each other is said in `jobs.source.kinds`. A pair of user and item
+    is used once, at the first time of its strongest kind in the whole log, so a repeat can never be a positive of the
+    hold-out that was trained on; unless `repeats` of the mapping is `again`.
 
     Args:
         source: the input tables.
@@ -48,7 +53,8 @@ def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -
         settings: logical date, look-back and limits.
 
     Returns:
-        user_id, item_id, item_index, timestamp, source_row, reason (null if not rejected), fate (null if rejected).
+        user_id, item_id, item_index, timestamp, source_row, kind, weight (0 for an event that is history only), reason (null
+        if not rejected), fate (null if rejected).
     """
     timestamp, end = F.col("timestamp"), day_start(settings.date) + DAY_SECONDS
     row_reason = (
@@ -56,35 +62,39 @@ def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -
         .when(timestamp.isNull() | (timestamp < 0), "unusable_timestamp")
         .when(timestamp > future_horizon(settings), "future_timestamp")
     )
-    judged = source.interactions.withColumn("reason", row_reason).withColumn("later", timestamp >= end)
-    aside = judged.where("reason is not null or later").select(
-        *_EVENT, F.lit(None).cast("bigint").alias("item_index"), "reason", F.when(F.col("reason").isNull(), LATER).alias("fate")
+    judged = with_roles(source.interactions, source.mapping).withColumn("reason", row_reason)
+    judged = judged.withColumn("later", timestamp >= end)
+    apart = F.when(F.col("reason").isNull(), F.when(F.col("later"), LATER).when(F.col("role") == "ignored", IGNORED))
+    aside = judged.where("reason is not null or later or role = 'ignored'").select(
+        *_EVENT, F.lit(None).cast("bigint").alias("item_index"), "reason", apart.alias("fate")
     )
 
-    pair = Window.partitionBy("user_id", "item_id").orderBy("timestamp", "source_row")
+    same_second = Window.partitionBy("user_id", "item_id").orderBy("timestamp", F.desc("rank"), F.desc("weight"), "source_row")
+    cancels = F.col("role") == "cancels"
+    told_before = (F.lag("timestamp").over(same_second) == timestamp) & (F.lag(cancels).over(same_second) == cancels)
     events = (
-        judged.where("reason is null and not later")
-        .withColumn("order", F.row_number().over(pair))
-        .withColumn("repeated", F.coalesce(F.lag("timestamp").over(pair) == timestamp, F.lit(False)))
+        judged.where("reason is null and not later and role != 'ignored'")
+        .withColumn("fate", F.when(F.coalesce(told_before, F.lit(False)), TOLD_AGAIN))
         .join(items.select("item_id", "item_index"), "item_id", "left")
-        .withColumn("reason", F.when(F.col("repeated"), "repeated_event").when(F.col("item_index").isNull(), "unknown_item"))
+        .withColumn("reason", F.when(F.col("item_index").isNull(), "unknown_item"))
     )
     bots = (
-        events.where("reason is null")
+        events.where("reason is null and fate is null")
         .groupBy("user_id", F.expr(f"timestamp div {DAY_SECONDS}").alias("day"))
         .count()
         .where(F.col("count") > settings.ingest.max_events_per_user_day)
         .select("user_id", F.lit("bot_user").alias("bot"))
         .distinct()
     )
-    first_used = end - settings.data.lookback_days * DAY_SECONDS if settings.data.lookback_days else 0
-    fate = F.when(F.col("order") > 1, REPEATED_PAIR).when(timestamp < first_used, BEFORE_LOOKBACK).otherwise(KEPT)
-    used = (
-        events.join(bots, "user_id", "left")
-        .withColumn("reason", F.coalesce("reason", "bot"))
-        .select(*_EVENT, "item_index", "reason", F.when(F.col("reason").isNull(), fate).alias("fate"))
+    events = with_fates(events.join(bots, "user_id", "left").withColumn("reason", F.coalesce("reason", "bot")), source.mapping)
+    strongest = Window.partitionBy("user_id", "item_id").orderBy(
+        F.col("fate").isNotNull() | F.col("reason").isNotNull(), F.desc("rank"), F.desc("weight"), "timestamp", "source_row"
     )
-    return used.unionByName(aside)
+    repeated = (F.row_number().over(strongest) > 1) & F.lit(source.mapping.repeats == "once")
+    first_used = end - settings.data.lookback_days * DAY_SECONDS if settings.data.lookback_days else 0
+    fate = F.when(repeated, REPEATED_PAIR).when(timestamp < first_used, BEFORE_LOOKBACK).otherwise(KEPT)
+    used = events.withColumn("fate", F.when(F.col("reason").isNull(), F.coalesce("fate", fate)))
+    return used.select(*_EVENT, "item_index", "reason", "fate").unionByName(aside)
 
 
 def event_quarantine(events: DataFrame) -> DataFrame:
@@ -99,7 +109,7 @@ def event_quarantine(events: DataFrame) -> DataFrame:
     return _quarantine(events, "interactions", column, F.coalesce(value, F.col("timestamp").cast("string")))
 
 
-_EVENT = ("user_id", "item_id", "timestamp", "source_row")
+_EVENT = ("user_id", "item_id", "timestamp", "source_row", "kind", "weight")
 
 
 def _key_reason() -> Column:

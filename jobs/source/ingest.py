@@ -6,7 +6,6 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from upath import UPath
 
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
@@ -14,7 +13,8 @@ from jobs.base.spark import spark_session
 from jobs.lake.dense_index import dense_index
 from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
-from jobs.source.cleaning import KEPT, LATER, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.source.cleaning import KEPT, LATER, REPEATED_PAIR, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.source.spelling import twins_across
 from jobs.source.splitting import SplitChoice, assign_split, choose_split
 from jobs.source.tables import Source, named_read_errors, read_source
 
@@ -37,7 +37,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> dict[str, Any]:
     catalogue, item_rejects = clean_items(source)
     items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
-    _check_catalogue(num_items, source.files["items"], settings)
+    _check_catalogue(num_items, source.file("items"), settings)
     events = clean_events(source, items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
@@ -54,17 +54,18 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     if source.images is not None:
         rows_read["images"] = source.images.select("item_id").count()
     _check_rejected(quarantine, rejected, rows_read, source, settings)
+    _check_shrinkage(rows_read["interactions"], source, settings)
 
-    kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp")
+    kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp", "kind", "weight")
     choice, previous = _choose(kept, settings)
     split = assign_split(kept, choice.method, settings).persist()
     users, num_users = numbered.enter_context(dense_index(_users(split), "user_id", "user_index"))
     interactions = split.join(users.select("user_id", "user_index"), "user_id").select(
-        "user_index", "item_index", "timestamp", "split"
+        "user_index", "item_index", "timestamp", "split", "kind", "weight"
     )
     counted = split.groupBy("split").agg(F.count(F.lit(1)).alias("n"), F.min("timestamp"), F.max("timestamp")).collect()
     sizes = {row["split"]: row["n"] for row in counted}
-    _check_split(sizes, choice, source, settings)
+    _check_split(sizes, fates, choice, source, settings)
     popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
     items = items.join(popularity, "item_index", "left").select(
         "item_index",
@@ -116,7 +117,7 @@ def _choose(kept: DataFrame, settings: PipelineSettings) -> tuple[SplitChoice, s
     return choose_split(kept, settings, previous), previous
 
 
-def _check_catalogue(num_items: int, file: UPath, settings: PipelineSettings) -> None:
+def _check_catalogue(num_items: int, file: str, settings: PipelineSettings) -> None:
     clusters = settings.clusters
     needed = clusters.num_primary * clusters.min_cluster_size
     if num_items < needed:
@@ -149,14 +150,15 @@ def _check_rejected(
         if share <= limit:
             continue
         worst = reasons.most_common(1)[0][0]
+        guess = _why_unknown(quarantine, source) if worst == "unknown_item" else ""
         examples = quarantine.where((F.col("table") == table) & (F.col("reason") == worst)).orderBy("key").limit(5).collect()
         raise DataError(
             f"{reasons.total()} of {rows_read[table]} rows ({share:.1%}) cannot be used, but only {limit:.1%} may be lost: "
             + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             + f". Examples of {worst}: "
             + ", ".join(f"{row['key']} ({row['column']} = {row['value']})" for row in examples)
-            + ".",
-            file=source.files[table],
+            + f".{guess}",
+            file=source.file(table),
             column=examples[0]["column"],
             rows=[row["key"] for row in examples],
             remedy="correct the export, or raise data.max_rejected_fraction if you can do without these rows."
@@ -164,12 +166,45 @@ def _check_rejected(
         )
 
 
-def _check_split(sizes: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings) -> None:
+def _why_unknown(quarantine: DataFrame, source: Source) -> str:
+    """Ids of the log and of the catalogue side by side, and in what they differ."""
+    unknown = quarantine.where("reason = 'unknown_item'").select("value").distinct()
+    known = source.items.where("item_id is not null").select("item_id").distinct()
+    examples = ", ".join(f"'{row[0]}'" for row in known.orderBy("item_id").limit(5).collect())
+    twins = twins_across(unknown, known)
+    why = f" {twins[-1]} (of the catalogue)." if twins else " None of them is an id of the catalogue in another spelling."
+    return f" Ids of the catalogue: {examples}.{why}"
+
+
+def _check_split(
+    sizes: dict[str, int], fates: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings
+) -> None:
+    repeated, used = fates.get(REPEATED_PAIR, 0), sum(sizes.values())
     for name in ("train", "holdout"):
         if not sizes.get(name):
             other = "per_user_tail" if choice.method == "window" else "window"
+            remedy = f"set ingest.split to {other}, change ingest.holdout_days, or choose a later date, with a longer log."
+            why = ""
+            if repeated > used:
+                why = f" {repeated} more are a pair of user and item that came before, which counts once."
+                remedy = "write 'repeats: again' into data.yaml if people come back to the same items; or " + remedy
             raise DataError(
-                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}.",
-                file=source.files["interactions"],
-                remedy=f"set ingest.split to {other}, change ingest.holdout_days, or choose a later date, with a longer log.",
+                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}."
+                + why,
+                file=source.file("interactions"),
+                remedy=remedy,
             )
+
+
+def _check_shrinkage(rows: int, source: Source, settings: PipelineSettings) -> None:
+    """Stop if the log has lost many rows since the latest earlier date."""
+    lake = Lake.of(settings)
+    date = lake.previous_date("interactions", settings.date)
+    before = lake.manifest("interactions", date)["stats"].get("rows_read", {}).get("interactions") if date else None
+    limit = settings.data.max_log_shrinkage
+    if before and rows < (1 - limit) * before:
+        raise DataError(
+            f"the log has {rows} rows up to {settings.ds}, but it had {before} on {date}: {1 - rows / before:.0%} fewer.",
+            file=source.file("interactions"),
+            remedy="was today's export complete? If it was, raise data.max_log_shrinkage for this run.",
+        )

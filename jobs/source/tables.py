@@ -1,30 +1,31 @@
 """The tables a user brings, checked against the data contract and brought to one form.
 
-A table that cannot be used as it is stops the run here, with a `DataError` that names file, column and remedy. Single bad rows
-pass, and ingest sets them aside. The source is the one of `<run_dir>/source.json` if the run has frozen one, else that of the
-settings.
+A table that cannot be used stops the run here, with a `DataError` that names file, column and remedy. Single bad rows pass, and
+ingest sets them aside. The source is the one of `<run_dir>/source.json` if the run has frozen one, else that of the settings.
 """
 
 import datetime as dt
-import hashlib
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from upath import UPath
 
 from jobs.base.errors import DataError
-from jobs.base.files import file_digest
-from jobs.base.places import children, existing_folder, uri_of
+from jobs.base.places import existing_folder, place
 from jobs.base.settings import EMBEDDED, PipelineSettings
-from jobs.source.contract import IMAGES, INTERACTIONS, ITEMS, UNITS_PER_SECOND, InputTable
-from jobs.source.files import open_table, parquet_files
+from jobs.landing.contract import INPUT_TABLES, UNITS_PER_SECOND, InputTable
+from jobs.landing.land import land
+from jobs.landing.mapping import DataMapping
+from jobs.landing.records import Landing
+from jobs.source.files import open_table
 
 DAY_SECONDS = 86_400
 # A log whose median event lies outside these years has its timestamps in another unit than declared.
@@ -37,8 +38,10 @@ class Source:
 
     Attributes:
         folder: where the tables lie; relative picture paths start here.
-        files: file or folder of each table found, by table name.
-        interactions: user_id string, item_id string, timestamp int64 (UTC s, null where unusable), source_row.
+        landing: what landing left: the files behind each table, and what was seen in them.
+        mapping: what the owner says about kinds of events, ratings and repeats.
+        interactions: user_id string, item_id string, timestamp int64 (UTC s, null where unusable), kind string, rating double,
+            source_row. Where there is no user, the session stands for it.
         items: item_id, title, text, image_path string, image binary, source_row.
         images: item_id string, image binary, source_row; None if the source has no such table.
 
@@ -46,14 +49,19 @@ class Source:
     """
 
     folder: UPath
-    files: dict[str, UPath]
+    landing: Landing
+    mapping: DataMapping
     interactions: DataFrame
     items: DataFrame
     images: DataFrame | None
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the content of each input table, for the lineage of what is made from it."""
-        return _digests(self.files)
+        return self.landing.digests()
+
+    def file(self, table: str) -> str:
+        """File or folder of a table, for messages."""
+        return self.landing.tables[table].place
 
 
 def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: bool = True) -> Source:
@@ -68,34 +76,59 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
         DataError: a table or column is missing, a file cannot be read, a column has another type, a table is empty,
             timestamps are in another unit than declared, or the logical date has no events.
     """
-    folder = source_folder(settings)
-    files = _files(folder)
+    landing = landed(settings)
+    folder = place(landing.folder)
     with named_read_errors(folder):
-        frames = {table.name: open_table(spark, table, files[table.name]) for table in _present(files)}
-        interactions = frames["interactions"].select(
-            "user_id", "item_id", _seconds(frames["interactions"], settings).alias("timestamp"), "source_row"
-        )
+        frames = {table.name: open_table(spark, table, landing.tables[table.name]) for table in _present(landing)}
         if check_log:
-            _check_log(interactions, files["interactions"], settings)
-    return Source(folder, files, interactions, frames["items"], frames.get("images"))
+            _check_log(frames["interactions"], landing.tables["interactions"].place, settings)
+    mapping = DataMapping.model_validate(landing.mapping)
+    return Source(folder, landing, mapping, _with_users(frames["interactions"], landing), frames["items"], frames.get("images"))
+
+
+def _with_users(interactions: DataFrame, landing: Landing) -> DataFrame:
+    """Give events without a user that of their session; a session without any user becomes a user of its own.
+
+    Two users in one session (somebody logged out and another one in) leave the events without a user to the session.
+    """
+    if not any("session_id" in part.samples for part in landing.tables["interactions"].parts):
+        return interactions.drop("session_id")
+    session = Window.partitionBy(F.coalesce("session_id", F.concat(F.lit("user "), "user_id")))  # else nulls meet in one task
+    one = F.min("user_id").over(session) == F.max("user_id").over(session)
+    of_session = F.when(one, F.min("user_id").over(session)).otherwise(F.concat(F.lit("session "), "session_id"))
+    known = F.coalesce("user_id", F.when(F.col("session_id").isNotNull(), of_session))
+    return interactions.withColumn("user_id", known).drop("session_id")
+
+
+def landed(settings: PipelineSettings) -> Landing:
+    """The source as the run has landed it; it is landed now if the run has frozen none. Raises `DataError` as `land` does."""
+    frozen = _frozen(settings)
+    if frozen is not None and "landing" in frozen:
+        return Landing.from_json(frozen["landing"])
+    return land(source_folder(settings), settings, settings.home / "landing")
 
 
 def source_digests(settings: PipelineSettings) -> dict[str, str]:
     """Where the source lies, and the digest of each of its tables. Raises `DataError` if a table is missing."""
-    folder = source_folder(settings)
-    return {"source": uri_of(folder), **_digests(_files(folder))}
+    landing = landed(settings)
+    return {"source": landing.folder, **landing.digests()}
 
 
 def source_folder(settings: PipelineSettings) -> UPath:
     """The folder of the source. Raises `DataError` if there is none."""
-    frozen = settings.run_dir / "source.json"
-    if frozen.exists():
-        uri = str(json.loads(frozen.read_text())["uri"])
+    frozen = _frozen(settings)
+    if frozen is not None:
+        uri = str(frozen["uri"])
     elif settings.data.source == EMBEDDED:
         uri = str(settings.home / "source" / f"date={settings.ds}")
     else:
         uri = settings.data.source
     return existing_folder(uri)
+
+
+def _frozen(settings: PipelineSettings) -> dict[str, Any] | None:
+    path = settings.run_dir / "source.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 @contextmanager
@@ -129,50 +162,11 @@ def future_horizon(settings: PipelineSettings) -> int:
     return max(int(time.time()), day_start(settings.date) + DAY_SECONDS) + DAY_SECONDS
 
 
-def _present(files: dict[str, UPath]) -> Iterator[InputTable]:
-    return (table for table in (INTERACTIONS, ITEMS, IMAGES) if table.name in files)
+def _present(landing: Landing) -> Iterator[InputTable]:
+    return (table for table in INPUT_TABLES if table.name in landing.tables)
 
 
-def _files(folder: UPath) -> dict[str, UPath]:
-    names = [path.name for path in children(folder)]
-    found = {table.name: _find(folder, names, table) for table in (INTERACTIONS, ITEMS, IMAGES)}
-    return {name: path for name, path in found.items() if path is not None}
-
-
-def _digests(files: dict[str, UPath]) -> dict[str, str]:
-    return {f"source/{name}": _content_digest(path) for name, path in sorted(files.items())}
-
-
-def _find(folder: UPath, names: list[str], table: InputTable) -> UPath | None:
-    for suffix in (".parquet", ".csv"):
-        if table.name + suffix in names:
-            return folder / (table.name + suffix)
-    if not table.required:
-        return None
-    raise DataError(
-        f"there is no {table.name}.parquet and no {table.name}.csv; found: {', '.join(names[:20]) or 'nothing'}.",
-        file=folder / f"{table.name}.parquet",
-        remedy=f"put the {table.name} table there under that name (docs/data-contract.md).",
-    )
-
-
-def _seconds(frame: DataFrame, settings: PipelineSettings) -> Column:
-    kind = frame.schema["timestamp"].dataType.simpleString()
-    column, per_second = F.col("timestamp"), UNITS_PER_SECOND[settings.data.timestamp_unit]
-    if kind in ("timestamp", "timestamp_ntz"):
-        # Cast in the session's zone, which is UTC; microseconds since 1970.
-        return F.floor(F.unix_micros(column.cast("timestamp")) / 1_000_000).cast("bigint")
-    if kind == "double":
-        return F.floor(column / per_second).try_cast("bigint")
-    if kind == "string":  # CSV: a number in the declared unit, or a date and time
-        number = F.floor(column.try_cast("double") / per_second).try_cast("bigint")
-        return F.coalesce(number, F.floor(F.unix_micros(column.try_cast("timestamp")) / 1_000_000).cast("bigint"))
-    if frame.schema["timestamp"].metadata.get("nanoseconds"):
-        per_second = 1_000_000_000
-    return F.expr(f"timestamp div {per_second}")
-
-
-def _check_log(interactions: DataFrame, file: UPath, settings: PipelineSettings) -> None:
+def _check_log(interactions: DataFrame, file: str, settings: PipelineSettings) -> None:
     timestamp, start = F.col("timestamp"), day_start(settings.date)
     sane = F.when(timestamp.between(0, future_horizon(settings)), timestamp)
     row = interactions.agg(
@@ -202,7 +196,7 @@ def _check_log(interactions: DataFrame, file: UPath, settings: PipelineSettings)
         )
 
 
-def _check_unit(median_seconds: int, file: UPath, settings: PipelineSettings) -> None:
+def _check_unit(median_seconds: int, file: str, settings: PipelineSettings) -> None:
     declared = settings.data.timestamp_unit
 
     def plausible(seconds: float) -> bool:
@@ -224,10 +218,3 @@ def _check_unit(median_seconds: int, file: UPath, settings: PipelineSettings) ->
         column="timestamp",
         remedy=remedy,
     )
-
-
-def _content_digest(path: UPath) -> str:
-    digest = hashlib.sha256()
-    for part in [path] if path.suffix == ".csv" else parquet_files(path):
-        digest.update(bytes.fromhex(file_digest(part)))
-    return digest.hexdigest()

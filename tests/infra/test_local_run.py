@@ -28,6 +28,7 @@ from infra.local.run import main, make_plan
 from infra.local.source import last_event_date
 from infra.local.stack import LocalStack
 from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.settings import PipelineSettings
 
 TODAY = dt.date(2026, 6, 1)
 NOON = int(dt.datetime(2026, 5, 3, 12, tzinfo=dt.UTC).timestamp())
@@ -40,7 +41,13 @@ def _shop(folder: Path, timestamps: pa.Array, name: str = "interactions.parquet"
     table = pa.table({"user_id": ["u"] * count, "item_id": ["i"] * count, "timestamp": timestamps})
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, folder / name)
+    pq.write_table(pa.table({"item_id": ["i"]}), folder / "items.parquet")
     return str(folder)
+
+
+def _last_date(source: str, home: Path, unit: str = "s") -> dt.date:
+    data = {"source": source, "timestamp_unit": unit}
+    return last_event_date(PipelineSettings(home=home, data=data), home, today=TODAY)
 
 
 def _arguments(**given: object) -> argparse.Namespace:
@@ -53,54 +60,59 @@ def _arguments(**given: object) -> argparse.Namespace:
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
 def test_last_date_in_each_unit(tmp_path: Path, unit: str, factor: int) -> None:
     source = _shop(tmp_path, pa.array([(NOON - 9) * factor, NOON * factor, 5]))
-    assert last_event_date(source, unit, today=TODAY) == dt.date(2026, 5, 3)
+    assert _last_date(source, tmp_path / "home", unit) == dt.date(2026, 5, 3)
 
 
 def test_last_date_of_floats_and_of_timestamps(tmp_path: Path) -> None:
-    assert last_event_date(_shop(tmp_path / "a", pa.array([NOON + 0.5, None])), "s", today=TODAY) == dt.date(2026, 5, 3)
+    assert _last_date(_shop(tmp_path / "a", pa.array([NOON + 0.5, None])), tmp_path / "home") == dt.date(2026, 5, 3)
     when = dt.datetime(2026, 5, 3, 23, 59, 59)
     for kind in (pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("ms", tz="UTC")):
         source = _shop(tmp_path / str(kind).replace("/", ""), pa.array([when], kind))
-        assert last_event_date(source, "s", today=TODAY) == dt.date(2026, 5, 3)
+        assert _last_date(source, tmp_path / "home") == dt.date(2026, 5, 3)
 
 
 def test_last_date_of_part_files_of_csv_and_by_uri(tmp_path: Path) -> None:
     _shop(tmp_path / "a b", pa.array([NOON]), "interactions.parquet/part-0.parquet")
     _shop(tmp_path / "a b", pa.array([NOON + 86_400]), "interactions.parquet/part-1.parquet")
-    assert last_event_date((tmp_path / "a b").as_uri(), "s", today=TODAY) == dt.date(2026, 5, 4)
+    assert _last_date((tmp_path / "a b").as_uri(), tmp_path / "home") == dt.date(2026, 5, 4)
     (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "items.jsonl").write_text('{"item_id": "i"}\n')
     (tmp_path / "c" / "interactions.csv").write_text(f"user_id,item_id,timestamp\nu,i,{NOON}\nu,j,{NOON - 86_400}\n")
-    assert last_event_date(str(tmp_path / "c"), "s", today=TODAY) == dt.date(2026, 5, 3)
+    assert _last_date(str(tmp_path / "c"), tmp_path / "home") == dt.date(2026, 5, 3)
 
 
 def test_events_in_the_future_do_not_set_the_date(tmp_path: Path) -> None:
     end_of_today = int(dt.datetime(2026, 6, 1, 23, 59, 59, tzinfo=dt.UTC).timestamp())
     source = _shop(tmp_path, pa.array([NOON, NOON + YEAR]))
-    assert last_event_date(source, "s", today=TODAY) == dt.date(2026, 5, 3)
+    assert _last_date(source, tmp_path / "home") == dt.date(2026, 5, 3)
     source = _shop(tmp_path, pa.array([NOON, end_of_today, end_of_today + 1]))
-    assert last_event_date(source, "s", today=TODAY) == TODAY
+    assert _last_date(source, tmp_path / "home") == TODAY
 
 
 def test_milliseconds_read_as_seconds_are_pointed_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data.timestamp_unit=ms"):
-        last_event_date(_shop(tmp_path, pa.array([NOON * 1000])), "s", today=TODAY)
+        _last_date(_shop(tmp_path, pa.array([NOON * 1000])), tmp_path / "home")
 
 
 def test_missing_folder_table_column_and_wrong_type_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the source folder does not exist"):
-        last_event_date(str(tmp_path / "nowhere"), "s", today=TODAY)
+        _last_date(str(tmp_path / "nowhere"), tmp_path / "home")
     (tmp_path / "ratings.csv").write_text("a\n1\n")
-    with pytest.raises(DataError, match=r"expected interactions\.parquet or interactions\.csv, found ratings\.csv"):
-        last_event_date(str(tmp_path), "s", today=TODAY)
+    with pytest.raises(
+        DataError, match=r"no interactions\.parquet, interactions\.csv or interactions\.jsonl; found: ratings\.csv"
+    ):
+        _last_date(str(tmp_path), tmp_path / "home")
     (tmp_path / "interactions.csv").write_text("user_id,item_id,when\nu,i,5\n")
-    with pytest.raises(DataError, match="column 'timestamp': the table has no such column; it has user_id, item_id, when"):
-        last_event_date(str(tmp_path), "s", today=TODAY)
+    with pytest.raises(DataError, match="column 'timestamp': a column is missing; columns found: user_id, item_id, when"):
+        _last_date(str(tmp_path), tmp_path / "home")
+    (tmp_path / "items.csv").write_text("item_id\ni\n")
     (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,i,yesterday\n")
-    with pytest.raises(DataError, match="found string"):
-        last_event_date(str(tmp_path), "s", today=TODAY)
+    with pytest.raises(DataError, match="the column holds no value that is a time"):
+        _last_date(str(tmp_path), tmp_path / "home")
+    (tmp_path / "interactions.csv").unlink()
     (tmp_path / "interactions.parquet").write_bytes(b"")
-    with pytest.raises(DataError, match="cannot be read as parquet"):
-        last_event_date(str(tmp_path), "s", today=TODAY)
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        _last_date(str(tmp_path), tmp_path / "home")
 
 
 # Plan

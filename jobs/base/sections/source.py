@@ -17,10 +17,20 @@ class DataSettings(Section):
         description="Folder or URI (file, s3, gs, webhdfs) with the tables of docs/data-contract.md, or 'embedded' "
         "for the built-in shop.",
     )
-    timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of a numeric timestamp column.")
+    mapping: str = Field(
+        "", description="File that maps the source's tables and columns (docs/data-contract.md). If empty: its own data.yaml."
+    )
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = Field("s", description="Unit of a numeric timestamp column.")
     lookback_days: int = Field(0, ge=0, description="Use only the events of this many days up to the date; 0: the whole log.")
     max_rejected_fraction: float = Field(
         0.05, ge=0, le=1, description="Largest share of a table's rows that may be quarantined. With more, the run stops."
+    )
+    max_log_shrinkage: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest share of its rows by which the log may be shorter than on the date before. Beyond it the run "
+        "stops, because today's export is probably not complete.",
     )
 
 

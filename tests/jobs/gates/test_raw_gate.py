@@ -23,6 +23,7 @@ def source_tables(settings: PipelineSettings) -> tuple[pd.DataFrame, pd.DataFram
 def write_source(settings: PipelineSettings, log: pd.DataFrame, items: pd.DataFrame) -> None:
     folder = settings.home / "source" / f"date={settings.ds}"
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "p.png").write_bytes(b"a picture")
     log.to_parquet(folder / "interactions.parquet", index=False)
     items.to_parquet(folder / "items.parquet", index=False)
 
@@ -55,7 +56,7 @@ def test_raw_passes_warns_and_blocks(settings: PipelineSettings, spark: object) 
     write_source(settings, log, pd.concat([items.iloc[:30], items.iloc[:5]]))
     columns, message = blocked(settings, "raw")
     assert columns == {("interactions", name) for name in ("item_id", "user_id", "known_item", "timestamp")} | {
-        ("items", "item_id")
+        ("items", name) for name in ("first_of_id", "item_id")
     }
     assert "table interactions" in message
     assert "20 of 270 rows" in message
@@ -70,3 +71,23 @@ def test_a_source_that_cannot_be_read_is_a_critical_failure(settings: PipelineSe
     columns, message = blocked(settings, "raw")
     assert "item_id" in message
     assert verdict(settings, "raw")["failures"][0]["expectation"] == "table_is_available"
+
+
+@pytest.mark.spark
+def test_no_picture_where_the_catalogue_says_blocks_and_names_the_places(settings: PipelineSettings, spark: object) -> None:
+    log, items = source_tables(settings)
+    write_source(settings, log, items.assign(image_path="elsewhere/" + items["item_id"] + ".png"))
+    columns, message = blocked(settings, "raw")
+    assert columns == {("pictures", "found")}
+    assert message.count("not found: ") >= 3
+    assert f"date={settings.ds}/elsewhere/i0" in message and "what exists is" in message
+
+
+@pytest.mark.spark
+def test_the_gate_and_the_ingest_count_repeated_ids_alike(settings: PipelineSettings, spark: object) -> None:
+    log, items = source_tables(settings)
+    lost = settings.data.max_rejected_fraction
+    repeated = int(len(items) * lost / (1 - lost))  # just below the limit; each repeated row counts once
+    write_source(settings, log, pd.concat([items, items.iloc[:repeated]]))
+    gate.run(settings, "raw")
+    assert failed(settings, "raw", "warning") == {("items", "first_of_id")}

@@ -105,13 +105,13 @@ class TestBadRows:
                 "bot_user": 10,
                 "future_timestamp": 1,
                 "missing_id": 2,
-                "repeated_event": 1,
                 "unknown_item": 1,
                 "unusable_timestamp": 1,
             },
             "items": {"missing_id": 1, "repeated_item_id": 2},
         }
         assert summary["rejected"] == expected
+        assert summary["not_used"] == {"told_again": 1}
         quarantine = tables["quarantine"]
         counted = quarantine.groupby(["table", "reason"]).size().to_dict()
         assert counted == {(table, reason): n for table, reasons in expected.items() for reason, n in reasons.items()}
@@ -139,7 +139,7 @@ class TestBadRows:
         assert "unknown_item 20" in error.problem
         assert "item_id = gone" in error.problem
         assert error.rows[0] == "interactions.parquet:0"
-        assert error.file == folder / "interactions.parquet"
+        assert error.file == str(folder / "interactions.parquet")
         assert not any(Lake.of(chosen).exists(table, chosen.date) for table in TABLES)
 
     def test_repeated_item_ids_above_the_limit_stop(self, settings, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.source import prepare
 from jobs.step.runtime import load_settings
 from tests.agreements import agree
+from tests.jobs import source_builder as build
 
 
 def with_source(settings: PipelineSettings, source: str) -> PipelineSettings:
@@ -18,7 +19,8 @@ def test_the_embedded_shop_is_made_and_the_settings_are_frozen(settings: Pipelin
     summary = prepare.run(settings)
     source = json.loads((settings.run_dir / "source.json").read_text())
     folder = settings.home / "source" / "date=2026-01-28"
-    assert source == {"uri": folder.as_uri(), "kind": "embedded"}
+    assert (source["uri"], source["kind"]) == (folder.as_uri(), "embedded")
+    assert [part["written"] for table in source["landing"]["tables"].values() for part in table["parts"]] == [False] * 2
     assert (folder / "interactions.parquet").exists()
     assert (folder / "items.parquet").exists()
     assert (settings.home / "truth" / "date=2026-01-28" / "users.parquet").exists()
@@ -28,10 +30,11 @@ def test_the_embedded_shop_is_made_and_the_settings_are_frozen(settings: Pipelin
 
 @pytest.mark.parametrize("as_uri", [False, True])
 def test_a_folder_is_taken_by_path_or_by_uri(settings: PipelineSettings, tmp_path: Path, as_uri: bool) -> None:
-    folder = tmp_path / "my data"
-    folder.mkdir()
+    folder = build.write_source(tmp_path / "my data")
     prepare.run(with_source(settings, folder.as_uri() if as_uri else str(folder)))
-    assert json.loads((settings.run_dir / "source.json").read_text()) == {"uri": folder.as_uri(), "kind": "folder"}
+    source = json.loads((settings.run_dir / "source.json").read_text())
+    assert (source["uri"], source["kind"]) == (folder.as_uri(), "folder")
+    assert set(source["landing"]["tables"]) == {"interactions", "items"}
     assert not (settings.home / "source").exists()
 
 

@@ -1,0 +1,106 @@
+"""The data contract: the tables a user brings, and what the pipeline takes from each column.
+
+`docs/data-contract.md` is generated from this file and from `mapping.py` (`python -m jobs.landing.contract_page >
+docs/data-contract.md`), and a test compares them, so that the page and the checks always agree.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # of a numeric timestamp
+
+Kind = Literal["id", "timestamp", "number", "flag", "text", "binary"]
+
+# The type that a column of each kind has once it is landed. Times are Unix seconds in UTC.
+LANDED: dict[Kind, pa.DataType] = {
+    "id": pa.string(),
+    "timestamp": pa.int64(),
+    "number": pa.float64(),
+    "flag": pa.bool_(),
+    "text": pa.string(),
+    "binary": pa.binary(),
+}
+# What may stand in a column of each kind, for the page and for messages.
+ACCEPTED: dict[Kind, str] = {
+    "id": "text or whole numbers",
+    "timestamp": "a timestamp, a date, Unix time, or a text such as 2026-01-28 10:30:00",
+    "number": "a number",
+    "flag": "true or false, 1 or 0",
+    "text": "text, or a list of texts",
+    "binary": "bytes",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of an input table. `instead` names a column that may stand for a required one."""
+
+    name: str
+    kind: Kind
+    required: bool
+    meaning: str
+    instead: str = ""
+
+
+@dataclass(frozen=True)
+class InputTable:
+    """One table of the folder that a user brings."""
+
+    name: str
+    required: bool
+    meaning: str
+    columns: tuple[Column, ...]
+
+
+INTERACTIONS = InputTable(
+    "interactions",
+    True,
+    "The log: one row for each event (a view, a purchase, a rating).",
+    (
+        Column("user_id", "id", True, "The user. Ids are compared as text. A `session_id` may stand for it.", "session_id"),
+        Column("item_id", "id", True, "The item. It must occur in the items table, or the row is quarantined."),
+        Column(
+            "timestamp",
+            "timestamp",
+            True,
+            "The time, in UTC unless `timezone` says otherwise. Numbers are Unix time in `data.timestamp_unit`.",
+        ),
+        Column(
+            "session_id",
+            "id",
+            False,
+            "The session. It stands for the user where there is none; a session with a known user belongs to that user.",
+        ),
+        Column("kind", "text", False, "What happened (view, purchase, ...). `kinds` in `data.yaml` says what each kind means."),
+        Column(
+            "rating", "number", False, "How the user rated the item. Unused unless `rating` in `data.yaml` says what it means."
+        ),
+    ),
+)
+ITEMS = InputTable(
+    "items",
+    True,
+    "The catalogue: one row for each item that can be recommended.",
+    (
+        Column("item_id", "id", True, "Unique key. A repeated key keeps its first row; the others are quarantined."),
+        Column("title", "text", False, "Short name; part of the textual view and of the report."),
+        Column("text", "text", False, "Description; part of the textual view."),
+        Column("image", "binary", False, "Encoded picture (JPEG, PNG, WebP)."),
+        Column(
+            "image_path", "text", False, "Path (absolute, or within the folder) or URI (of the source's kind) of the picture."
+        ),
+    ),
+)
+IMAGES = InputTable(
+    "images",
+    False,
+    "Pictures apart from the catalogue. If it exists, it is used instead of `items.image`, which in turn is used instead of "
+    "`items.image_path`.",
+    (
+        Column("item_id", "id", True, "Key of the items table."),
+        Column("image", "binary", True, "Encoded picture (JPEG, PNG, WebP)."),
+    ),
+)
+INPUT_TABLES = (INTERACTIONS, ITEMS, IMAGES)

@@ -1,0 +1,144 @@
+"""Writes `docs/data-contract.md` from the contract and from the schema of `data.yaml`."""
+
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from jobs.base.settings import Section
+from jobs.landing.contract import ACCEPTED, INPUT_TABLES
+from jobs.landing.conversion import NULL_WORDS
+from jobs.landing.mapping import DataMapping, KindRule, RatingRule, TableMapping
+
+_HEAD = f"""# Data contract
+
+Bring a folder with the tables below, or the URI of such a folder in a store. Then type `make check DATA=<folder>`, which says
+what
+was found and what a run would do with it, and `make run DATA=<folder>`. If your tables have other names, columns or forms, a
+file
+`data.yaml` in the folder says how they fit ([below](#datayaml)). This page is generated from `jobs/landing/`.
+
+A table is one file or a folder of part files, which may lie in subfolders such as `date=2026-01-28/`. New parts may be added
+each day:
+only parts that are new or have changed are read again.
+
+| format | files |
+|---|---|
+| Parquet | `.parquet`, with any codec, encoding and kind of timestamp |
+| CSV | `.csv`, `.tsv`, `.txt`, `.dat`, also with `.gz`, `.zst` or `.bz2` behind it; in UTF-8, with a header line |
+| JSON lines | `.json`, `.jsonl`, `.ndjson`, also compressed; or one array of objects |
+| Delta | a folder with `_delta_log`, read through its own log as of a version or time |
+| Iceberg | a folder with `metadata/*.metadata.json`, read through its own metadata as of a snapshot or time |
+| SQL | a query, which `data.yaml` names |
+
+Files whose names begin with `_` or `.` are no data, as for Spark and Hive: `_SUCCESS`, `_temporary/`, `.crc` files, the `._`
+files of
+macOS. Further columns are ignored, whatever their types.
+
+These faults stop a run, with a message that names file, column and rows or line and says what to do:
+
+- a required table or column is missing, two tables have one name, a table is empty, or a file is damaged;
+- a CSV file is not in its encoding, a row has more or fewer values than the header, a quote is never closed, or two columns
+  have one name;
+- a text is not UTF-8, or the values of a column cannot be brought to what is needed;
+- timestamps are in another unit than declared, or the logical date has no events;
+- there are fewer items than clusters;
+- none of the picture files is where the catalogue says;
+- the log is shorter than the day before by more than `data.max_log_shrinkage`;
+- more than `data.max_rejected_fraction` of a table's rows had to be set aside.
+
+These rows are set aside one by one. They are counted, and listed in the table `quarantine` and on the report:
+
+- repeated item ids, missing ids (also the words {", ".join(NULL_WORDS)}), and events about unknown items;
+- timestamps that are not a time or lie in the future;
+- all events of a user who has more than `ingest.max_events_per_user_day` events on one day.
+
+These events are no damage. They are counted, and not used: the same action told several times (same user, item and second),
+of which the
+strongest kind is kept; a pair of user and item that was used before, unless `repeats` is `again`; kinds that are ignored,
+events that were
+cancelled, and events after the logical date or before the look-back.
+
+If a picture or a text is missing or cannot be read, that view of the item is empty, and the item keeps its other views.
+"""
+
+_MAPPING_HEAD = """
+## `data.yaml`
+
+The file is needed only if something does not fit as it is. `make check` writes one that fits your tables as well as it can
+tell, ready to
+edit. It may also lie elsewhere: the setting `data.mapping` names it. Unknown names are refused.
+
+```yaml
+interactions:
+  source: transactions.csv
+  columns: {user_id: customer_id, item_id: article_id, timestamp: t_dat, kind: action}
+  timezone: Europe/Berlin
+items:
+  source: articles.csv
+  columns: {item_id: article_id, title: prod_name, text: detail_desc}
+  templates: {image_path: 'images/{article_id:.3}/{article_id}.jpg'}
+kinds:
+  view: {role: history}
+  purchase: {weight: 8}
+  return: {role: cancels, cancels: purchase}
+```
+"""
+
+
+def page() -> str:
+    """The text of `docs/data-contract.md`."""
+    lines = [_HEAD]
+    for table in INPUT_TABLES:
+        need = "required" if table.required else "optional"
+        lines += [f"\n## `{table.name}` ({need})\n", table.meaning, ""]
+        lines += ["| column | values | needed | meaning |", "|---|---|---|---|"]
+        for column in table.columns:
+            needed = "required" if column.required else "optional"
+            lines.append(f"| `{column.name}` | {ACCEPTED[column.kind]} | {needed} | {column.meaning} |")
+    lines.append(_MAPPING_HEAD)
+    for heading, model in (
+        ("At the top", DataMapping),
+        ("Of a table (`interactions`, `items`, `images`)", TableMapping),
+        ("Of a kind of event (`kinds`)", KindRule),
+        ("Of ratings (`rating`)", RatingRule),
+    ):
+        lines += [f"### {heading}\n", "| name | values | if not given | meaning |", "|---|---|---|---|"]
+        lines += [_row(name, field) for name, field in model.model_fields.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default: Any = None if field.is_required() else field.default
+    shown = (
+        "required"
+        if field.is_required()
+        else f"`{default}`"
+        if isinstance(default, str | int | float) and default != ""
+        else ""
+    )
+    return f"| `{name}` | {_values(field.annotation)} | {shown} | {field.description} |"
+
+
+def _values(annotation: Any) -> str:
+    choices = [choice for choice in get_args(annotation) if choice is not type(None)]
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    inner = [_values(choice) for choice in choices] or [""]
+    origin = str(annotation)
+    if origin.startswith("dict["):
+        return (
+            "names and their values"
+            if not (isinstance(choices[-1], type) and issubclass(choices[-1], Section))
+            else "see below"
+        )
+    if origin.startswith("list["):
+        return "a list" if choices == [str] else "see below"
+    if isinstance(annotation, type):
+        words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+        return "see below" if issubclass(annotation, Section) else words.get(annotation, "a time")
+    return " or ".join(dict.fromkeys(inner))
+
+
+if __name__ == "__main__":
+    print(page(), end="")

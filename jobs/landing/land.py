@@ -1,0 +1,94 @@
+"""Lands a source: brings each part of each table to the form of the contract, once.
+
+A part that Spark can read as it is, with the contract's own columns, is only looked at. Any other is written anew as Parquet
+below `<home>/landing`. Both leave a record there, under a key made of the part's stamp and its mapping, so that the next day
+reads new and changed parts only.
+"""
+
+import hashlib
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from upath import UPath
+
+from jobs.base.errors import DataError
+from jobs.base.files import write_json
+from jobs.base.places import uri_of
+from jobs.base.settings import PipelineSettings
+from jobs.landing.contract import INPUT_TABLES, InputTable
+from jobs.landing.conversion import TimeRule
+from jobs.landing.finding import Part, find_table
+from jobs.landing.mapping import TableMapping, read_mapping
+from jobs.landing.part_reader import PartReader
+from jobs.landing.records import LandedPart, LandedTable, Landing
+
+RULES = 1  # raise it when the same input must be landed anew
+_UNUSED_FOR = 2 * 86_400  # seconds after which a landed part that the source no longer has is removed: no run reads it any more
+
+
+def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
+    """Land all tables of a source.
+
+    Args:
+        folder: of the source.
+        settings: the unit of times, and the place of the mapping.
+        cache: where landed parts and records are kept.
+
+    Raises:
+        DataError: a table or column is missing, a file cannot be read, or a column's values do not fit the contract.
+    """
+    mapping = read_mapping(folder, settings)
+    tables, used = {}, set()
+    for table in INPUT_TABLES:
+        parts, left_out, places = [], [], []
+        for of_table in mapping.of(table):
+            found = find_table(folder, table, of_table)
+            if found is None:
+                continue
+            places.append(str(found.place))
+            left_out += found.left_out
+            for part in found.parts:
+                key, record = _landed(part, table, of_table, settings, cache / table.name)
+                parts.append(record)
+                used.add(key)
+        if not places:
+            continue
+        if not any(part.rows for part in parts):
+            count = sum(part.rows_in for part in parts)
+            problem = f"`where` or `explode` leaves out all of its {count} rows." if count else "the table is empty."
+            raise DataError(problem, file=places[0], remedy="export it again; at least one row is needed.")
+        tables[table.name] = LandedTable(", ".join(dict.fromkeys(places)), parts, left_out)
+    _sweep(cache, used)
+    return Landing(uri_of(folder), tables, mapping.model_dump(mode="json"))
+
+
+def _landed(
+    part: Part, table: InputTable, mapping: TableMapping, settings: PipelineSettings, cache: Path
+) -> tuple[str, LandedPart]:
+    unit = mapping.timestamp_unit or settings.data.timestamp_unit
+    reader = PartReader(part, table, mapping, TimeRule(unit, mapping.timestamp_format, mapping.timezone))
+    part = reader.part
+    known = [RULES, part.name, str(part.path), part.stamp, unit, mapping.model_dump(mode="json")]
+    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+    record, parquet = cache / f"{key}.json", cache / f"{key}.parquet"
+    if part.stamp:
+        with suppress(OSError, ValueError, TypeError):
+            kept = LandedPart(**json.loads(record.read_text()))
+            if not kept.written or parquet.exists():
+                record.touch()
+                return key, kept
+    cache.mkdir(parents=True, exist_ok=True)
+    made = reader.look() or reader.write(parquet)
+    write_json(record, asdict(made))
+    return key, made
+
+
+def _sweep(cache: Path, used: set[str]) -> None:
+    """Remove what is no part of the source any more, once no run can be reading it."""
+    for path in cache.glob("*/*"):
+        with suppress(OSError):  # another process may remove the same
+            if path.name.lstrip(".").split(".")[0] not in used and time.time() - path.stat().st_mtime > _UNUSED_FOR:
+                path.unlink()

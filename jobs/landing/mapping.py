@@ -1,0 +1,211 @@
+"""How an owner's tables become those of the contract: the file `data.yaml`, typed and checked like every setting.
+
+The file lies in the folder of the source, or where the setting `data.mapping` says. It is absent where the tables already fit.
+"""
+
+import datetime as dt
+import re
+from string import Formatter
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from upath import UPath
+
+from jobs.base.errors import DataError
+from jobs.base.places import place
+from jobs.base.settings import PipelineSettings, Section, explain
+from jobs.landing.contract import INPUT_TABLES, InputTable
+
+FILE_NAME = "data.yaml"
+_PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+Format = Literal["parquet", "csv", "json", "delta", "iceberg"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
+Scalar = str | int | float | bool
+
+
+class TableMapping(Section):
+    """Where one table lies, and which of its columns is which column of the contract."""
+
+    source: str = Field(
+        "", description="File or folder, within the folder of the source. If empty: the table's own name with any known suffix."
+    )
+    format: Format | None = Field(None, description="How the table is read. If not given, the name and the content say it.")
+    version: int | None = Field(None, ge=0, description="Version of a Delta table, or snapshot id of an Iceberg table.")
+    as_of: dt.datetime | None = Field(None, description="Time (UTC) as of which a Delta or Iceberg table is read.")
+    database: str = Field(
+        "",
+        description="URL of a database, without a password: postgresql://user@host:5432/name. PGPASSWORD holds the password.",
+    )
+    query: str = Field("", description="The SQL query whose rows are the table.")
+    columns: dict[str, str] = Field(
+        {}, description="Column of the contract: column of the table. A dot enters a nested column."
+    )
+    constants: dict[str, Scalar] = Field({}, description="Column of the contract: the value that every row has.")
+    defaults: dict[str, Scalar] = Field({}, description="Column of the contract: the value of rows that have none.")
+    templates: dict[str, str] = Field(
+        {},
+        description="Column of the contract: a text made from columns of the table, such as 'images/{sku:.3}/{sku}.jpg'. "
+        "':.3' takes the first three characters.",
+    )
+    where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
+    explode: str = Field("", description="A column that holds a list; each of its elements becomes a row of its own.")
+    timestamp_unit: TimeUnit | None = Field(
+        None, description="Unit of times that are numbers. If not given: data.timestamp_unit."
+    )
+    timestamp_format: str = Field(
+        "", description="Form of times that are texts, as strptime takes it, such as '%d/%m/%Y %H:%M'."
+    )
+    timezone: str = Field("UTC", description="Zone of times that name none, such as Europe/Berlin.")
+    delimiter: str = Field(
+        "", max_length=3, description="What separates the values of a CSV file. If empty, its first line says it."
+    )
+    encoding: str = Field("", description="Encoding of a CSV or JSON file. If empty: UTF-8 (or UTF-16 with a byte order mark).")
+    names: list[str] = Field([], description="Names of the columns of a CSV file that has no header line.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError) as error:
+            raise ValueError("there is no such zone; write it like Europe/Berlin") from error
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError as error:
+            raise ValueError("there is no such encoding; write it like latin-1 or cp1252") from error
+        return value
+
+    @field_validator("templates")
+    @classmethod
+    def _plain_templates(cls, value: dict[str, str]) -> dict[str, str]:
+        for template in value.values():
+            for _, field, spec, conversion in Formatter().parse(template):
+                if field is not None and (not _PLAIN_FIELD.match(field) or "{" in (spec or "") or conversion):
+                    raise ValueError(f"in '{template}', write columns as {{name}} or {{name:.3}}")
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        if value:
+            try:
+                url = make_url(value)
+            except ArgumentError as error:
+                raise ValueError("write it like postgresql://user@host:5432/name") from error
+            if url.password:
+                raise ValueError("the URL holds a password; put it into the environment (PGPASSWORD) or into ~/.pgpass")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TableMapping":
+        if bool(self.database) != bool(self.query):
+            raise ValueError("database and query belong together")
+        if self.database and self.source:
+            raise ValueError("source names a file, and database a query: give one of them")
+        if self.version is not None and self.as_of is not None:
+            raise ValueError("version and as_of both say which state is read: give one of them")
+        return self
+
+    @property
+    def fits(self) -> bool:
+        """Whether the table has the contract's columns as they are."""
+        return not (self.columns or self.constants or self.defaults or self.templates or self.where or self.explode)
+
+
+class KindRule(Section):
+    """What one kind of event means."""
+
+    role: Literal["target", "history", "negative", "cancels", "ignored"] = Field(
+        "target",
+        description="target: the model learns to find it; history: it only describes the user; negative: the user does not "
+        "want the item; cancels: it takes back an earlier event; ignored: as if it were not there.",
+    )
+    weight: float = Field(1.0, gt=0, le=1_000, description="How much an event of this kind counts in training.")
+    cancels: str = Field("", description="The kind of event that it takes back. If empty: any.")
+
+
+class RatingRule(Section):
+    """What a rating means."""
+
+    at_least: float = Field(description="Ratings from this value on are targets.")
+    below: Literal["ignored", "history", "negative"] = Field("ignored", description="What lower ratings are.")
+
+
+class DataMapping(Section):
+    """All of `data.yaml`."""
+
+    interactions: list[TableMapping] = Field(
+        [TableMapping()], min_length=1, description="The log: one table of events, or several."
+    )
+    items: TableMapping = Field(TableMapping(), description="The catalogue.")
+    images: TableMapping = Field(TableMapping(), description="Pictures apart from the catalogue.")
+    kinds: dict[str, KindRule] = Field(
+        {}, description="Kind of event: what it means. Kinds that are not named are targets of weight 1."
+    )
+    rating: RatingRule | None = Field(None, description="What ratings mean. If not given, every rating is a target.")
+    repeats: Literal["once", "again"] = Field(
+        "once",
+        description="once: a pair of user and item counts at its first time; again: it counts each time, as for groceries or "
+        "music.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("interactions"), dict):
+            return values | {"interactions": [values["interactions"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> "DataMapping":
+        for table in INPUT_TABLES:
+            known = [column.name for column in table.columns]
+            for mapping in self.of(table):
+                for part in ("columns", "constants", "defaults", "templates"):
+                    unknown = sorted(set(getattr(mapping, part)) - set(known))
+                    if unknown:
+                        raise ValueError(
+                            f"{table.name}.{part}: {', '.join(unknown)} is no column of it; there are {', '.join(known)}"
+                        )
+        return self
+
+    def of(self, table: InputTable) -> list[TableMapping]:
+        """The mappings of one table of the contract."""
+        found = getattr(self, table.name)
+        return found if isinstance(found, list) else [found]
+
+
+def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
+    """The mapping of a source; that of tables which fit if there is no file.
+
+    Raises:
+        DataError: the file cannot be read, is not YAML, or says something that the schema refuses.
+    """
+    path = place(settings.data.mapping) if settings.data.mapping else folder / FILE_NAME
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        if settings.data.mapping:
+            raise DataError("there is no such file.", file=path, remedy="correct data.mapping, or leave it empty.") from error
+        return DataMapping()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the file cannot be read ({error}).", file=path, remedy="save it as text in UTF-8.") from error
+    try:
+        values = yaml.safe_load(text)
+        return DataMapping.model_validate({} if values is None else values)
+    except yaml.YAMLError as error:
+        raise DataError(
+            f"the file is not YAML ({' '.join(str(error).split())}).", file=path, remedy="correct that line."
+        ) from error
+    except ValidationError as error:
+        raise DataError(f"{explain(error)}.", file=path, remedy="see docs/data-contract.md for what it may say.") from error
