@@ -27,7 +27,8 @@ class AlertNotifier(BaseNotifier):
     """Says that a task or a run needs a person. It never raises: an alert that cannot be sent must not change a run.
 
     It works as a failure callback of a task or a DAG, as the callback of a deadline, and as the notifier of a review. If a run
-    failed because of a task, no alert is sent for the run, because the task has sent its own.
+    failed because of a task, no alert is sent for the run, because the task has sent its own. No alert is sent if a deadline
+    passes after the end of its run: Airflow keeps the deadline of a run that failed.
 
     Args:
         state: what has happened; used if the context does not say it.
@@ -41,7 +42,7 @@ class AlertNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Log the alert and send it on."""
-        if context.get("reason") == "task_failure":
+        if context.get("reason") == "task_failure" or _ended(context.get("dag_run")):
             return
         try:
             self._send(describe(context, self.state, self.message))
@@ -94,6 +95,11 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
         "message": (str(error) if error else message or "see the log")[:_MAX_MESSAGE],
         "url": url if about_run or task is None else getattr(task, "log_url", url),
     }
+
+
+def _ended(run: object) -> bool:
+    """Whether a run had ended when its deadline passed; only the callback of a deadline gets the run as a mapping."""
+    return isinstance(run, Mapping) and run.get("state") in ("success", "failed")
 
 
 def _post(connection: Connection, body: Mapping[str, Any]) -> None:

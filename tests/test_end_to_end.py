@@ -108,6 +108,22 @@ def test_poisoned_data_stops_at_a_gate_and_leaves_the_champion(
     assert not [name for name in poisoned.kept.tables if name.endswith(str(POISONED_DAY))]
 
 
+def test_a_date_that_failed_or_was_stopped_starts_again(stack: LocalStack) -> None:
+    date, conf = POISONED_DAY + dt.timedelta(days=2), {"data.source": "/nowhere/at/all"}
+    for times in (1, 2):
+        result = stack.run(date, conf)
+        assert _tries(stack, result) == times and result.failures[0].step == "prepare"
+    stack.client.clear(result.run_id)
+    stack.client.fail(result.run_id)
+    assert _tries(stack, stack.run(date, conf)) > 2
+    assert _tries(stack, stack.run(date, conf | {"training.epochs": 2})) == 1  # another run in its place
+
+
+def _tries(stack: LocalStack, result: RunResult) -> int:
+    (task,) = [task for task in stack.client.task_instances(result.run_id) if task["state"] == "failed"]
+    return int(task["try_number"])
+
+
 def test_airflow_refuses_a_conf_that_the_form_refuses(stack: LocalStack) -> None:
     from infra.local.client import ApiError
 

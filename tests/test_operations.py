@@ -13,18 +13,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import sqlalchemy
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from infra.local.client import DAG_ID, AirflowClient
-from infra.local.daemons import database_of
+from infra.local.daemons import daemons_of, database_of
 from infra.local.environment import USER
 from infra.local.ports import Ports
 from infra.local.processes import free_port, stack_processes
@@ -369,6 +370,48 @@ def test_rollback_takes_alias_and_bundle_back(live: Live, published: str, second
     assert live.by_hand("esans_publish", {}) == "success"  # nothing comes back by itself
     assert live.store.current() == published
     assert live.store.history()[-1]["reason"] == "The new one is slow."
+
+
+def test_a_run_that_failed_or_was_stopped_is_cleared_before_and_after_its_deadline(live: Live, second: str) -> None:
+    client, date = live.airflow, NEXT_DAY + dt.timedelta(days=1)
+    run_id = f"test__{date}"
+    client.trigger(run_id, date, {"data.source": "/nowhere/at/all"})
+    assert live.finished(DAG_ID, run_id) == "failed"
+    before = _deadline(live, run_id)
+    client.clear(run_id)
+    assert _deadline(live, run_id)[0] > before[0]
+    client.fail(run_id)
+    client.clear(run_id)
+    assert live.finished(DAG_ID, run_id) == "failed"
+    passed = "UPDATE deadline SET deadline_time = queued_at FROM dag_run WHERE dag_run.id = dagrun_id AND run_id = :run"
+    _on_airflows_tables(live, passed, run=run_id)
+    _until(lambda: _deadline(live, run_id)[1], 2 * MINUTES, "the deadline that has passed")
+    client.clear(run_id)
+    assert live.finished(DAG_ID, run_id) == "failed"
+    states = {alert["state"] for alert in live.alerts if alert["run"] == run_id}
+    assert "failed" in states and "late" not in states  # whoever was told that it failed need not hear that it is late
+    client.delete(run_id)
+    client.trigger(f"{run_id}-again", date, {"data.source": "/nowhere/at/all"})  # the date is free for another run
+    assert live.finished(DAG_ID, f"{run_id}-again") == "failed"
+
+
+def _deadline(live: Live, run_id: str) -> tuple[dt.datetime, bool]:
+    """When the deadline of a run is, and whether Airflow has seen it pass."""
+    query = "SELECT deadline_time, missed FROM deadline JOIN dag_run ON dag_run.id = dagrun_id WHERE run_id = :run"
+    ((when, missed),) = _on_airflows_tables(live, query, run=run_id)
+    return when, missed
+
+
+def _on_airflows_tables(live: Live, statement: str, **values: str) -> Sequence[Any]:
+    """Do what no interface of Airflow can do; returns the rows, if there are any."""
+    address = daemons_of(live.home)["scheduler"].environ()["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    engine = sqlalchemy.create_engine(address)
+    try:
+        with engine.begin() as connection:
+            done = connection.execute(sqlalchemy.text(statement), values)
+            return done.all() if done.returns_rows else ()
+    finally:
+        engine.dispose()
 
 
 def test_down_leaves_no_process_and_no_port(live: Live, second: str) -> None:

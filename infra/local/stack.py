@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from infra.local.client import DAG_ID, AirflowClient
+from infra.local.client import DAG_ID, AirflowClient, ApiError
 from infra.local.components import Components, start_airflow
 from infra.local.daemons import daemons_of
 from infra.local.environment import load_secrets, stack_environment
@@ -63,7 +63,7 @@ class LocalStack:
     def run(self, date: dt.date, conf: Mapping[str, Any]) -> RunResult:
         """Run the DAG for one logical date and wait for its end.
 
-        A run of that date with the same conf is run again; one with another conf is replaced.
+        A run of that date with the same conf is run again; one with another conf, or that Airflow fails to clear, is replaced.
 
         Raises:
             ApiError: Airflow refuses the conf.
@@ -80,9 +80,11 @@ class LocalStack:
         for old in self.client.runs(date=date):
             if dict(old["conf"] or {}) == dict(conf) and old["dag_run_id"] == run_id:
                 self._say(f"{date} has been run before with the same settings: running all its steps again")
-                self.client.clear(run_id)
-                break
-            self._say(f"{date} has been run before with other settings: that run is replaced")
+                if self._cleared(run_id):
+                    break
+                self._say("Airflow failed to clear that run: it is replaced")
+            else:
+                self._say(f"{date} has been run before with other settings: that run is replaced")
             self._forget(old)
         else:
             self.client.trigger(run_id, date, dict(conf))
@@ -122,6 +124,16 @@ class LocalStack:
         """End runs that were cut short: they would go on by themselves as soon as there is a scheduler."""
         for unfinished in self.client.runs(unfinished=True) if self.client.dag() else ():
             self.client.fail(unfinished["dag_run_id"])
+
+    def _cleared(self, run_id: str) -> bool:
+        """Clear a run; False if Airflow fails, as it does if version 0.2 queued the run (apache/airflow #70368)."""
+        try:
+            self.client.clear(run_id)
+        except ApiError as error:
+            if error.status < 500:
+                raise
+            return False
+        return True
 
     def _forget(self, run: Mapping[str, Any]) -> None:
         if run["state"] not in _FINISHED:

@@ -122,6 +122,16 @@ def test_a_deadline_that_was_missed_is_told_from_the_little_that_its_callback_ge
     assert body["logical_date"] == "2026-01-28T00:00:00Z" and body["url"].endswith("/dags/d/runs/r%2B1")
 
 
+@pytest.mark.parametrize(("state", "told"), [("queued", 1), ("running", 1), ("failed", 0), ("success", 0)])
+def test_a_run_that_has_ended_is_never_late(state: str, told: int, endpoint: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.alerts import AlertNotifier
+
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/hook")
+    run = {"dag_id": "d", "dag_run_id": "r", "logical_date": "2026-01-28T00:00:00Z", "state": state}
+    AlertNotifier("late", "see where it is").notify({"dag_run": run, "deadline": {"id": "1"}})
+    assert len(endpoint) == told
+
+
 class MailServer(socketserver.StreamRequestHandler):
     """As much of SMTP as it takes to be handed one mail."""
 

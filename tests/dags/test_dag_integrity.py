@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,19 @@ def test_a_run_outlives_the_longest_review_and_is_told_of_after_a_day(dag: Any) 
     hours = next(bound.le for bound in longest if hasattr(bound, "le"))
     assert dag.dagrun_timeout.total_seconds() >= (hours + 24) * 3600
     (deadline,) = dag.deadline
-    assert deadline.interval.total_seconds() == 24 * 3600
     assert deadline.callback.path == "dags.alerts.AlertNotifier"
     assert dag.has_on_failure_callback
+
+
+def test_airflow_reads_the_deadline_when_a_run_is_made_and_when_it_is_cleared(dag: Any) -> None:
+    from airflow.serialization.decoders import decode_deadline_alert
+    from airflow.serialization.encoders import encode_deadline_alert
+
+    (deadline,) = dag.deadline
+    stored = json.loads(json.dumps(encode_deadline_alert(deadline)))
+    assert decode_deadline_alert(stored).interval == timedelta(hours=24)
+    # A run that is cleared gets its new deadline from the bare column, with these words (apache/airflow #70368).
+    assert timedelta(seconds=stored["interval"]) == timedelta(hours=24)
 
 
 def test_tasks_are_named_after_the_steps_they_record(dag: Any) -> None:

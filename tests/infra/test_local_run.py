@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -295,6 +296,56 @@ def test_an_api_server_that_has_ended_is_named_with_its_log(tmp_path: Path, monk
     stack._components.running["api-server"].wait(60)
     with pytest.raises(StackError, match=r"the api-server ended with status 1; see [\s\S]*there_is_no_such_module"):
         stack.run(TODAY, {})
+
+
+# A date that has been run before
+
+
+class _Airflow:
+    """The calls of a client about one failed run; `status` is how it answers to a clear."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.calls: list[str] = []
+
+    def runs(self, *, date: dt.date) -> list[dict[str, Any]]:
+        return [{"dag_run_id": f"local__{date}", "conf": {}, "state": "failed"}]
+
+    def clear(self, run_id: str) -> None:
+        self.calls.append("clear")
+        if self.status != 200:
+            raise client.ApiError("refused", self.status)
+
+    def delete(self, run_id: str) -> None:
+        self.calls.append("delete")
+
+    def trigger(self, run_id: str, date: dt.date, conf: dict[str, Any]) -> None:
+        self.calls.append("trigger")
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return {"state": "success"}
+
+    def task_instances(self, run_id: str) -> list[dict[str, Any]]:
+        return []
+
+
+@pytest.mark.parametrize(("status", "calls"), [(200, ["clear"]), (500, ["clear", "delete", "trigger"])])
+def test_a_failed_run_starts_again_even_if_airflow_cannot_clear_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, calls: list[str]
+) -> None:
+    stack, airflow = LocalStack(tmp_path, say=lambda text: None), _Airflow(status)
+    monkeypatch.setattr(stack, "client", airflow)
+    monkeypatch.setattr(stack, "_components", Components(stack.folder, os.environ, detached=False), raising=False)
+    assert stack.run(TODAY, {}).success
+    assert airflow.calls == calls
+
+
+def test_a_clear_that_airflow_refuses_is_an_error_and_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, airflow = LocalStack(tmp_path, say=lambda text: None), _Airflow(409)
+    monkeypatch.setattr(stack, "client", airflow)
+    with pytest.raises(client.ApiError):
+        stack.run(TODAY, {})
+    assert airflow.calls == ["clear"]
 
 
 # Logs
