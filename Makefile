@@ -13,13 +13,14 @@ PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) |
 AT_HOME = $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)")
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-published bench-negatives bench-scale clean
+.PHONY: help setup java run check up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-published bench-negatives bench-scale clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
 	@echo
 	@echo 'make run DATE=2026-01-29                    the next date of the embedded shop'
-	@echo 'make run DATA=/path/to/tables               your own data (docs/data-contract.md)'
+	@echo 'make check DATA=/path/to/tables             looks at your own data (docs/data-contract.md)'
+	@echo 'make run DATA=/path/to/tables               runs them'
 	@echo 'make run SET="training.epochs=3 ..."        any setting (python -m jobs.prepare --help)'
 
 setup: java $(STAMP) ## Makes the virtual environment with every pinned package, and checks Java
@@ -36,6 +37,9 @@ $(STAMP): requirements.txt
 
 run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=, SPARK_MASTER=
 	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET)$(SPARK_MASTER),--set $(SET) $(if $(SPARK_MASTER),spark.master=$(SPARK_MASTER)))
+
+check: setup ## Looks at your tables before a run, in under a minute: DATA=, DATE=, SET=
+	@$(BIN)/python -m infra.local.check $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(SET),--set $(SET))
 
 up: setup ## Starts Airflow and MLflow on PostgreSQL; they run until `make down`: HOME_FOLDER=, DATA=, PORT=, MLFLOW_PORT=, SCHEDULE=, OTEL=
 	@$(BIN)/python -m infra.local.up up $(AT_HOME) $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT)) $(if $(SCHEDULE),--schedule "$(SCHEDULE)") $(if $(OTEL),--otel "$(OTEL)") $(if $(SPARK_MASTER),--spark-master "$(SPARK_MASTER)")

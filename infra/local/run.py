@@ -17,13 +17,14 @@ from infra.local.environment import REPOSITORY
 from infra.local.home import claim_home
 from infra.local.processes import StackError, exit_on_signals
 from infra.local.progress import RunResult
-from infra.local.source import last_event_date
 from infra.local.stack import LocalStack
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.files import write_json
 from jobs.base.memory import PeakMemory
 from jobs.base.places import existing_folder
 from jobs.base.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
+from jobs.landing.dates import last_event_date
+from jobs.landing.land import land
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ class Plan:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one date; returns the exit status: 0 done, 65 bad data or settings, 1 anything else, 128+n on signal n."""
     exit_on_signals()
+    arguments = _arguments(argv)
     try:
-        plan = make_plan(_arguments(argv), today=dt.datetime.now(dt.UTC).date())
-        return _run(plan)
+        plan = make_plan(arguments, today=dt.datetime.now(dt.UTC).date())
+        return EXIT_BAD_DATA if _stopped_by_check(plan) else _run(plan)
     except DataError as error:
         _say(f"cannot run: {error}")
+        if arguments.data not in (None, EMBEDDED):
+            _say(f'To see more of these tables:  make check DATA="{arguments.data}"')
         return EXIT_BAD_DATA
     except (StackError, ApiError) as error:
         _say(f"cannot run: {error}")
@@ -53,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
-    """Home, date and conf of a run. All that can be checked before anything starts is checked here.
+def settings_of(arguments: argparse.Namespace) -> tuple[dict[str, Any], PipelineSettings]:
+    """What was given on the command line by the name of the setting, and all settings that follow from it.
 
     Raises:
-        DataError: a setting, the date or the source cannot be used.
+        DataError: a setting is refused.
     """
     given = dict(_assignment(text) for text in arguments.set)
     if arguments.data:
@@ -70,6 +74,16 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
         raise DataError(
             f"settings refused: {explain(error)}.", remedy="`python -m jobs.prepare --help` lists every setting."
         ) from error
+    return given, settings
+
+
+def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
+    """Home, date and conf of a run. All that can be checked before anything starts is checked here.
+
+    Raises:
+        DataError: a setting, the date or the source cannot be used.
+    """
+    given, settings = settings_of(arguments)
     if "lake" in given:
         raise DataError("lake is not a setting of one run.", remedy="set ESANS_LAKE in the environment for the whole home.")
     if "registry.tracking_uri" in given:
@@ -90,12 +104,32 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
         date = settings.date
     else:
         settings.data.source = source
-        date = last_event_date(settings, home, today=today)
+        date = last_event_date(land(existing_folder(source), settings, home / "landing"), settings, today=today)
     if date > today:
         raise DataError(f"the logical date {date} lies in the future.", remedy="choose a date whose day has begun.")
     values = settings.flat() | {"data.source": source}
     conf = {name: values[name] for name in sorted(given) if name not in ("date", "home", "spark.master")}
     return Plan(home, date, conf, settings.spark.master if "spark.master" in given else None)
+
+
+def _stopped_by_check(plan: Plan) -> bool:
+    """Look at the source as `make check` does, and say what stops the run, or what to mind."""
+    if plan.conf.get("data.source", EMBEDDED) == EMBEDDED:
+        return False
+    from jobs.preflight.check import check  # Spark and Great Expectations, which the embedded shop need not wait for
+    from jobs.preflight.layout import verdict_lines
+
+    found = check(
+        PipelineSettings(**nest(plan.conf)),
+        date=plan.date,
+        today=plan.date,
+        cache=plan.home / "landing",
+        proposal=plan.home / "data.yaml",
+        say=lambda line: _say(f"check: {line}"),
+    )
+    for line in verdict_lines(found):
+        _say(line)
+    return found.verdict == "not"
 
 
 def _run(plan: Plan) -> int:
@@ -133,11 +167,17 @@ def _explain_failure(result: RunResult) -> int:
     return EXIT_BAD_DATA if bad_data else 1
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m infra.local.run", description=__doc__)
+def argument_parser(prog: str, says: str) -> argparse.ArgumentParser:
+    """A parser of the arguments that name a source, a date and settings."""
+    parser = argparse.ArgumentParser(prog=prog, description=says)
     parser.add_argument("--data", metavar="FOLDER", help="folder with your tables, or 'embedded' (default)")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="logical date; default: the last day of the log")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="training.epochs=3 ...")
+    return parser
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argument_parser("python -m infra.local.run", __doc__ or "")
     parser.add_argument("--home", metavar="FOLDER", help="where everything is kept; default: var/<name of the source>")
     return parser.parse_args(argv)
 

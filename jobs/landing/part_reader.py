@@ -313,3 +313,20 @@ def _python(values: Any, constant: str | None, count: int) -> list[Any]:
     if values is None:
         return [constant] * count
     return values if isinstance(values, list) else values.to_pylist()
+
+
+def part_columns(part: Part, mapping: TableMapping) -> dict[str, str]:
+    """The columns of a part, whatever they are called, with their types. Raises `DataError` if it cannot be read."""
+    return PartReader(part, _NO_TABLE, mapping, TimeRule("s")).types
+
+
+def first_values(part: Part, mapping: TableMapping, name: str) -> list[Any]:
+    """The first hundred values of one column of a part, of those that are there."""
+    reader = PartReader(part, _NO_TABLE, mapping, TimeRule("s"))
+    reader.rows_in = 0
+    raw = next(reader._raw([name]), None)
+    values = [] if raw is None else _python(raw[0].get(name), None, 0)[:100]
+    return [value for value in values if value is not None]
+
+
+_NO_TABLE = InputTable("any", False, "A table of which nothing is known.", ())

@@ -28,7 +28,7 @@ class Spelling:
 
 def _forms(column: Column) -> dict[str, Column]:
     # NFKC and combining marks: é is one letter in some exports and two in others.
-    folded = F.udf(_folded, "string")(column)
+    folded = F.udf(_folded, "string", useArrow=False)(column)
     return {
         "blanks around them": F.trim(column),
         "a trailing '.0'": F.regexp_replace(column, r"\.0+$", ""),

@@ -26,10 +26,12 @@ from infra.local.home import claim_home
 from infra.local.processes import StackError, end_processes, exclusive, free_port, stack_processes
 from infra.local.progress import last_error, last_event, last_job_line
 from infra.local.run import main, make_plan
-from infra.local.source import last_event_date
 from infra.local.stack import LocalStack
 from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.places import existing_folder
 from jobs.base.settings import PipelineSettings
+from jobs.landing.dates import last_event_date
+from jobs.landing.land import land
 
 TODAY = dt.date(2026, 6, 1)
 NOON = int(dt.datetime(2026, 5, 3, 12, tzinfo=dt.UTC).timestamp())
@@ -47,8 +49,8 @@ def _shop(folder: Path, timestamps: pa.Array, name: str = "interactions.parquet"
 
 
 def _last_date(source: str, home: Path, unit: str = "s") -> dt.date:
-    data = {"source": source, "timestamp_unit": unit}
-    return last_event_date(PipelineSettings(home=home, data=data), home, today=TODAY)
+    settings = PipelineSettings(home=home, data={"source": source, "timestamp_unit": unit})
+    return last_event_date(land(existing_folder(source), settings, home / "landing"), settings, today=TODAY)
 
 
 def _arguments(**given: object) -> argparse.Namespace:

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "clusters": {"base", "lake"},
     "training": {"base", "lake", "step", "shop", "clusters"},
     "gates": {"base", "lake", "source"},
+    "preflight": {"base", "lake", "landing", "source", "gates"},
     "serving": {"base", "lake", "training"},
     "pages": {"base"},
     "registry": {"base", "lake", "step", "gates", "serving", "pages"},
@@ -36,7 +37,7 @@ SIDE_BY_SIDE = 20  # modules in one folder; more are no longer read by their nam
 COMMAND_LINES = 60
 # What may be read of the jobs by those who only start them.
 FOR_DAGS = {"jobs.base.errors", "jobs.base.files", "jobs.base.settings", "jobs.registry.mlflow_pages"}
-FOR_INFRA = {"jobs.base", "jobs.report", "jobs.landing"}
+FOR_INFRA = {"jobs.base", "jobs.report", "jobs.landing", "jobs.preflight"}
 
 
 def imports(path: Path) -> Iterator[str]:

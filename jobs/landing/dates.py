@@ -1,28 +1,24 @@
-"""The last day of a user's log, which is the logical date when none is given."""
+"""The last day of a landed log, which is the logical date when none is given."""
 
 import datetime as dt
-from pathlib import Path
 
 from jobs.base.errors import DataError
-from jobs.base.places import existing_folder
 from jobs.base.settings import PipelineSettings
-from jobs.landing.land import land
+from jobs.landing.records import Landing
 
 
-def last_event_date(settings: PipelineSettings, home: Path, *, today: dt.date) -> dt.date:
+def last_event_date(landing: Landing, settings: PipelineSettings, *, today: dt.date) -> dt.date:
     """The UTC date of the latest event in the log that is not in the future.
 
-    The source is landed for it in the home, so the run itself need not read it again.
-
     Args:
-        settings: names the source, and says how its times are read.
-        home: of the run.
+        landing: of the source.
+        settings: say how times are read, for the message.
         today: events after this day (UTC) do not count; they will be quarantined.
 
     Raises:
-        DataError: the source cannot be used, or the log holds no event up to today.
+        DataError: the log holds no event up to today.
     """
-    log = land(existing_folder(settings.data.source), settings, home / "landing").tables["interactions"]
+    log = landing.tables["interactions"]
     known = [day for day in map(dt.date.fromisoformat, log.days) if day <= today]
     if known:
         return max(known)

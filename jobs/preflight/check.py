@@ -1,0 +1,171 @@
+"""Looks at a source as a run would, without Airflow and without leaving anything behind but a proposal for `data.yaml`.
+
+The check lands the source, runs the raw gate and the ingest in a home that is thrown away, and adds what a person would ask.
+Gate and ingest are those of a run, so that the check and the run agree.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from jobs.base.cutoffs import Cutoffs
+from jobs.base.errors import DataError
+from jobs.base.files import write_json, write_text
+from jobs.base.places import existing_folder
+from jobs.base.settings import PipelineSettings
+from jobs.base.spark import spark_session
+from jobs.gates import gate
+from jobs.landing.dates import last_event_date
+from jobs.landing.land import land
+from jobs.landing.records import Landing
+from jobs.preflight import profile
+from jobs.preflight.cost import cost_sentence
+from jobs.preflight.guess import as_yaml, guess_mapping
+from jobs.source import ingest
+from jobs.source.tables import read_source
+
+Verdict = Literal["fit", "but", "not"]
+
+
+@dataclass
+class Check:
+    """What a check found.
+
+    Attributes:
+        verdict: fit, `but` (it will run, with warnings), or `not`.
+        reasons: why it will not run, or what to mind.
+        sections: heading -> sentences.
+        date: the logical date that was checked.
+        proposal: file with a proposed `data.yaml`, if there is one.
+    """
+
+    verdict: Verdict = "fit"
+    reasons: list[str] = field(default_factory=list)
+    sections: dict[str, list[str]] = field(default_factory=dict)
+    date: dt.date | None = None
+    proposal: Path | None = None
+
+    def stop(self, reason: object) -> None:
+        """Note why a run would stop."""
+        self.reasons = [*(self.reasons if self.verdict == "not" else []), str(reason)]
+        self.verdict = "not"
+
+
+def check(
+    settings: PipelineSettings,
+    *,
+    date: dt.date | None,
+    today: dt.date,
+    cache: Path | None,
+    proposal: Path,
+    say: Callable[[str], None],
+) -> Check:
+    """Check the source of some settings.
+
+    Args:
+        settings: of the run that is meant; its home is not used.
+        date: logical date; None takes the last day of the log.
+        today: no later day is a logical date.
+        cache: where landed parts may stay for a run; None throws them away.
+        proposal: where a proposed `data.yaml` is written.
+        say: takes a line for each part that takes long.
+    """
+    found = Check(date=date)
+    with TemporaryDirectory(prefix="esans-check-") as scratch:
+        values = settings.model_dump()
+        values |= {"home": Path(scratch), "lake": ""}
+        settings = PipelineSettings(**values)
+        say("reading the tables")
+        landing = _landing(settings, found, cache or Path(scratch) / "landing", proposal)
+        if landing is None:
+            return found
+        found.sections |= {f"Table {name}": lines for name, lines in profile.of_files(landing).items()}
+        try:
+            settings.date = found.date = date or last_event_date(landing, settings, today=today)
+        except DataError as error:
+            found.stop(error)
+            return found
+        frozen = {"uri": landing.folder, "kind": "folder", "landing": landing.as_json()}
+        write_json(settings.run_dir / "source.json", frozen)
+        with spark_session(settings, "check") as spark:
+            say("looking at users, items and times")
+            source = read_source(spark, settings, check_log=False)
+            source.interactions.persist()
+            found.sections["Log"] = profile.of_log(source)
+            found.sections["Catalogue"] = profile.of_catalogue(source)
+            found.sections["Pictures"] = profile.of_pictures(source)
+            say("judging the tables as the first gate of a run does")
+            _gate(settings, found)
+            say("cleaning and splitting the log as a run does")
+            _ingest(settings, found)
+            source.interactions.unpersist()
+    return found
+
+
+def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Path) -> Landing | None:
+    """The landed source. If it cannot be landed as it is, a mapping is guessed and proposed, and the check goes on with it."""
+    try:
+        folder = existing_folder(settings.data.source)
+    except DataError as error:
+        found.stop(error)
+        return None
+    try:
+        return land(folder, settings, cache)
+    except DataError as error:
+        found.stop(error)
+    guessed = guess_mapping(folder, settings)
+    if guessed == type(guessed)() or settings.data.mapping:
+        return None
+    write_text(proposal, as_yaml(guessed))
+    found.proposal = proposal
+    settings.data.mapping = str(proposal)
+    try:
+        return land(folder, settings, cache)
+    except DataError as error:
+        found.reasons.append(f"With the proposed data.yaml: {error}")
+        return None
+
+
+def _gate(settings: PipelineSettings, found: Check) -> None:
+    try:
+        gate.run(settings, "raw")
+    except DataError as error:
+        found.stop(error)
+    verdict = json.loads(gate.verdict_path(settings, "raw").read_text())
+    for failure in verdict["failures"]:
+        if failure["severity"] == "warning":
+            found.sections.setdefault("Mind", []).append(f"{failure['message']}. Remedy: {failure['remedy']}")
+
+
+def _ingest(settings: PipelineSettings, found: Check) -> None:
+    try:
+        summary = ingest.run(settings)
+    except DataError as error:
+        found.stop(error)
+        return
+    found.sections["What a run would do"] = list(_consequences(settings, summary))
+    if found.verdict == "fit" and (warnings := found.sections.get("Mind")):
+        found.verdict, found.reasons = "but", warnings
+
+
+def _consequences(settings: PipelineSettings, summary: dict[str, Any]) -> list[str]:
+    read, events = summary["rows_read"], summary["events"]
+    rejected = {reason: count for reasons in summary["rejected"].values() for reason, count in reasons.items()}
+    unused = {name: count for name, count in summary["not_used"].items() if count}
+    lines = [
+        f"Of {read['interactions']:,} rows of the log, {sum(events.values()):,} are used: {events['train']:,} to train, "
+        f"{events['validation']:,} to validate, {events['holdout']:,} to judge.",
+        f"Split '{summary['split']}': {summary['split_reason']}.",
+    ]
+    for word, counts in (("set aside", rejected), ("not used", unused)):
+        if counts:
+            lines.append(f"{word}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()) + ".")
+    items, clusters = summary["items"], settings.clusters
+    ks = " and ".join(str(k) for k in Cutoffs.for_catalogue(items).ks)
+    lines.append(f"Recall is measured at {ks} of {items:,} items; {summary['users']:,} users get candidates.")
+    lines.append(f"{clusters.num_primary} primary clusters will hold {items / clusters.num_primary:.0f} items each on average.")
+    return [*lines, cost_sentence(settings, items=items, events=events["train"])]

@@ -1,0 +1,116 @@
+"""Guesses how tables that have other names, columns and times fit the contract, and writes that as a `data.yaml` to edit."""
+
+import re
+from typing import Any
+
+import yaml
+from upath import UPath
+
+from jobs.base.errors import DataError
+from jobs.base.places import children
+from jobs.base.settings import PipelineSettings
+from jobs.landing.contract import INTERACTIONS, ITEMS, InputTable
+from jobs.landing.finding import find_table, format_of
+from jobs.landing.mapping import DataMapping, TableMapping
+from jobs.landing.part_reader import first_values, part_columns
+
+# Names that columns have in public exports and in shops' databases, the likeliest first.
+_NAMES: dict[str, str] = {
+    "user_id": "user_id userid user customer_id customerid customer visitorid visitor_id reviewerid reviewer_id member_id "
+    "account_id client_id user_pseudo_id profile_id shopper_id buyer_id",
+    "item_id": "item_id itemid item product_id productid product article_id asin parent_asin sku movieid movie_id business_id "
+    "track_id song_id artist_id app_id book_id video_id lineitem_sku stock_code stockcode variant_id content_id id",
+    "timestamp": "timestamp time ts event_time event_timestamp datetime date t_dat created_at created unixreviewtime "
+    "unix_review_time invoicedate invoice_date order_date processed_at occurred_at event_date listened_at played_at",
+    "session_id": "session_id sessionid session ga_session_id visit_id",
+    "kind": "kind event event_type event_name action behavior behavior_type type",
+    "rating": "rating overall stars score",
+    "title": "title name prod_name product_name item_name lineitem_name app_name",
+    "text": "text description detail_desc body_html body details desc summary genres categories",
+    "image": "image image_bytes picture img",
+    "image_path": "image_path image_file picture_path img_path image_name filename file_name",
+}
+# Words in the names that tables have.
+_TABLES: dict[str, str] = {
+    "interactions": "interaction event rating review transaction order click log purchase play listen view behavior history "
+    "session",
+    "items": "item product article movie catalog meta business track song book app game artist",
+}
+_UNITS = (("ns", 17), ("us", 14), ("ms", 11))  # a time has at least so many digits in the unit
+
+
+def guess_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
+    """A mapping for the tables of a folder, as well as names and first values can tell it.
+
+    A table whose file cannot be guessed, or that fits as it is, is left as it is.
+    """
+    found: dict[str, TableMapping] = {}
+    for table in (INTERACTIONS, ITEMS):
+        sources = _sources(folder, table)
+        for source in sources:
+            mapping = TableMapping(source=source)
+            if columns := _columns(folder, table, mapping):
+                found[table.name] = mapping.model_copy(update={"columns": columns, **_time(folder, table, mapping, columns)})
+                break
+    log = found.get("interactions")
+    return DataMapping(interactions=[log] if log else [TableMapping()], items=found.get("items", TableMapping()))
+
+
+def as_yaml(mapping: DataMapping) -> str:
+    """The text of a `data.yaml`, without what is as it would be anyway."""
+    values = mapping.model_dump(mode="json", exclude_defaults=True)
+    if len(values.get("interactions", [])) == 1:
+        values["interactions"] = values["interactions"][0]
+    head = "# What each name means: docs/data-contract.md. Put this file into the folder of the source as data.yaml.\n"
+    return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _sources(folder: UPath, table: InputTable) -> list[str]:
+    """Names in the folder that may be the table, the likeliest first; the table's own name is the empty text."""
+    try:
+        if find_table(folder, table, TableMapping()) is not None:
+            return [""]
+    except DataError:
+        pass
+    names = [entry.name for entry in children(folder) if format_of(entry.name) or not entry.suffix]
+    words = _TABLES[table.name].split()
+    likely = {name: next((place for place, word in enumerate(words) if word in name.lower()), len(words)) for name in names}
+    return sorted(names, key=lambda name: (likely[name], name))
+
+
+def _columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dict[str, str] | None:
+    """Column of the contract -> column of the file, for those with another name; None if a required one is not to be found."""
+    names = list(_own_columns(folder, table, mapping))
+    plain = {re.sub(r"[^a-z0-9]+", "_", name.lower().split(":")[0]).strip("_"): name for name in reversed(names)}
+    chosen: dict[str, str] = {}
+    for column in table.columns:
+        if column.name in names:
+            continue
+        for word in _NAMES.get(column.name, "").split():
+            if word in plain and plain[word] not in chosen.values() and plain[word] not in [c.name for c in table.columns]:
+                chosen[column.name] = plain[word]
+                break
+    given = set(chosen) | set(names)
+    complete = all(column.name in given or column.instead in given for column in table.columns if column.required)
+    return chosen if complete else None
+
+
+def _own_columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dict[str, str]:
+    try:
+        found = find_table(folder, table, mapping)
+        return part_columns(found.parts[0], mapping) if found else {}
+    except DataError:
+        return {}
+
+
+def _time(folder: UPath, table: InputTable, mapping: TableMapping, columns: dict[str, str]) -> dict[str, Any]:
+    """The unit of numeric times, by the number of their digits."""
+    if table is not INTERACTIONS:
+        return {}
+    found = find_table(folder, table, mapping)
+    name = columns.get("timestamp", "timestamp")
+    values = first_values(found.parts[0], mapping, name) if found else []
+    digits = [len(text.split(".")[0].lstrip("-")) for text in map(str, values) if re.fullmatch(r"-?\d+(\.\d+)?", text)]
+    if not digits or len(digits) < len(values) / 2:
+        return {}
+    return next(({"timestamp_unit": unit} for unit, least in _UNITS if min(digits) >= least), {})

@@ -1,0 +1,40 @@
+"""The text of a check."""
+
+import textwrap
+from collections.abc import Iterator
+
+from jobs.preflight.check import Check
+
+_WIDTH = 110
+
+
+def lines_of(check: Check, source: str) -> Iterator[str]:
+    """The lines of a check, with the verdict at the end."""
+    yield f"Check of {source}" + (f", logical date {check.date}" if check.date else "")
+    for heading, sentences in check.sections.items():
+        if heading == "Mind" and check.verdict != "not":
+            continue  # they are the reasons of the verdict
+        yield ""
+        yield heading
+        for sentence in sentences:
+            yield from _wrapped(sentence)
+    yield ""
+    yield from verdict_lines(check)
+
+
+def verdict_lines(check: Check) -> Iterator[str]:
+    """The end of a check: what was proposed, whether a run would work, and why not or what to mind."""
+    if check.proposal:
+        yield f"A data.yaml to edit was written to {check.proposal}. Put it into the folder of the source when it is right."
+    if check.verdict == "fit":
+        yield "VERDICT: fit to run"
+        return
+    yield "VERDICT: will run, but ..." if check.verdict == "but" else "VERDICT: will not run, because ..."
+    for reason in check.reasons:
+        yield from _wrapped(reason)
+
+
+def _wrapped(sentence: str) -> list[str]:
+    return textwrap.wrap(
+        sentence, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )

@@ -1,0 +1,167 @@
+"""What a source holds, in sentences: files, columns, span of time, repeats, spellings, long tails, pictures and texts."""
+
+import datetime as dt
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.landing.records import LandedTable, Landing
+from jobs.source.picture_files import find_picture, nearest_existing, read_file
+from jobs.source.spelling import twins_across, twins_within
+from jobs.source.tables import Source
+
+_LAST = 253_402_300_800  # seconds up to the end of the year 9999
+_SHOWN_FILES, _SHOWN_COLUMNS = 5, 12
+_PICTURES, _PICTURE_BYTES = 300, 100  # pictures looked at, and of how many of them the content is compared
+
+
+def of_files(landing: Landing) -> dict[str, list[str]]:
+    """For each table: which files were read and which were not, rows, columns with samples, and what landing noticed."""
+    return {name: list(_of_table(table)) for name, table in landing.tables.items()}
+
+
+def of_log(source: Source) -> list[str]:
+    """Users and items by their long tails, repeats, and ids that look like two spellings of one."""
+    log = source.interactions
+    found = []
+    for column, word in (("user_id", "users"), ("item_id", "items")):
+        counts = log.where(f"{column} is not null").groupBy(column).count()
+        row = counts.agg(
+            F.count("*").alias("n"),
+            F.percentile_approx("count", 0.5).alias("half"),
+            F.percentile_approx("count", 0.99).alias("most"),
+            F.max("count").alias("largest"),
+            F.max_by(column, "count").alias("who"),
+            F.count_if(F.col("count") == 1).alias("once"),
+        ).collect()[0]
+        if row["n"]:
+            found.append(
+                f"{row['n']:,} {word} in the log: half of them have {row['half']} events or fewer, one in a hundred more than "
+                f"{row['most']}, '{str(row['who'])[:40]}' has {row['largest']:,}; {row['once'] / row['n']:.0%} have one only."
+            )
+        found += [f"{word}: {spelling}." for spelling in twins_within(counts.select(column))]
+    keys = ("user_id", "item_id")
+    row = (
+        log.groupBy(*keys)
+        .agg(F.count("*").alias("rows"), F.count_distinct("timestamp").alias("times"))
+        .agg(F.sum("rows").alias("rows"), F.sum("times").alias("times"), F.count("*").alias("pairs"))
+        .collect()[0]
+    )
+    if row["rows"]:
+        found.append(
+            f"{(row['rows'] - row['times']) / row['rows']:.1%} of the rows tell an action again (same user, item and second); "
+            f"{(row['times'] - row['pairs']) / row['rows']:.1%} more are pairs of user and item that came before."
+        )
+    if source.mapping.kinds or log.where("kind is not null").limit(1).count():
+        kinds = log.groupBy("kind").count().orderBy(F.desc("count")).limit(12).collect()
+        found.append("kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + ".")
+    return found
+
+
+def of_catalogue(source: Source) -> list[str]:
+    """Ids that differ between catalogue and log, repeated ids, texts that are missing or alike."""
+    items = source.items
+    known = items.where("item_id is not null").select("item_id").distinct()
+    logged = source.interactions.where("item_id is not null").select("item_id").distinct()
+    unknown = logged.join(known, "item_id", "left_anti")
+    lost = unknown.count()
+    found = [f"{known.count():,} items; {known.join(logged, 'item_id', 'left_anti').count():,} of them have no event."]
+    if lost:
+        examples = ", ".join(f"'{row[0]}'" for row in unknown.limit(3).collect())
+        theirs = ", ".join(f"'{row[0]}'" for row in known.orderBy("item_id").limit(3).collect())
+        found.append(f"{lost:,} items of the log are not in the catalogue, such as {examples}; the catalogue has {theirs}.")
+        found += [f"{spelling}." for spelling in twins_across(unknown, known)]
+    found += [f"items: {spelling}." for spelling in twins_within(known)]
+    return found + _texts(items)
+
+
+def of_pictures(source: Source) -> list[str]:
+    """How many pictures there are, which are missing and where they were looked for, and whether they are all the same."""
+    inside = source.items.where("image is not null").count()
+    inside += 0 if source.images is None else source.images.where("image is not null").count()
+    found = [f"{inside:,} pictures lie in the tables."] if inside else []
+    if inside:
+        table = source.items if source.images is None else source.images
+        hashes = table.where("image is not null").limit(_PICTURES).select(F.sha2("image", 256)).collect()
+        found += _alike(Counter(row[0] for row in hashes))
+    paths = source.items.where("image is null and trim(image_path) != ''").select("item_id", "image_path")
+    number = paths.count()
+    if not number:
+        return found or ["There are no pictures."]
+    looked_at = [
+        (row["item_id"], row["image_path"], find_picture(source.folder, row["image_path"]))
+        for row in paths.orderBy(F.xxhash64("item_id")).limit(_PICTURES).collect()
+    ]
+    lost = [(item, seen) for item, _, seen in looked_at if seen.why]
+    found.append(
+        f"{number:,} items name a picture file; of {len(looked_at)} looked at, {len(looked_at) - len(lost)} can be read."
+    )
+    reasons = Counter(seen.why.replace("_", " ") for _, seen in lost)
+    found += [f"not readable: {', '.join(f'{why} {count}' for why, count in reasons.most_common())}."] if lost else []
+    for item, seen in lost[:3]:
+        near = nearest_existing(seen.tried)
+        found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
+    there = [given for _, given, seen in looked_at if not seen.why][:_PICTURE_BYTES]
+    contents = (hashlib.sha256(read_file(source.folder, given) or b"").hexdigest() for given in there)
+    return found + _alike(Counter(contents))
+
+
+def _of_table(table: LandedTable) -> Iterator[str]:
+    names = [part.name for part in table.parts]
+    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
+    written = sum(part.written for part in table.parts)
+    how = (
+        "as they are" if not written else "and brought to the contract's form" if written == len(names) else "partly converted"
+    )
+    yield f"read {how}: {', '.join(names[:_SHOWN_FILES])}{more}."
+    if table.left_out:
+        shown = "; ".join(f"{name} ({why})" for name, why in table.left_out[:_SHOWN_FILES])
+        yield f"left out {len(table.left_out)}: {shown}."
+    rows_in = sum(part.rows_in for part in table.parts)
+    yield f"{table.rows:,} rows" + (f" of {rows_in:,}; the mapping leaves out the others." if rows_in != table.rows else ".")
+    if table.days:
+        first, last = min(table.days), max(table.days)
+        yield f"times from {first} to {last}, {sum(table.days.values()) // len(table.days):,} events on a day that has any."
+    samples: dict[str, list[str]] = {}
+    missing: Counter[str] = Counter()
+    for part in table.parts:
+        missing.update(part.missing)
+        for name, values in part.samples.items():
+            samples.setdefault(name, values or [])
+    for name, values in samples.items():
+        if name.startswith(("timestamp", "available_")):
+            values = [dt.datetime.fromtimestamp(int(value), dt.UTC).isoformat() for value in values if abs(int(value)) < _LAST]
+        shown = ", ".join(repr(value[:30]) for value in values) or "no value"
+        yield f"{name}: {shown}; {missing[name] / max(table.rows, 1):.1%} missing."
+    own = table.parts[0].source_columns
+    unused = [f"{name} ({kind})" for name, kind in own.items() if name not in samples]
+    if unused:
+        yield f"other columns: {', '.join(unused[:_SHOWN_COLUMNS])}{', ...' if len(unused) > _SHOWN_COLUMNS else ''}."
+    for part in table.parts:
+        yield from (f"{part.name}: {sentence}" for sentence in part.told)
+
+
+def _texts(items: DataFrame) -> list[str]:
+    text = F.trim(F.concat_ws(" ", "title", "text"))
+    texts = items.select(text.alias("text")).groupBy("text").count()
+    row = texts.agg(
+        F.sum("count").alias("rows"),
+        F.sum(F.when(F.col("text") == "", F.col("count"))).alias("missing"),
+        F.sum(F.when((F.col("text") != "") & (F.col("count") > 1), F.col("count"))).alias("alike"),
+        F.max(F.when(F.col("text") != "", F.col("count"))).alias("most"),
+    ).collect()[0]
+    rows, missing, alike, most = (row[name] or 0 for name in ("rows", "missing", "alike", "most"))
+    found = [f"{missing / max(rows, 1):.1%} of the items have neither title nor text."]
+    if alike:
+        found.append(f"{alike / rows:.1%} of the items share their text with another one; one text stands {most:,} times.")
+    return found
+
+
+def _alike(contents: Counter[str]) -> list[str]:
+    total, most = contents.total(), max(contents.values(), default=0)
+    if total > 1 and most > 1:
+        return [f"{most} of {total} pictures that were compared are identical" + (", all of them." if most == total else ".")]
+    return []

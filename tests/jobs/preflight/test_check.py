@@ -1,0 +1,112 @@
+"""The look before a run: its three verdicts, what it says, and what it proposes."""
+
+import datetime as dt
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from jobs.base.settings import PipelineSettings
+from jobs.landing.mapping import DataMapping
+from jobs.preflight.check import Check, check
+from jobs.preflight.layout import lines_of
+from jobs.source import ingest
+from tests.jobs import source_builder as build
+
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("spark")]
+TODAY = dt.date(2026, 2, 1)
+
+
+def checked(settings: PipelineSettings, tmp_path: Path, **given: object) -> tuple[Check, str]:
+    said: list[str] = []
+    proposal = tmp_path / "proposed" / "data.yaml"
+    found = check(settings, date=None, today=TODAY, cache=None, proposal=proposal, say=said.append)
+    assert said[0] == "reading the tables"
+    return found, "\n".join(lines_of(found, settings.data.source))
+
+
+def fit(settings: PipelineSettings, folder: Path, **sections: dict) -> PipelineSettings:
+    values = {"clusters": {"num_primary": 2}, "gate": {"min_evaluated_users": 5, "min_view_coverage": 0.0}}
+    return build.tiny(settings, folder, **(values | sections))
+
+
+def test_fit_to_run_and_nothing_is_touched(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = build.write_source(tmp_path / "data")
+    before = sorted(path.name for path in folder.iterdir())
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "fit" and found.date == build.DATE
+    assert text.splitlines()[-1] == "VERDICT: fit to run"
+    assert "144 rows" in text and "times from 2026-01-17 to 2026-01-28" in text
+    assert "user_id: 'u00'" in text and "0.0% missing" in text
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert not settings.home.exists() and found.proposal is None
+
+
+def test_it_will_run_with_what_to_mind(settings: PipelineSettings, tmp_path: Path) -> None:
+    log = build.interactions()
+    log.loc[:2, "user_id"] = ["nan", None, "U01"]
+    found, text = checked(fit(settings, build.write_source(tmp_path / "data", interactions=log)), tmp_path)
+    assert found.verdict == "but"
+    assert "VERDICT: will run, but ..." in text and "every event names its user" in text
+    assert "1 values of user_id were words such as nan" in text
+    assert "differ from another one by the case of letters alone, such as 'U01' and 'u01'" in text
+
+
+def test_it_stops_where_the_run_stops(settings: PipelineSettings, tmp_path: Path) -> None:
+    log = build.interactions()
+    log["item_id"] = log["item_id"].str.upper()
+    chosen = fit(settings, build.write_source(tmp_path / "data", interactions=log), data={"max_rejected_fraction": 0.05})
+    found, text = checked(chosen, tmp_path)
+    assert found.verdict == "not"
+    with pytest.raises(Exception, match="unknown_item 144") as caught:
+        ingest.run(chosen)
+    assert str(caught.value) in found.reasons
+    assert "the case of letters" in str(caught.value)
+    assert "'I00'" in text and "VERDICT: will not run, because ..." in text
+
+
+def test_a_mapping_is_proposed_that_fits(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    log = build.interactions().rename(columns={"user_id": "visitorid", "item_id": "itemid"}).assign(event="view")
+    log["timestamp"] *= 1000
+    log.to_csv(folder / "events.csv", index=False)
+    build.items().rename(columns={"item_id": "product_id", "title": "name"}).to_csv(folder / "products.csv", index=False)
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "not" and "there is no interactions.parquet" in found.reasons[0]
+    assert found.proposal is not None and str(found.proposal) in text
+    mapping = DataMapping.model_validate(yaml.safe_load(found.proposal.read_text()))
+    log_of = mapping.interactions[0]
+    assert (log_of.source, log_of.timestamp_unit) == ("events.csv", "ms")
+    assert log_of.columns == {"user_id": "visitorid", "item_id": "itemid", "kind": "event"}
+    assert mapping.items.columns == {"item_id": "product_id", "title": "name"}
+    assert "What a run would do" in text and "144 are used" in text
+    found.proposal.rename(folder / "data.yaml")
+    assert checked(fit(settings, folder), tmp_path)[0].verdict == "fit"
+
+
+def test_pictures_that_are_not_there_are_named_with_the_place_tried(settings: PipelineSettings, tmp_path: Path) -> None:
+    items = build.items().assign(image_path=[f"pictures/{row}.png" for row in range(build.NUM_ITEMS)])
+    found, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
+    assert found.verdict == "not"
+    assert "of 24 looked at, 0 can be read" in text and "not found 24" in text
+    assert f"{tmp_path}/data/pictures/" in text
+
+
+def test_identical_pictures_and_texts_are_counted(settings: PipelineSettings, tmp_path: Path) -> None:
+    items = build.items().assign(image=[build.picture(1)] * build.NUM_ITEMS, title="thing", text=None)
+    _, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
+    assert "24 of 24 pictures that were compared are identical, all of them" in text
+    assert "one text stands 24 times" in text
+
+
+def test_a_folder_that_is_not_there_is_said_in_one_line(settings: PipelineSettings, tmp_path: Path) -> None:
+    found, text = checked(fit(settings, tmp_path / "nowhere"), tmp_path)
+    assert found.verdict == "not" and "does not exist" in text
+
+
+def test_pandas_frames_of_nothing_but_ids(settings: PipelineSettings, tmp_path: Path) -> None:
+    items = pd.DataFrame({"item_id": build.items()["item_id"]})
+    found, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
+    assert found.verdict == "fit" and "100.0% of the items have neither title nor text" in text
