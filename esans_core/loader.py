@@ -25,7 +25,11 @@ _LARGE_SETS = 128  # excerpts of a step of such sets, at least
 
 
 class EventLog(Protocol):
-    """Users' events, in blocks of consecutive users."""
+    """Users' events, in blocks of consecutive users.
+
+    A log whose events have weights also has `num_history_only(block)`: int64 [users of the block], training events of each that
+    are never targets.
+    """
 
     @property
     def num_users(self) -> int:
@@ -57,19 +61,29 @@ class Batch:
     Attributes:
         users: int64 [w], row of each excerpt's user in the log.
         items_wE: int64 [w, E], items of each excerpt, oldest first, -1 after the last one; E is L + 1.
-        is_target_wE: bool [w, E], which of these events are targets.
+        weights_wE: float32 [w, E], how much each of these events counts as a target, 0 if it is none.
         first: number of this process's first excerpt in the batch.
     """
 
     users: Tensor
     items_wE: Tensor
-    is_target_wE: Tensor
+    weights_wE: Tensor
     first: int = 0
+
+    @property
+    def is_target_wE(self) -> Tensor:
+        """bool [w, E], which of the events are targets."""
+        return self.weights_wE > 0
 
     @property
     def positives(self) -> Tensor:
         """int64 [b], items of the targets."""
         return self.items_wE[self.is_target_wE]
+
+    @property
+    def weights(self) -> Tensor:
+        """float32 [b], weights of the targets."""
+        return self.weights_wE[self.is_target_wE]
 
     @property
     def excerpt_of_target(self) -> Tensor:
@@ -99,6 +113,7 @@ class Loader:
     Attributes:
         large_sets: whether excerpts are sets of 16 targets or more on average. Then their negatives may be scored once for all
             targets of a set (`Excerpts`), which is several times as fast.
+        weighted: whether events have weights, of which some may be 0.
         num_targets: T, training events of an epoch that have a history, or, without order, another event beside them.
         excerpts_per_batch: excerpts of a step, over all processes.
         block_targets: how many targets each block holds.
@@ -124,6 +139,7 @@ class Loader:
         self.log, self.max_history, self.ordered = log, max_history, ordered
         self.window_targets, self.world = window_targets, world
         self._sample_fraction, self._sample_seed = sample_fraction, sample_seed
+        self.weighted = any(_history_only(log, block) is not None for block in range(log.num_blocks))
         counts = [self._counts(block) for block in range(log.num_blocks)]
         self.block_targets, self.block_excerpts = [count[0] for count in counts], [count[1] for count in counts]
         self.num_targets = sum(self.block_targets)
@@ -174,7 +190,8 @@ class Loader:
                 if int(items.max()) >= num_items:
                     raise ValueError(f"the log has an item row {int(items.max())}, expected less than num_items = {num_items}")
                 counts += torch.bincount(items, minlength=num_items)
-        return self.world.sum(counts.to(device)) / self.num_targets
+        total = self.world.sum(counts.to(device))
+        return total / total.sum().clamp_min(1)
 
     def chosen(self, block: int) -> Tensor | None:
         """bool [users of the block], True for users whose events are used; None if all users' events are."""
@@ -185,9 +202,18 @@ class Loader:
 
     def _counts(self, block: int) -> tuple[int, int]:
         """Targets and excerpts of a block."""
-        events, chosen = self.log.num_train_events(block), self.chosen(block)
-        events = events if chosen is None else events[chosen]
-        return int(target_counts(events, ordered=self.ordered).sum()), int(excerpt_counts(events, self.max_history).sum())
+        events, history, chosen = self.log.num_train_events(block), _history_only(self.log, block), self.chosen(block)
+        if chosen is not None:
+            events, history = events[chosen], None if history is None else history[chosen]
+        targets = target_counts(events, ordered=self.ordered)
+        if history is not None:  # whether the first event of a user is one of them is not known here; it is no target anyway
+            targets = torch.minimum(targets, events - history)
+        return int(targets.sum()), int(excerpt_counts(events, self.max_history).sum())
+
+
+def _history_only(log: EventLog, block: int) -> Tensor | None:
+    ask = getattr(log, "num_history_only", None)
+    return None if ask is None else ask(block)
 
 
 class Epoch:
@@ -221,8 +247,8 @@ class Epoch:
                 low, high = max(mine.start - place * count, 0), min(mine.stop - place * count, count)
                 if low < high:
                     parts += shard.rows(start + low, start + high)
-            users, items_wE, is_target_wE = (torch.cat(columns) for columns in zip(*parts, strict=True))
-            yield Batch(users, items_wE, is_target_wE, mine.start)
+            users, items_wE, weights_wE = (torch.cat(columns) for columns in zip(*parts, strict=True))
+            yield Batch(users, items_wE, weights_wE, mine.start)
 
 
 _SHARD, _WINDOW = 0x51_7CC1_B727, 0x2_7220_A95F  # large and odd, so that seeds of shards, windows and epochs differ
@@ -294,5 +320,4 @@ class _Events:
 
     def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
         excerpts = self._excerpts.take(torch.arange(start, stop))
-        items_wE, is_target_wE = self._sequences.excerpt_rows(excerpts, self._width)
-        return self._users[excerpts.users], items_wE, is_target_wE
+        return self._users[excerpts.users], *self._sequences.excerpt_rows(excerpts, self._width)

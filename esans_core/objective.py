@@ -41,12 +41,14 @@ class BatchPart:
             positive itself.
         world: the processes that share the batch.
         counts: how many rows each process has; needed when there are several.
+        weights: float32 [b], how much each row's loss counts; None if all count 1.
     """
 
     user_rows: Tensor | None = None
     excerpts: Excerpts | None = None
     world: World = World()
     counts: tuple[int, ...] | None = None
+    weights: Tensor | None = None
 
 
 _ALONE = BatchPart()
@@ -123,7 +125,7 @@ class RetrievalObjective(nn.Module):
         generator: torch.Generator | None = None,
         part: BatchPart = _ALONE,
     ) -> Tensor:
-        """Mean loss of a batch. With several processes, each gets its share, and the shares add up to the mean.
+        """Mean loss of a batch, by the weights of its rows. With several processes, each gets its share of the mean.
 
         Under autocast, the towers run in its type. If that is bfloat16, so does the product of users and shared negatives.
         Draws, counts and sums stay in float32.
@@ -160,6 +162,8 @@ class RetrievalObjective(nn.Module):
     ) -> Tensor:
         world, counts, may_look = part.world, part.counts or (len(positives_b),), self.sources.may_look
         if self.config.step_loss is not None:
+            if part.weights is not None:
+                raise ValueError("a method with a loss of its own for the whole step takes no weights of events")
             scaled_bD, num_items = users_bD / self.temperature, self.sources.num_items
             return self.config.step_loss.mean_loss(
                 UnscoredStep(scaled_bD, positives_b, encode_items, num_items, counts, generator, world, may_look)
@@ -176,6 +180,7 @@ class RetrievalObjective(nn.Module):
         step = ScoredStep(
             positives_B, positives_b, rows, vectors, shared_S, copies_S, shared_SD, positives_bD, product, self._scaled(part)
         )
+        step = replace(step, weights_b=part.weights)
         temperature = self._temperature(step) if self.adaptive is None else self.adaptive.of(part.user_rows)
         unit_users_bD, users_bD = users_bD, users_bD / temperature
         if self.cache is None or not len(self.cache):
@@ -191,7 +196,7 @@ class RetrievalObjective(nn.Module):
             outcome = StepOutcome(positives_B, loss_b, unit_loss, positives_bD, part.user_rows, gather)
             for each in self._parts():
                 each.observe(outcome)
-        return loss / len(positives_B)
+        return loss / (len(positives_B) if part.weights is None else gather(part.weights).sum())
 
     def _scaled(self, part: BatchPart) -> Excerpts | None:
         """The excerpts, their users divided by the temperature, or without users if negatives must be scored for each row."""

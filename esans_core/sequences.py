@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -16,12 +17,18 @@ class Sequences:
         offsets: int64 [U + 1], run of each user in `items`.
         num_train: int64 [U], training events of each user.
         num_validation: int64 [U], validation events of each user; the events after them are the hold-out.
+        weights: float32 [E], how much each event counts as a target; one of weight 0 is history only. None: all count 1.
+        unwanted: pairs (user int64 [P], item int64 [P]), users ascending: items that must never be retrieved for a user.
+        again: whether items that a user has met may be retrieved, as where people come back to the same things.
     """
 
     items: Tensor
     offsets: Tensor
     num_train: Tensor
     num_validation: Tensor
+    weights: Tensor | None = None
+    unwanted: tuple[Tensor, Tensor] | None = None
+    again: bool = False
 
     def __post_init__(self) -> None:
         lengths = self.offsets.diff()
@@ -52,6 +59,14 @@ class Sequences:
         """int64 [U], training events of each user."""
         return self.num_train
 
+    def num_history_only(self, block: int) -> Tensor | None:
+        """int64 [U], training events of each user that are never targets; None if all may be."""
+        if self.weights is None:
+            return None
+        user, rank = self.places()
+        only = (rank < self.num_train[user]) & (self.weights <= 0)
+        return torch.bincount(user[only], minlength=self.num_users)
+
     def read(self, block: int) -> "Sequences":
         """The block: all of it."""
         return self
@@ -62,19 +77,40 @@ class Sequences:
         if len(parts) == 1:
             return parts[0]
         lengths = torch.cat([part.offsets.diff() for part in parts])
+        first = [0, *accumulate(part.num_users for part in parts)]
+        pairs = [
+            (part.unwanted[0] + start, part.unwanted[1])
+            for part, start in zip(parts, first, strict=False)
+            if part.unwanted is not None
+        ]
         return cls(
             torch.cat([part.items for part in parts]),
             torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
             torch.cat([part.num_train for part in parts]),
             torch.cat([part.num_validation for part in parts]),
+            None if parts[0].weights is None else torch.cat([part.target_weights() for part in parts]),
+            (torch.cat([row for row, _ in pairs]), torch.cat([item for _, item in pairs])) if pairs else None,
+            parts[0].again,
         )
 
     def select(self, users: Tensor) -> "Sequences":
         """The sequences of some users only: `users`, int64 [U'], are their rows, which become 0 to U' - 1."""
-        items = self._pairs(users, self.offsets[:-1], self.offsets[1:])[1]
+        position = self._positions(users, self.offsets[:-1], self.offsets[1:])[1]
         lengths = self.offsets.diff()[users]
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        return Sequences(items, offsets, self.num_train[users], self.num_validation[users])
+        return replace(
+            self,
+            items=self.items[position],
+            offsets=offsets,
+            num_train=self.num_train[users],
+            num_validation=self.num_validation[users],
+            weights=None if self.weights is None else self.weights[position],
+            unwanted=self._unwanted_of(users),
+        )
+
+    def target_weights(self) -> Tensor:
+        """float32 [E], the weight of each event."""
+        return torch.ones(len(self.items)) if self.weights is None else self.weights
 
     def training_excerpts(self, max_history: int, *, ordered: bool = True) -> "Excerpts":
         """Cut each user's training run into excerpts, so that every training event is the target of exactly one.
@@ -97,14 +133,23 @@ class Sequences:
     def training_targets(self, *, ordered: bool = True) -> tuple[Tensor, Tensor]:
         """The targets of all training excerpts: their users and their positions in `items`, int64 [T] each."""
         users, rank = _numbered(torch.where(self.num_train > 1, self.num_train, 0))
+        position = self.offsets[:-1][users] + rank
         keep = rank >= (1 if ordered else 0)
-        return users[keep], (self.offsets[:-1][users] + rank)[keep]
+        keep = keep if self.weights is None else keep & (self.weights[position] > 0)
+        return users[keep], position[keep]
 
     def excerpt_rows(self, excerpts: "Excerpts", width: int) -> tuple[Tensor, Tensor]:
-        """The items of each excerpt, int64 [W, width], -1 after the last one; and which are targets, bool [W, width]."""
+        """The items of each excerpt, and what each of them counts as a target.
+
+        Returns:
+            Items int64 [W, width], -1 after the last one; and weights float32 [W, width], 0 for an item that is no target.
+        """
         position = excerpts.start[:, None] + torch.arange(width)
         is_target = (position >= excerpts.first_target[:, None]) & (position < excerpts.end[:, None])
-        return self._padded(excerpts.start, excerpts.end, width), is_target
+        weights = is_target.float()
+        if self.weights is not None:
+            weights *= self.weights[position.clamp(max=max(0, len(self.items) - 1))]
+        return self._padded(excerpts.start, excerpts.end, width), weights
 
     def places(self) -> tuple[Tensor, Tensor]:
         """The user of each event, and the event's place in the user's run: int64 [E] each."""
@@ -117,7 +162,8 @@ class Sequences:
         # Keys of training events are random below 1; all others stay behind them, in their order.
         key = torch.where(train, torch.rand(len(user), generator=generator, dtype=torch.float64), 1.0 + rank)
         by_key = key.argsort(stable=True)
-        return replace(self, items=self.items[by_key[user[by_key].argsort(stable=True)]])
+        order = by_key[user[by_key].argsort(stable=True)]
+        return replace(self, items=self.items[order], weights=None if self.weights is None else self.weights[order])
 
     def histories(self, users: Tensor, ends: Tensor, max_history: int) -> Tensor:
         """int64 [B, max_history]: each user's latest events before position `ends`, oldest first; -1 after the last one."""
@@ -129,21 +175,37 @@ class Sequences:
         return torch.where(columns < end[:, None], self.items[columns.clamp(max=max(0, len(self.items) - 1))], -1)
 
     def evaluation_users(self, split: str) -> Tensor:
-        """int64: users with a training history and at least one event in `split` (validation or holdout)."""
+        """int64: users with a training history and at least one target in `split` (validation or holdout)."""
         start, end = self._bounds(split)
-        return torch.nonzero((end > start) & (self.num_train > 0)).flatten()
+        has_target = end > start
+        if self.weights is not None:
+            before = torch.cat([start.new_zeros(1), (self.weights > 0).long().cumsum(0)])
+            has_target = before[end] > before[start]
+        return torch.nonzero(has_target & (self.num_train > 0)).flatten()
 
     def known_ends(self, users: Tensor, split: str) -> Tensor:
         """int64 [B]: position where each user's known past ends and `split` begins."""
         return self._bounds(split)[0][users]
 
     def relevant(self, users: Tensor, split: str) -> tuple[Tensor, Tensor]:
-        """The events of `split` as pairs: row int64 [P] in `users`, item int64 [P]."""
-        return self._pairs(users, *self._bounds(split))
+        """The targets of `split` as pairs: row int64 [P] in `users`, item int64 [P]."""
+        row, position = self._positions(users, *self._bounds(split))
+        if self.weights is not None:
+            counts = self.weights[position] > 0
+            row, position = row[counts], position[counts]
+        return row, self.items[position]
 
     def seen(self, users: Tensor, split: str) -> tuple[Tensor, Tensor]:
-        """All events before `split` as pairs: row int64 [P] in `users`, item int64 [P]."""
-        return self._pairs(users, self.offsets[:-1], self._bounds(split)[0])
+        """What must not be retrieved, as pairs: row int64 [P] in `users`, item int64 [P].
+
+        These are the items of all events before `split`, unless they may come `again`, and unwanted items.
+        """
+        none = users.new_zeros(0)
+        row, position = (none, none) if self.again else self._positions(users, self.offsets[:-1], self._bounds(split)[0])
+        unwanted = self._unwanted_of(users)
+        if unwanted is None:
+            return row, self.items[position]
+        return torch.cat([row, unwanted[0]]), torch.cat([self.items[position], unwanted[1]])
 
     def _bounds(self, split: str) -> tuple[Tensor, Tensor]:
         start = self.offsets[:-1]
@@ -154,10 +216,20 @@ class Sequences:
                 return start + self.num_train + self.num_validation, self.offsets[1:]
         raise ValueError(f"split must be 'validation' or 'holdout', got {split!r}")
 
-    def _pairs(self, users: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    def _positions(self, users: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Row in `users` and position of each event between the bounds of the users: int64 [P] each."""
         start, count = start[users], (end - start)[users]
         row, within = _numbered(count)
-        return row, self.items[start[row] + within]
+        return row, start[row] + within
+
+    def _unwanted_of(self, users: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Unwanted items of some users: their rows in `users`, and the items."""
+        if self.unwanted is None:
+            return None
+        of_user, items = self.unwanted
+        count = torch.bincount(of_user, minlength=self.num_users)
+        row, within = _numbered(count[users])
+        return row, items[(count.cumsum(0) - count)[users][row] + within]
 
 
 @dataclass(frozen=True)

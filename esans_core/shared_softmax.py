@@ -32,8 +32,9 @@ def summed_log_partition(
     log_weights: LogWeights,
     excluded: tuple[Tensor, Tensor] | None = None,
     product: torch.dtype = torch.float32,
+    row_weights_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """sum_b log(exp(o_b) + sum_s exp(<u_b, v_s> + w_bs)), and each user's part of it.
+    """sum_b r_b log(exp(o_b) + sum_s exp(<u_b, v_s> + w_bs)), and each user's logarithm.
 
     Args:
         others_B: float [B], log-partition o over user b's own logits, which are the positive's and any that are not shared.
@@ -44,15 +45,16 @@ def summed_log_partition(
         excluded: pairs (b, s) that must not count, two int64 tensors of one length, b ascending. To find their number, a GPU
             would have to wait; a weight of `NEVER` excludes pairs without that.
         product: type that the embeddings are rounded to for the products of users and negatives, float32 or bfloat16.
+        row_weights_B: float32 [B], r, how much each user counts in the sum; 1 unless given. No gradient flows through it.
 
     Returns:
-        float32 scalar, the sum; and float32 [B], its summands, through which no gradient flows.
+        float32 scalar, the sum; and float32 [B], the logarithms, through which no gradient flows.
     """
     enabled = torch.is_grad_enabled()
     wanted = (enabled and users_BD.requires_grad, enabled and shared_SD.requires_grad)
     with torch.autocast(users_BD.device.type, enabled=False):
         return _SummedLogPartition.apply(
-            others_B.float(), users_BD.float(), shared_SD.float(), log_weights, excluded, product, wanted
+            others_B.float(), users_BD.float(), shared_SD.float(), log_weights, excluded, product, wanted, row_weights_B
         )
 
 
@@ -77,6 +79,7 @@ class _SummedLogPartition(torch.autograd.Function):
         excluded: tuple[Tensor, Tensor] | None,
         product: torch.dtype,
         wanted: tuple[bool, bool],
+        row_weights_B: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         users_BD, shared_SD, others_B = users_BD.to(product), shared_SD.to(product), others_B * _BITS
         count, size = len(users_BD), _block_size(users_BD, shared_SD)
@@ -98,6 +101,8 @@ class _SummedLogPartition(torch.autograd.Function):
             excess_b = terms_bS.sum(1).add_((others_b - largest_b).exp2_()).log2_()
             log_sum_B[rows] = largest_b + excess_b
             share_b1 = excess_b.neg_().exp2_()[:, None]  # multiplied by this, a term is its share of the partition
+            if row_weights_B is not None:
+                share_b1 = share_b1 * row_weights_B[rows, None]
             terms_bS = terms_bS.to(product)
             if grad_BD is not None:
                 grad_BD[rows] = (terms_bS @ shared_SD) * share_b1
@@ -107,15 +112,16 @@ class _SummedLogPartition(torch.autograd.Function):
                     grad_SD.addmm_(terms_bS.T, shared_out)
                 else:
                     grad_SD += terms_bS.T @ shared_out  # blocks are added up in float32
-        ctx.save_for_backward((others_B - log_sum_B).exp2_(), grad_BD, grad_SD)
+        grad_B = (others_B - log_sum_B).exp2_()
+        ctx.save_for_backward(grad_B if row_weights_B is None else grad_B * row_weights_B, grad_BD, grad_SD)
         log_sum_B /= _BITS
         ctx.mark_non_differentiable(log_sum_B)
-        return log_sum_B.sum(), log_sum_B
+        return (log_sum_B if row_weights_B is None else log_sum_B * row_weights_B).sum(), log_sum_B
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        return *(None if made is None else grad * made for made in ctx.saved_tensors), None, None, None, None
+        return *(None if made is None else grad * made for made in ctx.saved_tensors), None, None, None, None, None
 
 
 def _logits(users_bD: Tensor, shared_SD: Tensor, weights: Tensor, out_bS: Tensor) -> Tensor:

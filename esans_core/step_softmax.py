@@ -39,6 +39,7 @@ class ScoredStep:
         product: type of the product of users and shared negatives.
         excerpts: the excerpts that this process's rows come from; their users are divided by the temperature.
         cache: the cache from which the last shared negatives come; these were not drawn in this step.
+        weights_b: float32 [b], how much each of this process's rows counts; None if all count 1.
     """
 
     positives_B: Tensor
@@ -52,6 +53,11 @@ class ScoredStep:
     product: torch.dtype
     excerpts: Excerpts | None = None
     cache: EmbeddingCache | None = None
+    weights_b: Tensor | None = None
+
+    def weighted_sum(self, values_b: Tensor) -> Tensor:
+        """Sum of a value of each row, float32 [b], by the weights of the rows."""
+        return (values_b if self.weights_b is None else values_b * self.weights_b).sum()
 
     def with_cached(self, cache: EmbeddingCache) -> "ScoredStep":
         """The step with the cached items added after the shared negatives; no gradient flows through its vectors."""
@@ -98,7 +104,7 @@ class StepSoftmax:
             users_bD: float32 [b, D], divided by the temperature.
 
         Returns:
-            Their sum, a float32 scalar, and each of them, float32 [b].
+            Their weighted sum, a float32 scalar, and each of them without its weight, float32 [b].
         """
         at = Positives(users_bD, step.positives_b, step.positives_bD, (users_bD * step.positives_bD).sum(-1))
         items = [step.shared_S, *(each.items_BR for each in step.rows)]
@@ -112,16 +118,16 @@ class StepSoftmax:
             logits += each.logits(at, vectors, log_counts)
         if self._row_loss is not None:
             loss_b = self._row_loss.losses(at.logits_b, torch.cat(logits[1:], dim=1), self._sources.num_items)
-            return loss_b.sum(), loss_b.detach()
+            return step.weighted_sum(loss_b), loss_b.detach()
         log_sum_b = torch.cat(logits, dim=1).logsumexp(1)
-        log_sum = log_sum_b.sum()
+        log_sum = step.weighted_sum(log_sum_b)
         if len(step.shared_S):
             if step.excerpts is None or step.excerpts.users_wD is None:
                 log_sum, log_sum_b = self._with_shared(step, of_shared, log_sum_b, users_bD)
             else:
                 log_sum_b = self._with_shared_of_excerpts(step, of_shared, log_sum_b, step.excerpts.users_wD)
-                log_sum = log_sum_b.sum()
-        return log_sum - at.logits_b.sum(), (log_sum_b - at.logits_b).detach()
+                log_sum = step.weighted_sum(log_sum_b)
+        return log_sum - step.weighted_sum(at.logits_b), (log_sum_b - at.logits_b).detach()
 
     def _with_shared(self, step: ScoredStep, expected: Expected, others_b: Tensor, users_bD: Tensor) -> tuple[Tensor, Tensor]:
         """Log-partitions with the shared negatives, which are corrected and count as often as drawn: sum and float32 [b]."""
@@ -146,7 +152,7 @@ class StepSoftmax:
             excluded = self._excluded_pairs(step)
         elif step.excerpts is not None:
             excluded_wS = _known(step.excerpts, shared_S, may_look=False)
-        return summed_log_partition(others_b, users_bD, step.shared_SD, log_weights, excluded, step.product)
+        return summed_log_partition(others_b, users_bD, step.shared_SD, log_weights, excluded, step.product, step.weights_b)
 
     def _with_shared_of_excerpts(self, step: ScoredStep, expected: Expected, others_b: Tensor, users_wD: Tensor) -> Tensor:
         """The same, float32 [b], where all rows of an excerpt share the scores of its whole user."""

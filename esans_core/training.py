@@ -144,11 +144,15 @@ def train_epoch(
             model.begin_step(seed * 1_000_003 + position.step)
         excerpt, positives = batch.excerpt_of_target, to_device(batch.positives, device)
         counts = together.counts_of(len(positives), device)
+        if not sum(counts):  # all events of these users are history only
+            position.step += 1
+            continue
+        weights = to_device(batch.weights, device) if loader.weighted else None
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
             users_bD, users_wD = model.encode_contexts(batch)
             users_wD = users_wD if loader.large_sets else None
             excerpts = Excerpts(to_device(excerpt, device), to_device(batch.items_wE, device), users_wD) if mask_known else None
-            part = BatchPart(to_device(batch.users[excerpt], device), excerpts, together, counts)
+            part = BatchPart(to_device(batch.users[excerpt], device), excerpts, together, counts, weights)
             loss = objective(users_bD, positives, model.encode_items, position.generator, part)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from infra.local import run, up
+from infra.local import check, run, up
 from tests.tutorials import ROOT, TUTORIALS, blocks, follow, made_by, today
 
 PAGES = sorted(path.name for path in TUTORIALS.glob("*.md"))
@@ -15,7 +15,7 @@ NOTEBOOK = TUTORIALS / "sampler-in-your-own-loop.ipynb"
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_followed(page: str) -> None:
-    assert {block.kind for block in blocks(page)} <= {"here", "spark", "run", "up"}
+    assert {block.kind for block in blocks(page)} <= {"here", "check", "run", "up"}
     assert any(block.kind == "here" for block in blocks(page))
 
 
@@ -49,13 +49,18 @@ def test_the_stack_takes_these_options(line: str) -> None:
 
 
 @pytest.mark.spark
-@pytest.mark.slow
-def test_own_data_can_be_checked_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_jvm: str) -> None:
+@pytest.mark.usefixtures("spark")
+def test_own_data_can_be_checked_before_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JDK_JAVA_OPTIONS", short_jvm)
-    follow("own-data.md", {"here", "spark"}, tmp_path)
-    report = (tmp_path / "var/my-data/runs/2026-03-01/gates/raw.json").read_text()
-    assert '"success": true' in report
+    follow("own-data.md", {"here"}, tmp_path)
+    (line,) = (block.text for block in blocks("own-data.md") if block.kind == "check")
+    (words,) = made_by(line)
+    assert check.main(words[words.index("infra.local.check") + 1 :]) == 0
+    said = capsys.readouterr().out
+    assert "VERDICT: will run, but ..." in said and "items have a picture" in said
+    assert "logical date 2026-03-01" in said and "events on a day that has any" in said
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 A line `<!-- tested: KIND -->` before a fenced block says what a test does with it:
 
 - `here`: it is executed as it stands;
-- `spark`: it is executed too, by a test that may start Spark;
+- `check`: a command `make check ...`. It is executed too, by a test that may start Spark;
 - `run`: commands `make run ...`. They are checked up to the point where Airflow would start: make knows the target, and the
   settings, the date and the data are accepted. The end-to-end test does a run itself;
 - `up`: commands of the stack that stays up. They are checked in the same way.

@@ -69,7 +69,8 @@ class ServingBundle:
 
         Args:
             histories: item ids of each user, oldest first. The model reads the latest of the ids that the catalogue has, and
-                all of these are left out of the answer. The other ids are listed in `Recommendation.unknown_ids`.
+                all of these are left out of the answer, unless people come `again` to the same items (`about`). The other
+                ids are listed in `Recommendation.unknown_ids`.
             k: how many items; by default the number that the bundle was built with.
             strict: refuse to answer if a history has an id that the catalogue does not have.
 
@@ -101,7 +102,8 @@ class ServingBundle:
         known_U = _known_of_each(rows, [len(history) for history in histories])
         met = np.flatnonzero(known_U)
         offsets = np.concatenate([[0], np.cumsum(known_U[met])])
-        found = self._found(Sequences.past(torch.from_numpy(rows[rows >= 0]), torch.from_numpy(offsets)), k)
+        past = Sequences.past(torch.from_numpy(rows[rows >= 0]), torch.from_numpy(offsets))
+        found = self._found(replace(past, again=bool(self.about.get("again"))), k)
         new = Recommendation(self._popular[0][:k], self._popular[1][:k], fallback=True)
         answers = [new] * len(histories)
         for user, answer in zip(met, found, strict=True):

@@ -88,11 +88,16 @@ class Retriever:
         return self._tower(inputs_ULD, history_UL >= 0)
 
     def search(self, sequences: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows int64 [U, k] and scores float32 [U, k] of each user's best items without those in the user's sequence.
+        """Rows int64 [U, k] and scores float32 [U, k] of each user's best items.
 
-        The best item comes first; -1 and -inf stand where no item is left.
+        Items in the user's sequence are left out, unless they may come `again`, and so are unwanted ones. The best item comes
+        first; -1 and -inf stand where no item is left.
         """
-        return self.index.search(self.embed(sequences), k, (sequences.offsets.numpy(), sequences.items.numpy()))
+        row, item = sequences.seen(torch.arange(sequences.num_users), "holdout")
+        order = row.argsort(stable=True)
+        ends = torch.bincount(row, minlength=sequences.num_users).cumsum(0)
+        offsets = torch.cat([ends.new_zeros(1), ends])
+        return self.index.search(self.embed(sequences), k, (offsets.numpy(), item[order].numpy()))
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ _EVENTS_PER_BLOCK = 5_000_000  # if `features.behaviour_blocks` is 0; a task nee
 # Iterations between two checkpoints. Without checkpoints, a task carries the lineage of all iterations. Unpacking it is
 # recursive, and can overflow a thread's stack.
 _CHECKPOINT_INTERVAL = 2
+_HISTORY = 0.1  # confidence of an event that is history only
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -70,7 +71,8 @@ def item_vectors(events: DataFrame, settings: PipelineSettings, blocks: int) -> 
     """Item vectors by the method of `features.behaviour_method`.
 
     Args:
-        events: user_index, item_index, timestamp of training events.
+        events: user_index, item_index, timestamp, weight of training events. ALS takes the weight as its confidence; word2vec
+            reads every event alike.
         settings: method, dimension and the events an item needs.
         blocks: number of parts that are fitted in parallel. With one, every run gives the same bytes. With several, vectors
             are equal up to the rounding of sums, because Spark adds up the tasks' results in the order in which they come.
@@ -99,8 +101,9 @@ def item_vectors(events: DataFrame, settings: PipelineSettings, blocks: int) -> 
         return found.select(
             F.col("word").cast("bigint").alias("item_index"), vector_to_array(F.col("vector"), "float32").alias("vector")
         )
+    weight = F.greatest("weight", F.lit(_HISTORY)) if "weight" in events.columns else F.lit(1.0)
     ratings = events.select(
-        F.col("user_index").cast("int"), F.col("item_index").cast("int"), F.lit(1.0).cast("float").alias("rating")
+        F.col("user_index").cast("int"), F.col("item_index").cast("int"), weight.cast("float").alias("rating")
     )
     als = ALS(
         rank=features.behaviour_dim,

@@ -1,7 +1,11 @@
 """The table `sequences` as an event log that is read one row group at a time."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import torch
 from torch import Tensor
@@ -10,6 +14,7 @@ from esans_core.sequences import Sequences
 from jobs.base.errors import DataError
 
 _COUNTS = ("num_train", "num_validation", "num_holdout")
+_WEIGHT, _UNWANTED, _HISTORY_ONLY = "weight", "unwanted", "num_history_only"
 _REMEDY = "run build_training_set for this date again."
 
 
@@ -19,16 +24,21 @@ class ParquetLog:
     The counts of events per user are read once, without the events. Only their sums for each block are kept.
 
     Args:
-        table: the `sequences` of one date, with `user_index` ascending from 0 without gaps.
+        table: the `sequences` of one date, with `user_index` ascending from 0 without gaps. It may lack the columns for weights
+            of events, for unwanted items, and for the number of training events that are history only.
+        again: whether items that a user has met may be found again.
 
     Attributes:
+        again: as given.
         evaluated: split -> for each block, the number of users with a training history and an event in the split.
 
     Raises:
         DataError: users are not numbered in this way, or counts do not fit.
     """
 
-    def __init__(self, table: pads.Dataset) -> None:
+    def __init__(self, table: pads.Dataset, *, again: bool = False) -> None:
+        self.again, self._weighted = again, _WEIGHT in table.schema.names
+        self._lists = [name for name in (_WEIGHT, _UNWANTED) if name in table.schema.names]
         fragments = sorted(table.get_fragments(), key=lambda fragment: fragment.path)
         self._blocks = [block for fragment in fragments for block in fragment.split_by_row_group()]
         rows = [block.row_groups[0].num_rows for block in self._blocks]
@@ -37,7 +47,10 @@ class ParquetLog:
         for number in range(self.num_blocks):
             counts = self._read(number, _COUNTS)
             for split, found in self.evaluated.items():
-                found.append(int(((counts["num_train"] > 0) & (counts[f"num_{split}"] > 0)).sum()))
+                if self._weighted:  # an event may be history only, so counts do not tell
+                    found.append(len(self.read(number).evaluation_users(split)))
+                else:
+                    found.append(int(((counts["num_train"] > 0) & (counts[f"num_{split}"] > 0)).sum()))
 
     def num_evaluated(self, split: str) -> int:
         """Number of users with a training history and an event in the split (validation or holdout)."""
@@ -61,17 +74,34 @@ class ParquetLog:
         """int64 [users of the block], training events of each."""
         return torch.from_numpy(self._read(block, ("num_train",))["num_train"])
 
+    def num_history_only(self, block: int) -> Tensor | None:
+        """int64 [users of the block], training events of each that are never targets; None if all may be."""
+        return torch.from_numpy(self._read(block, (_HISTORY_ONLY,))[_HISTORY_ONLY]) if self._weighted else None
+
     def read(self, block: int) -> Sequences:
         """The block's sequences; raises `DataError` when its counts do not fit its events."""
         columns = self._read(block, ("num_train", "num_validation"), with_items=True)
         try:
-            return Sequences(**{name: torch.from_numpy(values) for name, values in columns.items()})
+            tensors = {name: torch.from_numpy(values) for name, values in columns.items()}
+            unwanted = (tensors.pop("unwanted_user"), tensors.pop(_UNWANTED)) if _UNWANTED in tensors else None
+            return Sequences(**tensors, unwanted=unwanted, again=self.again)
         except ValueError as error:
             raise DataError(str(error), file=self._blocks[block].path, column="num_train", remedy=_REMEDY) from error
 
+    @property
+    def has_kinds(self) -> bool:
+        """Whether events have kinds."""
+        return "kind" in self._blocks[0].physical_schema.names if self._blocks else False
+
+    def kinds(self, block: int) -> np.ndarray:
+        """object [E], kind of each event of the block; an empty text where there is none."""
+        table = self._blocks[block].to_table(columns=["kind"], use_threads=False)
+        kinds = pa.concat_arrays(table["kind"].chunks).flatten()
+        return pc.fill_null(kinds.cast(pa.string()), "").to_numpy(zero_copy_only=False)
+
     def _read(self, block: int, names: tuple[str, ...], *, with_items: bool = False) -> dict[str, np.ndarray]:
         users, fragment = self.users(block), self._blocks[block]
-        lists = ("item_index",) if with_items else ()
+        lists = ("item_index", *self._lists) if with_items else ()
         table = fragment.to_table(columns=["user_index", *names, *lists], use_threads=False)
         index = table["user_index"].to_numpy()
         if not np.array_equal(index, np.arange(users.start, users.stop)):
@@ -87,7 +117,60 @@ class ParquetLog:
             items = pa.concat_arrays(table["item_index"].chunks)
             columns["items"] = items.flatten().to_numpy().astype(np.int64, copy=True)
             columns["offsets"] = np.concatenate([[0], np.cumsum(items.value_lengths().to_numpy(), dtype=np.int64)])
+        if with_items and _WEIGHT in self._lists:
+            columns["weights"] = pa.concat_arrays(table[_WEIGHT].chunks).flatten().to_numpy().astype(np.float32, copy=True)
+        if with_items and _UNWANTED in self._lists:
+            unwanted = pa.concat_arrays(table[_UNWANTED].chunks)
+            columns[_UNWANTED] = unwanted.flatten().to_numpy().astype(np.int64, copy=True)
+            columns["unwanted_user"] = np.repeat(np.arange(len(unwanted)), unwanted.value_lengths().to_numpy())
         return columns
+
+
+class SomeTargets(ParquetLog):
+    """The same log, in which only some of the targets count, such as those of one kind of event.
+
+    Args:
+        log: the log.
+        counts: from a block's number and its sequences to bool [E], which of its events count.
+    """
+
+    def __init__(self, log: ParquetLog, counts: Callable[[int, Sequences], Tensor]) -> None:
+        self._blocks, self._first, self.again, self._lists, self._weighted = (
+            log._blocks, log._first, log.again, log._lists, True,
+        )  # fmt: skip
+        self._log, self._counts = log, counts
+        self.evaluated = {
+            split: [len(self.read(number).evaluation_users(split)) for number in range(self.num_blocks)]
+            for split in log.evaluated
+        }
+
+    def read(self, block: int) -> Sequences:
+        """The block's sequences."""
+        sequences = self._log.read(block)
+        return replace(sequences, weights=sequences.target_weights() * self._counts(block, sequences))
+
+    def num_history_only(self, block: int) -> Tensor | None:
+        """int64 [users of the block], training events of each that are never targets."""
+        return self.read(block).num_history_only(0)
+
+
+def of_kind(log: ParquetLog, kind: str) -> SomeTargets:
+    """The log in which only events of one kind are targets."""
+    return SomeTargets(log, lambda block, _: torch.from_numpy(log.kinds(block) == kind))
+
+
+def of_repeats(log: ParquetLog, *, repeated: bool) -> SomeTargets:
+    """The log in which only events about an item that the user has met before are targets, or only the others."""
+
+    def counts(_: int, sequences: Sequences) -> Tensor:
+        user, _place = sequences.places()
+        pair = user * (int(sequences.items.max()) + 1 if len(sequences.items) else 1) + sequences.items
+        order = pair.argsort(stable=True)
+        again = torch.zeros(len(pair), dtype=torch.bool)
+        again[order[1:]] = pair[order[1:]] == pair[order[:-1]]
+        return again if repeated else ~again
+
+    return SomeTargets(log, counts)
 
 
 class AllEvents(ParquetLog):
@@ -98,17 +181,22 @@ class AllEvents(ParquetLog):
     """
 
     def __init__(self, log: ParquetLog) -> None:
-        self._blocks, self._first = log._blocks, log._first
+        self._blocks, self._first, self.again = log._blocks, log._first, log.again
+        self._lists, self._weighted = [name for name in log._lists if name == _WEIGHT], log._weighted
         self.evaluated = {split: [0] * log.num_blocks for split in log.evaluated}
 
     def num_train_events(self, block: int) -> Tensor:
         """int64 [users of the block], events of each."""
         return torch.from_numpy(sum(self._read(block, _COUNTS).values()))
 
+    def num_history_only(self, block: int) -> Tensor | None:
+        """int64 [users of the block], events of each that are never targets; None if all may be."""
+        return self.read(block).num_history_only(0) if self._weighted else None
+
     def read(self, block: int) -> Sequences:
         """The block's sequences."""
         sequences = super().read(block)
-        return Sequences.past(sequences.items, sequences.offsets)
+        return replace(Sequences.past(sequences.items, sequences.offsets), weights=sequences.weights)
 
 
 def some_users(log: ParquetLog, split: str, most: int) -> Sequences:

@@ -36,9 +36,9 @@ _USERS_PER_BLOCK = 1024  # users scored at once. It is a constant, because the l
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine).
 
-    There is one row for each user with an event. The history is all of the user's events up to the date, and none of these
-    items is a candidate. If no model is in force, or it cannot run on today's features, nothing is published. So readers keep
-    the candidates they have.
+    There is one row for each user with an event. The history is all of the user's events up to the date. None of these items
+    is a candidate, unless people come back to items (`repeats: again`), and none that the user is known not to want. If no
+    model is in force, or it cannot run on today's features, nothing is published. So readers keep the candidates they have.
 
     Raises:
         DataError: a table or the verdict is missing.
@@ -69,15 +69,17 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             lake.write("candidates", settings, inputs=tables, extra_inputs=digest) as pending,
         ):
             block = F.floor(F.col("user_index") / _USERS_PER_BLOCK).alias("block")
+            sequences = read_table(spark, settings, "sequences")
+            unwanted = [name for name in ("unwanted",) if name in sequences.columns]
             users = (
-                read_table(spark, settings, "sequences")
-                .join(read_table(spark, settings, "users", ["user_index", "user_id"]), "user_index")
-                .select(block, "user_index", "user_id", "item_index")
+                sequences.join(read_table(spark, settings, "users", ["user_index", "user_id"]), "user_index")
+                .select(block, "user_index", "user_id", "item_index", *unwanted)
                 # The number of partitions is given, because Spark would otherwise merge small inputs into one task.
                 .repartition(2 * spark.sparkContext.defaultParallelism, "block")
                 .sortWithinPartitions("user_index")
             )
-            found = users.mapInArrow(recommender(folder, settings.candidates.k), SCHEMA)
+            again = bool(lake.manifest("sequences", date)["stats"].get("again"))
+            found = users.mapInArrow(recommender(folder, settings.candidates.k, again=again), SCHEMA)
             write_table(found, pending, by=["user_index"], keys=lake.manifest("users", date)["rows"])
             pending.stats = {"model_version": number, "k": settings.candidates.k, "items": len(item_ids)} | compared
             pending.stats |= _shape(pending.path, settings.candidates.k)

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from mlflow.entities.model_registry import ModelVersion
@@ -23,6 +24,7 @@ from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import local_draft
 from jobs.base.settings import PipelineSettings
+from jobs.lake.event_log import ParquetLog, of_kind, of_repeats
 from jobs.lake.tables import Lake
 from jobs.registry.anchor import Anchor, anchor_of
 from jobs.registry.gate_report import checked_copy
@@ -35,6 +37,7 @@ from jobs.training.model_store import load_towers, readable
 log = logging.getLogger(__name__)
 _GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}  # MLflow's error codes for files that are gone
 _MISSING = "No such file or directory"
+_MOST_KINDS = 12  # kinds of events whose recall is told apart
 _SAMPLED_POSITIVES = 4096  # training events over which the samplers' false negatives are counted
 
 
@@ -98,6 +101,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "users": data.log.num_evaluated("holdout"),
         "ks": list(cutoffs.ks),
         "k_note": k_note,
+        "recall_apart": {name: _recall_of(part, models, cutoffs) for name, part in targets_apart(data.log).items()},
         "models": {"champion": None} | metrics,
         "popularity": popularity_recall(data, cutoffs),
         "incumbent_version": None if incumbent is None else str(incumbent.version),
@@ -114,6 +118,23 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     }
     write_json(settings.run_dir / "metrics.json", report)
     return {name: round(values[cutoffs.recall], 4) for name, values in metrics.items()}
+
+
+def _recall_of(log: ParquetLog, models: Mapping[str, TwoTower], cutoffs: Cutoffs) -> dict[str, Any]:
+    found = {name: evaluate(model, log, "holdout", ks=cutoffs.ks[:1]) for name, model in models.items()}
+    recall = {name: float(result.recall[cutoffs.first].mean()) for name, result in found.items()}
+    return {"users": log.num_evaluated("holdout"), "recall": recall}
+
+
+def targets_apart(log: ParquetLog) -> dict[str, ParquetLog]:
+    """Parts of the hold-out whose recall is told apart: each kind of event, and items that are new to the user or not."""
+    parts: dict[str, ParquetLog] = {}
+    if log.has_kinds:
+        kinds = sorted({kind for block in range(log.num_blocks) for kind in np.unique(log.kinds(block)) if kind})
+        parts |= {f"kind {kind}": of_kind(log, kind) for kind in kinds[:_MOST_KINDS]}
+    if log.again:
+        parts |= {"items new to the user": of_repeats(log, repeated=False), "repeated items": of_repeats(log, repeated=True)}
+    return {name: part for name, part in parts.items() if part.num_evaluated("holdout")}
 
 
 def _anchor(settings: PipelineSettings, incumbent: ModelVersion) -> Anchor:

@@ -85,6 +85,7 @@ def _about(settings: PipelineSettings) -> dict[str, Any]:
         "run_key": challenger["stats"]["run_key"],
         "git_sha": challenger["git_sha"],
         "config_hash": challenger["config_hash"],
+        "again": bool(lake.manifest("sequences", date)["stats"].get("again")),
         "data": items["inputs"]
         | challenger["inputs"]
         | {name: lake.manifest(name, date)["digest"] for name in ("challenger", "codebooks", "items")},

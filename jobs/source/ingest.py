@@ -14,11 +14,13 @@ from jobs.lake.dense_index import dense_index
 from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
 from jobs.source.cleaning import KEPT, LATER, REPEATED_PAIR, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.source.kinds import NEGATIVE
 from jobs.source.spelling import twins_across
 from jobs.source.splitting import SplitChoice, assign_split, choose_split
 from jobs.source.tables import Source, named_read_errors, read_source
 
 _SPLITS = ("train", "validation", "holdout")
+UNWANTED = "unwanted"  # in place of a split: a pair that is no event, but an item that the user does not want
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -57,13 +59,16 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     _check_shrinkage(rows_read["interactions"], source, settings)
 
     kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp", "kind", "weight")
-    choice, previous = _choose(kept, settings)
+    choice, previous = _choose(kept.where("weight > 0"), settings)
     split = assign_split(kept, choice.method, settings).persist()
     users, num_users = numbered.enter_context(dense_index(_users(split), "user_id", "user_index"))
-    interactions = split.join(users.select("user_id", "user_index"), "user_id").select(
+    unwanted = events.where(F.col("fate") == NEGATIVE).select(*split.columns[:-1]).withColumn("split", F.lit(UNWANTED))
+    rows = split.unionByName(unwanted.dropDuplicates(["user_id", "item_id"])) if fates.get(NEGATIVE) else split
+    interactions = rows.join(users.select("user_id", "user_index"), "user_id").select(
         "user_index", "item_index", "timestamp", "split", "kind", "weight"
     )
-    counted = split.groupBy("split").agg(F.count(F.lit(1)).alias("n"), F.min("timestamp"), F.max("timestamp")).collect()
+    is_kind = F.max(F.col("kind").isNotNull() | (F.col("weight") != 1)).alias("kinds")
+    counted = split.groupBy("split").agg(F.count("*").alias("n"), F.min("timestamp"), F.max("timestamp"), is_kind).collect()
     sizes = {row["split"]: row["n"] for row in counted}
     _check_split(sizes, fates, choice, source, settings)
     popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
@@ -87,6 +92,9 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         "split": choice.method,
         "split_reason": choice.reason,
         "previous_split": previous,
+        "kinds": any(row["kinds"] for row in counted),
+        "unwanted": fates.get(NEGATIVE, 0),
+        "repeats": source.mapping.repeats,
     }
     digests, lake = source.digests(), Lake.of(settings)
     users = users.select("user_index", "user_id", *(f"num_{name}" for name in _SPLITS))

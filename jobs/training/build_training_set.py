@@ -18,19 +18,34 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
     Columns: user_index int64, item_index list<int64>, timestamp list<int64>, num_train, num_validation, num_holdout int32.
     The first num_train entries of the lists are the training events. The validation events come next, then the hold-out.
+    If the log has kinds of events: weight list<float> (0: history only), kind list<string>, num_history_only int32 (of the
+    training events). If it has items that users do not want: unwanted list<int64>.
     """
     lake = Lake.of(settings)
     with spark_session(settings, "build_training_set") as spark:
         counts = read_table(spark, settings, "users").select("user_index", *(F.col(name).cast("int") for name in _COUNTS))
+        about = lake.manifest("interactions", settings.date)["stats"]
+        kinds = ("weight", "kind") if about.get("kinds") else ()
+        columns = [F.col("events.item_index"), F.col("events.timestamp"), *(F.col(f"events.{name}") for name in kinds)]
+        if kinds:
+            only = F.filter(F.slice("events.weight", 1, F.col("num_train")), lambda weight: weight <= 0)
+            columns.append(F.size(only).cast("int").alias("num_history_only"))
         sequences = (
             read_table(spark, settings, "interactions")
+            .where("split != 'unwanted'")
             .groupBy("user_index")
             # Events of one second are ordered by item_index. Ingest ordered them by item id, which is the same order.
-            .agg(F.array_sort(F.collect_list(F.struct("timestamp", "item_index"))).alias("events"))
+            .agg(F.array_sort(F.collect_list(F.struct("timestamp", "item_index", *kinds))).alias("events"))
             .join(counts, "user_index")
-            .select("user_index", "events.item_index", "events.timestamp", *_COUNTS)
-            .persist()
+            .select("user_index", *columns, *_COUNTS)
         )
+        if about.get("unwanted"):
+            listed = F.array_sort(F.collect_set("item_index")).alias("unwanted")
+            pairs = read_table(spark, settings, "interactions").where("split = 'unwanted'")
+            sequences = sequences.join(pairs.groupBy("user_index").agg(listed), "user_index", "left").withColumn(
+                "unwanted", F.coalesce("unwanted", F.array().cast("array<bigint>"))
+            )
+        sequences = sequences.persist()
         with lake.write("sequences", settings, inputs=["interactions", "users"]) as pending:
             num_users = lake.manifest("users", settings.date)["rows"]
             write_table(sequences, pending, by=["user_index"], keys=num_users, row_group_mb=_ROW_GROUP_MB)
@@ -43,5 +58,6 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
                 F.try_divide(F.sum(tied), F.sum(F.size("item_index") - 1)).alias("tied_share"),
             ).first()
             pending.stats |= row.asDict() if row else {}
+            pending.stats["again"] = about.get("repeats") == "again"
             sequences.unpersist()
             return dict(pending.stats)

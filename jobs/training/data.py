@@ -74,11 +74,18 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
         item_ids=items["item_id"].to_pylist(),
         content=content,
         num_train=_tensor(items["num_train"]).long(),
-        log=ParquetLog(open_dataset(lake.path("sequences", date))),
+        log=open_log(settings),
         encoders=encoders,
         order=order_of(settings),
         digests={table: lake.manifest(table, date)["digest"] for table in INPUTS},
     )
+
+
+def open_log(settings: PipelineSettings) -> ParquetLog:
+    """The users' events of the date. Raises `DataError` if the table is missing or damaged."""
+    lake, date = Lake.of(settings), settings.date
+    again = bool(lake.manifest("sequences", date)["stats"].get("again"))
+    return ParquetLog(open_dataset(lake.path("sequences", date)), again=again)
 
 
 def order_of(settings: PipelineSettings) -> Order:
