@@ -105,9 +105,10 @@ def model_in_force(settings: PipelineSettings) -> str | None:
 
 
 def _shape(folder: UPath, k: int) -> dict[str, int]:
-    """The number of users, and of those who have seen so much that fewer than k items are left."""
+    """The number of users, of those who have seen so much that fewer than k items are left, and the shortest list."""
     lengths = open_dataset(folder).to_table(columns=["item_id"])["item_id"].combine_chunks().value_lengths()
-    return {"users": len(lengths), "users_with_fewer": int((lengths.to_numpy() < k).sum())}
+    fewer = int((lengths.to_numpy() < k).sum())
+    return {"users": len(lengths), "users_with_fewer": fewer, "fewest": int(lengths.to_numpy().min(initial=k))}
 
 
 def _skip(reason: str) -> dict[str, Any]:

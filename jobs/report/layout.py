@@ -104,6 +104,21 @@ def _agreed(agreed: Mapping[str, Any] | None) -> list[str]:
     return found
 
 
+def accounting(summary: Mapping[str, Any]) -> list[str]:
+    """What became of the events that were read. Used, set aside and not used add up to all of them."""
+    ingest = summary.get("ingest") or {}
+    total = (ingest.get("rows_read") or {}).get("interactions")
+    if not total:
+        return []
+    unused = {name: number for name, number in (ingest.get("not_used") or {}).items() if number}
+    later = unused.pop("later_than_date", 0)
+    used, aside = sum((ingest.get("events") or {}).values()), sum((ingest["rejected"].get("interactions") or {}).values())
+    detail = ", ".join(f"{name.replace('_', ' ')} {_count(number)}" for name, number in unused.items())
+    left_out = f"{_count(sum(unused.values()))} not used{f' ({detail})' if detail else ''}"
+    found = [f"of {_count(total)} events read, {_count(used)} were used, {_count(aside)} set aside and {left_out}"]
+    return found + ([f"{_count(later)} events after the date were left for later runs"] if later else [])
+
+
 def _rejected(summary: Mapping[str, Any]) -> list[str]:
     ingest = summary.get("ingest")
     if not ingest:
@@ -115,11 +130,8 @@ def _rejected(summary: Mapping[str, Any]) -> list[str]:
         share = f" of {_count(read[table])} rows" if read.get(table) else ""
         detail = ", ".join(f"{reason} {_count(number)}" for reason, number in reasons.items())
         lines += _wrap(f"{table}: {_count(total)}{share}{f' ({detail})' if detail else ''}")
-    unused = {name: number for name, number in (ingest.get("not_used") or {}).items() if number}
-    if unused:
-        detail = ", ".join(f"{name.replace('_', ' ')} {_count(number)}" for name, number in unused.items())
-        lines += _wrap(f"events read and left out: {detail}")
-    return lines if rejected else ["nothing", *lines]
+    told = [line for sentence in accounting(summary) for line in _wrap(sentence)]
+    return [*(lines if rejected else ["nothing"]), *told]
 
 
 def _views(summary: Mapping[str, Any]) -> list[str]:
@@ -196,6 +208,9 @@ def _retrieval(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"{name:<30}{'':>4}" + (f"not comparable: {note}" if note else "none yet"))
         elif key == "anchor" and summary.get("anchor_note"):
             lines.append(f"{name:<30}{'':>4}not comparable: {summary['anchor_note']}")
+    for name, found in (summary.get("recall_apart") or {}).items():
+        recall = ", ".join(f"{MODELS[key]} {_number(found['recall'][key], 4)}" for key in MODELS if key in found["recall"])
+        lines += _wrap(f"{name}: {recall} ({_count(found['users'])} users, {cutoffs.labels[cutoffs.recall]})")
     if summary.get("k_note"):
         lines += _wrap(str(summary["k_note"]))
     return lines
@@ -226,7 +241,11 @@ def _candidates(summary: Mapping[str, Any]) -> list[str]:
     how, recall = f"{found['index']} search", found.get("index_recall")
     if recall is not None:
         how += f", which finds {recall:.1%} of the exact top"
-    return _wrap(f"{found['k']} for each of {found['users']:,} users, from version {found['model_version']} ({how})")
+    fewer, fewest = found.get("users_with_fewer", 0), found.get("fewest", 0)
+    count = f"{found['k']} for each of {found['users']:,} users"
+    if fewer:  # they have met so much of a small catalogue
+        count = f"up to {found['k']} for each of {found['users']:,} users; {fewer:,} have fewer, the fewest {fewest:,}"
+    return _wrap(f"{count}, from version {found['model_version']} ({how})")
 
 
 def _gates(summary: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from jobs.pages.templates import html
 from jobs.pages.words import MODELS, verdict_text, verdict_tone
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
-from jobs.report.layout import training_sentences
+from jobs.report.layout import accounting, training_sentences
 from jobs.report.pictures import Picture
 
 _LISTED = 12
@@ -31,6 +31,7 @@ def render_page(
     return html("page.html").render(
         summary=summary,
         training=training_sentences(summary),
+        accounting=[f"{sentence[0].upper()}{sentence[1:]}." for sentence in accounting(summary)],
         verdict=verdict,
         verdict_text=verdict_text(verdict),
         tone=_tone(summary),

@@ -31,6 +31,7 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
         "agreed": facts.agreed or None,
         "ks": list(Cutoffs.of(facts.metrics).ks),
         "k_note": facts.metrics.get("k_note"),
+        "recall_apart": facts.metrics.get("recall_apart") or {},
         "models": _models(facts),
         "users": facts.metrics.get("users"),
         "incumbent_version": facts.metrics.get("incumbent_version"),
@@ -67,7 +68,7 @@ def _ingest(facts: RunFacts) -> dict[str, Any]:
 
 
 def _views(facts: RunFacts) -> dict[str, dict[str, Any]]:
-    keys = ("ok", "missing", "unreadable", "too_few_events", "encoded", "reused", "method", "dim")
+    keys = ("ok", "missing", "unreadable", "too_few_events", "encoded", "reused", "method", "dim", "traits")
     out = {}
     for view in MODALITIES:
         table = f"{view}_features"

@@ -50,7 +50,7 @@ def test_vectors_are_those_of_the_encoder_and_bad_pictures_are_named(settings, t
     assert counts(summary) == (20, 0, 1, 3)
     assert summary["unreadable_items"] == ["i20", "i21", "i22"]
     assert summary["missing_items"] == ["i23"]
-    assert summary["traits"] == {"empty": 1, "grey": 1, "no_picture": 1, "truncated": 1}
+    assert summary["traits"] == {"empty": 1, "grey": 1, "no_picture": 1, "not_given": 1, "truncated": 1}
     assert summary["dim"] == 294
     table = rows(chosen)
     assert tuple(table.columns) == CONTENT_COLUMNS

@@ -80,6 +80,7 @@ def test_every_user_gets_the_best_unseen_items_however_the_rows_come(
         "index": "exact",
         "users": NUM_USERS,
         "users_with_fewer": 0,
+        "fewest": K,
     }
     table = lake.read("candidates", settings.date)
     assert [f"{field.name}: {field.type}" for field in table.schema] == [

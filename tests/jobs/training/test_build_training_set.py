@@ -56,6 +56,7 @@ def test_sequences_are_the_events_in_time_order_with_the_borders_of_the_split(se
         "num_holdout": 3,
         "longest": 6,
         "tied_share": 2 / 5,
+        "again": False,
     }
     digest = Lake.of(chosen).manifest("sequences", chosen.date)["digest"]
     build_training_set.run(chosen)
