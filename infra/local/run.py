@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.data not in (None, EMBEDDED):
             _say(f'To see more of these tables:  make check DATA="{arguments.data}"')
         return EXIT_BAD_DATA
-    except (StackError, ApiError) as error:
+    except (StackError, ApiError, OSError) as error:
         _say(f"cannot run: {error}")
         return 1
     except KeyboardInterrupt:
