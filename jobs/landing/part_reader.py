@@ -1,6 +1,7 @@
 """Reads one part of a table with the mapping of its table, and brings its columns to the form of the contract."""
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
@@ -12,13 +13,16 @@ import pyarrow.parquet as pq
 from jobs.base.errors import DataError
 from jobs.base.files import file_digest
 from jobs.base.places import uri_of
-from jobs.landing import text_files, typed_tables
+from jobs.landing import log_tables, queries, typed_tables
 from jobs.landing.contract import LANDED, Column, InputTable
-from jobs.landing.conversion import NotText, TimeRule, Told, WrongType, as_scalar, convert
+from jobs.landing.conversion import NotText, Told, WrongType, as_scalar, convert
+from jobs.landing.csv_files import csv_names, read_csv
 from jobs.landing.finding import Part
+from jobs.landing.json_files import json_names, read_json
 from jobs.landing.mapping import TableMapping
-from jobs.landing.records import LandedPart
+from jobs.landing.records import EMPTY_LIST, NOT_WANTED, LandedPart
 from jobs.landing.seen import Seen
+from jobs.landing.times import TimeRule
 
 # Spark's names for the types of a part that is read as it is. Other types are written anew.
 _AS_IT_IS = {
@@ -44,9 +48,9 @@ class PartReader:
         self.table, self.mapping, self.times, self.opened = table, mapping, times, None
         self.parquet = typed_tables.open_parquet(part) if part.format == "parquet" else None
         if part.format == "delta":
-            part, self.opened = typed_tables.open_delta(part, mapping)
+            part, self.opened = log_tables.open_delta(part, mapping)
         elif part.format == "iceberg":
-            part, self.opened = typed_tables.open_iceberg(part, mapping)
+            part, self.opened = log_tables.open_iceberg(part, mapping)
         self.part = part
         self.names, self.types = self._columns()
         self._check_columns()
@@ -55,6 +59,8 @@ class PartReader:
         """The record of a part that Spark can read as it is; None if it must be written anew."""
         path = self.part.path
         if self.parquet is None or path is None or not self.mapping.fits or _PATTERN & set(path.path):
+            return None
+        if any(column.name in self.part.partition for column in self.table.columns):
             return None
         in_use = [column for column in self.table.columns if column.name in self.names and self.types[column.name] != "null"]
         types = {column.name: _AS_IT_IS[column.kind].get(self.types[column.name], "") for column in in_use}
@@ -93,7 +99,7 @@ class PartReader:
                     }
                     whole |= {"source_file": pa.repeat(self.part.name, len(rows)), "source_row": rows}
                     writer.write_table(pa.table(whole, schema=schema))
-            seen.rows_in = self.rows_in
+            seen.rows_in, seen.left_out = self.rows_in, self.left_out
             draft.replace(parquet)
         finally:
             draft.unlink(missing_ok=True)
@@ -113,9 +119,10 @@ class PartReader:
             seen.rows,
             dict(sorted(seen.days.items())),
             {name: count for name, count in seen.missing.items() if count},
-            seen.told(),
+            seen.told() + self._without_values(seen),
             self.types,
             seen.samples,
+            {why: count for why, count in sorted(seen.left_out.items()) if count},
         )
 
     def _as_it_is(self, column: Column) -> str:
@@ -126,6 +133,11 @@ class PartReader:
         ):
             return ""
         return _AS_IT_IS[column.kind].get(kind, "")
+
+    def _without_values(self, seen: Seen) -> list[str]:
+        """What to say of columns that `data.yaml` names and that turn out to hold nothing."""
+        named = (name for name in self.mapping.columns if seen.rows and seen.missing[name] == seen.rows)
+        return [f"the column {self.mapping.columns[name]}, which data.yaml takes for {name}, holds no value." for name in named]
 
     def _blank_ids(self, columns: dict[str, pa.Array]) -> bool:
         """Whether an id became null that was not null: the conversion found it blank."""
@@ -144,19 +156,22 @@ class PartReader:
             opened: Any = self.opened
             schema = opened.schema if part.format == "delta" else opened.projection().as_arrow()
         elif part.format == "csv":
-            names = text_files.csv_names(part, self.mapping)
+            names = csv_names(part, self.mapping)
             return names, dict.fromkeys(names, "text")
         elif part.format == "json":
-            names = text_files.json_names(part, self.mapping)
+            names = json_names(part, self.mapping)
             return names, dict.fromkeys(names, "JSON")
         else:
-            first = next(typed_tables.read_query(part, self.mapping), None)
+            first = next(queries.read_query(part, self.mapping), None)
             schema = pa.schema([]) if first is None else first[0].schema
+        self.schema = schema
         plain = {field.name: field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema}
         return list(schema.names), {name: str(kind) for name, kind in plain.items()}
 
     def _check_columns(self) -> None:
-        mapping, file = self.mapping, self.part.path or self.part.name
+        mapping = self.mapping
+        if not self.names:  # an empty file; the table may have other parts
+            return
         for column in self.table.columns:
             given = mapping.columns.get(column.name)
             if given is not None and not self._has(given):
@@ -168,15 +183,10 @@ class PartReader:
         for name in filter(None, [*mapping.where, mapping.explode, *self._of_templates()]):
             if not self._has(name):
                 raise self._missing(name, "correct data.yaml.")
-        twins = sorted(name for name in self.names if sum(name.lower() == other.lower() for other in self.names) > 1)
-        wanted = {mapping.columns.get(column.name, column.name).lower() for column in self.table.columns}
-        if any(name.lower() in wanted and name not in self.names for name in twins):
-            raise DataError(
-                f"the columns {' and '.join(twins)} differ by case alone.",
-                file=file,
-                column=twins[0],
-                remedy="rename one of them.",
-            )
+        used = [mapping.columns.get(column.name, column.name) for column in self.table.columns]
+        for name in [*used, *mapping.where, mapping.explode, *self._of_templates()]:
+            if self.names.count(name) > 1:
+                raise typed_tables.two_of_one_name(self.part, name)
 
     def _gives(self, name: str) -> bool:
         """Whether the part has a value for a column of the contract."""
@@ -198,10 +208,11 @@ class PartReader:
         )
 
     def _has(self, name: str) -> bool:
-        first = name.split(".")[0]
-        if name in self.names or name in self.part.partition or self.part.format == "json":
-            return name in self.names or name in self.part.partition or first in self.names or not self.names
-        return first in self.names and "." in name
+        if name in self.names or name in self.part.partition:
+            return True
+        if self.part.format == "json":
+            return name.split(".")[0] in self.names
+        return self.part.format != "csv" and typed_tables.has(self.schema, name, self.mapping.explode)
 
     def _of_templates(self) -> list[str]:
         return [name for text in self.mapping.templates.values() for _, name, _, _ in Formatter().parse(text) if name]
@@ -209,6 +220,7 @@ class PartReader:
     def _batches(self, *, only_scalars: bool) -> Iterator[tuple[dict[str, pa.Array], dict[str, Told], pa.Array]]:
         """The columns of the contract that the part has, what conversion noticed, and the number of each row."""
         self.rows_in = 0
+        self.left_out: Counter[str] = Counter()
         columns = [column for column in self.table.columns if not (only_scalars and column.kind == "binary")]
         origin = {column.name: self.mapping.columns.get(column.name, column.name) for column in columns}
         wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *self._of_templates()]))
@@ -226,10 +238,13 @@ class PartReader:
                 try:
                     made[column.name], told[column.name] = convert(column, values, self.times)
                 except WrongType as error:
+                    row = None if error.place is None else str(rows[error.place])
+                    what = "the column" if row is None else f"row {row}"
                     raise DataError(
-                        f"the column has type {error.found}, from which no {column.kind} can be made.",
+                        f"{what} has type {error.found}, from which no {column.kind} can be made.",
                         file=self.part.path or self.part.name,
                         column=origin[column.name],
+                        rows=[] if row is None else [row],
                         remedy=error.remedy,
                     ) from error
                 except NotText as error:
@@ -242,9 +257,20 @@ class PartReader:
                         remedy="write the column again as UTF-8 (these bytes look like Latin-1 or Windows-1252).",
                     ) from error
                 if column.name in self.mapping.defaults:
-                    default = as_scalar(column, self.mapping.defaults[column.name], self.times)
-                    made[column.name] = made[column.name].fill_null(default)
+                    made[column.name] = made[column.name].fill_null(self._default(column))
             yield made, told, rows
+
+    def _default(self, column: Column) -> pa.Scalar:
+        given = self.mapping.defaults[column.name]
+        try:
+            default = as_scalar(column, given, self.times)
+        except WrongType:
+            default = pa.scalar(None)
+        if not default.is_valid:
+            raise DataError(
+                f"the default '{given}' is no {column.kind}.", column=column.name, remedy="correct defaults in data.yaml."
+            )
+        return default
 
     def _values(self, name: str, origin: str, raw: dict[str, Any], count: int) -> Any:
         mapping = self.mapping
@@ -252,7 +278,7 @@ class PartReader:
             return [mapping.constants[name]] * count
         if name in mapping.templates:
             fields = {field: _python(raw.get(field), self.part.partition.get(field), count) for field in self._of_templates()}
-            rows = ({field: values[row] for field, values in fields.items()} for row in range(count))
+            rows = ({field: _plain(values[row]) for field, values in fields.items()} for row in range(count))
             text = mapping.templates[name]
             return [None if any(value is None for value in row.values()) else text.format_map(row) for row in rows]
         if origin in self.part.partition and raw.get(origin) is None:
@@ -263,11 +289,14 @@ class PartReader:
         """Batches as the part gives them, of the rows that `where` wants, exploded."""
         part, mapping = self.part, self.mapping
         if part.format in ("csv", "json"):
-            read = text_files.read_csv if part.format == "csv" else text_files.read_json
-            for values, lines in read(part, mapping, wanted):
+            batches_of_text = (
+                read_csv(part, mapping, wanted) if part.format == "csv" else read_json(part, mapping, wanted, self.left_out)
+            )
+            for values, lines in batches_of_text:
                 self.rows_in += len(lines)
                 keep = self._wanted_rows({name: values.get(name) for name in mapping.where}, len(lines))
                 if keep is not None:
+                    self.left_out[NOT_WANTED] += len(lines) - len(keep)
                     values = {name: [column[row] for row in keep] for name, column in values.items()}
                     lines = [lines[row] for row in keep]
                 if lines:
@@ -276,16 +305,18 @@ class PartReader:
         if part.format == "parquet":
             batches = typed_tables.read_parquet(part, wanted)
         elif part.format in ("delta", "iceberg"):
-            batches = typed_tables.read_log_table(part, self.opened, wanted, self.names)
+            batches = log_tables.read_log_table(part, self.opened, wanted, self.names)
         else:
-            batches = typed_tables.read_query(part, mapping)
+            batches = queries.read_query(part, mapping)
         for table, rows in batches:
             if mapping.explode:
-                table, rows = typed_tables.explode(table, rows, mapping.explode)
+                table, rows, empty = typed_tables.explode(table, rows, mapping.explode, part)
+                self.left_out[EMPTY_LIST] += empty
             self.rows_in += len(table)
             found = {name: typed_tables.nested(table, name) for name in wanted}
             keep = self._wanted_rows({name: _python(found[name], None, len(rows)) for name in mapping.where}, len(rows))
             if keep is not None:
+                self.left_out[NOT_WANTED] += len(rows) - len(keep)
                 found = {
                     name: None if column is None else column.take(pa.array(keep, pa.int64())) for name, column in found.items()
                 }
@@ -303,6 +334,13 @@ class PartReader:
             given = values or [self.part.partition.get(name)] * count
             keep &= {row for row, value in enumerate(given) if _word(value) in wanted}
         return sorted(keep)
+
+
+def _plain(value: Any) -> Any:
+    """A value for a template. Pandas makes floats of integers as soon as one is missing."""
+    if isinstance(value, float):
+        return None if value != value else str(int(value)) if value.is_integer() else str(value)
+    return None if value is None else _word(value)
 
 
 def _word(value: Any) -> str:
