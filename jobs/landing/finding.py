@@ -43,7 +43,7 @@ class Part:
     path: UPath | None
     format: Format | None
     stamp: str
-    partition: dict[str, str] = field(default_factory=dict)
+    partition: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ def _no_data(inner: str) -> str | None:
     return None
 
 
-def _partition(inner: str) -> dict[str, str]:
+def _partition(inner: str) -> dict[str, str | None]:
     pairs = (name.partition("=") for name in inner.split("/")[:-1])
-    return {key: unquote(value) for key, equals, value in pairs if equals and value != _NO_VALUE}
+    return {key: None if value == _NO_VALUE else unquote(value) for key, equals, value in pairs if equals}
 
 
 def _name(place: UPath, folder: UPath) -> str:

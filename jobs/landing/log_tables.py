@@ -52,7 +52,6 @@ def open_iceberg(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
     Raises:
         DataError: the metadata cannot be read, or there is no such snapshot.
     """
-    from pyiceberg.exceptions import NoSuchTableError
     from pyiceberg.table import StaticTable
 
     path = path_of(part)
@@ -67,7 +66,7 @@ def open_iceberg(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
         if snapshot is None:
             raise ValueError(f"there is no such snapshot; there are {[known.snapshot_id for known in table.snapshots()]}")
         scan = table.scan(snapshot_id=snapshot.snapshot_id)
-    except (NoSuchTableError, OSError, ValueError, KeyError) as error:
+    except (*_iceberg_errors(), OSError, ValueError, KeyError) as error:
         raise DataError(
             f"the Iceberg table cannot be read through its metadata ({first_line(error)}).",
             file=metadata,
@@ -88,6 +87,13 @@ def read_log_table(part: Part, opened: Any, wanted: Sequence[str], names: Sequen
         for batch in batches:
             yield pa.Table.from_batches([batch]), pa.array(range(done, done + len(batch)), pa.int64())
             done += len(batch)
+
+
+def _iceberg_errors() -> tuple[type[Exception], ...]:
+    """The errors of pyiceberg, which have no base of their own."""
+    from pyiceberg import exceptions
+
+    return tuple(kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def _check_place(location: str, path: UPath) -> None:

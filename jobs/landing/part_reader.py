@@ -184,7 +184,7 @@ class PartReader:
             if not self._has(name):
                 raise self._missing(name, "correct data.yaml.")
         used = [mapping.columns.get(column.name, column.name) for column in self.table.columns]
-        for name in [*used, *mapping.where, mapping.explode, *self._of_templates()]:
+        for name in filter(None, [*used, *mapping.where, mapping.explode, *self._of_templates()]):
             if self.names.count(name) > 1:
                 raise typed_tables.two_of_one_name(self.part, name)
 

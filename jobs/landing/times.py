@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from jobs.landing.contract import UNITS_PER_SECOND
 
 _SECONDS_LIMIT = 2**40 * 1_000_000  # times in another unit stay, so that a message can name the unit
-_WHOLE_NUMBER = r"^[+-]?[0-9]{1,18}$"  # parsed as integers, because a float cannot hold nanoseconds
+_WHOLE_NUMBER = r"^[+-]?(?:[0-9]{1,18}|[1-8][0-9]{18})$"  # parsed as integers, because a float cannot hold nanoseconds
 _OFFSET = r"[T ][0-9]{1,2}:.*(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -88,7 +88,7 @@ def _parsed(texts: pd.Series, rule: TimeRule) -> pd.Series:
         zoned = pd.Series("%z" in rule.form.lower(), texts.index)
         form = rule.form
     else:
-        texts = texts.str.replace(r"\s*(?:UTC|GMT)$", "+00:00", regex=True)
+        texts = texts.str.replace(r"\s*(?:UTC|GMT|z)$", "+00:00", regex=True)
         zoned, form = texts.str.contains(_OFFSET, regex=True), "ISO8601"
     aware = pd.to_datetime(texts[zoned], format=form, errors="coerce", utc=True)
     naive = pd.to_datetime(texts[~zoned], format=form, errors="coerce").astype("datetime64[ns]")
