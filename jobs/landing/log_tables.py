@@ -56,6 +56,7 @@ def open_iceberg(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
 
     path = path_of(part)
     metadata = _iceberg_metadata(path)
+    known_errors: tuple[type[Exception], ...] = (*_iceberg_errors(), OSError, ValueError, KeyError)
     try:
         table = StaticTable.from_metadata(str(metadata) if isinstance(metadata, Path) else uri_of(metadata))
         _check_place(table.location(), path)
@@ -66,7 +67,7 @@ def open_iceberg(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
         if snapshot is None:
             raise ValueError(f"there is no such snapshot; there are {[known.snapshot_id for known in table.snapshots()]}")
         scan = table.scan(snapshot_id=snapshot.snapshot_id)
-    except (*_iceberg_errors(), OSError, ValueError, KeyError) as error:
+    except known_errors as error:
         raise DataError(
             f"the Iceberg table cannot be read through its metadata ({first_line(error)}).",
             file=metadata,

@@ -4,7 +4,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +15,11 @@ from jobs.base.places import uri_of
 from jobs.landing import log_tables, queries, typed_tables
 from jobs.landing.contract import LANDED, Column, InputTable
 from jobs.landing.conversion import NotText, Told, WrongType, as_scalar, convert
-from jobs.landing.csv_files import csv_names, read_csv
+from jobs.landing.csv_files import read_csv
 from jobs.landing.finding import Part
-from jobs.landing.json_files import json_names, read_json
+from jobs.landing.json_files import read_json
 from jobs.landing.mapping import TableMapping
+from jobs.landing.opened_part import columns_of_templates, open_part
 from jobs.landing.records import EMPTY_LIST, NOT_WANTED, LandedPart
 from jobs.landing.seen import Seen
 from jobs.landing.times import TimeRule
@@ -45,15 +45,11 @@ class PartReader:
     """Reads one part with the mapping of its table."""
 
     def __init__(self, part: Part, table: InputTable, mapping: TableMapping, times: TimeRule) -> None:
-        self.table, self.mapping, self.times, self.opened = table, mapping, times, None
-        self.parquet = typed_tables.open_parquet(part) if part.format == "parquet" else None
-        if part.format == "delta":
-            part, self.opened = log_tables.open_delta(part, mapping)
-        elif part.format == "iceberg":
-            part, self.opened = log_tables.open_iceberg(part, mapping)
-        self.part = part
-        self.names, self.types = self._columns()
-        self._check_columns()
+        self.table, self.mapping, self.times = table, mapping, times
+        self.opened = open_part(part, mapping)
+        self.opened.check(table)
+        self.part, self.parquet = self.opened.part, self.opened.parquet
+        self.names, self.types = self.opened.names, self.opened.types
 
     def look(self) -> LandedPart | None:
         """The record of a part that Spark can read as it is; None if it must be written anew."""
@@ -63,12 +59,8 @@ class PartReader:
         if any(column.name in self.part.partition for column in self.table.columns):
             return None
         in_use = [column for column in self.table.columns if column.name in self.names and self.types[column.name] != "null"]
-        types = {column.name: _AS_IT_IS[column.kind].get(self.types[column.name], "") for column in in_use}
-        unit = all(
-            column.kind != "timestamp" or self.types[column.name] != "int64" or self.times.unit == "s" for column in in_use
-        )
-        zone = all(types[column.name] != "timestamp_ntz" or self.times.zone == "UTC" for column in in_use)
-        if not all(types.values()) or not unit or not zone or not self.parquet.spark_reads(list(types)):
+        types = {column.name: self._as_it_is(column) for column in in_use}
+        if not all(types.values()) or not self.parquet.spark_reads(list(types)):
             return None
         seen = Seen()
         try:
@@ -147,83 +139,13 @@ class PartReader:
             if column.kind == "id" and column.name in columns
         )
 
-    def _columns(self) -> tuple[list[str], dict[str, str]]:
-        """Names and types of the part's own columns."""
-        part = self.part
-        if self.parquet is not None:
-            schema: pa.Schema = self.parquet.schema
-        elif part.format in ("delta", "iceberg"):
-            opened: Any = self.opened
-            schema = opened.schema if part.format == "delta" else opened.projection().as_arrow()
-        elif part.format == "csv":
-            names = csv_names(part, self.mapping)
-            return names, dict.fromkeys(names, "text")
-        elif part.format == "json":
-            names = json_names(part, self.mapping)
-            return names, dict.fromkeys(names, "JSON")
-        else:
-            first = next(queries.read_query(part, self.mapping), None)
-            schema = pa.schema([]) if first is None else first[0].schema
-        self.schema = schema
-        plain = {field.name: field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema}
-        return list(schema.names), {name: str(kind) for name, kind in plain.items()}
-
-    def _check_columns(self) -> None:
-        mapping = self.mapping
-        if not self.names:  # an empty file; the table may have other parts
-            return
-        for column in self.table.columns:
-            given = mapping.columns.get(column.name)
-            if given is not None and not self._has(given):
-                raise self._missing(given, f"correct columns.{column.name} in data.yaml.")
-            if column.required and not (self._gives(column.name) or (column.instead and self._gives(column.instead))):
-                near = [name for name in self.names if name.lower().replace("_", "") == column.name.replace("_", "")]
-                entry = f"columns: {{{column.name}: {near[0] if near else '...'}}}"
-                raise self._missing(column.name, f"name the column in data.yaml ({entry}), or rename it. {column.meaning}")
-        for name in filter(None, [*mapping.where, mapping.explode, *self._of_templates()]):
-            if not self._has(name):
-                raise self._missing(name, "correct data.yaml.")
-        used = [mapping.columns.get(column.name, column.name) for column in self.table.columns]
-        for name in filter(None, [*used, *mapping.where, mapping.explode, *self._of_templates()]):
-            if self.names.count(name) > 1:
-                raise typed_tables.two_of_one_name(self.part, name)
-
-    def _gives(self, name: str) -> bool:
-        """Whether the part has a value for a column of the contract."""
-        mapping = self.mapping
-        return name in mapping.columns or name in mapping.constants or name in mapping.templates or self._has(name)
-
-    def _missing(self, name: str, remedy: str) -> DataError:
-        found = ", ".join(self.names[:40]) or "none"
-        header = (
-            " Does the file lack a header line? Then list the columns as names in data.yaml."
-            if self.part.format == "csv" and not self.mapping.names
-            else ""
-        )
-        return DataError(
-            f"a column is missing; columns found: {found}.",
-            file=self.part.path or self.part.name,
-            column=name,
-            remedy=remedy + header,
-        )
-
-    def _has(self, name: str) -> bool:
-        if name in self.names or name in self.part.partition:
-            return True
-        if self.part.format == "json":
-            return name.split(".")[0] in self.names
-        return self.part.format != "csv" and typed_tables.has(self.schema, name, self.mapping.explode)
-
-    def _of_templates(self) -> list[str]:
-        return [name for text in self.mapping.templates.values() for _, name, _, _ in Formatter().parse(text) if name]
-
     def _batches(self, *, only_scalars: bool) -> Iterator[tuple[dict[str, pa.Array], dict[str, Told], pa.Array]]:
         """The columns of the contract that the part has, what conversion noticed, and the number of each row."""
         self.rows_in = 0
         self.left_out: Counter[str] = Counter()
         columns = [column for column in self.table.columns if not (only_scalars and column.kind == "binary")]
         origin = {column.name: self.mapping.columns.get(column.name, column.name) for column in columns}
-        wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *self._of_templates()]))
+        wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *columns_of_templates(self.mapping)]))
         if self.mapping.explode:
             wanted.append(self.mapping.explode)
         for raw, rows in self._raw(wanted):
@@ -277,7 +199,8 @@ class PartReader:
         if name in mapping.constants:
             return [mapping.constants[name]] * count
         if name in mapping.templates:
-            fields = {field: _python(raw.get(field), self.part.partition.get(field), count) for field in self._of_templates()}
+            names = columns_of_templates(mapping)
+            fields = {field: _python(raw.get(field), self.part.partition.get(field), count) for field in names}
             rows = ({field: _plain(values[row]) for field, values in fields.items()} for row in range(count))
             text = mapping.templates[name]
             return [None if any(value is None for value in row.values()) else text.format_map(row) for row in rows]
@@ -305,7 +228,7 @@ class PartReader:
         if part.format == "parquet":
             batches = typed_tables.read_parquet(part, wanted)
         elif part.format in ("delta", "iceberg"):
-            batches = log_tables.read_log_table(part, self.opened, wanted, self.names)
+            batches = log_tables.read_log_table(part, self.opened.table, wanted, self.names)
         else:
             batches = queries.read_query(part, mapping)
         for table, rows in batches:
