@@ -1,5 +1,6 @@
 """Brings the values of a column, whatever their type, to the form that its kind has in the contract."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -9,21 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.landing.contract import LANDED, UNITS_PER_SECOND, Column
+from jobs.landing.contract import LANDED, Column, Kind
+from jobs.landing.times import TimeRule, to_seconds
 
 # Words that tools write where a value is missing. Taken as ids, they would make one user of all who have none.
-NULL_WORDS = ("nan", "NaN", "None", "NULL", "null", "<NA>", "NaT", "N/A", "#N/A", "\\N", "undefined")
+NULL_WORDS: tuple[str, ...] = ("nan", "NaN", "NAN", "-nan", "None", "none", "NONE", "NULL", "null", "Null", "NA", "<NA>", "NaT")
+NULL_WORDS += ("N/A", "n/a", "#N/A", "\\N", "undefined")
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
-_SECONDS_LIMIT = 2**40  # about the year 36,800: beyond it, a number is no time in any reading
-
-
-@dataclass(frozen=True)
-class TimeRule:
-    """How times are read: the unit of numbers, the form of texts ('' for ISO), and the zone of those that name none."""
-
-    unit: str
-    form: str = ""
-    zone: str = "UTC"
+_AS_INTEGERS = "store ids as integers or texts (pandas turns integer columns with gaps into floats)."
+_WITHIN = "name a value within it with a dot in data.yaml, such as columns: {user_id: user.id}."
 
 
 @dataclass
@@ -41,11 +36,12 @@ class WrongType(Exception):
     Attributes:
         found: name of the type.
         remedy: what to do about it.
+        place: which value has it, from 0; None for the whole column.
     """
 
-    def __init__(self, found: str, remedy: str) -> None:
+    def __init__(self, found: str, remedy: str, place: int | None = None) -> None:
         super().__init__(found)
-        self.found, self.remedy = found, remedy
+        self.found, self.remedy, self.place = found, remedy, place
 
 
 class NotText(Exception):
@@ -76,7 +72,7 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         WrongType: the type does not fit the kind.
         NotText: a text is not UTF-8.
     """
-    array = _array(values)
+    array = _array(_of_python(values, column.kind) if isinstance(values, list) else values, column.kind)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), LANDED[column.kind]), Told()
     told = Told()
@@ -97,37 +93,75 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
     return made, told
 
 
-def _array(values: pa.ChunkedArray | pa.Array | list[Any]) -> pa.Array:
+def _array(values: pa.ChunkedArray | pa.Array, kind: Kind) -> pa.Array:
     """One array, in which texts are strings, whatever way they were encoded."""
-    if isinstance(values, list):
-        values = _of_python(values)
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     if isinstance(array, pa.ExtensionArray):
-        array = array.storage
+        is_uuid = array.type.extension_name == "arrow.uuid"
+        array = pa.array([value and str(value) for value in array.to_pylist()], pa.string()) if is_uuid else array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
+    if pa.types.is_large_binary(array.type) or pa.types.is_binary_view(array.type):
+        array = array.cast(pa.binary())
+    if pa.types.is_binary(array.type) and kind != "binary":  # some writers do not say that these bytes are text
+        array = pa.Array.from_buffers(pa.string(), len(array), array.buffers(), array.null_count, array.offset)
     return array
 
 
-def _of_python(values: list[Any]) -> pa.Array:
+def _of_python(values: list[Any], kind: Kind) -> pa.Array:
+    """Values of CSV or JSON. Each is judged by itself, so that it does not matter what stands near it in the file."""
     kinds = {type(value) for value in values} - {type(None)}
-    if kinds <= {str} or kinds == {int} or kinds == {float} or kinds == {bool}:
-        try:
-            return pa.array(values)
-        except (pa.ArrowInvalid, OverflowError):  # an integer beyond 64 bits
-            pass
-    if kinds == {list}:
-        return pa.array([None if value is None else [_as_text(part) for part in value] for value in values])
-    return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
+    if kinds & {list, dict} and kind == "binary":
+        raise WrongType("list or object", "store the encoded picture as bytes in a Parquet file.")
+    try:
+        if kinds <= {str} or kinds == {int} or (kind not in ("id", "text") and kinds in ({float}, {bool})):
+            try:
+                return pa.array(values)
+            except (pa.ArrowInvalid, OverflowError):  # an integer beyond 64 bits
+                pass
+        made = [None if value is None else _as_text(value, kind, place) for place, value in enumerate(values)]
+        return pa.array(made, pa.string())
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and no text can hold
+        for place, value in enumerate(values):
+            try:
+                str(value).encode()
+            except UnicodeEncodeError as error:
+                raise NotText(place, str(value).encode("utf-8", "surrogatepass")) from error
+        raise
 
 
-def _as_text(value: Any) -> str:
-    """A value of JSON as text. A whole number that was written with a fraction of zero stays as it was written."""
-    return value if isinstance(value, str) else "true" if value is True else "false" if value is False else str(value)
+def _as_text(value: Any, kind: Kind, place: int) -> str | None:
+    """A value of JSON as text."""
+    if isinstance(value, str):
+        return value
+    if kind == "id":
+        if isinstance(value, float):
+            if value != value:
+                return None
+            if not value.is_integer() or abs(value) >= 2**53:
+                raise WrongType(f"number ({value})", _AS_INTEGERS, place)
+            return str(int(value))
+        if isinstance(value, bool | list | dict):
+            remedy = _WITHIN if isinstance(value, dict) else "store ids as integers or texts."
+            raise WrongType({bool: "true or false", list: "list", dict: "object"}[type(value)], remedy, place)
+    if isinstance(value, dict) and kind == "text":
+        raise WrongType("object", _WITHIN, place)
+    if isinstance(value, list) and kind == "text":
+        return " ".join(_parts(value, place))
+    return "true" if value is True else "false" if value is False else str(value)
+
+
+def _parts(values: list[Any], place: int) -> Iterator[str]:
+    """The texts of a list, and of the lists in it."""
+    for value in values:
+        if isinstance(value, list):
+            yield from _parts(value, place)
+        elif value is not None:
+            yield _as_text(value, "text", place) or ""
 
 
 def _check_utf8(array: pa.Array) -> None:
@@ -145,92 +179,31 @@ def _check_utf8(array: pa.Array) -> None:
 def _ids(array: pa.Array, times: TimeRule) -> pa.Array:
     kind = array.type
     if pa.types.is_floating(kind):  # pandas makes floats of integers as soon as one is missing
-        numbers = array.to_numpy(zero_copy_only=False).astype("float64")
+        exact = 2 ** {16: 11, 32: 24, 64: 53}[kind.bit_width]  # from here on, two integers may be the same float
+        numbers = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         there = ~np.isnan(numbers)
-        if (numbers[there] != np.floor(numbers[there])).any() or (np.abs(numbers[there]) >= 2**53).any():
-            raise WrongType(str(kind), "store ids as integers or texts (pandas turns integer columns with gaps into floats).")
+        if (numbers[there] != np.floor(numbers[there])).any() or (np.abs(numbers[there]) >= exact).any():
+            raise WrongType(str(kind), _AS_INTEGERS)
         whole = pa.array(np.where(there, numbers, 0).astype("int64"), mask=~there)
         return whole.cast(pa.string())
     if pa.types.is_decimal(kind) and kind.scale == 0:
         return array.cast(pa.string())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        array = array.cast(pa.binary())
-        text = pa.Array.from_buffers(pa.string(), len(array), array.buffers(), array.null_count, array.offset)
-        _check_utf8(text)
-        return _ids(text, times)
+    if pa.types.is_decimal(kind):
+        given = array.to_pylist()
+        if any(value is not None and value != int(value) for value in given):
+            raise WrongType(str(kind), "store ids as integers or texts.")
+        return pa.array([None if value is None else str(int(value)) for value in given], pa.string())
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
-        raise WrongType(str(kind), "store ids as integers or texts.")
+        raise WrongType(str(kind), _WITHIN if pa.types.is_struct(kind) else "store ids as integers or texts.")
     text = array.cast(pa.string())
     return pc.if_else(pc.not_equal(pc.utf8_trim_whitespace(text), ""), text, pa.scalar(None, pa.string()))
 
 
 def _seconds(array: pa.Array, times: TimeRule) -> pa.Array:
-    kind = array.type
-    if pa.types.is_integer(kind):
-        numbers = array.cast(pa.int64(), safe=False) if pa.types.is_uint64(kind) else array.cast(pa.int64())
-        return _whole(numbers.fill_null(0).to_numpy() // UNITS_PER_SECOND[times.unit], ~pc.is_valid(array).to_numpy(False))
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _of_floats(array.cast(pa.float64()).to_numpy(zero_copy_only=False), times)
-    if pa.types.is_date(kind):
-        array, kind = array.cast(pa.timestamp("s")), pa.timestamp("s")
-    if pa.types.is_timestamp(kind):
-        per = UNITS_PER_SECOND[kind.unit]
-        if kind.tz is None and times.zone != "UTC":
-            array = pc.assume_timezone(array, times.zone, ambiguous="earliest", nonexistent="latest")
-        numbers = array.cast(pa.timestamp(kind.unit)).cast(pa.int64()) if array.type.tz else array.cast(pa.int64())
-        return _whole(numbers.fill_null(0).to_numpy() // per, ~pc.is_valid(numbers).to_numpy(False))
-    if pa.types.is_string(kind):
-        return _of_texts(array, times)
-    raise WrongType(str(kind), "give Unix times as numbers, or timestamps.")
-
-
-def _of_texts(array: pa.Array, times: TimeRule) -> pa.Array:
-    """Seconds of texts: numbers in the unit of the rule, or dates and times in its form or that of ISO 8601."""
-    texts = array.to_pandas().astype("object")
-    numbers = np.full(len(texts), np.nan)
-    if not times.form:
-        numbers = pd.to_numeric(texts, errors="coerce").to_numpy("float64", na_value=np.nan)
-    seconds = _of_floats(numbers, times)
-    left = np.isnan(numbers) & texts.notna().to_numpy()
-    if not left.any():
-        return seconds
-    given = texts[left].str.strip().str.replace(r"\s*(?:UTC|GMT)$", "+00:00", regex=True)
-    if times.form:
-        parsed = pd.to_datetime(given, format=times.form, errors="coerce", utc=times.zone == "UTC")
-    else:
-        parsed = pd.to_datetime(given, format="ISO8601", errors="coerce", utc=times.zone == "UTC")
-    if times.zone != "UTC":
-        parsed = _in_zone(given, parsed, times)
-    known = parsed.notna().to_numpy()
-    made = np.zeros(len(texts), "int64")
-    made[np.flatnonzero(left)[known]] = parsed[known].astype("datetime64[ns, UTC]").astype("int64") // 1_000_000_000
-    mask = np.ones(len(texts), bool)
-    mask[np.flatnonzero(left)[known]] = False
-    return pc.coalesce(seconds, pa.array(made, mask=mask))
-
-
-def _in_zone(given: pd.Series, parsed: pd.Series, times: TimeRule) -> pd.Series:
-    """Times of which those without an offset lie in the zone of the rule, in UTC."""
-    if isinstance(parsed.dtype, pd.DatetimeTZDtype):
-        return parsed.dt.tz_convert("UTC")
-    if parsed.dtype == object:  # some texts name an offset and some do not
-        parsed = parsed.map(lambda value: value if value is pd.NaT or value.tzinfo is None else value.tz_convert("UTC"))
-        naive = parsed.map(lambda value: value is pd.NaT or value.tzinfo is None)
-        local = _in_zone(given[naive], pd.to_datetime(parsed[naive]), times)
-        return pd.concat([local, pd.to_datetime(parsed[~naive], utc=True)]).reindex(parsed.index)
-    zoned = parsed.dt.tz_localize(times.zone, ambiguous=np.ones(len(parsed), bool), nonexistent="shift_forward")
-    return zoned.dt.tz_convert("UTC")
-
-
-def _of_floats(numbers: np.ndarray, times: TimeRule) -> pa.Array:
-    with np.errstate(invalid="ignore"):
-        seconds = np.floor(numbers / UNITS_PER_SECOND[times.unit])
-        sane = np.abs(seconds) < _SECONDS_LIMIT * 1_000_000  # times in another unit stay, so that a message can name the unit
-    return pa.array(np.where(sane, seconds, 0).astype("int64"), mask=~sane)
-
-
-def _whole(seconds: np.ndarray, missing: np.ndarray) -> pa.Array:
-    return pa.array(seconds.astype("int64"), mask=missing)
+    made = to_seconds(array, times)
+    if made is None:
+        raise WrongType(str(array.type), "give Unix times as numbers, or timestamps.")
+    return made
 
 
 def _numbers(array: pa.Array, times: TimeRule) -> pa.Array:
@@ -263,26 +236,22 @@ def _texts(array: pa.Array, times: TimeRule) -> pa.Array:
     kind = array.type
     if pa.types.is_string(kind):
         return array
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        parts = [
-            None if value is None else " ".join(str(part) for part in value if part is not None) for value in array.to_pylist()
-        ]
-        return pa.array(parts, pa.string())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        given = enumerate(array.to_pylist())
+        return pa.array([None if value is None else " ".join(_parts(value, place)) for place, value in given], pa.string())
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         return array.cast(pa.string())
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return array.cast(pa.string())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _ids(array, times)
-    raise WrongType(str(kind), "give texts.")
+    raise WrongType(str(kind), _WITHIN if pa.types.is_struct(kind) else "give texts.")
 
 
 def _binary(array: pa.Array) -> pa.Array:
     if pa.types.is_string(array.type):
         raise WrongType("string", "store the encoded picture as bytes, or name a column of file names image_path.")
-    if not (pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)):
+    if not pa.types.is_binary(array.type):
         raise WrongType(str(array.type), "store the encoded picture as bytes.")
-    return array.cast(pa.binary())
+    return array
 
 
 def as_scalar(column: Column, value: str | float | bool | Decimal, times: TimeRule) -> pa.Scalar:

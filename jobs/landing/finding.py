@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from upath import UPath
 
@@ -22,6 +23,8 @@ _FORMATS: dict[str, Format] = {
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _TEXT: tuple[Format, ...] = ("csv", "json")
+_LOGS = {"_delta_log", ".hoodie"}
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark call the folder of rows without a value
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Part:
     path: UPath | None
     format: Format | None
     stamp: str
-    partition: dict[str, str] = field(default_factory=dict)
+    partition: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def find_table(folder: UPath, table: InputTable, mapping: TableMapping) -> Found
                 file=place,
                 remedy=f"give it one of the suffixes {', '.join(_FORMATS)}, or set format in data.yaml.",
             )
-        return Found(place, [Part(place.name, place, form, _stamp(place))], [])
-    return _in_folder(place, mapping)
+        _check_no_table_above(place, folder)
+        return Found(place, [Part(_name(place, folder), place, form, _stamp(place))], [])
+    return _in_folder(place, mapping, folder)
 
 
 def format_of(name: str) -> Format | None:
@@ -89,7 +93,7 @@ def _place(folder: UPath, table: InputTable, mapping: TableMapping) -> UPath | N
     entries = children(folder)
     if mapping.source:
         place = folder / mapping.source
-        if ".." in mapping.source.split("/"):
+        if ".." in mapping.source.split("/") or mapping.source.startswith("/"):
             raise DataError("the path leaves the folder of the source.", file=place, remedy="name a file within the folder.")
         if not place.exists():
             raise DataError(
@@ -116,7 +120,8 @@ def _place(folder: UPath, table: InputTable, mapping: TableMapping) -> UPath | N
     )
 
 
-def _in_folder(place: UPath, mapping: TableMapping) -> Found:
+def _in_folder(place: UPath, mapping: TableMapping, folder: UPath) -> Found:
+    name = _name(place, folder)
     names = {entry.name for entry in children(place)}
     if ".hoodie" in names:
         raise DataError(
@@ -130,7 +135,8 @@ def _in_folder(place: UPath, mapping: TableMapping) -> Found:
             remedy=f"take format: {mapping.format} out of data.yaml, so that the table is read through its own log.",
         )
     if table_log or mapping.format in ("delta", "iceberg"):
-        return Found(place, [Part(place.name, place, table_log or mapping.format, "")], [])
+        return Found(place, [Part(name, place, table_log or mapping.format, "")], [])
+    _check_no_table_above(place, folder)
     files = files_below(place)
     kept, left_out = [], []
     for file in files:
@@ -140,9 +146,16 @@ def _in_folder(place: UPath, mapping: TableMapping) -> Found:
         if why is None and form is None:
             why = "its suffix is none of a known format"
         if why is None:
-            kept.append(Part(f"{place.name}/{inner}", file, form, _stamp(file), _partition(inner)))
+            kept.append(Part(f"{name}/{inner}", file, form, _stamp(file), _partition(inner)))
         else:
-            left_out.append((f"{place.name}/{inner}", why))
+            left_out.append((f"{name}/{inner}", why))
+        if _LOGS & set(inner.split("/")[1:-1]) or inner.endswith(".metadata.json"):
+            raise DataError(
+                "a folder within this one is a table with a log of its own; its plain files hold removed rows too.",
+                file=file,
+                remedy="name that folder as source in data.yaml (interactions may be a list of several tables).",
+            )
+    _check_no_twins([part.name for part in kept])
     if not kept:
         raise DataError(
             f"the folder holds no file of a known format; found: {', '.join(name for name, _ in left_out[:10]) or 'nothing'}.",
@@ -171,9 +184,43 @@ def _no_data(inner: str) -> str | None:
     return None
 
 
-def _partition(inner: str) -> dict[str, str]:
+def _partition(inner: str) -> dict[str, str | None]:
     pairs = (name.partition("=") for name in inner.split("/")[:-1])
-    return {key: value for key, equals, value in pairs if equals}
+    return {key: None if value == _NO_VALUE else unquote(value) for key, equals, value in pairs if equals}
+
+
+def _name(place: UPath, folder: UPath) -> str:
+    """The path of a table within the source, so that two logs of one name in different folders stay apart."""
+    start = folder.path.rstrip("/") + "/"
+    return place.path.removeprefix(start).rstrip("/") if place.path.startswith(start) else place.name
+
+
+def _check_no_twins(names: list[str]) -> None:
+    """Refuse a part that is there both as it is and compressed: each of its rows would come twice."""
+    plain: dict[str, str] = {}
+    for name in names:
+        bare = next((name[: -len(suffix)] for suffix in COMPRESSIONS if name.lower().endswith(suffix)), name)
+        if bare in plain:
+            raise DataError(
+                f"{plain[bare]} and {name} seem to be one part, compressed and not.", file=name, remedy="keep one of them."
+            )
+        plain[bare] = name
+
+
+def _check_no_table_above(place: UPath, top: UPath) -> None:
+    """Refuse the plain files of a Delta or Iceberg table, which hold removed rows too."""
+    above = place.parent
+    while above.path.startswith(top.path):
+        names = {entry.name for entry in children(above)}
+        if names & _LOGS or (place.name == "data" and _is_iceberg(above, names)):
+            raise DataError(
+                "this lies within a table that has a log of its own, so it may hold removed rows.",
+                file=place,
+                remedy=f"name the whole table as source in data.yaml: {above}.",
+            )
+        if above == above.parent or above == top:
+            break
+        above = above.parent
 
 
 def _is_iceberg(place: UPath, names: set[str]) -> bool:

@@ -19,13 +19,13 @@ from jobs.base.files import write_json
 from jobs.base.places import uri_of
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INPUT_TABLES, InputTable
-from jobs.landing.conversion import TimeRule
 from jobs.landing.finding import Part, find_table
 from jobs.landing.mapping import TableMapping, read_mapping
 from jobs.landing.part_reader import PartReader
 from jobs.landing.records import LandedPart, LandedTable, Landing
+from jobs.landing.times import TimeRule
 
-RULES = 1  # raise it when the same input must be landed anew
+RULES = 2  # raise it when the same input must be landed anew
 _UNUSED_FOR = 2 * 86_400  # seconds after which a landed part that the source no longer has is removed: no run reads it any more
 
 
@@ -57,7 +57,7 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
         if not places:
             continue
         if not any(part.rows for part in parts):
-            count = sum(part.rows_in for part in parts)
+            count = sum(sum(part.left_out.values()) for part in parts)
             problem = f"`where` or `explode` leaves out all of its {count} rows." if count else "the table is empty."
             raise DataError(problem, file=places[0], remedy="export it again; at least one row is needed.")
         tables[table.name] = LandedTable(", ".join(dict.fromkeys(places)), parts, left_out)

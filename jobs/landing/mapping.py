@@ -9,6 +9,7 @@ from string import Formatter
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 from sqlalchemy.engine import make_url
@@ -50,7 +51,7 @@ class TableMapping(Section):
     templates: dict[str, str] = Field(
         {},
         description="Column of the contract: a text made from columns of the table, such as 'images/{sku:.3}/{sku}.jpg'. "
-        "':.3' takes the first three characters.",
+        "':.3' takes the first three characters, and ':0>10' puts zeros in front up to a length of ten.",
     )
     where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
     explode: str = Field("", description="A column that holds a list; each of its elements becomes a row of its own.")
@@ -92,6 +93,34 @@ class TableMapping(Section):
             for _, field, spec, conversion in Formatter().parse(template):
                 if field is not None and (not _PLAIN_FIELD.match(field) or "{" in (spec or "") or conversion):
                     raise ValueError(f"in '{template}', write columns as {{name}} or {{name:.3}}")
+                try:
+                    format("text", spec or "")
+                except ValueError as error:
+                    raise ValueError(f"in '{template}', ':{spec}' does not fit a text (':.3' and ':0>10' do)") from error
+        return value
+
+    @field_validator("timestamp_format")
+    @classmethod
+    def _known_form(cls, value: str) -> str:
+        if value:
+            try:
+                pd.to_datetime(pd.Series(["no time"]), format=value, errors="coerce")
+            except ValueError as error:
+                raise ValueError(f"this is no form that strptime takes ({error})") from error
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if set(value) & set('\r\n"'):
+            raise ValueError("a line break or a quote cannot separate values")
+        return value
+
+    @field_validator("names")
+    @classmethod
+    def _different_names(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("two columns have one name")
         return value
 
     @field_validator("database")
@@ -119,7 +148,8 @@ class TableMapping(Section):
     @property
     def fits(self) -> bool:
         """Whether the table has the contract's columns as they are."""
-        return not (self.columns or self.constants or self.defaults or self.templates or self.where or self.explode)
+        changes = (self.columns, self.constants, self.defaults, self.templates, self.where, self.explode, self.timestamp_format)
+        return not any(changes)
 
 
 class KindRule(Section):
@@ -185,6 +215,17 @@ class DataMapping(Section):
         return found if isinstance(found, list) else [found]
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that comes twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the name {key.value} comes twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
     """The mapping of a source; that of tables which fit if there is no file.
 
@@ -201,7 +242,7 @@ def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the file cannot be read ({error}).", file=path, remedy="save it as text in UTF-8.") from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
         return DataMapping.model_validate({} if values is None else values)
     except yaml.YAMLError as error:
         raise DataError(

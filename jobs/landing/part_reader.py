@@ -1,9 +1,9 @@
 """Reads one part of a table with the mapping of its table, and brings its columns to the form of the contract."""
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import pyarrow as pa
@@ -12,13 +12,17 @@ import pyarrow.parquet as pq
 from jobs.base.errors import DataError
 from jobs.base.files import file_digest
 from jobs.base.places import uri_of
-from jobs.landing import text_files, typed_tables
+from jobs.landing import log_tables, queries, typed_tables
 from jobs.landing.contract import LANDED, Column, InputTable
-from jobs.landing.conversion import NotText, TimeRule, Told, WrongType, as_scalar, convert
+from jobs.landing.conversion import NotText, Told, WrongType, as_scalar, convert
+from jobs.landing.csv_files import read_csv
 from jobs.landing.finding import Part
+from jobs.landing.json_files import read_json
 from jobs.landing.mapping import TableMapping
-from jobs.landing.records import LandedPart
+from jobs.landing.opened_part import columns_of_templates, open_part
+from jobs.landing.records import EMPTY_LIST, NOT_WANTED, LandedPart
 from jobs.landing.seen import Seen
+from jobs.landing.times import TimeRule
 
 # Spark's names for the types of a part that is read as it is. Other types are written anew.
 _AS_IT_IS = {
@@ -41,28 +45,22 @@ class PartReader:
     """Reads one part with the mapping of its table."""
 
     def __init__(self, part: Part, table: InputTable, mapping: TableMapping, times: TimeRule) -> None:
-        self.table, self.mapping, self.times, self.opened = table, mapping, times, None
-        self.parquet = typed_tables.open_parquet(part) if part.format == "parquet" else None
-        if part.format == "delta":
-            part, self.opened = typed_tables.open_delta(part, mapping)
-        elif part.format == "iceberg":
-            part, self.opened = typed_tables.open_iceberg(part, mapping)
-        self.part = part
-        self.names, self.types = self._columns()
-        self._check_columns()
+        self.table, self.mapping, self.times = table, mapping, times
+        self.opened = open_part(part, mapping)
+        self.opened.check(table)
+        self.part, self.parquet = self.opened.part, self.opened.parquet
+        self.names, self.types = self.opened.names, self.opened.types
 
     def look(self) -> LandedPart | None:
         """The record of a part that Spark can read as it is; None if it must be written anew."""
         path = self.part.path
         if self.parquet is None or path is None or not self.mapping.fits or _PATTERN & set(path.path):
             return None
+        if any(column.name in self.part.partition for column in self.table.columns):
+            return None
         in_use = [column for column in self.table.columns if column.name in self.names and self.types[column.name] != "null"]
-        types = {column.name: _AS_IT_IS[column.kind].get(self.types[column.name], "") for column in in_use}
-        unit = all(
-            column.kind != "timestamp" or self.types[column.name] != "int64" or self.times.unit == "s" for column in in_use
-        )
-        zone = all(types[column.name] != "timestamp_ntz" or self.times.zone == "UTC" for column in in_use)
-        if not all(types.values()) or not unit or not zone or not self.parquet.spark_reads(list(types)):
+        types = {column.name: self._as_it_is(column) for column in in_use}
+        if not all(types.values()) or not self.parquet.spark_reads(list(types)):
             return None
         seen = Seen()
         try:
@@ -93,7 +91,7 @@ class PartReader:
                     }
                     whole |= {"source_file": pa.repeat(self.part.name, len(rows)), "source_row": rows}
                     writer.write_table(pa.table(whole, schema=schema))
-            seen.rows_in = self.rows_in
+            seen.rows_in, seen.left_out = self.rows_in, self.left_out
             draft.replace(parquet)
         finally:
             draft.unlink(missing_ok=True)
@@ -113,9 +111,10 @@ class PartReader:
             seen.rows,
             dict(sorted(seen.days.items())),
             {name: count for name, count in seen.missing.items() if count},
-            seen.told(),
+            seen.told() + self._without_values(seen),
             self.types,
             seen.samples,
+            {why: count for why, count in sorted(seen.left_out.items()) if count},
         )
 
     def _as_it_is(self, column: Column) -> str:
@@ -127,6 +126,11 @@ class PartReader:
             return ""
         return _AS_IT_IS[column.kind].get(kind, "")
 
+    def _without_values(self, seen: Seen) -> list[str]:
+        """What to say of columns that `data.yaml` names and that turn out to hold nothing."""
+        named = (name for name in self.mapping.columns if seen.rows and seen.missing[name] == seen.rows)
+        return [f"the column {self.mapping.columns[name]}, which data.yaml takes for {name}, holds no value." for name in named]
+
     def _blank_ids(self, columns: dict[str, pa.Array]) -> bool:
         """Whether an id became null that was not null: the conversion found it blank."""
         return any(
@@ -135,83 +139,13 @@ class PartReader:
             if column.kind == "id" and column.name in columns
         )
 
-    def _columns(self) -> tuple[list[str], dict[str, str]]:
-        """Names and types of the part's own columns."""
-        part = self.part
-        if self.parquet is not None:
-            schema: pa.Schema = self.parquet.schema
-        elif part.format in ("delta", "iceberg"):
-            opened: Any = self.opened
-            schema = opened.schema if part.format == "delta" else opened.projection().as_arrow()
-        elif part.format == "csv":
-            names = text_files.csv_names(part, self.mapping)
-            return names, dict.fromkeys(names, "text")
-        elif part.format == "json":
-            names = text_files.json_names(part, self.mapping)
-            return names, dict.fromkeys(names, "JSON")
-        else:
-            first = next(typed_tables.read_query(part, self.mapping), None)
-            schema = pa.schema([]) if first is None else first[0].schema
-        plain = {field.name: field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema}
-        return list(schema.names), {name: str(kind) for name, kind in plain.items()}
-
-    def _check_columns(self) -> None:
-        mapping, file = self.mapping, self.part.path or self.part.name
-        for column in self.table.columns:
-            given = mapping.columns.get(column.name)
-            if given is not None and not self._has(given):
-                raise self._missing(given, f"correct columns.{column.name} in data.yaml.")
-            if column.required and not (self._gives(column.name) or (column.instead and self._gives(column.instead))):
-                near = [name for name in self.names if name.lower().replace("_", "") == column.name.replace("_", "")]
-                entry = f"columns: {{{column.name}: {near[0] if near else '...'}}}"
-                raise self._missing(column.name, f"name the column in data.yaml ({entry}), or rename it. {column.meaning}")
-        for name in filter(None, [*mapping.where, mapping.explode, *self._of_templates()]):
-            if not self._has(name):
-                raise self._missing(name, "correct data.yaml.")
-        twins = sorted(name for name in self.names if sum(name.lower() == other.lower() for other in self.names) > 1)
-        wanted = {mapping.columns.get(column.name, column.name).lower() for column in self.table.columns}
-        if any(name.lower() in wanted and name not in self.names for name in twins):
-            raise DataError(
-                f"the columns {' and '.join(twins)} differ by case alone.",
-                file=file,
-                column=twins[0],
-                remedy="rename one of them.",
-            )
-
-    def _gives(self, name: str) -> bool:
-        """Whether the part has a value for a column of the contract."""
-        mapping = self.mapping
-        return name in mapping.columns or name in mapping.constants or name in mapping.templates or self._has(name)
-
-    def _missing(self, name: str, remedy: str) -> DataError:
-        found = ", ".join(self.names[:40]) or "none"
-        header = (
-            " Does the file lack a header line? Then list the columns as names in data.yaml."
-            if self.part.format == "csv" and not self.mapping.names
-            else ""
-        )
-        return DataError(
-            f"a column is missing; columns found: {found}.",
-            file=self.part.path or self.part.name,
-            column=name,
-            remedy=remedy + header,
-        )
-
-    def _has(self, name: str) -> bool:
-        first = name.split(".")[0]
-        if name in self.names or name in self.part.partition or self.part.format == "json":
-            return name in self.names or name in self.part.partition or first in self.names or not self.names
-        return first in self.names and "." in name
-
-    def _of_templates(self) -> list[str]:
-        return [name for text in self.mapping.templates.values() for _, name, _, _ in Formatter().parse(text) if name]
-
     def _batches(self, *, only_scalars: bool) -> Iterator[tuple[dict[str, pa.Array], dict[str, Told], pa.Array]]:
         """The columns of the contract that the part has, what conversion noticed, and the number of each row."""
         self.rows_in = 0
+        self.left_out: Counter[str] = Counter()
         columns = [column for column in self.table.columns if not (only_scalars and column.kind == "binary")]
         origin = {column.name: self.mapping.columns.get(column.name, column.name) for column in columns}
-        wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *self._of_templates()]))
+        wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *columns_of_templates(self.mapping)]))
         if self.mapping.explode:
             wanted.append(self.mapping.explode)
         for raw, rows in self._raw(wanted):
@@ -226,10 +160,13 @@ class PartReader:
                 try:
                     made[column.name], told[column.name] = convert(column, values, self.times)
                 except WrongType as error:
+                    row = None if error.place is None else str(rows[error.place])
+                    what = "the column" if row is None else f"row {row}"
                     raise DataError(
-                        f"the column has type {error.found}, from which no {column.kind} can be made.",
+                        f"{what} has type {error.found}, from which no {column.kind} can be made.",
                         file=self.part.path or self.part.name,
                         column=origin[column.name],
+                        rows=[] if row is None else [row],
                         remedy=error.remedy,
                     ) from error
                 except NotText as error:
@@ -242,17 +179,29 @@ class PartReader:
                         remedy="write the column again as UTF-8 (these bytes look like Latin-1 or Windows-1252).",
                     ) from error
                 if column.name in self.mapping.defaults:
-                    default = as_scalar(column, self.mapping.defaults[column.name], self.times)
-                    made[column.name] = made[column.name].fill_null(default)
+                    made[column.name] = made[column.name].fill_null(self._default(column))
             yield made, told, rows
+
+    def _default(self, column: Column) -> pa.Scalar:
+        given = self.mapping.defaults[column.name]
+        try:
+            default = as_scalar(column, given, self.times)
+        except WrongType:
+            default = pa.scalar(None)
+        if not default.is_valid:
+            raise DataError(
+                f"the default '{given}' is no {column.kind}.", column=column.name, remedy="correct defaults in data.yaml."
+            )
+        return default
 
     def _values(self, name: str, origin: str, raw: dict[str, Any], count: int) -> Any:
         mapping = self.mapping
         if name in mapping.constants:
             return [mapping.constants[name]] * count
         if name in mapping.templates:
-            fields = {field: _python(raw.get(field), self.part.partition.get(field), count) for field in self._of_templates()}
-            rows = ({field: values[row] for field, values in fields.items()} for row in range(count))
+            names = columns_of_templates(mapping)
+            fields = {field: _python(raw.get(field), self.part.partition.get(field), count) for field in names}
+            rows = ({field: _plain(values[row]) for field, values in fields.items()} for row in range(count))
             text = mapping.templates[name]
             return [None if any(value is None for value in row.values()) else text.format_map(row) for row in rows]
         if origin in self.part.partition and raw.get(origin) is None:
@@ -263,11 +212,14 @@ class PartReader:
         """Batches as the part gives them, of the rows that `where` wants, exploded."""
         part, mapping = self.part, self.mapping
         if part.format in ("csv", "json"):
-            read = text_files.read_csv if part.format == "csv" else text_files.read_json
-            for values, lines in read(part, mapping, wanted):
+            batches_of_text = (
+                read_csv(part, mapping, wanted) if part.format == "csv" else read_json(part, mapping, wanted, self.left_out)
+            )
+            for values, lines in batches_of_text:
                 self.rows_in += len(lines)
                 keep = self._wanted_rows({name: values.get(name) for name in mapping.where}, len(lines))
                 if keep is not None:
+                    self.left_out[NOT_WANTED] += len(lines) - len(keep)
                     values = {name: [column[row] for row in keep] for name, column in values.items()}
                     lines = [lines[row] for row in keep]
                 if lines:
@@ -276,16 +228,18 @@ class PartReader:
         if part.format == "parquet":
             batches = typed_tables.read_parquet(part, wanted)
         elif part.format in ("delta", "iceberg"):
-            batches = typed_tables.read_log_table(part, self.opened, wanted, self.names)
+            batches = log_tables.read_log_table(part, self.opened.table, wanted, self.names)
         else:
-            batches = typed_tables.read_query(part, mapping)
+            batches = queries.read_query(part, mapping)
         for table, rows in batches:
             if mapping.explode:
-                table, rows = typed_tables.explode(table, rows, mapping.explode)
+                table, rows, empty = typed_tables.explode(table, rows, mapping.explode, part)
+                self.left_out[EMPTY_LIST] += empty
             self.rows_in += len(table)
             found = {name: typed_tables.nested(table, name) for name in wanted}
             keep = self._wanted_rows({name: _python(found[name], None, len(rows)) for name in mapping.where}, len(rows))
             if keep is not None:
+                self.left_out[NOT_WANTED] += len(rows) - len(keep)
                 found = {
                     name: None if column is None else column.take(pa.array(keep, pa.int64())) for name, column in found.items()
                 }
@@ -303,6 +257,13 @@ class PartReader:
             given = values or [self.part.partition.get(name)] * count
             keep &= {row for row, value in enumerate(given) if _word(value) in wanted}
         return sorted(keep)
+
+
+def _plain(value: Any) -> Any:
+    """A value for a template. Pandas makes floats of integers as soon as one is missing."""
+    if isinstance(value, float):
+        return None if value != value else str(int(value)) if value.is_integer() else str(value)
+    return None if value is None else _word(value)
 
 
 def _word(value: Any) -> str:

@@ -5,6 +5,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# Why rows of a part were not landed.
+NOT_WANTED, EMPTY_LIST = "where", "empty_list"
+
 
 @dataclass(frozen=True)
 class LandedPart:
@@ -18,13 +21,15 @@ class LandedPart:
         types: columns in use and their Spark types, in the order of the contract.
         stamp: of the owner's file when it was read; empty if nothing tells.
         digest: SHA-256 of what Spark reads.
-        rows_in: rows of the owner's part.
-        rows: rows that were landed.
+        rows_in: rows of the owner's part, or elements of its lists if a list is exploded.
+        rows: rows that were landed: `rows_in` less those that `where` leaves out.
         days: events of each UTC day, YYYY-MM-DD.
         missing: rows without a value, by column.
         told: what a person should know, one sentence each.
         source_columns: columns of the owner's part, with their types.
         samples: a few values of each column in use.
+        left_out: rows that were not landed: `where` for those that the mapping does not want, `empty_list` for those that have
+            no element to explode (which are not among `rows_in`).
     """
 
     name: str
@@ -41,6 +46,7 @@ class LandedPart:
     told: list[str] = field(default_factory=list)
     source_columns: dict[str, str] = field(default_factory=dict)
     samples: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

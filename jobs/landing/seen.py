@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.landing.conversion import Told
+from jobs.landing.records import EMPTY_LIST
 
 _SAMPLES, _SAMPLE_LETTERS = 5, 80
 _DAY, _LAST_DAY = 86_400, 47_482  # days since 1970 up to the end of 2099
@@ -25,6 +26,7 @@ class Seen:
     null_words: Counter = field(default_factory=Counter)
     unreadable: dict[str, tuple[int, str]] = field(default_factory=dict)
     samples: dict[str, list[str]] = field(default_factory=dict)
+    left_out: Counter = field(default_factory=Counter)
 
     def add(self, columns: dict[str, pa.Array], told: dict[str, Told]) -> None:
         """Count a batch: columns of the contract, and what their conversion noticed."""
@@ -51,6 +53,8 @@ class Seen:
             for name, count in self.null_words.items()
             if count
         ]
+        if empty := self.left_out[EMPTY_LIST]:
+            words.append(f"{empty} rows have an empty list where one is exploded; they give no row.")
         return words + [
             f"{count} values of {name} cannot be read, such as '{example[:_SAMPLE_LETTERS]}'; they count as missing."
             for name, (count, example) in self.unreadable.items()

@@ -1,9 +1,8 @@
-"""Reads tables whose columns have types: Parquet files, Delta and Iceberg through their own log, and queries."""
+"""Reads tables whose columns have types: Parquet files; and enters nested columns and lists of any such table."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,11 +10,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from jobs.base.errors import DataError
-from jobs.base.places import arrow_source, children, uri_of
+from jobs.base.places import arrow_source
 from jobs.landing.finding import Part
-from jobs.landing.mapping import TableMapping
 
-_BATCH_BYTES, _MOST_ROWS = 64 * 2**20, 131_072
+_BATCH_BYTES, MOST_ROWS = 64 * 2**20, 131_072
 # What Spark's own reader can read; other files are written anew.
 _SPARK_CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "ZSTD"}
 _SPARK_ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_BINARY_PACKED"}
@@ -52,7 +50,7 @@ class ParquetFile:
 
 def open_parquet(part: Part) -> ParquetFile:
     """The footer of a Parquet file. Raises `DataError` if it is damaged."""
-    with _named(part), pq.ParquetFile(**arrow_source(_path(part))) as file:
+    with named_errors(part), pq.ParquetFile(**arrow_source(path_of(part))) as file:
         about = file.metadata
         size = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
         return ParquetFile(file.schema_arrow, about.num_rows, size / max(about.num_rows, 1), about)
@@ -61,112 +59,29 @@ def open_parquet(part: Part) -> ParquetFile:
 def read_parquet(part: Part, wanted: Sequence[str]) -> Iterator[Batch]:
     """Batches of a Parquet file with the columns in use, and the number of each row, from 0."""
     about = open_parquet(part)
-    size = int(min(_MOST_ROWS, max(_BATCH_BYTES / max(about.row_bytes, 1), 64)))
+    size = int(min(MOST_ROWS, max(_BATCH_BYTES / max(about.row_bytes, 1), 64)))
     done = 0
-    with _named(part), pq.ParquetFile(**arrow_source(_path(part)), coerce_int96_timestamp_unit="us") as file:
+    with named_errors(part), pq.ParquetFile(**arrow_source(path_of(part)), coerce_int96_timestamp_unit="us") as file:
         for batch in file.iter_batches(batch_size=size, columns=tops(wanted, about.schema.names)):
             table = pa.Table.from_batches([batch])
             yield table, pa.array(range(done, done + len(table)), pa.int64())
             done += len(table)
 
 
-def open_delta(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
-    """A Delta table as of a version or time: the part with the version in its stamp, and an Arrow dataset.
-
-    Raises:
-        DataError: there is no such version, or the table uses a feature that its reader does not know.
-    """
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    path = _path(part)
-    try:
-        table = DeltaTable(uri_of(path), version=mapping.version)
-        if mapping.as_of is not None:
-            table.load_as_version(mapping.as_of)
-        dataset = table.to_pyarrow_dataset()
-    except (DeltaError, OSError, ValueError) as error:
-        raise DataError(
-            f"the Delta table cannot be read through its log ({_first_line(error)}).",
-            file=path,
-            remedy="check version or as_of in data.yaml; else have its owner write it as plain Parquet.",
-        ) from error
-    return replace(part, name=f"{part.name} (Delta version {table.version()})", stamp=f"delta {table.version()}"), dataset
-
-
-def open_iceberg(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
-    """An Iceberg table as of a snapshot or time: the part with the snapshot in its stamp, and the scan.
-
-    The newest metadata file counts: the one that `version-hint.text` names, else that with the highest number.
-
-    Raises:
-        DataError: the metadata cannot be read, or there is no such snapshot.
-    """
-    from pyiceberg.exceptions import NoSuchTableError
-    from pyiceberg.table import StaticTable
-
-    path = _path(part)
-    metadata = _iceberg_metadata(path)
-    try:
-        table = StaticTable.from_metadata(uri_of(metadata))
-        if mapping.as_of is not None:
-            snapshot = table.snapshot_as_of_timestamp(int(mapping.as_of.timestamp() * 1_000))
-        else:
-            snapshot = table.snapshot_by_id(mapping.version) if mapping.version is not None else table.current_snapshot()
-        if snapshot is None:
-            raise ValueError(f"there is no such snapshot; there are {[known.snapshot_id for known in table.snapshots()]}")
-        scan = table.scan(snapshot_id=snapshot.snapshot_id)
-    except (NoSuchTableError, OSError, ValueError) as error:
-        raise DataError(
-            f"the Iceberg table cannot be read through its metadata ({_first_line(error)}).",
-            file=metadata,
-            remedy="check version or as_of in data.yaml. If the table was moved, its metadata still name the old place.",
-        ) from error
-    named = f"{part.name} (Iceberg snapshot {snapshot.snapshot_id})"
-    return replace(part, name=named, stamp=f"iceberg {snapshot.snapshot_id}"), scan
-
-
-def read_log_table(part: Part, opened: Any, wanted: Sequence[str], names: Sequence[str]) -> Iterator[Batch]:
-    """Batches of an opened Delta dataset or Iceberg scan, and the number of each row, from 0."""
-    columns, done = tops(wanted, names), 0
-    with _named(part):
-        if hasattr(opened, "to_batches"):
-            batches = opened.to_batches(columns=columns, batch_size=_MOST_ROWS, use_threads=False)
-        else:
-            batches = opened.select(*columns).to_arrow_batch_reader()
-        for batch in batches:
-            yield pa.Table.from_batches([batch]), pa.array(range(done, done + len(batch)), pa.int64())
-            done += len(batch)
-
-
-def read_query(part: Part, mapping: TableMapping) -> Iterator[Batch]:
-    """The rows of a SQL query, in parts, within a transaction that may only read.
-
-    Raises:
-        DataError: the database cannot be reached, or refuses the query.
-    """
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    url = mapping.database.replace("postgresql://", "postgresql+psycopg://", 1)
-    done = 0
-    try:
-        engine = create_engine(url)
-        with engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                connection = connection.execution_options(postgresql_readonly=True)
-            result = connection.execution_options(stream_results=True, yield_per=50_000).execute(text(mapping.query))
-            names = list(result.keys())
-            for rows in result.partitions():
-                columns = [_column(list(values)) for values in zip(*rows, strict=True)]
-                yield pa.table(columns, names=names), pa.array(range(done, done + len(rows)), pa.int64())
-                done += len(rows)
-    except (SQLAlchemyError, ImportError) as error:
-        raise DataError(
-            f"the database does not answer the query ({_first_line(error)}).",
-            file=part.name,
-            remedy="check database and query in data.yaml; the password comes from PGPASSWORD or ~/.pgpass.",
-        ) from error
+def has(schema: pa.Schema, name: str, exploded: str = "") -> bool:
+    """Whether a table has a column, or one within it (`user.id`). A list that is exploded counts as its elements."""
+    if name in schema.names:
+        return True
+    first, *rest = name.split(".")
+    if not rest or first not in schema.names:
+        return False
+    kind, path = schema.field(schema.names.index(first)).type, first
+    for inner in rest:
+        kind = kind.value_type if path == exploded and _is_list(kind) else kind
+        if not pa.types.is_struct(kind) or kind.get_field_index(inner) < 0:
+            return False
+        kind, path = kind.field(kind.get_field_index(inner)).type, f"{path}.{inner}"
+    return True
 
 
 def tops(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -179,65 +94,74 @@ def nested(table: pa.Table, name: str) -> pa.ChunkedArray | None:
     """A column of a table, or one within it (`user.id`). None if it is not there."""
     if name in table.schema.names:
         return table.column(table.schema.names.index(name))
-    first, *rest = name.split(".")
-    if not rest or first not in table.schema.names:
-        return None
-    column = table.column(first)
-    for inner in rest:
+    first = name
+    while first not in table.schema.names:  # the longest name first: a list that was exploded has a dot in its own
+        first = first.rpartition(".")[0]
+        if not first:
+            return None
+    column = table.column(table.schema.names.index(first))
+    for inner in filter(None, name[len(first) + 1 :].split(".")):
         if not pa.types.is_struct(column.type) or column.type.get_field_index(inner) < 0:
             return None
         column = pc.struct_field(column, inner)
     return column
 
 
-def explode(table: pa.Table, rows: pa.Array, name: str) -> Batch:
-    """One row for each element of a list column; rows whose list is empty or null give none."""
-    column = table.column(name).combine_chunks()
+def explode(table: pa.Table, rows: pa.Array, name: str, part: Part) -> tuple[pa.Table, pa.Array, int]:
+    """One row for each element of a list column; rows whose list is empty or null give none, and are counted."""
+    column = nested(table, name)
+    column = column.combine_chunks() if column is not None else pa.nulls(len(table))
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks)
+    if pa.types.is_null(column.type):
+        return table.slice(0, 0), rows.slice(0, 0), len(rows)
+    if not _is_list(column.type):
+        raise DataError(
+            f"the column has type {column.type}, but data.yaml explodes a list.",
+            file=part.path or part.name,
+            column=name,
+            remedy="correct explode in data.yaml; it must name a list.",
+        )
     parents = pc.list_parent_indices(column)
-    place = table.schema.names.index(name)
-    return table.take(parents).set_column(place, name, pc.list_flatten(column)), rows.take(parents)
+    table, elements = table.take(parents), pc.list_flatten(column)
+    place = table.schema.names.index(name) if name in table.schema.names else -1
+    whole = table.set_column(place, name, elements) if place >= 0 else table.append_column(name, elements)
+    return whole, rows.take(parents), len(rows) - pc.count_distinct(parents).as_py()
 
 
-def _column(values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed kinds, or one that Arrow does not know (UUID)
-        return pa.array([None if value is None else str(value) for value in values])
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _iceberg_metadata(path: UPath) -> UPath:
-    folder = path / "metadata"
-    hint = folder / "version-hint.text"
-    files = [file for file in children(folder) if file.name.endswith(".metadata.json")]
-    if hint.exists():
-        named = [file for file in files if file.name.lstrip("v").split(".")[0] == hint.read_text().strip()]
-        if named:
-            return named[0]
-
-    def number(file: UPath) -> int:
-        digits = file.name.lstrip("v").split("-")[0].split(".")[0]
-        return int(digits) if digits.isdigit() else -1
-
-    return max(files, key=lambda file: (number(file), file.name))
+def two_of_one_name(part: Part, name: str) -> DataError:
+    """For a table in which it is not clear which of two columns is meant."""
+    return DataError(
+        "the table has two columns of this name.",
+        file=part.path or part.name,
+        column=name,
+        remedy="give each column a name of its own (a join in SQL often exports one key twice).",
+    )
 
 
-def _path(part: Part) -> UPath:
+def path_of(part: Part) -> UPath:
+    """Where a part lies that is no query."""
     assert part.path is not None
     return part.path
 
 
 @contextmanager
-def _named(part: Part) -> Iterator[None]:
+def named_errors(part: Part) -> Iterator[None]:
     """Turn the errors of Arrow on a file into a `DataError` that names the file."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError, NotImplementedError, LookupError) as error:  # the last three of Iceberg's
         raise DataError(
-            f"the file cannot be read as {str(part.format).capitalize()} ({_first_line(error)}).",
+            f"the file cannot be read as {str(part.format).capitalize()} ({first_line(error)}).",
             file=part.path,
             remedy="write or copy the file again and compare its size.",
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error, for a message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -24,25 +24,28 @@ def open_table(spark: SparkSession, table: InputTable, landed: LandedTable) -> D
     Raises:
         DataError: a file has changed since it was landed.
     """
-    groups: dict[tuple[bool, tuple[tuple[str, str], ...]], list[LandedPart]] = {}
+    groups: dict[tuple[int, tuple[tuple[str, str], ...]], list[LandedPart]] = {}
     for part in landed.parts:
         if not part.written:
             _check_unchanged(part)
         if part.rows:
-            groups.setdefault((part.written, tuple(part.types.items())), []).append(part)
-    frames = [_read(spark, table, written, dict(types), parts) for (written, types), parts in groups.items()]
+            depth = 0 if part.written else part.name.count("/") + 1
+            groups.setdefault((depth, tuple(part.types.items())), []).append(part)
+    frames = [_read(spark, table, depth, dict(types), parts) for (depth, types), parts in groups.items()]
     return reduce(DataFrame.unionByName, frames)
 
 
-def _read(spark: SparkSession, table: InputTable, written: bool, types: dict[str, str], parts: list[LandedPart]) -> DataFrame:
+def _read(spark: SparkSession, table: InputTable, depth: int, types: dict[str, str], parts: list[LandedPart]) -> DataFrame:
+    """Parts that were written anew (depth 0), or those whose names have this many parts of their paths."""
     schema = ", ".join(f"`{name}` {kind}" for name, kind in types.items())
-    if written:
+    if not depth:
         schema += ", source_file string, source_row bigint"
     frame = spark.read.schema(schema).parquet(*(reachable(spark, place(part.uri)) for part in parts))
-    if written:
+    if not depth:
         origin = F.struct(F.col("source_file").alias("file"), F.col("source_row").alias("row"))
-    else:
-        origin = F.struct(F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row"))
+    else:  # the name of the part, which Spark has made a URI of; so parts of both ways are in one order
+        encoded = F.replace(F.substring_index("_metadata.file_path", "/", -depth), F.lit("+"), F.lit("%2B"))
+        origin = F.struct(F.url_decode(encoded).alias("file"), F.col("_metadata.row_index").alias("row"))
     frame = frame.withColumn("source_row", origin)
     return frame.select(*(_in_form(column, types.get(column.name)) for column in table.columns), "source_row")
 

@@ -91,7 +91,7 @@ def _forms(folder: UPath, given: str) -> Iterator[str]:
     stripped = given.strip()
     slashes = stripped.replace("\\", "/") if "://" not in stripped else stripped
     decoded = unquote(slashes) if "://" not in slashes else slashes
-    own = decoded.removeprefix(f"{folder.name}/") if folder.name else decoded
+    own = decoded.removeprefix("./").removeprefix(f"{folder.name}/") if folder.name else decoded
     yield from dict.fromkeys((given, stripped, slashes, decoded, own))
 
 

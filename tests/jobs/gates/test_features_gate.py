@@ -88,3 +88,11 @@ def test_a_missing_table_is_a_critical_failure(settings: PipelineSettings, spark
     _, message = blocked(settings, "features")
     assert "visual_features" in message
     assert verdict(settings, "features")["checked"] == 0
+
+
+@pytest.mark.spark
+def test_one_placeholder_for_every_item_stops_the_run(settings: PipelineSettings, spark: object) -> None:
+    publish_features(settings, visual=feature_frame(0).assign(content_hash="f" * 64))
+    columns, message = blocked(settings, "features")
+    assert columns == {("visual_features", "identical_content")}
+    assert "no picture is shared by more than 90% of the items" in message and "such as a placeholder" in message
