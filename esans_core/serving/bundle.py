@@ -19,9 +19,9 @@ from esans_core.sequences import Sequences
 from esans_core.serving.bundle_files import BUNDLE, checked
 from esans_core.serving.retriever import Retriever
 
-__all__ = ["POPULAR", "Recommendation", "ServingBundle", "checked"]
+__all__ = ["POPULAR", "ROW", "SHARE", "Recommendation", "ServingBundle", "checked"]
 
-POPULAR = "popular.arrow"
+POPULAR, ROW, SHARE = "popular.arrow", "row", "share"
 _AT_ONCE = 1024  # histories answered together; this bounds the memory that a long list of them takes
 
 
@@ -30,7 +30,7 @@ class Recommendation:
     """The answer to one history.
 
     Attributes:
-        item_ids: best first, none of them in the history; fewer than k only if the catalogue has no more.
+        item_ids: best first, none of them in the history; fewer than k only if the catalogue has no more that may be listed.
         scores: cosine of user and item; in a fallback, the item's share of all training events.
         fallback: True if the history has no item of this catalogue. The answer is then the most popular items, as for every
             new user.
@@ -58,9 +58,11 @@ class ServingBundle:
         folder = Path(folder)
         self.about: dict[str, Any] = json.loads((folder / BUNDLE).read_text())["about"]
         self._retriever = Retriever(folder)
-        with pa.OSFile(str(folder / POPULAR)) as stream:
-            popular = pa.ipc.open_file(stream).read_all().to_pydict()
-        self._popular: tuple[list[str], list[float]] = popular["item_id"], popular["share"]
+        with pa.memory_map(str(folder / POPULAR)) as stream:
+            popular = pa.ipc.open_file(stream).read_all().combine_chunks()
+        # Bundles up to version 0.2 hold ids in place of rows.
+        rows = popular[ROW].to_numpy() if ROW in popular.column_names else self._retriever.item_ids.rows(popular[0].to_pylist())
+        self._popular: tuple[np.ndarray, np.ndarray] = rows, popular[SHARE].to_numpy()
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int | None = None, *, strict: bool = False
@@ -102,7 +104,7 @@ class ServingBundle:
         met = np.flatnonzero(known_U)
         offsets = np.concatenate([[0], np.cumsum(known_U[met])])
         found = self._found(Sequences.past(torch.from_numpy(rows[rows >= 0]), torch.from_numpy(offsets)), k)
-        new = Recommendation(self._popular[0][:k], self._popular[1][:k], fallback=True)
+        new = self._most_popular(k)
         answers = [new] * len(histories)
         for user, answer in zip(met, found, strict=True):
             answers[user] = answer
@@ -120,6 +122,10 @@ class ServingBundle:
             Recommendation(list(islice(ids, int(left.sum()))), scores[left].tolist(), fallback=False)
             for left, scores in zip(left_UK, scores_UK, strict=True)
         ]
+
+    def _most_popular(self, k: int) -> Recommendation:
+        rows, shares = self._popular
+        return Recommendation(self._retriever.item_ids.take(rows[:k]).to_pylist(), shares[:k].tolist(), fallback=True)
 
     def _allowed(self, k: int | None) -> int:
         k, most = self.about["k"] if k is None else k, self.about["max_k"]

@@ -91,6 +91,15 @@ ITEMS = InputTable(
         Column(
             "image_path", "text", False, "Path (absolute, or within the folder) or URI (of the source's kind) of the picture."
         ),
+        Column(
+            "available",
+            "flag",
+            False,
+            "Whether the item can be had; a number is the stock. An item that cannot be had when the logical date ends is in "
+            "no answer, but it stays in histories, training and evaluation. Without a value, it can be had.",
+        ),
+        Column("available_from", "timestamp", False, "The first moment at which the item can be had."),
+        Column("available_until", "timestamp", False, "The first moment at which the item cannot be had any more."),
     ),
 )
 IMAGES = InputTable(

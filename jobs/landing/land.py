@@ -25,7 +25,7 @@ from jobs.landing.mapping import TableMapping, read_mapping
 from jobs.landing.part_reader import PartReader
 from jobs.landing.records import LandedPart, LandedTable, Landing
 
-RULES = 1  # raise it when the same input must be landed anew
+RULES = 2  # raise it when the same input must be landed anew
 _UNUSED_FOR = 2 * 86_400  # seconds after which a landed part that the source no longer has is removed: no run reads it any more
 
 

@@ -21,6 +21,7 @@ from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
+from jobs.lake.availability import available_items
 from jobs.lake.tables import Lake
 from jobs.serving.index import sampled_users, shared, tuned_index
 from jobs.training.model_store import load_served
@@ -54,7 +55,8 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
             file=lake.path("sequences", date),
             remedy="run ingest and build_training_set again for this date.",
         )
-    index, found = tuned_index(settings.candidates, model, users, _RECALL_AT)
+    available = available_items(lake, date, item_ids)
+    index, found = tuned_index(settings.candidates, model, users, _RECALL_AT, available)
     found.pop("index_recall", None)  # measured below
     folder.mkdir(parents=True)
     copy_files(lake.path("codebooks", date), folder / "codebooks")

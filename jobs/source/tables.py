@@ -42,7 +42,8 @@ class Source:
         mapping: what the owner says about kinds of events, ratings and repeats.
         interactions: user_id string, item_id string, timestamp int64 (UTC s, null where unusable), kind string, rating double,
             source_row. Where there is no user, the session stands for it.
-        items: item_id, title, text, image_path string, image binary, source_row.
+        items: item_id, title, text, image_path string, image binary, available bool, available_from and available_until int64
+            (UTC s), source_row.
         images: item_id string, image binary, source_row; None if the source has no such table.
 
     `source_row` is a struct (file string, row int64) that orders rows as the files give them.

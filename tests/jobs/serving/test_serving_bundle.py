@@ -1,14 +1,17 @@
 """A bundle against brute force over the towers it was built from; its digest; what is refused."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from bundles import build, write_challenger
+from source_builder import publish
 
 from esans_core.serving.bundle import ServingBundle
 from esans_core.serving.bundle_writer import write_bundle
@@ -87,6 +90,42 @@ def test_unknown_items_are_passed_over_and_new_users_get_what_is_popular(made: t
     assert bundle.recommend([]) == []
     everything = bundle.recommend([ids(*range(NUM_ITEMS))])[0]
     assert (everything.item_ids, everything.fallback) == ([], False)
+
+
+def test_items_out_of_stock_are_in_no_answer_but_in_histories(
+    made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path
+) -> None:
+    settings, model, _ = made
+    home = settings.model_copy(update={"home": tmp_path})
+    write_challenger(home)
+    gone = np.arange(NUM_ITEMS) % 3 == 0
+    items = Lake.of(home).read_pandas("items", home.date).assign(available=~gone)
+    publish(home, "items", items)
+    histories = [[0, 3, 4], [1], list(range(40)), np.flatnonzero(~gone).tolist()]
+    for kind in ("exact", "ivf"):
+        chosen = home.model_copy(update={"candidates": CandidateSettings(index=kind, min_index_recall=0)})
+        content = build_bundle(chosen, tmp_path / kind)
+        assert (content["about"]["items"], content["about"]["items_in_answers"]) == (NUM_ITEMS, (~gone).sum())
+        answers = ServingBundle(tmp_path / kind).recommend([*(ids(*rows) for rows in histories), []], 30)
+        for rows, answer in zip(histories, answers[:-1], strict=True):
+            left = np.setdiff1d(np.flatnonzero(~gone), rows)
+            expected = [item for item in brute_force(model, rows, NUM_ITEMS)[0] if item in ids(*left)][:30]
+            assert len(answer.item_ids) == len(expected) and set(answer.item_ids) <= set(ids(*left))
+            assert answer.item_ids == expected or kind == "ivf"
+            assert not answer.fallback and not answer.unknown_ids
+        popular = items[~gone].sort_values("num_train", ascending=False, kind="stable")
+        assert answers[-1].fallback and answers[-1].item_ids == popular["item_id"].head(30).tolist()
+
+
+def test_a_bundle_that_lists_the_popular_items_by_id_still_answers(
+    made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(made[2], tmp_path / "old")
+    expected = ServingBundle(folder).recommend([[], ids(3)])
+    table = pa.table({"item_id": expected[0].item_ids, "share": np.array(expected[0].scores, np.float32)})
+    with pa.OSFile(str(folder / "popular.arrow"), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+    assert ServingBundle(folder).recommend([[], ids(3)]) == expected
 
 
 def test_every_unknown_id_is_listed_once_with_its_own_history(

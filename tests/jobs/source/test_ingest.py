@@ -78,6 +78,47 @@ class TestCleanLog:
 
 
 @pytest.mark.usefixtures("spark")
+class TestOutOfStock:
+    def test_what_the_catalogue_says_counts_at_the_end_of_the_date(self, settings, tmp_path: Path) -> None:
+        end = pd.Timestamp(build.DATE) + pd.Timedelta(days=1)
+        catalogue = build.items().assign(available=None, available_from=pd.NaT, available_until=pd.NaT)
+        catalogue["available"] = [False, True, 0, 3, *[None] * 20]  # a number is the stock
+        catalogue["available"] = catalogue["available"].astype("Float64")
+        second = pd.Timedelta(seconds=1)
+        for row, start, stop in (
+            (4, end, None),
+            (5, end + second, None),
+            (6, None, end),
+            (7, None, end + second),
+            (8, end, end),
+        ):
+            catalogue.loc[row, ["available_from", "available_until"]] = [start, stop]
+        for name in ("available_from", "available_until"):
+            catalogue[name] = pd.to_datetime(catalogue[name]).astype("datetime64[us]")
+        catalogue.loc[1, "available_until"] = end - pd.Timedelta(days=30)
+        folder = build.write_source(tmp_path, items=catalogue)
+        chosen = build.tiny(settings, folder)
+        summary = ingest.run(chosen)
+        table = published(chosen)["items"].set_index("item_id")["available"]
+        assert table[~table].index.tolist() == ["i00", "i01", "i02", "i05", "i06", "i08"]
+        assert summary["out_of_stock"] == 6 and summary["items"] == build.NUM_ITEMS
+        # Their events stay.
+        assert sum(summary["events"].values()) == len(build.interactions())
+        assert summary["rejected"] == {"interactions": {}, "items": {}}
+
+    def test_without_a_word_about_it_everything_can_be_had(self, settings, tmp_path: Path) -> None:
+        chosen = build.tiny(settings, build.write_source(tmp_path))
+        assert ingest.run(chosen)["out_of_stock"] == 0
+        assert published(chosen)["items"]["available"].tolist() == [True] * build.NUM_ITEMS
+
+    def test_a_catalogue_of_which_nothing_can_be_had_stops_the_run(self, settings, tmp_path: Path) -> None:
+        folder = build.write_source(tmp_path, items=build.items().assign(available=False))
+        with pytest.raises(DataError, match="none of the 24 items can be had") as caught:
+            ingest.run(build.tiny(settings, folder))
+        assert caught.value.column == "available"
+
+
+@pytest.mark.usefixtures("spark")
 class TestBadRows:
     def test_each_kind_is_set_aside_counted_and_listed(self, settings, tmp_path: Path) -> None:
         log, catalogue = build.interactions(), build.items()
@@ -227,7 +268,7 @@ class TestTime:
             chosen = build.tiny(settings, folder, ingest={"holdout_days": 2, "validation_days": 1}, data={"lookback_days": 8})
             chosen = chosen.model_copy(update={"date": build.DATE - dt.timedelta(days=day)})
             source = read_source(spark, chosen, check_log=False)
-            with dense_index(clean_items(source)[0], "item_id", "item_index") as (items, _):
+            with dense_index(clean_items(source, chosen)[0], "item_id", "item_index") as (items, _):
                 events = clean_events(source, items, chosen).where("fate = 'kept'")
                 rows = assign_split(events, method, chosen).select("user_id", "item_id", "split").toPandas()
             held = rows[rows["split"] == "holdout"]
