@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from esans_core.serving.bundle import POPULAR, ROW, SHARE
+from esans_core.serving.attributes import ItemAttributes
+from esans_core.serving.bundle import ATTRIBUTES, POPULAR, ROW, SHARE
 from esans_core.serving.bundle_files import BUNDLE, file_digests, overall_digest
 from esans_core.serving.export import export_item_tower
 from esans_core.serving.retrieval_index import RetrievalIndex
@@ -28,6 +29,7 @@ def write_bundle(
     events: np.ndarray,
     k: int,
     max_k: int,
+    attributes: pa.Table | None = None,
     about: Mapping[str, Any] | None = None,
     preprocessing: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def write_bundle(
         events: int64 [N], training events of each item; users without a known item get the most popular items.
         k: how many items an answer has by default.
         max_k: the most items that can be asked for.
+        attributes: what queries may filter by, a row for each item: columns of type string, list<string> or double.
         about: further JSON values that the bundle says about itself.
         preprocessing: further JSON values about how input was prepared.
 
@@ -50,6 +53,8 @@ def write_bundle(
     Retriever.save(folder, model, item_ids, index, preprocessing)
     export_item_tower(model, folder / "item_tower.pt2")
     _save_popular(folder / POPULAR, events, index.rows_A)
+    if attributes is not None and attributes.num_columns:
+        ItemAttributes.save(folder / ATTRIBUTES, attributes)
     counts = {"items": model.num_items, "items_in_answers": len(index.items_AD)}
     said = dict(about or {}) | counts | {"format": 1, "k": k, "max_k": max_k}
     files = file_digests(folder)

@@ -87,12 +87,14 @@ class Retriever:
         inputs_ULD = functional.embedding(history_UL.clamp_min(0), self._item_inputs)
         return self._tower(inputs_ULD, history_UL >= 0)
 
-    def search(self, sequences: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [U, k] and scores float32 [U, k] of each user's best items without those in the user's sequence.
 
-        The best item comes first; -1 and -inf stand where no item is left.
+        The best item comes first; -1 and -inf stand where no item is left. `allowed_N`, bool [N], says which items may be
+        found; None: all that the index holds.
         """
-        return self.index.search(self.embed(sequences), k, (sequences.offsets.numpy(), sequences.items.numpy()))
+        seen = sequences.offsets.numpy(), sequences.items.numpy()
+        return self.index.search(self.embed(sequences), k, seen, allowed_N)
 
 
 @torch.no_grad()

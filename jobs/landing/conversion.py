@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.landing import lists
 from jobs.landing.contract import LANDED, UNITS_PER_SECOND, Column
 
 # Words that tools write where a value is missing. Taken as ids, they would make one user of all who have none.
@@ -76,7 +77,7 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         WrongType: the type does not fit the kind.
         NotText: a text is not UTF-8.
     """
-    array = _array(values)
+    array = _array(lists.in_lists(values) if column.kind in ("texts", "embedding") and isinstance(values, list) else values)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), LANDED[column.kind]), Told()
     told = Told()
@@ -88,7 +89,12 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         told.null_words = pc.sum(words).as_py() or 0
         if told.null_words:
             array = pc.if_else(words, pa.scalar(None, pa.string()), array)
-    made = {"id": _ids, "timestamp": _seconds, "number": _numbers, "flag": _flags, "text": _texts}[column.kind](array, times)
+    if column.kind in ("texts", "embedding"):
+        made = _lists(column, array, times)
+    else:
+        made = {"id": _ids, "timestamp": _seconds, "number": _numbers, "flag": _flags, "text": _texts}[column.kind](
+            array, times
+        )
     if column.kind != "id":  # a blank id is counted as missing where rows are judged
         lost = pc.and_(pc.is_valid(array), pc.is_null(made))
         told.unreadable = pc.sum(lost).as_py() or 0
@@ -275,6 +281,18 @@ def _texts(array: pa.Array, times: TimeRule) -> pa.Array:
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return _ids(array, times)
     raise WrongType(str(kind), "give texts.")
+
+
+def _lists(column: Column, array: pa.Array, times: TimeRule) -> pa.Array:
+    kind = array.type
+    plain = not (pa.types.is_nested(kind) or pa.types.is_string(kind))
+    if lists.is_list(kind) and pa.types.is_nested(kind.value_type):
+        raise WrongType(str(kind), f"give lists of {'texts' if column.kind == 'texts' else 'numbers'}.")
+    if column.kind == "texts" and (lists.is_list(kind) or pa.types.is_string(kind) or plain):
+        return lists.texts(array if not plain else pa.array([[v] if v else None for v in _texts(array, times).to_pylist()]))
+    if column.kind == "embedding" and (lists.is_list(kind) or pa.types.is_string(kind)):
+        return lists.vectors(array)
+    raise WrongType(str(kind), f"give {'lists of texts' if column.kind == 'texts' else 'lists of numbers'}.")
 
 
 def _binary(array: pa.Array) -> pa.Array:

@@ -5,6 +5,7 @@ The file lies in the folder of the source, or where the setting `data.mapping` s
 
 import datetime as dt
 import re
+from dataclasses import replace
 from string import Formatter
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -18,7 +19,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.base.settings import PipelineSettings, Section, explain
-from jobs.landing.contract import INPUT_TABLES, InputTable
+from jobs.landing.contract import INPUT_TABLES, ITEMS, AttributeKind, Column, InputTable
 
 FILE_NAME = "data.yaml"
 _PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -51,6 +52,11 @@ class TableMapping(Section):
         {},
         description="Column of the contract: a text made from columns of the table, such as 'images/{sku:.3}/{sku}.jpg'. "
         "':.3' takes the first three characters.",
+    )
+    attributes: dict[str, AttributeKind] = Field(
+        {},
+        description="Of items only. Further column: what it holds. text: one category; texts: several; number; embedding: a "
+        "vector made elsewhere. Models learn from them, and answers can be filtered by all but embeddings.",
     )
     where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
     explode: str = Field("", description="A column that holds a list; each of its elements becomes a row of its own.")
@@ -106,6 +112,18 @@ class TableMapping(Section):
                 raise ValueError("the URL holds a password; put it into the environment (PGPASSWORD) or into ~/.pgpass")
         return value
 
+    @field_validator("attributes")
+    @classmethod
+    def _plain_names(cls, value: dict[str, AttributeKind]) -> dict[str, AttributeKind]:
+        taken = {column.name.lower() for column in ITEMS.columns} | {"source_file", "source_row"}
+        for name in value:
+            if not _PLAIN_FIELD.match(name):
+                raise ValueError(f"'{name}' is no plain name; give it one, and say columns: {{plain_name: '{name}'}}")
+            if name.lower() in taken:
+                raise ValueError(f"'{name}' is a column of the contract, or is there twice; give it another name by columns")
+            taken.add(name.lower())
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "TableMapping":
         if bool(self.database) != bool(self.query):
@@ -119,7 +137,8 @@ class TableMapping(Section):
     @property
     def fits(self) -> bool:
         """Whether the table has the contract's columns as they are."""
-        return not (self.columns or self.constants or self.defaults or self.templates or self.where or self.explode)
+        changed = self.columns or self.constants or self.defaults or self.templates or self.where or self.explode
+        return not (changed or self.attributes)
 
 
 class KindRule(Section):
@@ -169,8 +188,10 @@ class DataMapping(Section):
     @model_validator(mode="after")
     def _known_columns(self) -> "DataMapping":
         for table in INPUT_TABLES:
-            known = [column.name for column in table.columns]
             for mapping in self.of(table):
+                if mapping.attributes and table is not ITEMS:
+                    raise ValueError(f"{table.name}.attributes: only items have attributes")
+                known = [column.name for column in with_attributes(table, mapping).columns]
                 for part in ("columns", "constants", "defaults", "templates"):
                     unknown = sorted(set(getattr(mapping, part)) - set(known))
                     if unknown:
@@ -183,6 +204,12 @@ class DataMapping(Section):
         """The mappings of one table of the contract."""
         found = getattr(self, table.name)
         return found if isinstance(found, list) else [found]
+
+
+def with_attributes(table: InputTable, mapping: TableMapping) -> InputTable:
+    """A table of the contract, joined by the attributes that its mapping names."""
+    further = tuple(Column(name, kind, True, "An attribute.") for name, kind in mapping.attributes.items())
+    return replace(table, columns=table.columns + further)
 
 
 def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:

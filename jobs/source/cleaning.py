@@ -20,11 +20,14 @@ def clean_items(source: Source, settings: PipelineSettings) -> tuple[DataFrame, 
     """The catalogue with one row for each id, and the rows that were set aside.
 
     Returns:
-        items: item_id, title, text, image_path, available (bool, never null: whether the item can be had when the date ends).
+        items: item_id, title, text, image_path, available (bool, never null: whether the item can be had when the date ends),
+            and a struct `attributes` if the mapping names any.
         quarantine: rows without an id (`missing_id`), and all but the first row of an id (`repeated_item_id`).
     """
-    columns = ("item_id", "title", "text", "image_path", _available(settings).alias("available"))
-    rows = source.items.select(*columns, "source_row").withColumn("reason", _key_reason())
+    columns: list[Column | str] = ["item_id", "title", "text", "image_path", _available(settings).alias("available")]
+    if names := sorted(source.mapping.items.attributes):
+        columns.append(F.struct(*names).alias("attributes"))
+    rows = source.items.select([*columns, "source_row"]).withColumn("reason", _key_reason())
     items = rows.where("reason is null").drop("source_row", "reason")
     return items, _quarantine(rows, "items", F.lit("item_id"), F.col("item_id"))
 

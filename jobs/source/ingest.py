@@ -13,6 +13,7 @@ from jobs.base.spark import spark_session
 from jobs.lake.dense_index import dense_index
 from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
+from jobs.source.attributes import check_embeddings
 from jobs.source.cleaning import KEPT, LATER, REPEATED_PAIR, clean_events, clean_items, event_quarantine, image_quarantine
 from jobs.source.spelling import twins_across
 from jobs.source.splitting import SplitChoice, assign_split, choose_split
@@ -39,6 +40,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
     _check_catalogue(num_items, source.file("items"), settings)
     out_of_stock = _out_of_stock(items, num_items, source, settings)
+    check_embeddings(items, source)
     events = clean_events(source, items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
@@ -75,6 +77,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         "text",
         "image_path",
         "available",
+        *(["attributes"] if source.mapping.items.attributes else []),
         F.coalesce("num_train", F.lit(0).cast("bigint")).alias("num_train"),
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from jobs.base.errors import DataError
+from jobs.lake.attributes import read_attributes
 from jobs.lake.dense_index import dense_index
 from jobs.lake.tables import Lake
 from jobs.source import ingest
@@ -116,6 +117,45 @@ class TestOutOfStock:
         with pytest.raises(DataError, match="none of the 24 items can be had") as caught:
             ingest.run(build.tiny(settings, folder))
         assert caught.value.column == "available"
+
+
+@pytest.mark.usefixtures("spark")
+class TestAttributes:
+    YAML = "items: {attributes: {price: number, category: text, markets: texts, look: embedding}}"
+
+    def catalogue(self) -> pd.DataFrame:
+        return build.items().assign(
+            category=["shoes", None] * 12, price="9.5", markets=[["DE", "AT"], []] * 12, look=[[0.5, row] for row in range(24)]
+        )
+
+    def test_they_stand_beside_the_item_by_name(self, settings, tmp_path: Path) -> None:
+        folder = build.write_source(tmp_path, items=self.catalogue().sample(frac=1, random_state=0))
+        (folder / "data.yaml").write_text(self.YAML)
+        chosen = build.tiny(settings, folder)
+        ingest.run(chosen)
+        found = read_attributes(Lake.of(chosen), chosen.date, "item_id", ["i03", "none", "i00"])
+        assert found is not None and found.to_pylist() == [
+            {"category": None, "look": [0.5, 3.0], "markets": [], "price": 9.5},
+            {"category": None, "look": None, "markets": None, "price": None},
+            {"category": "shoes", "look": [0.5, 0.0], "markets": ["DE", "AT"], "price": 9.5},
+        ]
+        by_index = read_attributes(Lake.of(chosen), chosen.date, "item_index", np.array([3]))
+        assert by_index is not None and by_index.to_pylist() == found.to_pylist()[:1]
+
+    def test_without_a_word_about_them_there_are_none(self, settings, tmp_path: Path) -> None:
+        chosen = build.tiny(settings, build.write_source(tmp_path, items=self.catalogue()))
+        ingest.run(chosen)
+        assert "attributes" not in published(chosen)["items"]
+        assert read_attributes(Lake.of(chosen), chosen.date, "item_id", ["i03"]) is None
+
+    def test_vectors_of_two_lengths_stop_the_run(self, settings, tmp_path: Path) -> None:
+        table = self.catalogue()
+        table.at[5, "look"] = [1.0]
+        folder = build.write_source(tmp_path, items=table)
+        (folder / "data.yaml").write_text(self.YAML)
+        with pytest.raises(DataError, match=r"1 of length 1 \(such as that of i05\), 23 of length 2") as caught:
+            ingest.run(build.tiny(settings, folder))
+        assert caught.value.column == "look"
 
 
 @pytest.mark.usefixtures("spark")

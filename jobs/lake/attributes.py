@@ -1,0 +1,48 @@
+"""The attributes of a date's items, as the owner's catalogue names them: the struct `attributes` of the table `items`."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esans_core.attributes import AttributeKind
+from jobs.base.places import open_dataset
+from jobs.lake.tables import Lake
+
+
+def read_attributes(lake: Lake, date: dt.date, key: str, wanted: Sequence[Any] | np.ndarray) -> pa.Table | None:
+    """The attributes of some items, one row each, or None if no attributes are named.
+
+    Args:
+        lake: where the table `items` lies.
+        date: of the table.
+        key: `item_id` or `item_index`.
+        wanted: values of the key. An item that the table does not have gets nulls.
+
+    Returns:
+        A column for each attribute, in the order of their names: string (one category), list<string> (several), double (a
+        number) or list<float> (a vector).
+    """
+    dataset = open_dataset(lake.path("items", date))
+    if "attributes" not in dataset.schema.names:
+        return None
+    items = dataset.to_table(columns=[key, "attributes"]).combine_chunks()
+    rows = pc.index_in(pa.array(wanted, items[key].type), value_set=items[key])
+    found = items["attributes"].take(rows)
+    kind = found.type
+    parts = [pc.struct_field(found, number) for number in range(kind.num_fields)]
+    return pa.table(parts, names=[kind.field(number).name for number in range(kind.num_fields)])
+
+
+def kinds_of(attributes: pa.Table) -> dict[str, AttributeKind]:
+    """What each attribute holds, from the types that `read_attributes` gives."""
+    return {field.name: _kind(field.type) for field in attributes.schema}
+
+
+def _kind(held: pa.DataType) -> AttributeKind:
+    if pa.types.is_list(held):
+        return "texts" if pa.types.is_string(held.value_type) else "embedding"
+    return "text" if pa.types.is_string(held) else "number"
