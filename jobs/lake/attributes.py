@@ -42,6 +42,24 @@ def kinds_of(attributes: pa.Table) -> dict[str, AttributeKind]:
     return {field.name: _kind(field.type) for field in attributes.schema}
 
 
+def columns_of(attributes: pa.Table) -> dict[str, list[Any]]:
+    """Each attribute as `esans_core.attributes.AttributeEncoder` takes it: one value for each item, None where it has none.
+
+    Vectors share the memory of one array, because as Python's numbers they would take ten times as much.
+    """
+    return {
+        name: _rows(attributes[name]) if kind == "embedding" else attributes[name].to_pylist()
+        for name, kind in kinds_of(attributes).items()
+    }
+
+
+def _rows(vectors: pa.ChunkedArray) -> list[np.ndarray | None]:
+    column = vectors.combine_chunks()
+    flat, there = column.flatten().to_numpy(zero_copy_only=False), column.is_valid().to_numpy(zero_copy_only=False)
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy()).tolist()
+    return [flat[start:end] if here else None for start, end, here in zip([0, *ends], ends, there, strict=False)]
+
+
 def _kind(held: pa.DataType) -> AttributeKind:
     if pa.types.is_list(held):
         return "texts" if pa.types.is_string(held.value_type) else "embedding"
