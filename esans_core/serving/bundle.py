@@ -5,7 +5,7 @@ The pipeline writes such folders (`jobs.serving.bundle`).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -16,12 +16,14 @@ import pyarrow as pa
 import torch
 
 from esans_core.sequences import Sequences
+from esans_core.serving.attributes import ItemAttributes, named
 from esans_core.serving.bundle_files import BUNDLE, checked
 from esans_core.serving.retriever import Retriever
 
-__all__ = ["POPULAR", "Recommendation", "ServingBundle", "checked"]
+__all__ = ["ATTRIBUTES", "POPULAR", "ROW", "SHARE", "Recommendation", "ServingBundle", "checked"]
 
-POPULAR = "popular.arrow"
+POPULAR, ROW, SHARE = "popular.arrow", "row", "share"
+ATTRIBUTES = "attributes.arrow"
 _AT_ONCE = 1024  # histories answered together; this bounds the memory that a long list of them takes
 
 
@@ -30,7 +32,7 @@ class Recommendation:
     """The answer to one history.
 
     Attributes:
-        item_ids: best first, none of them in the history; fewer than k only if the catalogue has no more.
+        item_ids: best first, none of them in the history; fewer than k only if the catalogue has no more that may be listed.
         scores: cosine of user and item; in a fallback, the item's share of all training events.
         fallback: True if the history has no item of this catalogue. The answer is then the most popular items, as for every
             new user.
@@ -52,20 +54,30 @@ class ServingBundle:
 
     Attributes:
         about: what the bundle says about itself: date, model, data, index, bounds of k.
+        attributes: the items' attributes that a query may filter by; None if there are none.
     """
 
     def __init__(self, folder: Path) -> None:
         folder = Path(folder)
         self.about: dict[str, Any] = json.loads((folder / BUNDLE).read_text())["about"]
         self._retriever = Retriever(folder)
-        with pa.OSFile(str(folder / POPULAR)) as stream:
-            popular = pa.ipc.open_file(stream).read_all().to_pydict()
-        self._popular: tuple[list[str], list[float]] = popular["item_id"], popular["share"]
+        self.attributes = ItemAttributes(folder / ATTRIBUTES) if (folder / ATTRIBUTES).exists() else None
+        with pa.memory_map(str(folder / POPULAR)) as stream:
+            popular = pa.ipc.open_file(stream).read_all().combine_chunks()
+        # Bundles up to version 0.2 hold ids in place of rows.
+        rows = popular[ROW].to_numpy() if ROW in popular.column_names else self._retriever.item_ids.rows(popular[0].to_pylist())
+        self._popular: tuple[np.ndarray, np.ndarray] = rows, popular[SHARE].to_numpy()
 
     def recommend(
-        self, histories: Sequence[Sequence[str]], k: int | None = None, *, strict: bool = False
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int | None = None,
+        *,
+        strict: bool = False,
+        exclude: Sequence[str] = (),
+        filter: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
-        """The k best items for each history.
+        """The k best items for each history, of those that pass.
 
         Args:
             histories: item ids of each user, oldest first. The model reads the latest of the ids that the catalogue has, and
@@ -73,21 +85,38 @@ class ServingBundle:
                 ids are listed in `Recommendation.unknown_ids`.
             k: how many items; by default the number that the bundle was built with.
             strict: refuse to answer if a history has an id that the catalogue does not have.
+            exclude: ids of items that are in no answer. Ids that the catalogue does not have are passed over.
+            filter: attribute -> what it must be, such as `{"category": ["shoes"], "price": {"min": 10, "max": 50}}`; see
+                `esans_core.serving.attributes.ItemAttributes.passing`. None, or an empty one, lets all items pass.
 
         Raises:
-            ValueError: k is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown id.
+            ValueError: k is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown id;
+                `exclude` is not a list of strings, or `filter` names what is not there or has the wrong type.
         """
         k = self._allowed(k)
         for number, history in enumerate(histories):
-            listed = isinstance(history, list | tuple | np.ndarray)
-            if not listed or not all(isinstance(item, str) for item in history):
-                raise ValueError(f"history {number}: expected a list of item ids (strings), got {str(history)[:80]!r}")
+            _check_ids(history, f"history {number}")
+        allowed_N = self._passing(exclude, filter)
         answers: list[Recommendation] = []
         for start in range(0, len(histories), _AT_ONCE):
-            answers += self._answers(histories[start : start + _AT_ONCE], k, start if strict else None)
+            answers += self._answers(histories[start : start + _AT_ONCE], k, start if strict else None, allowed_N)
         return answers
 
-    def _answers(self, histories: Sequence[Sequence[str]], k: int, strict_from: int | None) -> list[Recommendation]:
+    def _passing(self, exclude: Sequence[str], wanted: Mapping[str, Any] | None) -> np.ndarray | None:
+        """bool [N], the items that may be in an answer; None: all that the index holds."""
+        _check_ids(exclude, "exclude")
+        allowed_N = None
+        if wanted is not None and named(wanted, self.attributes.kinds if self.attributes else {}) and self.attributes:
+            allowed_N = self.attributes.passing(wanted)
+        rows = self._retriever.item_ids.rows(list(exclude))
+        if (rows >= 0).any():
+            allowed_N = np.ones(len(self._retriever.item_ids), bool) if allowed_N is None else allowed_N
+            allowed_N[rows[rows >= 0]] = False
+        return allowed_N
+
+    def _answers(
+        self, histories: Sequence[Sequence[str]], k: int, strict_from: int | None, allowed_N: np.ndarray | None
+    ) -> list[Recommendation]:
         """The answers to a block. If unknown ids are refused, `strict_from` is the number of its first history, else None."""
         items = [item for history in histories for item in history]
         rows = self._retriever.item_ids.rows(items)
@@ -103,8 +132,8 @@ class ServingBundle:
         met = np.flatnonzero(known_U)
         offsets = np.concatenate([[0], np.cumsum(known_U[met])])
         past = Sequences.past(torch.from_numpy(rows[rows >= 0]), torch.from_numpy(offsets))
-        found = self._found(replace(past, again=bool(self.about.get("again"))), k)
-        new = Recommendation(self._popular[0][:k], self._popular[1][:k], fallback=True)
+        found = self._found(replace(past, again=bool(self.about.get("again"))), k, allowed_N)
+        new = self._most_popular(k, allowed_N)
         answers = [new] * len(histories)
         for user, answer in zip(met, found, strict=True):
             answers[user] = answer
@@ -112,10 +141,10 @@ class ServingBundle:
             answers[number] = replace(answers[number], unknown_ids=ids)
         return answers
 
-    def _found(self, sequences: Sequences, k: int) -> list[Recommendation]:
+    def _found(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None) -> list[Recommendation]:
         if not sequences.num_users:
             return []
-        items_UK, scores_UK = self._retriever.search(sequences, k)
+        items_UK, scores_UK = self._retriever.search(sequences, k, allowed_N)
         left_UK = items_UK >= 0
         ids = iter(self._retriever.item_ids.take(items_UK[left_UK]).to_pylist())
         return [
@@ -123,11 +152,23 @@ class ServingBundle:
             for left, scores in zip(left_UK, scores_UK, strict=True)
         ]
 
+    def _most_popular(self, k: int, allowed_N: np.ndarray | None) -> Recommendation:
+        rows, shares = self._popular
+        if allowed_N is not None:
+            there = allowed_N[rows]
+            rows, shares = rows[there], shares[there]
+        return Recommendation(self._retriever.item_ids.take(rows[:k]).to_pylist(), shares[:k].tolist(), fallback=True)
+
     def _allowed(self, k: int | None) -> int:
         k, most = self.about["k"] if k is None else k, self.about["max_k"]
         if not 1 <= k <= most:
             raise ValueError(f"k must be from 1 to {most}, the most that this bundle was built for, got {k}")
         return k
+
+
+def _check_ids(ids: Any, what: str) -> None:
+    if not isinstance(ids, list | tuple | np.ndarray) or not all(isinstance(item, str) for item in ids):
+        raise ValueError(f"{what}: expected a list of item ids (strings), got {str(ids)[:80]!r}")
 
 
 def _unknown_of_each(items: list[str], rows: np.ndarray, lengths: list[int]) -> dict[int, list[str]]:

@@ -87,17 +87,18 @@ class Retriever:
         inputs_ULD = functional.embedding(history_UL.clamp_min(0), self._item_inputs)
         return self._tower(inputs_ULD, history_UL >= 0)
 
-    def search(self, sequences: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [U, k] and scores float32 [U, k] of each user's best items.
 
         Items in the user's sequence are left out, unless they may come `again`, and so are unwanted ones. The best item comes
-        first; -1 and -inf stand where no item is left.
+        first; -1 and -inf stand where no item is left. `allowed_N`, bool [N], says which items may be found; None: all that the
+        index holds.
         """
         row, item = sequences.seen(torch.arange(sequences.num_users), "holdout")
         order = row.argsort(stable=True)
         ends = torch.bincount(row, minlength=sequences.num_users).cumsum(0)
         offsets = torch.cat([ends.new_zeros(1), ends])
-        return self.index.search(self.embed(sequences), k, (offsets.numpy(), item[order].numpy()))
+        return self.index.search(self.embed(sequences), k, (offsets.numpy(), item[order].numpy()), allowed_N)
 
 
 @torch.no_grad()

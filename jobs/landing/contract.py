@@ -11,7 +11,8 @@ import pyarrow as pa
 
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # of a numeric timestamp
 
-Kind = Literal["id", "timestamp", "number", "flag", "text", "binary"]
+AttributeKind = Literal["text", "texts", "number", "embedding"]
+Kind = Literal["id", "timestamp", "number", "flag", "text", "texts", "embedding", "binary"]
 
 # The type that a column of each kind has once it is landed. Times are Unix seconds in UTC.
 LANDED: dict[Kind, pa.DataType] = {
@@ -20,7 +21,19 @@ LANDED: dict[Kind, pa.DataType] = {
     "number": pa.float64(),
     "flag": pa.bool_(),
     "text": pa.string(),
+    "texts": pa.list_(pa.string()),
+    "embedding": pa.list_(pa.float32()),
     "binary": pa.binary(),
+}
+SPARK: dict[Kind, str] = {
+    "id": "string",
+    "timestamp": "bigint",
+    "number": "double",
+    "flag": "boolean",
+    "text": "string",
+    "texts": "array<string>",
+    "embedding": "array<float>",
+    "binary": "binary",
 }
 # What may stand in a column of each kind, for the page and for messages.
 ACCEPTED: dict[Kind, str] = {
@@ -29,6 +42,8 @@ ACCEPTED: dict[Kind, str] = {
     "number": "a number",
     "flag": "true or false, 1 or 0",
     "text": "text, or a list of texts",
+    "texts": 'a list of texts, or a text such as DE|AT or ["DE", "AT"]',
+    "embedding": "a list of numbers, or a text such as [0.5, -1.25]",
     "binary": "bytes",
 }
 
@@ -91,6 +106,15 @@ ITEMS = InputTable(
         Column(
             "image_path", "text", False, "Path (absolute, or within the folder) or URI (of the source's kind) of the picture."
         ),
+        Column(
+            "available",
+            "flag",
+            False,
+            "Whether the item can be had; a number is the stock. An item that cannot be had when the logical date ends is in "
+            "no answer, but it stays in histories, training and evaluation. Without a value, it can be had.",
+        ),
+        Column("available_from", "timestamp", False, "The first moment at which the item can be had."),
+        Column("available_until", "timestamp", False, "The first moment at which the item cannot be had any more."),
     ),
 )
 IMAGES = InputTable(

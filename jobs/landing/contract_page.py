@@ -32,7 +32,7 @@ only parts that are new or have changed are read again.
 
 Files whose names begin with `_` or `.` are no data, as for Spark and Hive: `_SUCCESS`, `_temporary/`, `.crc` files, the `._`
 files of
-macOS. Further columns are ignored, whatever their types.
+macOS. Further columns are ignored, whatever their types, unless `attributes` names them.
 
 These faults stop a run, with a message that names file, column and rows or line and says what to do:
 
@@ -75,13 +75,25 @@ interactions:
   timezone: Europe/Berlin
 items:
   source: articles.csv
-  columns: {item_id: article_id, title: prod_name, text: detail_desc}
+  columns: {item_id: article_id, title: prod_name, text: detail_desc, category: product_group_name}
   templates: {image_path: 'images/{article_id:.3}/{article_id}.jpg'}
+  attributes: {category: text, price: number, markets: texts, look: embedding}
 kinds:
   view: {role: history}
   purchase: {weight: 8}
   return: {role: cancels, cancels: purchase}
 ```
+
+An attribute has the name of its column, unless `columns` says which column it is. Its values are, for
+
+- `text`: one category, such as `shoes`;
+- `texts`: several, as a list, or as a text such as `DE|AT` or `["DE", "AT"]`;
+- `number`: a number. Models read its logarithm, as prices and counts need it;
+- `embedding`: a vector that was made elsewhere, as a list of numbers, or as a text such as `[0.5, -1.25]`. All vectors of an
+  attribute must have one length. If another model makes them, give the attribute another name.
+
+An item may lack any of them. Attributes become part of what the models know of an item, so a new item profits from its
+category on its first day. [Answers can be filtered](serving.md#filters-and-exclusions) by all of them but embeddings.
 """
 
 

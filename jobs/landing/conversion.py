@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.landing import lists
 from jobs.landing.contract import LANDED, Column, Kind
 from jobs.landing.times import TimeRule, to_seconds
 
@@ -72,6 +73,8 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         WrongType: the type does not fit the kind.
         NotText: a text is not UTF-8.
     """
+    if column.kind in ("texts", "embedding") and isinstance(values, list):
+        values = lists.in_lists(values)
     array = _array(_of_python(values, column.kind) if isinstance(values, list) else values, column.kind)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), LANDED[column.kind]), Told()
@@ -84,7 +87,12 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         told.null_words = pc.sum(words).as_py() or 0
         if told.null_words:
             array = pc.if_else(words, pa.scalar(None, pa.string()), array)
-    made = {"id": _ids, "timestamp": _seconds, "number": _numbers, "flag": _flags, "text": _texts}[column.kind](array, times)
+    if column.kind in ("texts", "embedding"):
+        made = _lists(column, array, times)
+    else:
+        made = {"id": _ids, "timestamp": _seconds, "number": _numbers, "flag": _flags, "text": _texts}[column.kind](
+            array, times
+        )
     if column.kind != "id":  # a blank id is counted as missing where rows are judged
         lost = pc.and_(pc.is_valid(array), pc.is_null(made))
         told.unreadable = pc.sum(lost).as_py() or 0
@@ -244,6 +252,18 @@ def _texts(array: pa.Array, times: TimeRule) -> pa.Array:
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return array.cast(pa.string())
     raise WrongType(str(kind), _WITHIN if pa.types.is_struct(kind) else "give texts.")
+
+
+def _lists(column: Column, array: pa.Array, times: TimeRule) -> pa.Array:
+    kind = array.type
+    plain = not (pa.types.is_nested(kind) or pa.types.is_string(kind))
+    if lists.is_list(kind) and pa.types.is_nested(kind.value_type):
+        raise WrongType(str(kind), f"give lists of {'texts' if column.kind == 'texts' else 'numbers'}.")
+    if column.kind == "texts" and (lists.is_list(kind) or pa.types.is_string(kind) or plain):
+        return lists.texts(array if not plain else pa.array([[v] if v else None for v in _texts(array, times).to_pylist()]))
+    if column.kind == "embedding" and (lists.is_list(kind) or pa.types.is_string(kind)):
+        return lists.vectors(array)
+    raise WrongType(str(kind), f"give {'lists of texts' if column.kind == 'texts' else 'lists of numbers'}.")
 
 
 def _binary(array: pa.Array) -> pa.Array:

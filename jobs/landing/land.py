@@ -20,7 +20,7 @@ from jobs.base.places import uri_of
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INPUT_TABLES, InputTable
 from jobs.landing.finding import Part, find_table
-from jobs.landing.mapping import TableMapping, read_mapping
+from jobs.landing.mapping import TableMapping, read_mapping, with_attributes
 from jobs.landing.part_reader import PartReader
 from jobs.landing.records import LandedPart, LandedTable, Landing
 from jobs.landing.times import TimeRule
@@ -69,7 +69,9 @@ def _landed(
     part: Part, table: InputTable, mapping: TableMapping, settings: PipelineSettings, cache: Path
 ) -> tuple[str, LandedPart]:
     unit = mapping.timestamp_unit or settings.data.timestamp_unit
-    reader = PartReader(part, table, mapping, TimeRule(unit, mapping.timestamp_format, mapping.timezone))
+    reader = PartReader(
+        part, with_attributes(table, mapping), mapping, TimeRule(unit, mapping.timestamp_format, mapping.timezone)
+    )
     part = reader.part
     known = [RULES, part.name, str(part.path), part.stamp, unit, mapping.model_dump(mode="json")]
     key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]

@@ -5,6 +5,7 @@ The file lies in the folder of the source, or where the setting `data.mapping` s
 
 import datetime as dt
 import re
+from dataclasses import replace
 from string import Formatter
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.base.settings import PipelineSettings, Section, explain
-from jobs.landing.contract import INPUT_TABLES, InputTable
+from jobs.landing.contract import INPUT_TABLES, ITEMS, AttributeKind, Column, InputTable
 
 FILE_NAME = "data.yaml"
 _PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -52,6 +53,11 @@ class TableMapping(Section):
         {},
         description="Column of the contract: a text made from columns of the table, such as 'images/{sku:.3}/{sku}.jpg'. "
         "':.3' takes the first three characters, and ':0>10' puts zeros in front up to a length of ten.",
+    )
+    attributes: dict[str, AttributeKind] = Field(
+        {},
+        description="Of items only. Further column: what it holds. text: one category; texts: several; number; embedding: a "
+        "vector made elsewhere. Models learn from them, and answers can be filtered by all but embeddings.",
     )
     where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
     explode: str = Field("", description="A column that holds a list; each of its elements becomes a row of its own.")
@@ -135,6 +141,18 @@ class TableMapping(Section):
                 raise ValueError("the URL holds a password; put it into the environment (PGPASSWORD) or into ~/.pgpass")
         return value
 
+    @field_validator("attributes")
+    @classmethod
+    def _plain_names(cls, value: dict[str, AttributeKind]) -> dict[str, AttributeKind]:
+        taken = {column.name.lower() for column in ITEMS.columns} | {"source_file", "source_row"}
+        for name in value:
+            if not _PLAIN_FIELD.match(name):
+                raise ValueError(f"'{name}' is no plain name; give it one, and say columns: {{plain_name: '{name}'}}")
+            if name.lower() in taken:
+                raise ValueError(f"'{name}' is a column of the contract, or is there twice; give it another name by columns")
+            taken.add(name.lower())
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "TableMapping":
         if bool(self.database) != bool(self.query):
@@ -148,8 +166,12 @@ class TableMapping(Section):
     @property
     def fits(self) -> bool:
         """Whether the table has the contract's columns as they are."""
-        changes = (self.columns, self.constants, self.defaults, self.templates, self.where, self.explode, self.timestamp_format)
-        return not any(changes)
+        return not any(
+            (
+                *(self.columns, self.constants, self.defaults, self.templates, self.where, self.explode, self.timestamp_format),
+                self.attributes,
+            )
+        )
 
 
 class KindRule(Section):
@@ -199,8 +221,10 @@ class DataMapping(Section):
     @model_validator(mode="after")
     def _known_columns(self) -> "DataMapping":
         for table in INPUT_TABLES:
-            known = [column.name for column in table.columns]
             for mapping in self.of(table):
+                if mapping.attributes and table is not ITEMS:
+                    raise ValueError(f"{table.name}.attributes: only items have attributes")
+                known = [column.name for column in with_attributes(table, mapping).columns]
                 for part in ("columns", "constants", "defaults", "templates"):
                     unknown = sorted(set(getattr(mapping, part)) - set(known))
                     if unknown:
@@ -224,6 +248,12 @@ class _Loader(yaml.SafeLoader):
             if names.count(key.value) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the name {key.value} comes twice", key.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def with_attributes(table: InputTable, mapping: TableMapping) -> InputTable:
+    """A table of the contract, joined by the attributes that its mapping names."""
+    further = tuple(Column(name, kind, True, "An attribute.") for name, kind in mapping.attributes.items())
+    return replace(table, columns=table.columns + further)
 
 
 def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:

@@ -13,7 +13,7 @@ from jobs.base.errors import DataError
 from jobs.base.files import file_digest
 from jobs.base.places import uri_of
 from jobs.landing import log_tables, queries, typed_tables
-from jobs.landing.contract import LANDED, Column, InputTable
+from jobs.landing.contract import LANDED, SPARK, Column, InputTable
 from jobs.landing.conversion import NotText, Told, WrongType, as_scalar, convert
 from jobs.landing.csv_files import read_csv
 from jobs.landing.finding import Part
@@ -32,8 +32,9 @@ _AS_IT_IS = {
     "flag": {"bool": "boolean"},
     "text": {"string": "string"},
     "binary": {"binary": "binary"},
+    "texts": {},
+    "embedding": {},
 }
-_SPARK = {pa.string(): "string", pa.int64(): "bigint", pa.float64(): "double", pa.bool_(): "boolean", pa.binary(): "binary"}
 _PATTERN = frozenset("[]{}*?\\%")  # Spark would take these letters of a path for a pattern, or for an escape
 
 
@@ -95,7 +96,7 @@ class PartReader:
             draft.replace(parquet)
         finally:
             draft.unlink(missing_ok=True)
-        types = {column.name: _SPARK[LANDED[column.kind]] for column in self.table.columns}
+        types = {column.name: SPARK[column.kind] for column in self.table.columns}
         return self._record(seen, parquet.resolve().as_uri(), types, written=True, digest=file_digest(parquet))
 
     def _record(self, seen: Seen, uri: str, types: dict[str, str], *, written: bool, digest: str) -> LandedPart:

@@ -34,7 +34,9 @@ class Seen:
             self.missing[name] += values.null_count
             kept = self.samples.setdefault(name, [])
             if len(kept) < _SAMPLES and not pa.types.is_binary(values.type):
-                texts = (str(value)[:_SAMPLE_LETTERS] for value in pc.unique(values.drop_null().slice(0, 1_000)).to_pylist())
+                some = values.drop_null().slice(0, 1_000)
+                some = some.slice(0, _SAMPLES) if pa.types.is_list(values.type) else pc.unique(some)
+                texts = (str(value)[:_SAMPLE_LETTERS] for value in some.to_pylist())
                 kept += [text for text in dict.fromkeys(texts) if text not in kept][: _SAMPLES - len(kept)]
             self.null_words[name] += told[name].null_words
             before, example = self.unreadable.get(name, (0, told[name].example))

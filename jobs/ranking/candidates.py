@@ -19,6 +19,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
 from jobs.base.tracking import client
 from jobs.base.verdicts import AWAITING_PROMOTION, AWAITING_REVIEW, PROMOTED
+from jobs.lake.availability import available_items
 from jobs.lake.spark_tables import read_table, write_table
 from jobs.lake.tables import Lake
 from jobs.ranking.evaluate import champion_on_catalogue
@@ -37,8 +38,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine).
 
     There is one row for each user with an event. The history is all of the user's events up to the date. None of these items
-    is a candidate, unless people come back to items (`repeats: again`), and none that the user is known not to want. If no
-    model is in force, or it cannot run on today's features, nothing is published. So readers keep the candidates they have.
+    is a candidate, unless people come back to items (`repeats: again`), none that the user is known not to want, and none that
+    cannot be had when the date ends. If no model is in force, or it cannot run on today's features, nothing is published. So
+    readers keep the candidates they have.
 
     Raises:
         DataError: a table or the verdict is missing.
@@ -60,7 +62,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     # It is in the home folder, because the executors of a cluster must reach it.
     with TemporaryDirectory(prefix=".candidates-", dir=settings.home) as scratch:
         folder = Path(scratch)
-        index, compared = tuned_index(settings.candidates, model, sampled_users(settings), settings.candidates.k)
+        chosen, available = settings.candidates, available_items(lake, date, item_ids)
+        index, compared = tuned_index(chosen, model, sampled_users(settings), chosen.k, available)
         Retriever.save(folder, model, item_ids, index)
         tables = ["sequences", "users", "items", "visual_features", "text_features"]
         digest = {"model": version.tags.get(MODEL_DIGEST, "")}

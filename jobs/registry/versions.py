@@ -24,6 +24,8 @@ VALIDATION_STATUS = "validation_status"  # on a version: what its judgement foun
 TRAINED = "artifacts/model"  # where the files of a version have the trained towers
 _SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
 _REPOSITORY = Path(__file__).resolve().parents[2]
+# MLflow takes types and defaults from these. From an empty list it would guess a wrong type, and "" is the id of no item.
+_ASKED_BY_DEFAULT = {"strict": False, "exclude": [""], "filter": ""}
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -119,7 +121,7 @@ def register_version(
         python_model=str(_REPOSITORY / "jobs" / "serving" / "pyfunc_model.py"),
         artifacts={"bundle": str(bundle), "model": str(trained)},
         code_paths=[str(_REPOSITORY / "esans_core")],
-        input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k, "strict": False}),
+        input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k, **_ASKED_BY_DEFAULT}),
         # Given here, because MLflow would otherwise load the model in another process to find out.
         pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _SERVED_WITH],
     )

@@ -63,9 +63,15 @@ def _ingested(summary: Mapping[str, Any]) -> list[str]:
     return [
         f"{_count(ingest.get('items'))} items, {_count(ingest.get('users'))} users, {_count(sum(events.values()))} events "
         f"from {ingest.get('first')} to {ingest.get('last')}",
+        *_out_of_stock(ingest),
         f"events: {parts}",
         *_wrap(split),
     ]
+
+
+def _out_of_stock(ingest: Mapping[str, Any]) -> list[str]:
+    count = ingest.get("out_of_stock")
+    return [f"out of stock: {_count(count)} items, which are in no answer"] if count else []
 
 
 def training_sentences(summary: Mapping[str, Any]) -> list[str]:

@@ -58,7 +58,8 @@ def _ingest(facts: RunFacts) -> dict[str, Any]:
     stats = facts.stats("items")
     if not stats:
         return {}
-    keys = ("rows_read", "items", "users", "events", "rejected", "not_used", "split", "split_reason", "previous_split")
+    counts = ("rows_read", "items", "out_of_stock", "users", "events", "rejected", "not_used")
+    keys = (*counts, "split", "split_reason", "previous_split")
     days = {
         name: dt.datetime.fromtimestamp(stats[f"{name}_timestamp"], dt.UTC).date().isoformat()
         for name in ("first", "last")

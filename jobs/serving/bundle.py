@@ -10,6 +10,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import torch
 
 from esans_core.sequences import Sequences
@@ -21,6 +22,8 @@ from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
+from jobs.lake.attributes import kinds_of, read_attributes
+from jobs.lake.availability import available_items
 from jobs.lake.tables import Lake
 from jobs.serving.index import sampled_users, shared, tuned_index
 from jobs.training.model_store import load_served
@@ -54,7 +57,8 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
             file=lake.path("sequences", date),
             remedy="run ingest and build_training_set again for this date.",
         )
-    index, found = tuned_index(settings.candidates, model, users, _RECALL_AT)
+    available = available_items(lake, date, item_ids)
+    index, found = tuned_index(settings.candidates, model, users, _RECALL_AT, available)
     found.pop("index_recall", None)  # measured below
     folder.mkdir(parents=True)
     copy_files(lake.path("codebooks", date), folder / "codebooks")
@@ -64,6 +68,7 @@ def build_bundle(settings: PipelineSettings, folder: Path) -> dict[str, Any]:
         item_ids,
         index,
         events=_events(settings, item_ids),
+        attributes=_attributes(settings, item_ids),
         k=settings.bundle.k,
         max_k=settings.bundle.max_k,
         about=_about(settings) | {"index": found},
@@ -90,6 +95,14 @@ def _about(settings: PipelineSettings) -> dict[str, Any]:
         | challenger["inputs"]
         | {name: lake.manifest(name, date)["digest"] for name in ("challenger", "codebooks", "items")},
     }
+
+
+def _attributes(settings: PipelineSettings, item_ids: list[str]) -> pa.Table | None:
+    """What queries may filter by: all attributes but vectors, a row for each item."""
+    table = read_attributes(Lake.of(settings), settings.date, "item_id", item_ids)
+    if table is None:
+        return None
+    return table.select([name for name, kind in kinds_of(table).items() if kind != "embedding"])
 
 
 def _events(settings: PipelineSettings, item_ids: list[str]) -> np.ndarray:

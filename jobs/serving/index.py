@@ -30,7 +30,7 @@ def sampled_users(settings: PipelineSettings) -> Sequences:
 
 
 def tuned_index(
-    candidates: CandidateSettings, model: TwoTower, users: Sequences, k: int
+    candidates: CandidateSettings, model: TwoTower, users: Sequences, k: int, available_N: np.ndarray | None = None
 ) -> tuple[RetrievalIndex, dict[str, Any]]:
     """The index to use, and what is known of it. An approximate index searches as few lists as the floor allows.
 
@@ -41,12 +41,16 @@ def tuned_index(
         model: trained towers on the CPU.
         users: users with whom the index is compared with exact search.
         k: number of items of the exact answer that count.
+        available_N: bool [N], the items that may be found; None: all.
 
     Returns:
         The index, and JSON values: its kind, and its measured recall and numbers of lists.
     """
-    wanted, floor = index_kind(candidates, model.num_items), candidates.min_index_recall
-    index = RetrievalIndex.build(item_embeddings(model), wanted)
+    items_ND = item_embeddings(model)
+    rows_A = None if available_N is None or available_N.all() else np.flatnonzero(available_N)
+    items_AD = items_ND if rows_A is None else items_ND[rows_A]
+    wanted, floor = index_kind(candidates, len(items_AD)), candidates.min_index_recall
+    index = RetrievalIndex.build(items_AD, wanted, rows_A)
     if wanted == "exact":
         return index, {"index": "exact"}
     seen, users_BD, recall = (users.offsets.numpy(), users.items.numpy()), _embedded(model, users), 0.0

@@ -3,6 +3,7 @@
 It imports only MLflow, `esans_core` (which is stored beside it) and what these need. The pipeline need not be installed.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,35 @@ class RetrievalModel(PythonModel):
             context: not read.
             model_input: item ids of each user, oldest first. Ids that the catalogue does not have are listed in the answer,
                 which rests on the other ids. A data frame with one column of lists works as well.
-            params: `k`, the number of items; `strict`, whether to refuse a history with an unknown id (false by default).
+            params: `k`, the number of items; `strict`, whether to refuse a history with an unknown id (false by default);
+                `exclude`, ids of items that are in no answer; `filter`, what attributes must be, as the text of a JSON object
+                (MLflow has no type for an object whose names it does not know), such as `{"category": ["shoes"]}`.
         """
         asked = params or {}
         try:
-            answers = self.bundle.recommend(model_input, asked.get("k"), strict=bool(asked.get("strict", False)))
+            answers = self.bundle.recommend(
+                model_input,
+                asked.get("k"),
+                strict=bool(asked.get("strict", False)),
+                exclude=asked.get("exclude", []),
+                filter=_read(asked.get("filter")),
+            )
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return [
             Answer(item_id=found.item_ids, score=found.scores, fallback=found.fallback, unknown_item_id=found.unknown_ids)
             for found in answers
         ]
+
+
+def _read(text: Any) -> Any:
+    """A filter from the text of a JSON object; None if there is no text."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text) if text.strip() else None
+    except ValueError as error:
+        raise ValueError(f'filter: expected JSON such as {{"category": ["shoes"]}}, got {text[:80]!r} ({error})') from error
 
 
 mlflow.models.set_model(RetrievalModel())

@@ -16,15 +16,19 @@ TOLD_AGAIN, REPEATED_PAIR = "told_again", "repeated_pair"
 IGNORED = "ignored_kind"
 
 
-def clean_items(source: Source) -> tuple[DataFrame, DataFrame]:
+def clean_items(source: Source, settings: PipelineSettings) -> tuple[DataFrame, DataFrame]:
     """The catalogue with one row for each id, and the rows that were set aside.
 
     Returns:
-        items: item_id, title, text, image_path.
+        items: item_id, title, text, image_path, available (bool, never null: whether the item can be had when the date ends),
+            and a struct `attributes` if the mapping names any.
         quarantine: rows without an id (`missing_id`), and all but the first row of an id (`repeated_item_id`).
     """
-    rows = source.items.select("item_id", "title", "text", "image_path", "source_row").withColumn("reason", _key_reason())
-    items = rows.where("reason is null").select("item_id", "title", "text", "image_path")
+    columns: list[Column | str] = ["item_id", "title", "text", "image_path", _available(settings).alias("available")]
+    if names := sorted(source.mapping.items.attributes):
+        columns.append(F.struct(*names).alias("attributes"))
+    rows = source.items.select([*columns, "source_row"]).withColumn("reason", _key_reason())
+    items = rows.where("reason is null").drop("source_row", "reason")
     return items, _quarantine(rows, "items", F.lit("item_id"), F.col("item_id"))
 
 
@@ -110,6 +114,13 @@ def event_quarantine(events: DataFrame) -> DataFrame:
 
 
 _EVENT = ("user_id", "item_id", "timestamp", "source_row", "kind", "weight")
+
+
+def _available(settings: PipelineSettings) -> Column:
+    end = day_start(settings.date) + DAY_SECONDS
+    begun = F.coalesce(F.col("available_from") <= end, F.lit(True))
+    lasts = F.coalesce(F.col("available_until") > end, F.lit(True))
+    return F.coalesce("available", F.lit(True)) & begun & lasts
 
 
 def _key_reason() -> Column:

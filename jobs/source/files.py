@@ -8,11 +8,9 @@ from pyspark.sql import functions as F
 from jobs.base.errors import DataError
 from jobs.base.places import file_stamp, place
 from jobs.lake.spark_tables import reachable
-from jobs.landing.contract import LANDED, InputTable
+from jobs.landing.contract import SPARK, InputTable
 from jobs.landing.contract import Column as ContractColumn
 from jobs.landing.records import LandedPart, LandedTable
-
-_SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "bool": "boolean", "binary": "binary"}
 
 
 def open_table(spark: SparkSession, table: InputTable, landed: LandedTable) -> DataFrame:
@@ -51,7 +49,7 @@ def _read(spark: SparkSession, table: InputTable, depth: int, types: dict[str, s
 
 
 def _in_form(column: ContractColumn, kind: str | None) -> Column:
-    wanted = _SPARK_TYPES[str(LANDED[column.kind])]
+    wanted = SPARK[column.kind]
     if kind is None:
         return F.lit(None).cast(wanted).alias(column.name)
     if kind.startswith("timestamp"):  # cast in the session's zone, which is UTC; microseconds since 1970

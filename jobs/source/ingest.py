@@ -13,6 +13,7 @@ from jobs.base.spark import spark_session
 from jobs.lake.dense_index import dense_index
 from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
+from jobs.source.attributes import check_embeddings
 from jobs.source.cleaning import KEPT, LATER, REPEATED_PAIR, clean_events, clean_items, event_quarantine, image_quarantine
 from jobs.source.kinds import NEGATIVE
 from jobs.source.spelling import twins_across
@@ -37,9 +38,11 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 
 def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> dict[str, Any]:
-    catalogue, item_rejects = clean_items(source)
+    catalogue, item_rejects = clean_items(source, settings)
     items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
     _check_catalogue(num_items, source.file("items"), settings)
+    out_of_stock = _out_of_stock(items, num_items, source, settings)
+    check_embeddings(items, source)
     events = clean_events(source, items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
@@ -78,12 +81,15 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         "title",
         "text",
         "image_path",
+        "available",
+        *(["attributes"] if source.mapping.items.attributes else []),
         F.coalesce("num_train", F.lit(0).cast("bigint")).alias("num_train"),
     )
 
     summary: dict[str, Any] = {
         "rows_read": rows_read,
         "items": num_items,
+        "out_of_stock": out_of_stock,
         "events": {name: sizes.get(name, 0) for name in _SPLITS},
         "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
         "rejected": rejected,
@@ -135,6 +141,22 @@ def _check_catalogue(num_items: int, file: str, settings: PipelineSettings) -> N
             file=file,
             remedy=f"set clusters.num_primary to {max(num_items // clusters.min_cluster_size, 2)} or less.",
         )
+
+
+def _out_of_stock(items: DataFrame, num_items: int, source: Source, settings: PipelineSettings) -> int:
+    """The number of items that cannot be had when the date ends."""
+    seen = {name for part in source.landing.tables["items"].parts for name in part.samples}
+    if not seen & {"available", "available_from", "available_until"}:
+        return 0
+    count = items.where("not available").count()
+    if count == num_items:
+        raise DataError(
+            f"none of the {num_items} items can be had at the end of {settings.ds}.",
+            file=source.file("items"),
+            column="available",
+            remedy="correct available, available_from or available_until; without values in them, an item can be had.",
+        )
+    return count
 
 
 def _rejected(quarantine: DataFrame) -> dict[str, dict[str, int]]:

@@ -23,7 +23,7 @@ from jobs.base.places import existing_folder, place
 from jobs.base.settings import EMBEDDED, PipelineSettings
 from jobs.landing.contract import INPUT_TABLES, UNITS_PER_SECOND, InputTable
 from jobs.landing.land import land
-from jobs.landing.mapping import DataMapping
+from jobs.landing.mapping import DataMapping, with_attributes
 from jobs.landing.records import Landing
 from jobs.source.files import open_table
 
@@ -42,7 +42,8 @@ class Source:
         mapping: what the owner says about kinds of events, ratings and repeats.
         interactions: user_id string, item_id string, timestamp int64 (UTC s, null where unusable), kind string, rating double,
             source_row. Where there is no user, the session stands for it.
-        items: item_id, title, text, image_path string, image binary, source_row.
+        items: item_id, title, text, image_path string, image binary, available bool, available_from and available_until int64
+            (UTC s), the attributes that the mapping names, source_row.
         images: item_id string, image binary, source_row; None if the source has no such table.
 
     `source_row` is a struct (file string, row int64) that orders rows as the files give them.
@@ -77,12 +78,11 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
             timestamps are in another unit than declared, or the logical date has no events.
     """
     landing = landed(settings)
-    folder = place(landing.folder)
+    folder, mapping = place(landing.folder), DataMapping.model_validate(landing.mapping)
     with named_read_errors(folder):
-        frames = {table.name: open_table(spark, table, landing.tables[table.name]) for table in _present(landing)}
+        frames = {table.name: open_table(spark, table, landing.tables[table.name]) for table in _present(landing, mapping)}
         if check_log:
             _check_log(frames["interactions"], landing.tables["interactions"].place, settings)
-    mapping = DataMapping.model_validate(landing.mapping)
     return Source(folder, landing, mapping, _with_users(frames["interactions"], landing), frames["items"], frames.get("images"))
 
 
@@ -162,8 +162,9 @@ def future_horizon(settings: PipelineSettings) -> int:
     return max(int(time.time()), day_start(settings.date) + DAY_SECONDS) + DAY_SECONDS
 
 
-def _present(landing: Landing) -> Iterator[InputTable]:
-    return (table for table in INPUT_TABLES if table.name in landing.tables)
+def _present(landing: Landing, mapping: DataMapping) -> Iterator[InputTable]:
+    present = (table for table in INPUT_TABLES if table.name in landing.tables)
+    return (with_attributes(table, mapping.of(table)[0]) for table in present)
 
 
 def _check_log(interactions: DataFrame, file: str, settings: PipelineSettings) -> None:

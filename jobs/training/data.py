@@ -7,17 +7,20 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from esans_core.attributes import AttributeEncoder
 from esans_core.cluster_index import ClusterIndex
 from esans_core.towers import Order
 from jobs.base.errors import DataError
 from jobs.base.places import kept_copy, open_dataset
 from jobs.base.settings import PipelineSettings
 from jobs.clusters.codebook_store import load_codebooks
+from jobs.lake.attributes import columns_of, kinds_of, read_attributes
 from jobs.lake.event_log import ParquetLog
 from jobs.lake.tables import Lake
 from jobs.lake.views import read_views
 
 CONTENT_MODALITIES = ("visual", "text")
+ATTRIBUTES = "attributes"
 INPUTS = ("items", "visual_features", "text_features", "sequences")
 _TIED = 0.8  # share of events with the time of the one before, above which a log has no order
 CLUSTER_INPUTS = ("cluster_index", "codebooks")
@@ -29,7 +32,7 @@ class TrainingData:
 
     Attributes:
         item_ids: ids by item row, length N.
-        content: float32 [N, F], visual and text vectors side by side, NaN where a view is missing.
+        content: float32 [N, F], visual and text vectors and attributes side by side, NaN where something is missing.
         num_train: int64 [N], training events of each item.
         log: behaviour sequences of all users, on disk.
         encoders: fingerprint of the encoder behind each content view.
@@ -122,18 +125,25 @@ def load_item_clusters(settings: PipelineSettings) -> ItemClusters:
 
 
 def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Tensor, dict[str, str]]:
-    """Visual and textual vectors side by side, float32 [N, F] with NaN for a missing view, and the encoders that made them.
+    """Visual and textual vectors and the owner's attributes side by side, and the encoders that made them.
 
-    The behavioural view is not part of the content: a new item has none, and the towers learn behaviour themselves.
+    It is float32 [N, F], NaN where an item lacks a view or an attribute. The behavioural view is not part of the content: a new
+    item has none, and the towers learn behaviour themselves.
 
     Raises:
-        DataError: no item has a visual or a textual vector.
+        DataError: no item has a visual or a textual vector, and the catalogue names no attributes.
     """
     views = read_views(settings, item_index)
     parts = {}
     for column, name in enumerate(views.arrays):
         if name in CONTENT_MODALITIES:
             parts[name] = np.where(views.present[:, column, None], views.arrays[name], np.float32(np.nan))
+    encoders = {name: views.encoders[name] for name in parts}
+    attributes = read_attributes(Lake.of(settings), settings.date, "item_index", item_index)
+    if attributes is not None:
+        columns = columns_of(attributes)
+        encoder = AttributeEncoder.of(kinds_of(attributes), columns)
+        parts[ATTRIBUTES], encoders[ATTRIBUTES] = encoder.encode(columns), encoder.fingerprint
     if not parts:
         raise DataError(
             "no item has a visual or a textual vector.",
@@ -141,7 +151,7 @@ def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Te
             remedy="add images or texts, because new items cannot be served without content.",
         )
     content = torch.from_numpy(np.concatenate(list(parts.values()), axis=1))
-    return content, {name: views.encoders[name] for name in parts}
+    return content, encoders
 
 
 def _tensor(column: pa.ChunkedArray) -> Tensor:

@@ -79,6 +79,64 @@ def test_more_lists_find_more_and_all_of_them_everything(
     assert found[0] < found[1] < found[2] == 1
 
 
+def without(items: np.ndarray, runs: list[np.ndarray], allowed: np.ndarray) -> list[np.ndarray]:
+    """What each user has seen, and what nobody may get."""
+    return [np.concatenate([run, np.flatnonzero(~allowed)]) for run in runs]
+
+
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.03, 0])
+def test_exact_search_among_some_items_is_the_loop(
+    case: tuple[np.ndarray, np.ndarray, list[np.ndarray]], monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    items, users, runs = case
+    allowed = np.random.default_rng(5).random(N) < share
+    for block in (65_536, 7):
+        monkeypatch.setattr("esans_core.serving.retrieval_index._ITEMS_PER_BLOCK", block)
+        found, scores = RetrievalIndex.build(items).search(users, K, flat(runs), allowed)
+        best, expected = brute_force(items, users, without(items, runs, allowed), K)
+        assert np.array_equal(found, best)
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01, 0])
+def test_lists_searched_among_some_items_fill_every_row_and_miss_little(
+    case: tuple[np.ndarray, np.ndarray, list[np.ndarray]], share: float
+) -> None:
+    items, users, runs = case
+    allowed = np.random.default_rng(5).random(N) < share
+    index = RetrievalIndex.build(items, "ivf")
+    index.probes = index.num_lists // 7
+    found, _ = index.search(users, K, flat(runs), allowed)
+    best, _ = brute_force(items, users, without(items, runs, allowed), K)
+    assert np.array_equal((found >= 0).sum(1), (best >= 0).sum(1))
+    assert allowed[found[found >= 0]].all()
+    hits = [np.isin(best[row][best[row] >= 0], found[row]).mean() for row in range(B) if best[row, 0] >= 0]
+    assert not hits or np.mean(hits) > 0.8
+    if share <= 0.1:  # fewer items pass than the lists looked into hold: all of them are compared
+        assert np.array_equal(found, best)
+    index.probes = index.num_lists
+    assert np.array_equal(index.search(users, K, flat(runs), allowed)[0], best)
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_an_index_of_some_rows_finds_these_alone_though_others_were_seen(
+    case: tuple[np.ndarray, np.ndarray, list[np.ndarray]], tmp_path: Path, kind: str
+) -> None:
+    items, users, runs = case
+    held = np.random.default_rng(6).random(N) < 0.5
+    held[-9:] = False  # the seen rows go beyond those of the index
+    index = RetrievalIndex.build(items[held], kind, np.flatnonzero(held))
+    index.probes = index.num_lists
+    index.save(tmp_path)
+    for ours in (index, RetrievalIndex.load(tmp_path), index.exact()):
+        found, _ = ours.search(users, K, flat(runs))
+        assert np.array_equal(found, brute_force(items, users, without(items, runs, held), K)[0])
+        allowed = np.random.default_rng(7).random(N) < 0.5
+        both = without(items, runs, held & allowed)
+        assert np.array_equal(ours.search(users, K, flat(runs), allowed)[0], brute_force(items, users, both, K)[0])
+        assert (ours.search(users, K, flat(runs), ~held)[0] == -1).all()
+
+
 def test_a_list_too_short_is_helped_out() -> None:
     items, users = unit(N, 0), unit(3, 1)
     index = RetrievalIndex.build(items, "ivf")
@@ -108,7 +166,7 @@ def test_from_disk_it_answers_the_same_and_a_second_build_too(
         other.probes = 5
         for ours, theirs in zip(index.search(users, K, flat(runs)), other.search(users, K, flat(runs)), strict=True):
             assert np.array_equal(ours, theirs)
-    assert isinstance(RetrievalIndex.load(tmp_path).items_ND, np.memmap)
+    assert isinstance(RetrievalIndex.load(tmp_path).items_AD, np.memmap)
 
 
 @pytest.mark.parametrize("items", [np.zeros((0, 4)), np.zeros(4), np.full((3, 2), np.nan)])

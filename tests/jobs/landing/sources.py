@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
 from infra.local.source import last_event_date
+
 from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.base.settings import PipelineSettings

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from source_builder import publish
 from training_tables import NUM_ITEMS, NUM_USERS, write_training_tables
 
 from esans_core.towers import TwoTower
@@ -117,6 +118,27 @@ def test_lists_are_measured_and_used(settings: PipelineSettings, model: TwoTower
     assert summary["users_with_fewer"] == NUM_USERS
     lengths = {len(ids) for ids in Lake.of(settings).read_pandas("candidates", settings.date)["item_id"]}
     assert lengths == {NUM_ITEMS - 14}
+
+
+@pytest.mark.spark
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_items_out_of_stock_are_no_candidates_but_stay_in_histories(
+    settings: PipelineSettings, model: TwoTower, spark: Any
+) -> None:
+    lake = Lake.of(settings)
+    items = lake.read_pandas("items", settings.date)
+    gone = set(items["item_id"][::2])
+    publish(settings, "items", items.assign(available=~items["item_id"].isin(gone)))
+    everything = asked(settings, k=NUM_ITEMS)
+    candidates.run(everything)
+    found = lake.read("candidates", settings.date).to_pylist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("test_candidates.K", NUM_ITEMS)
+        expected = brute_force(model, settings)
+    histories = lake.read_pandas("sequences", settings.date).sort_values("user_index")["item_index"]
+    for row, (ids, _), seen in zip(found, expected, histories, strict=True):
+        assert row["item_id"] == [item for item in ids[: NUM_ITEMS - len(seen)] if item not in gone], row["user_id"]
 
 
 @pytest.mark.mlflow

@@ -241,6 +241,12 @@ def test_views_and_clusters_are_counted_from_the_tables(finished: PipelineSettin
     assert summary["views"]["text"] == {"items": 120, "ok": 113, "missing": 7}
 
 
+def test_items_out_of_stock_are_counted() -> None:
+    ingest = {"items": 9, "users": 4, "events": {"train": 5}, "out_of_stock": 3}
+    assert "out of stock: 3 items, which are in no answer" in format_summary({"ingest": ingest})
+    assert "out of stock" not in format_summary({"ingest": ingest | {"out_of_stock": 0}})
+
+
 def test_a_run_that_left_nothing_still_has_a_page_and_a_summary(settings: PipelineSettings) -> None:
     assert run(settings)["pictures"] == []
     page = read_page(settings)

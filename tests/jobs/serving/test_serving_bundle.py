@@ -1,14 +1,18 @@
 """A bundle against brute force over the towers it was built from; its digest; what is refused."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from bundles import build, write_challenger
+from source_builder import publish
 
 from esans_core.serving.bundle import ServingBundle
 from esans_core.serving.bundle_writer import write_bundle
@@ -87,6 +91,141 @@ def test_unknown_items_are_passed_over_and_new_users_get_what_is_popular(made: t
     assert bundle.recommend([]) == []
     everything = bundle.recommend([ids(*range(NUM_ITEMS))])[0]
     assert (everything.item_ids, everything.fallback) == ([], False)
+
+
+def test_items_out_of_stock_are_in_no_answer_but_in_histories(
+    made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path
+) -> None:
+    settings, model, _ = made
+    home = settings.model_copy(update={"home": tmp_path})
+    write_challenger(home)
+    gone = np.arange(NUM_ITEMS) % 3 == 0
+    items = Lake.of(home).read_pandas("items", home.date).assign(available=~gone)
+    publish(home, "items", items)
+    histories = [[0, 3, 4], [1], list(range(40)), np.flatnonzero(~gone).tolist()]
+    for kind in ("exact", "ivf"):
+        chosen = home.model_copy(update={"candidates": CandidateSettings(index=kind, min_index_recall=0)})
+        content = build_bundle(chosen, tmp_path / kind)
+        assert (content["about"]["items"], content["about"]["items_in_answers"]) == (NUM_ITEMS, (~gone).sum())
+        answers = ServingBundle(tmp_path / kind).recommend([*(ids(*rows) for rows in histories), []], 30)
+        for rows, answer in zip(histories, answers[:-1], strict=True):
+            left = np.setdiff1d(np.flatnonzero(~gone), rows)
+            expected = [item for item in brute_force(model, rows, NUM_ITEMS)[0] if item in ids(*left)][:30]
+            assert len(answer.item_ids) == len(expected) and set(answer.item_ids) <= set(ids(*left))
+            assert answer.item_ids == expected or kind == "ivf"
+            assert not answer.fallback and not answer.unknown_ids
+        popular = items[~gone].sort_values("num_train", ascending=False, kind="stable")
+        assert answers[-1].fallback and answers[-1].item_ids == popular["item_id"].head(30).tolist()
+
+
+@pytest.fixture(scope="module")
+def filterable(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwoTower, dict[str, ServingBundle], pd.DataFrame]:
+    """Bundles with attributes, one with each kind of index, and the attributes of their items."""
+    home = tmp_path_factory.mktemp("filterable")
+    settings = PipelineSettings(home=home, bundle=ServingSettings(k=10, max_k=NUM_ITEMS))
+    model, rows = write_challenger(settings), np.arange(NUM_ITEMS)
+    table = pd.DataFrame(
+        {
+            "category": [None if row % 10 == 9 else ("shoes", "hats", "socks")[row % 3] for row in rows],
+            "markets": [["DE", "AT"][: row % 3] for row in rows],
+            "price": [float(row) for row in rows],
+            "look": [np.array([row, 1.0], np.float32) for row in rows],
+        }
+    )
+    items = Lake.of(settings).read_pandas("items", settings.date)
+    items = items.assign(available=rows % 7 != 0, attributes=table.to_dict("records"))
+    publish(settings, "items", items.sample(frac=1, random_state=0))
+    bundles = {}
+    for kind in ("exact", "ivf"):
+        chosen = settings.model_copy(update={"candidates": CandidateSettings(index=kind)})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("jobs.serving.index._FIRST_PROBES", NUM_ITEMS)  # all lists
+            patch.setattr(module, "_TIMED_QUERIES", 5)
+            assert build_bundle(chosen, home / kind)["about"]["index"]["index"] == kind
+        bundles[kind] = ServingBundle(home / kind)
+    return model, bundles, table.assign(available=rows % 7 != 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "exclude", "passing"),
+    [
+        ({"category": ["shoes"]}, [], lambda items: items["category"] == "shoes"),
+        (
+            {"price": {"min": 20, "max": 60}},
+            ids(21, 22, 23),
+            lambda items: items["price"].between(24, 60) | (items["price"] == 20),
+        ),
+        ({"markets": ["AT"], "category": ["hats", "socks"]}, [], lambda items: items["price"] % 3 == 2),
+        ({"category": ["gloves"]}, [], lambda items: items["price"] < 0),
+        (None, ["i9999", "", *ids(*range(100))], lambda items: items["price"] >= 100),
+        ({}, ["i9999"], lambda items: items["price"] >= 0),
+        (None, ids(*range(NUM_ITEMS)), lambda items: items["price"] < 0),
+    ],
+)
+def test_answers_hold_only_items_that_pass_and_k_of_them(
+    filterable: tuple[TwoTower, dict[str, ServingBundle], pd.DataFrame], wanted: Any, exclude: list[str], passing: Any
+) -> None:
+    model, bundles, items = filterable
+    passes = items["available"] & passing(items)
+    if wanted and "category" in wanted:
+        passes &= items["category"].isin(wanted["category"])
+    histories = [[0, 7, 8], [3], list(range(50))]
+    for k in (5, NUM_ITEMS):
+        asked = [*(ids(*rows) for rows in histories), []]
+        exact, near = (bundles[kind].recommend(asked, k, exclude=exclude, filter=wanted) for kind in ("exact", "ivf"))
+        for rows, answer in zip(histories, exact[:-1], strict=True):
+            there = set(ids(*np.flatnonzero(passes)))
+            assert answer.item_ids == [item for item in brute_force(model, rows, NUM_ITEMS)[0] if item in there][:k]
+        assert exact[-1].fallback and set(exact[-1].item_ids) <= set(ids(*np.flatnonzero(passes)))
+        for ours, theirs in zip(exact, near, strict=True):
+            assert ours.item_ids == theirs.item_ids
+
+
+def test_a_filter_of_the_popular_items_reaches_beyond_the_most_popular(
+    filterable: tuple[TwoTower, dict[str, ServingBundle], pd.DataFrame],
+) -> None:
+    bundle = filterable[1]["exact"]
+    everything = bundle.recommend([[]], NUM_ITEMS)[0].item_ids
+    least = everything[-3:]
+    assert bundle.recommend([[]], 3, exclude=everything[:-3])[0].item_ids == least
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"filter": {"colour": ["red"]}}, r"no attribute 'colour'; attributes: category \(text\), markets \(texts\), price"),
+        ({"filter": {"look": [1.0]}}, "no attribute 'look'"),
+        ({"filter": {"price": 3}}, "price is a number"),
+        ({"filter": "category"}, "expected attributes"),
+        ({"exclude": "i0001"}, "exclude: expected a list of item ids"),
+        ({"exclude": [1]}, "exclude: expected a list of item ids"),
+    ],
+)
+def test_what_no_query_can_ask_is_refused(
+    filterable: tuple[TwoTower, dict[str, ServingBundle], pd.DataFrame], asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        filterable[1]["exact"].recommend([[]], **asked)
+
+
+def test_a_bundle_without_attributes_excludes_but_cannot_filter(made: tuple[PipelineSettings, TwoTower, Path]) -> None:
+    bundle = ServingBundle(made[2])
+    first = bundle.recommend([ids(1)], 3)[0].item_ids
+    assert bundle.attributes is None and not set(first) & set(bundle.recommend([ids(1)], 9, exclude=first)[0].item_ids)
+    assert bundle.recommend([ids(1)], 3, filter={})[0].item_ids == first
+    with pytest.raises(ValueError, match="no attribute 'category'; attributes: none"):
+        bundle.recommend([ids(1)], filter={"category": ["shoes"]})
+
+
+def test_a_bundle_that_lists_the_popular_items_by_id_still_answers(
+    made: tuple[PipelineSettings, TwoTower, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(made[2], tmp_path / "old")
+    expected = ServingBundle(folder).recommend([[], ids(3)])
+    table = pa.table({"item_id": expected[0].item_ids, "share": np.array(expected[0].scores, np.float32)})
+    with pa.OSFile(str(folder / "popular.arrow"), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+    assert ServingBundle(folder).recommend([[], ids(3)]) == expected
 
 
 def test_every_unknown_id_is_listed_once_with_its_own_history(

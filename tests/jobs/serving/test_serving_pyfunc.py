@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import requests
 from bundles import write_challenger
+from source_builder import publish
 
 from esans_core.serving.bundle import ServingBundle
 from infra.local.processes import free_port
@@ -47,9 +49,21 @@ except mlflow.exceptions.MlflowException as error:
     assert error.error_code == "INVALID_PARAMETER_VALUE" and "history 0" in str(error) and "'unknown'" in str(error)
 else:
     raise AssertionError
+exclude = lists[0].item_id[:2]
+narrow = {"k": 3, "exclude": exclude, "filter": '{"price": {"min": 20, "max": 80}}'}
+filtered = model.predict(histories, params=narrow)
+for wrong, word in (({"filter": '{"colour": ["red"]}'}, "price (number)"), ({"filter": "price > 3"}, "expected JSON")):
+    try:
+        model.predict(histories, params=wrong)
+    except mlflow.exceptions.MlflowException as error:
+        assert error.error_code == "INVALID_PARAMETER_VALUE" and word in str(error)
+    else:
+        raise AssertionError
 signature = model.metadata.signature.to_dict()
 print(json.dumps({
     "answers": [answer.model_dump() for answer in lists],
+    "narrow": narrow | {"filter": json.loads(narrow["filter"])},
+    "filtered": [answer.model_dump() for answer in filtered],
     "default": len(model.predict([["i0001"]])[0].item_id),
     "signature": signature,
     "strangers": sorted({"airflow", "jobs"} & set(sys.modules)),
@@ -63,6 +77,8 @@ def registered(settings: PipelineSettings, home: Path, monkeypatch: pytest.Monke
     """A champion; returns the environment of a user who has the store's address and nothing of the project."""
     monkeypatch.setattr(module, "_TIMED_QUERIES", 5)
     write_challenger(settings)
+    items = Lake.of(settings).read_pandas("items", settings.date)
+    publish(settings, "items", items.assign(attributes=[{"price": float(row)} for row in range(len(items))]))
     digest = build_bundle(settings, home / "scratch" / "bundle")["digest"]
     copy_files(Lake.of(settings).path("challenger", settings.date), home / "scratch" / "model")
     with start_or_resume_run(settings, "key", "challenger"):
@@ -87,7 +103,7 @@ def registered(settings: PipelineSettings, home: Path, monkeypatch: pytest.Monke
     }
 
 
-def expected(settings: PipelineSettings, histories: list[list[str]], k: int) -> list[dict]:
+def expected(settings: PipelineSettings, histories: list[list[str]], k: int, **asked: Any) -> list[dict]:
     version = mlflow.MlflowClient().get_model_version_by_alias(settings.registry.model_name, "champion")
     assert load_towers(download_version(version, settings))[2][0] == "i0000"
     bundle = ServingBundle(download_artifact(version, settings, IN_MODEL))
@@ -98,7 +114,7 @@ def expected(settings: PipelineSettings, histories: list[list[str]], k: int) -> 
             "fallback": found.fallback,
             "unknown_item_id": found.unknown_ids,
         }
-        for found in bundle.recommend(histories, k)
+        for found in bundle.recommend(histories, k, **asked)
     ]
 
 
@@ -110,12 +126,14 @@ def test_the_champion_is_loaded_and_served_where_the_project_is_not(
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["answers"] == expected(settings, [["i0003", "unknown", "i0004"], [], ["nobody"]], 5)
+    assert said["filtered"] == expected(settings, [["i0003", "unknown", "i0004"], [], ["nobody"]], **said["narrow"])
+    assert said["filtered"] != said["answers"] and len(said["filtered"][0]["item_id"]) == 3
     assert [answer["fallback"] for answer in said["answers"]] == [False, True, True]
     assert [answer["unknown_item_id"] for answer in said["answers"]] == [["unknown"], [], ["nobody"]]
     assert said["default"] == 100 and said["strangers"] == []
     assert "/artifacts/" in said["library"], "the library comes with the version"
     assert "Array(string)" in str(mlflow.types.Schema.from_json(said["signature"]["inputs"]))
-    assert {parameter["name"] for parameter in json.loads(said["signature"]["params"])} == {"k", "strict"}
+    assert {parameter["name"] for parameter in json.loads(said["signature"]["params"])} == {"k", "strict", "exclude", "filter"}
     assert {"item_id", "score", "fallback", "unknown_item_id"} <= json.loads(said["signature"]["outputs"])[0][
         "properties"
     ].keys()
@@ -147,9 +165,14 @@ def _served_over_http(settings: PipelineSettings, environment: dict[str, str], t
         answer = requests.post(f"{base}/invocations", json=asked, timeout=30)
         assert answer.ok, log.read_text()
         assert answer.json()["predictions"] == expected(settings, asked["inputs"], 5)
+        asked["params"] |= {"exclude": ["i0005"], "filter": json.dumps({"price": {"max": 9}})}
+        answer = requests.post(f"{base}/invocations", json=asked, timeout=30)
+        narrow = expected(settings, asked["inputs"], 5, exclude=["i0005"], filter={"price": {"max": 9}})
+        assert answer.json()["predictions"] == narrow
         for wrong, word in (
             ({"inputs": [["i0003"]], "params": {"k": 0}}, "from 1 to 1000"),
             ({"inputs": [["i0003", "nobody"]], "params": {"strict": True}}, "nobody"),
+            ({"inputs": [["i0003"]], "params": {"filter": '{"colour": ["red"]}'}}, "price (number)"),
             ({"inputs": ["i0003"]}, "Expected list"),
             ({"dataframe_split": {"columns": ["history"], "data": [[["i0003"]]]}}, "'inputs' key"),
         ):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from jobs.base.errors import DataError
+from jobs.lake.attributes import read_attributes
 from jobs.lake.dense_index import dense_index
 from jobs.lake.tables import Lake
 from jobs.source import ingest
@@ -75,6 +76,86 @@ class TestCleanLog:
         build.write_source(tmp_path, interactions=build.interactions().sample(frac=1, random_state=1))
         ingest.run(chosen)
         assert {table: lake.manifest(table, chosen.date)["digest"] for table in TABLES} == first
+
+
+@pytest.mark.usefixtures("spark")
+class TestOutOfStock:
+    def test_what_the_catalogue_says_counts_at_the_end_of_the_date(self, settings, tmp_path: Path) -> None:
+        end = pd.Timestamp(build.DATE) + pd.Timedelta(days=1)
+        catalogue = build.items().assign(available=None, available_from=pd.NaT, available_until=pd.NaT)
+        catalogue["available"] = [False, True, 0, 3, *[None] * 20]  # a number is the stock
+        catalogue["available"] = catalogue["available"].astype("Float64")
+        second = pd.Timedelta(seconds=1)
+        for row, start, stop in (
+            (4, end, None),
+            (5, end + second, None),
+            (6, None, end),
+            (7, None, end + second),
+            (8, end, end),
+        ):
+            catalogue.loc[row, ["available_from", "available_until"]] = [start, stop]
+        for name in ("available_from", "available_until"):
+            catalogue[name] = pd.to_datetime(catalogue[name]).astype("datetime64[us]")
+        catalogue.loc[1, "available_until"] = end - pd.Timedelta(days=30)
+        folder = build.write_source(tmp_path, items=catalogue)
+        chosen = build.tiny(settings, folder)
+        summary = ingest.run(chosen)
+        table = published(chosen)["items"].set_index("item_id")["available"]
+        assert table[~table].index.tolist() == ["i00", "i01", "i02", "i05", "i06", "i08"]
+        assert summary["out_of_stock"] == 6 and summary["items"] == build.NUM_ITEMS
+        # Their events stay.
+        assert sum(summary["events"].values()) == len(build.interactions())
+        assert summary["rejected"] == {"interactions": {}, "items": {}}
+
+    def test_without_a_word_about_it_everything_can_be_had(self, settings, tmp_path: Path) -> None:
+        chosen = build.tiny(settings, build.write_source(tmp_path))
+        assert ingest.run(chosen)["out_of_stock"] == 0
+        assert published(chosen)["items"]["available"].tolist() == [True] * build.NUM_ITEMS
+
+    def test_a_catalogue_of_which_nothing_can_be_had_stops_the_run(self, settings, tmp_path: Path) -> None:
+        folder = build.write_source(tmp_path, items=build.items().assign(available=False))
+        with pytest.raises(DataError, match="none of the 24 items can be had") as caught:
+            ingest.run(build.tiny(settings, folder))
+        assert caught.value.column == "available"
+
+
+@pytest.mark.usefixtures("spark")
+class TestAttributes:
+    YAML = "items: {attributes: {price: number, category: text, markets: texts, look: embedding}}"
+
+    def catalogue(self) -> pd.DataFrame:
+        return build.items().assign(
+            category=["shoes", None] * 12, price="9.5", markets=[["DE", "AT"], []] * 12, look=[[0.5, row] for row in range(24)]
+        )
+
+    def test_they_stand_beside_the_item_by_name(self, settings, tmp_path: Path) -> None:
+        folder = build.write_source(tmp_path, items=self.catalogue().sample(frac=1, random_state=0))
+        (folder / "data.yaml").write_text(self.YAML)
+        chosen = build.tiny(settings, folder)
+        ingest.run(chosen)
+        found = read_attributes(Lake.of(chosen), chosen.date, "item_id", ["i03", "none", "i00"])
+        assert found is not None and found.to_pylist() == [
+            {"category": None, "look": [0.5, 3.0], "markets": [], "price": 9.5},
+            {"category": None, "look": None, "markets": None, "price": None},
+            {"category": "shoes", "look": [0.5, 0.0], "markets": ["DE", "AT"], "price": 9.5},
+        ]
+        by_index = read_attributes(Lake.of(chosen), chosen.date, "item_index", np.array([3]))
+        assert by_index is not None and by_index.to_pylist() == found.to_pylist()[:1]
+
+    def test_without_a_word_about_them_there_are_none(self, settings, tmp_path: Path) -> None:
+        chosen = build.tiny(settings, build.write_source(tmp_path, items=self.catalogue()))
+        ingest.run(chosen)
+        assert "attributes" not in published(chosen)["items"]
+        assert read_attributes(Lake.of(chosen), chosen.date, "item_id", ["i03"]) is None
+
+    def test_vectors_of_two_lengths_stop_the_run(self, settings, tmp_path: Path) -> None:
+        table = self.catalogue()
+        table.at[5, "look"] = [1.0]
+        folder = build.write_source(tmp_path, items=table)
+        (folder / "data.yaml").write_text(self.YAML)
+        with pytest.raises(DataError, match=r"1 of length 1 \(such as that of i05\), 23 of length 2") as caught:
+            ingest.run(build.tiny(settings, folder))
+        assert caught.value.column == "look"
 
 
 @pytest.mark.usefixtures("spark")
@@ -227,7 +308,7 @@ class TestTime:
             chosen = build.tiny(settings, folder, ingest={"holdout_days": 2, "validation_days": 1}, data={"lookback_days": 8})
             chosen = chosen.model_copy(update={"date": build.DATE - dt.timedelta(days=day)})
             source = read_source(spark, chosen, check_log=False)
-            with dense_index(clean_items(source)[0], "item_id", "item_index") as (items, _):
+            with dense_index(clean_items(source, chosen)[0], "item_id", "item_index") as (items, _):
                 events = clean_events(source, items, chosen).where("fate = 'kept'")
                 rows = assign_split(events, method, chosen).select("user_id", "item_id", "split").toPandas()
             held = rows[rows["split"] == "holdout"]

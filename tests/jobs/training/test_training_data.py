@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from training_tables import write_training_tables
@@ -15,7 +17,8 @@ from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
 from jobs.training import train
-from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data
+from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data, read_content
+from tests.jobs import source_builder as build
 
 
 def trained(settings: PipelineSettings, data: TrainingData, clusters: ItemClusters) -> tuple[float, list[torch.Tensor]]:
@@ -39,6 +42,52 @@ def test_a_mapped_index_trains_as_one_built_in_memory(settings: PipelineSettings
     (loss, weights), (expected, expected_weights) = trained(settings, data, mapped), trained(settings, data, built)
     assert loss == expected
     assert all(torch.equal(left, right) for left, right in zip(weights, expected_weights, strict=True))
+
+
+def test_attributes_join_the_content_and_nothing_changes_without_them(settings: PipelineSettings) -> None:
+    write_training_tables(settings)
+    plain = load_training_data(settings)
+    items = Lake.of(settings).read_pandas("items", settings.date)
+    rows = range(len(items))
+    attributes = [
+        None
+        if row == 3
+        else {
+            "category": f"c{row % 5}",
+            "look": np.array([row, 0.5], np.float32),
+            "markets": ["DE", "AT"][: row % 3],
+            "price": float(row),
+        }
+        for row in rows
+    ]
+    build.publish(settings, "items", items.assign(attributes=attributes).sample(frac=1, random_state=0))
+    data = load_training_data(settings)
+    assert data.content.dtype == torch.float32 and data.content.shape[1] == plain.content.shape[1] + 64 + 2 + 64 + 1
+    before, joined = data.content.split([plain.content.shape[1], 131], dim=1)
+    torch.testing.assert_close(before, plain.content, rtol=0, atol=0, equal_nan=True)
+    assert data.encoders == plain.encoders | {
+        "attributes": "attributes-1 category:text:64 look:embedding:2 markets:texts:64 price:number:1"
+    }
+    assert joined[3].isnan().all() and not joined[torch.arange(len(joined)) != 3].isnan().any()
+    assert torch.equal(joined[4, :64], joined[9, :64]) and not torch.equal(joined[4, :64], joined[5, :64])
+    assert joined[7, 64:66].tolist() == [7, 0.5] and float(joined[7, -1]) == pytest.approx(np.log(8))
+    some, _ = read_content(settings, np.array([2, 3, 60]))
+    torch.testing.assert_close(some, data.content[[2, 3, 60]], rtol=0, atol=0, equal_nan=True)
+
+
+def test_items_known_by_their_attributes_alone_can_be_trained(settings: PipelineSettings) -> None:
+    write_training_tables(settings)
+    lake = Lake.of(settings)
+    for table in ("visual_features", "text_features"):
+        rows = lake.read_pandas(table, settings.date)
+        nothing = pd.Series([None] * len(rows), dtype=pd.ArrowDtype(pa.list_(pa.float32())))
+        build.publish(settings, table, rows.assign(vector=nothing, status="missing"))
+    with pytest.raises(DataError, match="no item has a visual or a textual vector"):
+        load_training_data(settings)
+    items = lake.read_pandas("items", settings.date)
+    build.publish(settings, "items", items.assign(attributes=[{"price": float(row)} for row in range(len(items))]))
+    data = load_training_data(settings)
+    assert data.content.shape == (len(items), 1) and list(data.encoders) == ["attributes"]
 
 
 def test_an_index_that_does_not_fit_is_refused(settings: PipelineSettings) -> None:
