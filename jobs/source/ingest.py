@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -15,6 +16,7 @@ from jobs.lake.dense_index import dense_index
 from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
 from jobs.source.cleaning import KEPT, LATER, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.source.forgotten import without_forgotten
 from jobs.source.splitting import SplitChoice, assign_split, choose_split
 from jobs.source.tables import Source, named_read_errors, read_source
 
@@ -38,7 +40,8 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     catalogue, item_rejects = clean_items(source)
     items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
     _check_catalogue(num_items, source.files["items"], settings)
-    events = clean_events(source, items, settings).persist()
+    log, forgotten = without_forgotten(source.interactions, settings)
+    events = clean_events(replace(source, interactions=log), items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
     quarantine = event_quarantine(events).unionByName(item_rejects)
@@ -81,6 +84,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         "events": {name: sizes.get(name, 0) for name in _SPLITS},
         "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
         "rejected": rejected,
+        "forgotten": forgotten,
         "first_timestamp": min(row["min(timestamp)"] for row in counted),
         "last_timestamp": max(row["max(timestamp)"] for row in counted),
         "split": choice.method,
