@@ -13,8 +13,8 @@ from jobs.base.settings import PipelineSettings
 def without_forgotten(interactions: DataFrame, settings: PipelineSettings) -> tuple[DataFrame, int]:
     """The events without those of forgotten users, and how many were left out.
 
-    Nothing is read as long as nobody was forgotten. Otherwise each id of the log is hashed once. The ids that are found stay
-    inside Spark: no log, table or message names them.
+    Nothing is read as long as nobody was forgotten. Otherwise each id of the log is hashed once. No log, table or message names
+    the ids that are found.
 
     Args:
         interactions: the log, with the column user_id (string, null where an event has none).
@@ -29,12 +29,10 @@ def without_forgotten(interactions: DataFrame, settings: PipelineSettings) -> tu
             ids = [user_id for user_id in batch["user_id"].to_pylist() if forgotten.hold(user_id)]
             yield pa.RecordBatch.from_arrays([pa.array(ids, pa.string())], ["user_id"])
 
-    there = interactions.where("user_id is not null").select("user_id").distinct().mapInArrow(found, "user_id string")
-    there = there.persist()
-    try:
-        if there.isEmpty():
-            return interactions, 0
-        left_out = interactions.join(F.broadcast(there), "user_id", "left_semi").count()
-    finally:
-        there.unpersist()
-    return interactions.join(F.broadcast(there), "user_id", "left_anti").select(interactions.columns), left_out
+    ids = interactions.where("user_id is not null").select("user_id").distinct()
+    there = ids.mapInArrow(found, "user_id string").collect()  # at most as many as were ever forgotten
+    if not there:
+        return interactions, 0
+    gone = F.broadcast(interactions.sparkSession.createDataFrame(there, "user_id string"))
+    left_out = interactions.join(gone, "user_id", "left_semi").count()
+    return interactions.join(gone, "user_id", "left_anti").select(interactions.columns), left_out
