@@ -70,11 +70,15 @@ class PythonJobOperator(BaseOperator):
             raise BadInputError(
                 f"the run was triggered with a name that its DAG does not have: {error}. Remedy: trigger it again without it."
             ) from error
-        self._process.run(self.job, self.command_arguments(context), self.record)
+        self._process.run(self.job, self.command_arguments(context), self.record, self.variables(context))
 
     def command_arguments(self, context: Context) -> list[str]:
         """The arguments of this run; raises `BadInputError` if the settings of the run are refused."""
         return [argument for argument in self.arguments if argument]
+
+    def variables(self, context: Context) -> dict[str, str]:
+        """Environment variables for the job of this run alone."""
+        return {}
 
     def on_kill(self) -> None:
         """Stop the job with the task."""
@@ -148,12 +152,19 @@ class JobProcess:
     def __init__(self) -> None:
         self._hook: SubprocessHook | None = None
 
-    def run(self, job: str, arguments: Sequence[str], record: str) -> None:
-        """Run `python -m jobs.<job>`; raises `BadInputError` or `StepFailedError` with the message of its record."""
+    def run(self, job: str, arguments: Sequence[str], record: str, variables: Mapping[str, str] | None = None) -> None:
+        """Run `python -m jobs.<job>`; raises `BadInputError` or `StepFailedError` with the message of its record.
+
+        Args:
+            job: module name of the job.
+            arguments: its command line.
+            record: file in which it says how it ended.
+            variables: environment variables besides the task's own.
+        """
         started = time.time()
         self._hook = SubprocessHook()
         command = [sys.executable, "-m", f"jobs.{job}", *arguments]
-        result = self._hook.run_command(command, env=job_environment(os.environ), cwd=str(REPOSITORY))
+        result = self._hook.run_command(command, env=job_environment(os.environ) | dict(variables or {}), cwd=str(REPOSITORY))
         if result.exit_code:
             raise _failure(record, result.exit_code, started)
 

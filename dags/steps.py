@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "on_failure_callback": AlertNotifier(),
 } | RETRY_DEFAULTS
 
-_BY = "{{ dag_run.triggering_user_name or 'scheduler' }}"
+BY = "{{ dag_run.triggering_user_name or 'scheduler' }}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Steps:
         }
 
 
-def action(job: str, doc: str, arguments: Sequence[str], *, by: str = _BY, **about: Any) -> PythonJobOperator:
+def action(job: str, doc: str, arguments: Sequence[str], *, by: str = BY, **about: Any) -> PythonJobOperator:
     """A command on the registry, the serving bundles or the agreed settings, which a person asks for.
 
     Args:

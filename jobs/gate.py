@@ -3,6 +3,7 @@
 from typing import Any
 
 from jobs.base.files import file_digest
+from jobs.base.forgotten import forgotten_digest
 from jobs.base.settings import PipelineSettings
 from jobs.gates.gate import run, verdict_path
 from jobs.gates.stages import STAGES
@@ -14,7 +15,7 @@ from jobs.step.runtime import run_job
 def _source(settings: PipelineSettings) -> dict[str, str]:
     from jobs.source.tables import source_digests  # imports Spark, which not every gate needs
 
-    return source_digests(settings)
+    return source_digests(settings) | forgotten_digest(settings)
 
 
 def _metrics(settings: PipelineSettings) -> dict[str, str]:
@@ -30,7 +31,7 @@ RECIPES = {
     "raw": _recipe("raw", "clusters", "data", further=_source),
     "features": _recipe("features", reads=("items", *FEATURE_TABLES)),
     "clusters": _recipe("clusters", "clusters", reads=("items", "clusters", "codebooks")),
-    "training_set": _recipe("training_set", "ingest", reads=("sequences", "interactions", "items")),
+    "training_set": _recipe("training_set", "ingest", reads=("sequences", "interactions", "items", "users")),
     "model": _recipe("model", "training", reads=("challenger", "baseline", "evaluation"), further=_metrics),
 }
 

@@ -1,5 +1,6 @@
 """The command that turns the source into clean tables, with users and items numbered and events split in time."""
 
+from jobs.base.forgotten import forgotten_digest
 from jobs.source.ingest import run
 from jobs.source.tables import source_digests
 from jobs.step.reuse import Recipe
@@ -10,6 +11,6 @@ if __name__ == "__main__":
         sections=("clusters", "data", "ingest"),
         before=("interactions",),
         writes=("users", "items", "interactions", "quarantine"),
-        further=source_digests,
+        further=lambda settings: source_digests(settings) | forgotten_digest(settings),
     )
     run_job("ingest", run, recipe=recipe)

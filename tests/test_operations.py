@@ -414,6 +414,23 @@ def _on_airflows_tables(live: Live, statement: str, **values: str) -> Sequence[A
         engine.dispose()
 
 
+def test_a_user_is_forgotten_and_airflow_keeps_no_id(live: Live, second: str) -> None:
+    lake = Lake.of(PipelineSettings(home=live.home))
+    user_id = lake.read("users", NEXT_DAY, ["user_id"])["user_id"][3].as_py()
+    forgetting = live.airflow.about("esans_forget")
+    forgetting.trigger("test__forget", None, {"user": user_id, "reason": "ticket 12"})
+    assert live.finished("esans_forget", "test__forget") == "success"
+    assert forgetting.run("test__forget")["conf"] == {"user": "(forgotten)", "reason": "ticket 12"}
+    for date in (DAY, NEXT_DAY):
+        users = lake.read("users", date, ["user_id"])["user_id"].to_pylist()
+        assert user_id not in users and "" in users
+    record = json.loads((live.home / "actions" / "test__forget" / "forget.json").read_text())
+    assert any(model["in_force"] for model in record["summary"]["models"])
+    logs = live.home / "airflow" / "logs" / "dag_id=esans_forget"
+    assert [path for path in logs.rglob("*.log") if path.is_file()]
+    assert not [path for path in logs.rglob("*.log") if user_id in path.read_text()]
+
+
 def test_down_leaves_no_process_and_no_port(live: Live, second: str) -> None:
     assert down(live.home) is True
     assert stack_processes(live.home) == [] and status(live.home).exit_code == 3

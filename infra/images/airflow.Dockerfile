@@ -32,6 +32,7 @@ ENV PATH=/opt/esans/.venv/bin:$PATH \
     HOME=/home/esans \
     AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/esans/dags \
+    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/esans/dags/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
 WORKDIR /opt/esans

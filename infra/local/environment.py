@@ -72,6 +72,7 @@ def stack_environment(
         spark = start.get("AIRFLOW_CONN_SPARK_DEFAULT", spark)
     airflow = {
         "CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "CORE__PLUGINS_FOLDER": str(REPOSITORY / "dags" / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": str(_PARALLEL_STEPS),

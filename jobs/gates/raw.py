@@ -1,6 +1,7 @@
 """Gate on the source as the user provides it: it is large enough, most rows are usable, and the day has its usual volume."""
 
 import datetime as dt
+from dataclasses import replace
 
 import great_expectations.expectations as gxe
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -8,6 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, tolerated, true
+from jobs.source.forgotten import without_forgotten
 from jobs.source.picture_files import find_picture, nearest_existing
 from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
 
@@ -127,6 +129,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
     """
     source = read_source(spark, settings)
     with named_read_errors(source.folder):
+        source = replace(source, interactions=without_forgotten(source.interactions, settings)[0])
         frames = {
             "interactions": _interactions(source),
             "items": _items(source),

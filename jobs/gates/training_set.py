@@ -9,7 +9,7 @@ from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true, zero
 from jobs.lake.spark_tables import read_table
 from jobs.lake.tables import Lake
 
-_TABLES = ("sequences", "interactions", "items")
+_TABLES = ("sequences", "interactions", "items", "users")
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
@@ -81,12 +81,17 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
     is_window = manifests["interactions"]["stats"].get("split") == "window"
     return Judged(
         {
-            "sequences": _flat(read["sequences"]),
+            "sequences": _flat(_known(read["sequences"], read["users"])),
             "training_set": _totals(settings, read["sequences"], read["interactions"], read["items"], is_window),
         },
         {"last_item": manifests["items"]["rows"] - 1},
         {name: manifest["digest"] for name, manifest in manifests.items()},
     )
+
+
+def _known(sequences: DataFrame, users: DataFrame) -> DataFrame:
+    """The sequences without those of users who were forgotten: the rows of these stay, empty and without an id."""
+    return sequences.join(users.where("user_id = ''").select("user_index"), "user_index", "left_anti")
 
 
 def _flat(sequences: DataFrame) -> DataFrame:

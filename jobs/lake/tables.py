@@ -68,8 +68,7 @@ class Lake:
             extra_inputs: further inputs by name, with their digests (a table of another date, a source file).
         """
         folder = self._folder(table, settings.date)
-        began = dt.datetime.now(dt.UTC)
-        pending = Pending(folder / f"v-{began:{_WHEN}}-{uuid.uuid4().hex[:8]}")
+        pending = _new_version(folder)
         digests = {name: self.manifest(name, settings.date)["digest"] for name in inputs} | dict(extra_inputs)
         published = None
         try:
@@ -95,7 +94,7 @@ class Lake:
                 "inputs": digests,
                 "config_hash": settings.config_hash(),
                 "git_sha": git_sha(),
-                "written_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "written_at": _now(),
             }
             self._sweep(table, settings.date, keep=pending.path)
             published = version  # set before the write: if its answer is lost, it looks failed but may have happened
@@ -104,6 +103,66 @@ class Lake:
         finally:
             if published != pending.path:
                 remove_folder(pending.path)
+
+    @contextmanager
+    def rewrite(self, table: str, date: dt.date, **why: str) -> Iterator[tuple[UPath, Pending]]:
+        """Publish a changed copy of a table of one date when the block ends without an error.
+
+        Only for a caller who has the home alone (`jobs.base.locks.nobody_at_work`). The manifest stays as it is but for
+        version, digest, rows and the list `rewritten`. This says of each change when and why it was made, and which digest the
+        rows had before. The version before stays on disk until `remove_others`.
+
+        Args:
+            table: a published table.
+            date: its date.
+            why: further entries of the list `rewritten`.
+
+        Yields:
+            The folder of the version in force, and the new version, to be filled from it.
+        """
+        folder, before = self._folder(table, date), self.manifest(table, date)
+        pending, published = _new_version(folder, before["stats"]), False
+        try:
+            yield folder / before["version"], pending
+            digest, rows = folder_digest(pending.path), _parquet_rows(pending.path)
+            changes = [*before.get("rewritten", []), {"at": _now(), "digest_before": before["digest"], **why}]
+            manifest = before | {"version": pending.path.name, "digest": digest, "rows": rows, "rewritten": changes}
+            published = True  # before the write, as above
+            replace_text(folder / "CURRENT", json_text(manifest), aside=pending.path / "CURRENT")
+        finally:
+            if not published:
+                remove_folder(pending.path)
+
+    def remove_others(self, table: str, date: dt.date) -> int:
+        """Remove at once what is not in force: replaced versions, and what killed writers left. Returns how many there were.
+
+        Only for a caller who has the home alone.
+
+        Raises:
+            OSError: something could not be removed.
+        """
+        folder = self._folder(table, date)
+        manifest = _manifest(folder)
+        others = [path for path in children(folder) if path.name not in ("CURRENT", manifest and manifest["version"])]
+        for path in others:
+            remove_folder(path) if path.is_dir() else path.unlink()
+            if path.exists():
+                raise OSError(f"{path} could not be removed")
+        return len(others)
+
+    def withdraw(self, table: str, date: dt.date) -> None:
+        """Remove a table of one date, with all its versions. Only for a caller who has the home alone."""
+        (self._folder(table, date) / "CURRENT").unlink(missing_ok=True)
+        self.remove_others(table, date)
+
+    def tables(self) -> list[str]:
+        """Names of the tables that have a folder, whether or not anything was published there."""
+        return [path.name for path in children(self.root) if _NAME.match(path.name)]
+
+    def begun_dates(self, table: str) -> list[dt.date]:
+        """Dates that have a folder, ascending, whether or not anything was published there."""
+        names = (path.name for path in children(self.root / table))
+        return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
 
     def manifest(self, table: str, date: dt.date) -> dict[str, Any]:
         """The manifest of a published table. Raises `DataError` if that date was never published."""
@@ -133,11 +192,11 @@ class Lake:
 
     def dates(self, table: str) -> list[dt.date]:
         """Published dates of a table, ascending."""
-        return [date for date in self._begun_dates(table) if self.exists(table, date)]
+        return [date for date in self.begun_dates(table) if self.exists(table, date)]
 
     def previous_date(self, table: str, date: dt.date) -> dt.date | None:
         """The latest published date before `date`, or None."""
-        earlier = (day for day in reversed(self._begun_dates(table)) if day < date)
+        earlier = (day for day in reversed(self.begun_dates(table)) if day < date)
         return next((day for day in earlier if self.exists(table, day)), None)
 
     def read(self, table: str, date: dt.date, columns: Sequence[str] | None = None) -> pa.Table:
@@ -153,11 +212,6 @@ class Lake:
             raise ValueError(f"table name {table!r} must be snake_case")
         return self.root / table / f"date={date.isoformat()}"
 
-    def _begun_dates(self, table: str) -> list[dt.date]:
-        """Dates that have a folder, ascending, whether or not anything was published there."""
-        names = (path.name for path in children(self.root / table))
-        return sorted(dt.date.fromisoformat(name.removeprefix("date=")) for name in names if name.startswith("date="))
-
     def _sweep(self, table: str, date: dt.date, keep: UPath) -> None:
         """Remove versions of this date and some before it that are not in force, begun more than `KEPT_FOR` ago.
 
@@ -165,7 +219,7 @@ class Lake:
         are never used twice, so a version that is out of force stays out of force.
         """
         oldest = dt.datetime.now(dt.UTC) - KEPT_FOR
-        dates = [day for day in self._begun_dates(table) if day <= date]
+        dates = [day for day in self.begun_dates(table) if day <= date]
         for folder in (self._folder(table, day) for day in dates[-_SWEPT_DATES:]):
             manifest = _manifest(folder)
             if manifest and dt.datetime.fromisoformat(manifest["written_at"]) > oldest:
@@ -175,6 +229,15 @@ class Lake:
                 in_use = version == keep or (manifest and version.name == manifest["version"])
                 if begun and not in_use and dt.datetime.strptime(begun[1], _WHEN).replace(tzinfo=dt.UTC) < oldest:
                     remove_folder(version)
+
+
+def _new_version(folder: UPath, stats: Mapping[str, Any] = {}) -> Pending:
+    """A version to be written, in a folder whose name is never used twice."""
+    return Pending(folder / f"v-{dt.datetime.now(dt.UTC):{_WHEN}}-{uuid.uuid4().hex[:8]}", dict(stats))
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 @functools.cache

@@ -92,8 +92,12 @@ class Landing:
     mapping: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """The content of a run's `source.json`, and of nothing else."""
-        return asdict(self)
+        """What a run's `source.json` keeps. Samples, which hold ids of users, are left out."""
+        values = asdict(self)
+        for table in values["tables"].values():
+            for part in table["parts"]:
+                part["samples"] = {name: [] for name in part["samples"]}
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Landing":

@@ -76,6 +76,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             unwanted = [name for name in ("unwanted",) if name in sequences.columns]
             users = (
                 sequences.join(read_table(spark, settings, "users", ["user_index", "user_id"]), "user_index")
+                .where(F.size("item_index") > 0)  # a user who was forgotten since ingest has no event left
                 .select(block, "user_index", "user_id", "item_index", *unwanted)
                 # The number of partitions is given, because Spark would otherwise merge small inputs into one task.
                 .repartition(2 * spark.sparkContext.defaultParallelism, "block")

@@ -10,7 +10,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.registry.signing import seal, unseal
 from jobs.registry.version_records import read_record, said, write_record
 
-_KIND = "review"
+KIND = "review"
 
 
 class Review(BaseModel):
@@ -48,7 +48,7 @@ class Review(BaseModel):
 def sign_decision(settings: PipelineSettings, version: ModelVersion, subject: dict[str, Any], review: Review) -> None:
     """Sign and keep a decision about a model (`GateReport.subject`). It replaces an earlier decision."""
     content = {"subject": subject, "review": review.model_dump(mode="json")}
-    write_record(settings, version, "decision", seal(settings, _KIND, content))
+    write_record(settings, version, "decision", seal(settings, KIND, content))
 
 
 def read_decision(settings: PipelineSettings, version: ModelVersion, subject: dict[str, Any]) -> Review | None:
@@ -61,5 +61,5 @@ def read_decision(settings: PipelineSettings, version: ModelVersion, subject: di
     if text is None:
         return None
     remedy = "decide again: in the review step of its date, or by promoting it by hand with a reason."
-    content = unseal(settings, _KIND, text, where=said(version), remedy=remedy)
+    content = unseal(settings, KIND, text, where=said(version), remedy=remedy)
     return Review.model_validate(content["review"]) if content.get("subject") == subject else None

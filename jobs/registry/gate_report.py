@@ -26,7 +26,7 @@ from jobs.registry.version_records import files_of, read_record, said, version_c
 from jobs.registry.versions import MODEL_DIGEST
 from jobs.serving.verified import BUNDLE_DIGEST
 
-_KIND = "gate report"
+KIND = "gate report"
 _AGAIN = "judge the version again: run the date again from the step judge."
 
 
@@ -138,7 +138,7 @@ def write_gate_report(
     if before is not None:
         _same_files(version, before.files, files)
     if report != before:
-        write_record(settings, version, "report", seal(settings, _KIND, report.model_dump(mode="json")))
+        write_record(settings, version, "report", seal(settings, KIND, report.model_dump(mode="json")))
     return report
 
 
@@ -151,7 +151,7 @@ def read_gate_report(settings: PipelineSettings, version: ModelVersion) -> GateR
     text = read_record(settings, version, "report")
     if text is None:
         raise DataError("has no gate report.", file=said(version), remedy=_AGAIN)
-    content = unseal(settings, _KIND, text, where=said(version), remedy=_AGAIN)
+    content = unseal(settings, KIND, text, where=said(version), remedy=_AGAIN)
     try:
         report = GateReport.model_validate(content)
     except ValidationError as error:

@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,27 @@ def unseal(settings: PipelineSettings, kind: str, text: bytes, *, where: str, re
     if not hmac.compare_digest(signature.encode(), _signature(key, kind, content).encode()):
         raise DataError(f"the signature of the {kind} is wrong: it was changed after writing.", file=where, remedy=remedy)
     return dict(content)
+
+
+def reseal(
+    settings: PipelineSettings, kinds: Sequence[str], text: bytes, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> str | None:
+    """A genuine record with another content, signed again; None if it is none of these kinds, not genuine, or has not changed.
+
+    Args:
+        settings: as for `seal`.
+        kinds: kinds that it may have.
+        text: the record as it was found.
+        change: gives the other content.
+    """
+    for kind in kinds:
+        try:
+            content = unseal(settings, kind, text, where=kind, remedy="none")
+        except DataError:
+            continue
+        changed = change(content)
+        return None if changed == content else seal(settings, kind, changed)
+    return None
 
 
 def require_key(settings: PipelineSettings) -> None:

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from esans_core.sequences import Sequences
@@ -26,7 +27,8 @@ def sampled_users(settings: PipelineSettings) -> Sequences:
     dataset = open_dataset(Lake.of(settings).path("sequences", settings.date))
     step = max(1, dataset.count_rows() // _SAMPLED_USERS)
     rows = dataset.take(np.arange(0, dataset.count_rows(), step), columns=["item_index"])
-    return sequences_of(rows["item_index"].combine_chunks())
+    lists = rows["item_index"].combine_chunks()
+    return sequences_of(lists.filter(pc.greater(pc.list_value_length(lists), 0)))  # users who were forgotten have no event left
 
 
 def tuned_index(

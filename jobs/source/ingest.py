@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -15,6 +16,7 @@ from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
 from jobs.source.attributes import check_embeddings
 from jobs.source.cleaning import KEPT, LATER, REPEATED_PAIR, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.source.forgotten import without_forgotten
 from jobs.source.kinds import NEGATIVE
 from jobs.source.spelling import twins_across
 from jobs.source.splitting import SplitChoice, assign_split, choose_split
@@ -43,7 +45,8 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     _check_catalogue(num_items, source.file("items"), settings)
     out_of_stock = _out_of_stock(items, num_items, source, settings)
     check_embeddings(items, source)
-    events = clean_events(source, items, settings).persist()
+    log, forgotten = without_forgotten(source.interactions, settings)
+    events = clean_events(replace(source, interactions=log), items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
     quarantine = event_quarantine(events).unionByName(item_rejects)
@@ -93,6 +96,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         "events": {name: sizes.get(name, 0) for name in _SPLITS},
         "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
         "rejected": rejected,
+        "forgotten": forgotten,
         "first_timestamp": min(row["min(timestamp)"] for row in counted),
         "last_timestamp": max(row["max(timestamp)"] for row in counted),
         "split": choice.method,

@@ -15,6 +15,7 @@ from pydantic_settings import CliApp
 
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.files import write_json
+from jobs.base.locks import at_work
 from jobs.base.memory import PeakMemory
 from jobs.base.settings import PipelineSettings
 from jobs.step import workers
@@ -93,7 +94,7 @@ def run_job(
     count = processes(settings) if processes and workers.rank() is None else 1
     record: dict[str, Any] = {"step": name, "state": "failed", "reused": False, "message": "", "summary": {}}
     started = time.monotonic()
-    with PeakMemory(_process_tree()) as memory:
+    with at_work(settings.home), PeakMemory(_process_tree()) as memory:
         if count > 1:
             found, status = workers.run_workers(count)
         else:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs.base.settings import PipelineSettings
@@ -16,6 +17,8 @@ _COUNTS = ("num_train", "num_validation", "num_holdout")
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `sequences`, with one row for each user. Users without a training event have a row too.
 
+    So has a user who was forgotten since ingest. Its lists are empty, so that all other users keep their `user_index`.
+
     Columns: user_index int64, item_index list<int64>, timestamp list<int64>, num_train, num_validation, num_holdout int32.
     The first num_train entries of the lists are the training events. The validation events come next, then the hold-out.
     If the log has kinds of events: weight list<float> (0: history only), kind list<string>, num_history_only int32 (of the
@@ -26,17 +29,18 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         counts = read_table(spark, settings, "users").select("user_index", *(F.col(name).cast("int") for name in _COUNTS))
         about = lake.manifest("interactions", settings.date)["stats"]
         kinds = ("weight", "kind") if about.get("kinds") else ()
-        columns = [F.col("events.item_index"), F.col("events.timestamp"), *(F.col(f"events.{name}") for name in kinds)]
+        types = {"item_index": "bigint", "timestamp": "bigint", "weight": "float", "kind": "string"}
+        columns = [_column(name, types[name]) for name in ("item_index", "timestamp", *kinds)]
         if kinds:
             only = F.filter(F.slice("events.weight", 1, F.col("num_train")), lambda weight: weight <= 0)
-            columns.append(F.size(only).cast("int").alias("num_history_only"))
+            columns.append(F.coalesce(F.size(only), F.lit(0)).cast("int").alias("num_history_only"))
         sequences = (
             read_table(spark, settings, "interactions")
             .where("split != 'unwanted'")
             .groupBy("user_index")
             # Events of one second are ordered by item_index. Ingest ordered them by item id, which is the same order.
             .agg(F.array_sort(F.collect_list(F.struct("timestamp", "item_index", *kinds))).alias("events"))
-            .join(counts, "user_index")
+            .join(counts, "user_index", "right")
             .select("user_index", *columns, *_COUNTS)
         )
         if about.get("unwanted"):
@@ -55,9 +59,14 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
                 F.count_if((F.col("num_train") > 0) & (F.col("num_holdout") > 0)).alias("users_with_history_and_holdout"),
                 *(F.sum(name).alias(name) for name in _COUNTS),
                 F.max(F.size("item_index")).alias("longest"),
-                F.try_divide(F.sum(tied), F.sum(F.size("item_index") - 1)).alias("tied_share"),
+                F.try_divide(F.sum(tied), F.sum(F.greatest(F.size("item_index") - 1, F.lit(0)))).alias("tied_share"),
             ).first()
             pending.stats |= row.asDict() if row else {}
             pending.stats["again"] = about.get("repeats") == "again"
             sequences.unpersist()
             return dict(pending.stats)
+
+
+def _column(name: str, kind: str) -> Column:
+    """One value of each event of a user, as a list; empty for a user without any event."""
+    return F.coalesce(F.col(f"events.{name}"), F.array().cast(f"array<{kind}>")).alias(name)

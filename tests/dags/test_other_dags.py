@@ -1,11 +1,16 @@
 """The DAGs beside the daily one: what starts them, what their forms refuse, and what they tell their jobs."""
 
+import json
+import runpy
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.airflow
+ROOT = Path(__file__).resolve().parents[2]
 
 RUN = SimpleNamespace(triggering_user_name="ada", conf={})
 
@@ -21,7 +26,7 @@ def _arguments(task: Any, params: dict[str, Any], run: Any = RUN) -> list[str]:
 
 
 def test_there_are_these_dags_and_each_is_described(dags: dict[str, Any]) -> None:
-    names = {"daily_retraining", "features", "promote", "publish", "rollback", "tune", "revoke_settings"}
+    names = {"daily_retraining", "features", "promote", "publish", "rollback", "tune", "revoke_settings", "forget"}
     assert set(dags) == {f"esans_{name}" for name in names}
     for dag in dags.values():
         assert dag.doc_md and dag.description and "esans" in dag.tags and not dag.catchup, dag.dag_id
@@ -117,6 +122,75 @@ def test_taking_settings_back_names_person_and_reason(dags: dict[str, Any]) -> N
     ]
 
 
+def test_forgetting_hands_the_id_over_where_nobody_sees_it(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags import forget_operator
+    from dags.operators import HOME, JobProcess
+
+    task = dags["esans_forget"].get_task("forget")
+    params = {"user": "Jörg 'x' {{ run_id }}", "reason": "ticket 12"}
+    assert _arguments(task, params) == [f"--home={HOME}", "--action=manual__2026", "--by=ada", "--reason=ticket 12"]
+    kept = json.dumps({name: getattr(task, name) for name in task.template_fields})  # what Airflow shows and keeps of a task
+    assert "user" not in kept.replace("triggering_user_name", "")
+    started: list[Any] = []
+    masked: list[str] = []
+    monkeypatch.setattr(forget_operator, "mask_secret", masked.append)
+    monkeypatch.setattr(JobProcess, "run", lambda *arguments: started.append(arguments[1:]))
+    task.execute({"dag_run": SimpleNamespace(conf=params), "params": params})
+    ((job, arguments, _, variables),) = started
+    assert job == "forget" and params["user"] not in str(arguments)
+    assert variables == {"ESANS_FORGET_USER": params["user"]} and masked == [params["user"]]
+
+
+def test_forgetting_waits_for_all_other_dags(dags: dict[str, Any]) -> None:
+    task, ended = dags["esans_forget"].get_task("forget"), dags["esans_forget"].get_task("wait")
+    assert task.upstream_task_ids == {"wait"} and set(ended.dags) == set(dags) - {"esans_forget"} and ended.mode == "reschedule"
+    at_work = {"esans_tune": 1}
+    ti = SimpleNamespace(get_dr_count=lambda dag_id, states: at_work.get(dag_id, 0) if states == ["running"] else None)
+    assert not ended.poke({"ti": ti})
+    at_work.clear()
+    assert ended.poke({"ti": ti})
+
+
+def test_the_conf_of_a_run_that_has_forgotten_somebody_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a database of Airflow's own tables, by the plugin that the scheduler loads."""
+    from airflow.models import DagRun, Log
+    from sqlalchemy import create_engine, select
+    from sqlalchemy.orm import Session
+
+    plugin = runpy.run_path(str(ROOT / "dags" / "plugins" / "forget_conf.py"))
+    (listener,) = plugin["ForgetConfPlugin"].listeners
+    body = {"dag_run_id": "m1", "conf": {"user": "u0002", "reason": "ticket 12"}, "method": "POST"}
+    engine = create_engine("sqlite://")
+    Log.__table__.create(engine)
+    with Session(engine) as session:
+        for dag, conf in (("esans_forget", body["conf"]), ("esans_forget", {"user": "u0003"}), ("esans_tune", body["conf"])):
+            session.add(Log(event="trigger_dag_run", dag_id=dag, extra=json.dumps(body | {"conf": conf})))
+        session.add(Log(event="cli", dag_id="esans_forget", extra="no JSON"))
+        session.flush()
+        run = DagRun(dag_id="esans_forget", run_id="m1", conf=body["conf"], run_type="manual")
+        monkeypatch.setattr("sqlalchemy.orm.object_session", lambda one: session)
+        listener.on_dag_run_success(run, "success")
+        assert run.conf == {"user": "(forgotten)", "reason": "ticket 12"}
+        extras = [entry.extra for entry in session.scalars(select(Log).order_by(Log.id))]
+        assert json.loads(extras[0]) == body | {"conf": run.conf}
+        assert "u0003" in extras[1] and "u0002" in extras[2] and extras[3] == "no JSON"
+        other = DagRun(dag_id="esans_tune", run_id="m1", conf={"user": "u0002"}, run_type="manual")
+        listener.on_dag_run_success(other, "success")
+        assert other.conf == {"user": "u0002"}
+
+
+def test_the_plugin_is_no_dag_and_every_deployment_loads_it() -> None:
+    from infra.local.environment import stack_environment
+
+    assert {"plugins/", "forget_operator.py"} <= set((ROOT / "dags" / ".airflowignore").read_text().split())
+    with tempfile.TemporaryDirectory() as home:
+        found = stack_environment(Path(home), port=9)["AIRFLOW__CORE__PLUGINS_FOLDER"]
+    assert Path(found) == ROOT / "dags" / "plugins"
+    for image in ("airflow", "jobs"):
+        text = (ROOT / "infra" / "images" / f"{image}.Dockerfile").read_text()
+        assert "AIRFLOW__CORE__PLUGINS_FOLDER=/opt/esans/dags/plugins" in text
+
+
 @pytest.mark.parametrize(
     ("dag", "name", "value"),
     [
@@ -126,6 +200,10 @@ def test_taking_settings_back_names_person_and_reason(dags: dict[str, Any]) -> N
         ("esans_promote", "reason", ""),
         ("esans_promote", "reason", "    "),
         ("esans_rollback", "reason", None),
+        ("esans_forget", "user", None),
+        ("esans_forget", "user", "  "),
+        ("esans_forget", "user", 7),
+        ("esans_forget", "reason", ""),
         ("esans_revoke_settings", "reason", " "),
         ("esans_tune", "tuning.minutes", 0),
         ("esans_tune", "tuning.minutes", 1441),

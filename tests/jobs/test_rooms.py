@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "serving": {"base", "lake", "training"},
     "pages": {"base"},
     "registry": {"base", "lake", "step", "gates", "serving", "pages"},
+    "forget": {"base", "lake", "step", "serving", "registry"},
     "ranking": {"base", "lake", "shop", "clusters", "training", "serving", "registry"},
     "report": {"base", "lake", "step", "source", "clusters", "gates", "serving", "pages", "registry"},
     "tuning": {"base", "lake", "step", "training", "pages", "registry", "report"},

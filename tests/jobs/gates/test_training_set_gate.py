@@ -28,6 +28,8 @@ def sequence_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
 def publish_sequences(settings: PipelineSettings, sequences: pd.DataFrame, log: pd.DataFrame, items: pd.DataFrame) -> None:
     publish_frame(settings, "items", items)
     publish_frame(settings, "interactions", log, split="window")
+    users = sorted(set(sequences["user_index"]))
+    publish_frame(settings, "users", pd.DataFrame({"user_index": users, "user_id": [f"u{user}" for user in users]}))
     publish_frame(settings, "sequences", sequences)
 
 

@@ -10,12 +10,14 @@ import pytest
 
 from jobs.base.errors import DataError
 from jobs.base.places import hadoop_uri, local_draft, place
+from jobs.forget.tables import LakeEraser
 from jobs.lake import spark_tables
 from jobs.lake.spark_tables import reachable, read_table, write_table
 from jobs.lake.tables import Lake
 from jobs.source.images import mark_images, read_file
 from jobs.source.tables import read_source, source_digests
 from tests.jobs import source_builder as build
+from tests.jobs.forget.forget_home import DATES, files_naming, write_days
 from tests.jobs.webhdfs_server import webhdfs_server
 
 pytestmark = pytest.mark.spark
@@ -50,6 +52,21 @@ def test_a_table_written_by_spark_is_published_and_read_by_both_clients(spark, s
     with lake.write("numbers", settings) as pending, local_draft(pending.path / "one.parquet") as draft:
         shutil.copy(folder / "one.parquet", draft)
     assert lake.read("numbers", settings.date)["item_index"].to_pylist() == [7]
+
+
+def test_a_user_is_forgotten_in_a_store_as_in_a_folder(settings, store) -> None:
+    folder, uri = store
+    write_days(settings, ["u0001", "u0002", "u0003"], DATES[-1:])
+    shutil.copytree(settings.home / "lake", folder / "lake")
+    there, here = Lake(f"{uri}/lake"), Lake.of(settings)
+    for lake in (there, here):
+        eraser = LakeEraser(lake, "u0002", "request")
+        for date in eraser.dates():
+            eraser.erase(date, lambda table, done: None)
+    tables = [(table, date) for table in here.tables() for date in here.dates(table)]
+    digests = [{name: lake.manifest(*name)["digest"] for name in tables} for lake in (there, here)]
+    assert digests[0] == digests[1] and len(tables) == 7
+    assert files_naming(folder, "u0002") == []
 
 
 def test_a_source_is_read_with_its_pictures_as_from_a_folder(spark, settings, store) -> None:

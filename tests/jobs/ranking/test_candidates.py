@@ -15,6 +15,7 @@ from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.settings import CandidateSettings, PipelineSettings
 from jobs.base.tracking import client
+from jobs.forget.tables import LakeEraser
 from jobs.lake.tables import Lake
 from jobs.ranking import candidates
 from jobs.serving.candidate_search import SCHEMA, _blocks
@@ -185,3 +186,20 @@ def test_blocks_are_put_together_from_batches_of_any_length() -> None:
         cut = [table["row"].to_pylist() for table in _blocks(iter([*rows, rows[0].slice(0, 0)]))]
         assert cut == [[0, 1, 2], [3], [4, 5, 6, 7]]
     assert list(_blocks(iter([]))) == []
+
+
+@pytest.mark.spark
+@pytest.mark.mlflow
+def test_a_user_who_was_forgotten_gets_none_and_the_others_keep_theirs(
+    settings: PipelineSettings, model: TwoTower, spark: Any
+) -> None:
+    lake = Lake.of(settings)
+    candidates.run(asked(settings))
+    before = lake.read("candidates", settings.date).to_pylist()
+    LakeEraser(lake, "u0007", "request").erase(settings.date, lambda table, done: None)
+    assert lake.read("candidates", settings.date).to_pylist() == before[:7] + before[8:]
+    assert candidates.run(asked(settings))["users"] == NUM_USERS - 1
+    after = lake.read("candidates", settings.date).to_pylist()
+    assert [(row["user_id"], row["item_id"]) for row in after] == [
+        (row["user_id"], row["item_id"]) for row in before if row["user_index"] != 7
+    ]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.base.locks import nobody_at_work
+
 JOB = """
 import sys
 sys.path.insert(0, {root!r})
@@ -57,3 +59,20 @@ def test_refused_settings_name_the_setting(tmp_path: Path) -> None:
 def test_help_lists_the_flags(tmp_path: Path) -> None:
     done, _ = execute(tmp_path, "--help")
     assert done.returncode == 0 and "--training.epochs" in done.stdout
+
+
+def test_a_step_waits_while_somebody_has_the_home_alone(tmp_path: Path) -> None:
+    script, marker = tmp_path / "demo.py", tmp_path / "home" / "rewritten"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
+        "from jobs.step.runtime import run_job\n"
+        "run_job('demo', lambda settings: {'rewritten': (settings.home / 'rewritten').exists()})\n"
+    )
+    with nobody_at_work(tmp_path / "home"):
+        step = subprocess.Popen([sys.executable, str(script), "--home", str(tmp_path / "home")])
+        with pytest.raises(subprocess.TimeoutExpired):
+            step.wait(4)
+        marker.touch()
+    assert step.wait(60) == 0
+    (record,) = (tmp_path / "home").rglob("steps/demo.json")
+    assert json.loads(record.read_text())["summary"] == {"rewritten": True}
