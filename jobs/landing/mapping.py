@@ -54,6 +54,11 @@ class TableMapping(Section):
         "':.3' takes the first three characters, and ':0>10' puts zeros in front up to a length of ten.",
     )
     where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
+    repeated_ids: Literal["damage", "first"] = Field(
+        "damage",
+        description="Of items. damage: rows that repeat an id are set aside and counted; first: they are expected, as in a "
+        "catalogue that is taken from a log, and the first row of each id counts.",
+    )
     explode: str = Field("", description="A column that holds a list; each of its elements becomes a row of its own.")
     timestamp_unit: TimeUnit | None = Field(
         None, description="Unit of times that are numbers. If not given: data.timestamp_unit."
