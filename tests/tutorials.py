@@ -6,7 +6,8 @@ A line `<!-- tested: KIND -->` before a fenced block says what a test does with 
 - `check`: a command `make check ...`. It is executed too, by a test that may start Spark;
 - `run`: commands `make run ...`. They are checked up to the point where Airflow would start: make knows the target, and the
   settings, the date and the data are accepted. The end-to-end test does a run itself;
-- `up`: commands of the stack that stays up. They are checked in the same way.
+- `up`: commands of the stack that stays up. They are checked in the same way;
+- `mapping`: a `data.yaml`, with which `tests/jobs/landing/test_export_shapes.py` lands and ingests a source of its shape.
 
 A block without such a line is not tested, and a test counts those.
 """

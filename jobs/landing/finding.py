@@ -64,7 +64,7 @@ def find_table(folder: UPath, table: InputTable, mapping: TableMapping) -> Found
     if mapping.database:
         return Found(folder / f"{table.name} (query)", [Part(f"{table.name} (query)", None, None, "")], [])
     place = _place(folder, table, mapping)
-    if place is None:
+    if place is None or (table.name == "images" and not mapping.source and _holds_pictures(place)):
         return None
     if place.fs.isfile(place.path):
         form = mapping.format or format_of(place.name)
@@ -187,6 +187,13 @@ def _no_data(inner: str) -> str | None:
 def _partition(inner: str) -> dict[str, str | None]:
     pairs = (name.partition("=") for name in inner.split("/")[:-1])
     return {key: None if value == _NO_VALUE else unquote(value) for key, equals, value in pairs if equals}
+
+
+def _holds_pictures(place: UPath) -> bool:
+    """Whether `images` is a folder of picture files, to which paths in the catalogue lead, and no table of pictures."""
+    if place.fs.isfile(place.path) or {"_delta_log", "metadata"} & {entry.name for entry in children(place)}:
+        return False
+    return not any(format_of(file.name) == "parquet" for file in files_below(place))
 
 
 def _name(place: UPath, folder: UPath) -> str:

@@ -1,5 +1,6 @@
 """Reads JSON lines, or one array of objects. Every value comes as it stands there."""
 
+import ast
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from jobs.landing.records import EMPTY_LIST
 from jobs.landing.streams import opened
 
 _ROWS = 50_000
+_PYTHON = ("{'", "{u'")  # how objects begin that Python has printed
 _NAMED_BY = 1_000  # objects whose names are looked at
 
 Batch = tuple[dict[str, list[Any]], list[int]]
@@ -102,6 +104,8 @@ def _objects(part: Part, mapping: TableMapping) -> Iterator[tuple[dict[str, Any]
 
 def _parsed(text: str, part: Part, line: int) -> Any:
     try:
+        if text.startswith(_PYTHON):
+            return _python_value(text)
         return json.loads(text, object_pairs_hook=_without_twins)
     except _TwoValues as error:
         raise DataError(
@@ -111,14 +115,23 @@ def _parsed(text: str, part: Part, line: int) -> Any:
             rows=[str(line)],
             remedy="give each field a name of its own.",
         ) from error
-    except (ValueError, RecursionError) as error:
-        line += getattr(error, "lineno", 1) - 1
+    except (ValueError, RecursionError, SyntaxError, MemoryError) as error:
+        line += (getattr(error, "lineno", None) or 1) - 1
         raise DataError(
             f"line {line} is not JSON ({error}).",
             file=part.path,
             rows=[str(line)],
             remedy="write one whole object on each line; a file that was cut off must be exported again.",
         ) from error
+
+
+def _python_value(text: str) -> Any:
+    """A value in the form in which Python prints it (single quotes, True, None), as in some public data sets."""
+    tree = ast.parse(text.strip(), mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _without_twins([(str(key.value), None) for key in node.keys if isinstance(key, ast.Constant)])
+    return ast.literal_eval(tree)
 
 
 class _TwoValues(Exception):

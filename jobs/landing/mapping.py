@@ -60,6 +60,11 @@ class TableMapping(Section):
         "vector made elsewhere. Models learn from them, and answers can be filtered by all but embeddings.",
     )
     where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
+    repeated_ids: Literal["damage", "first"] = Field(
+        "damage",
+        description="Of items. damage: rows that repeat an id are set aside and counted; first: they are expected, as in a "
+        "catalogue that is taken from a log, and the first row of each id counts.",
+    )
     explode: str = Field("", description="A column that holds a list; each of its elements becomes a row of its own.")
     timestamp_unit: TimeUnit | None = Field(
         None, description="Unit of times that are numbers. If not given: data.timestamp_unit."

@@ -83,7 +83,8 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
         frames = {table.name: open_table(spark, table, landing.tables[table.name]) for table in _present(landing, mapping)}
         if check_log:
             _check_log(frames["interactions"], landing.tables["interactions"].place, settings)
-    return Source(folder, landing, mapping, _with_users(frames["interactions"], landing), frames["items"], frames.get("images"))
+    items = first_rows(frames["items"]) if mapping.items.repeated_ids == "first" else frames["items"]
+    return Source(folder, landing, mapping, _with_users(frames["interactions"], landing), items, frames.get("images"))
 
 
 def _with_users(interactions: DataFrame, landing: Landing) -> DataFrame:

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from infra.local.source import last_event_date
 
 from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.base.settings import PipelineSettings
+from jobs.landing.dates import last_event_date
 from jobs.landing.land import land
 from jobs.landing.records import LandedTable, Landing
 
@@ -85,7 +85,7 @@ def refusal(settings: PipelineSettings, folder: Path) -> DataError:
 def last_day(settings: PipelineSettings, folder: Path) -> dt.date:
     """The logical date if none is given."""
     chosen = settings.model_copy(update={"data": settings.data.model_copy(update={"source": str(folder)})})
-    return last_event_date(chosen, settings.home, today=dt.date(2026, 7, 1))
+    return last_event_date(landing(settings, folder), chosen, today=dt.date(2026, 7, 1))
 
 
 def rows(table: LandedTable) -> list[dict[str, Any]]:

@@ -128,3 +128,16 @@ def test_times_of_the_year_one_are_set_aside(settings, tmp_path: Path) -> None:
     pq.write_table(table, folder / "interactions.parquet")
     summary = counted(settings, folder)
     assert summary["rejected"]["interactions"] == {"future_timestamp": 1, "unusable_timestamp": 1}
+
+
+@pytest.mark.parametrize("repeated", ["damage", "first"])
+def test_a_catalogue_that_is_taken_from_the_log(settings, tmp_path: Path, repeated: str) -> None:
+    log = build.interactions().assign(title=[f"title {row}" for row in range(144)])
+    folder = build.write_source(tmp_path, interactions=log)
+    (folder / "items.parquet").unlink()
+    (folder / "data.yaml").write_text(f"items: {{source: interactions.parquet, repeated_ids: {repeated}}}\n")
+    summary = counted(settings, folder)
+    again = len(log) - build.NUM_ITEMS
+    assert summary["rejected"]["items"] == ({"repeated_item_id": again} if repeated == "damage" else {})
+    titles = Lake.of(build.tiny(settings, folder)).read_pandas("items", build.DATE).set_index("item_id")["title"]
+    assert titles.to_dict() == log.groupby("item_id")["title"].first().to_dict()

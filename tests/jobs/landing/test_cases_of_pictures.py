@@ -108,3 +108,15 @@ def test_every_way_to_write_a_path_goes_into_the_marks(settings, spark, tmp_path
     assert (marks["status"] == "ok").sum() == 16
     why = marks["traits"].dropna().map(lambda traits: traits[0]).value_counts()
     assert why.to_dict() == {REFUSED_SCHEME: 4, NOT_GIVEN: 4}
+
+
+def test_a_folder_of_picture_files_is_no_table_of_pictures(settings, tmp_path: Path) -> None:
+    from tests.jobs.landing.sources import landing
+
+    folder = build.write_source(tmp_path / "source")
+    (folder / "images" / "010").mkdir(parents=True)
+    assert "images" not in landing(settings, folder).tables
+    (folder / "images" / "010" / "1.jpg").write_bytes(b"a picture")
+    assert "images" not in landing(settings, folder).tables
+    pd.DataFrame({"item_id": ["i00"], "image": [b"a picture"]}).to_parquet(folder / "images" / "part-0.parquet")
+    assert landing(settings, folder).tables["images"].rows == 1

@@ -143,3 +143,11 @@ def test_packed_and_in_other_encodings(settings, tmp_path: Path) -> None:
 def test_a_required_field_that_no_object_has(settings, tmp_path: Path) -> None:
     error = refusal(settings, json_source(tmp_path, {"userId": "a", "item_id": 1, "timestamp": NOON}))
     assert error.column == "user_id" and "{user_id: userId}" in error.remedy
+
+
+def test_lines_as_python_prints_them(settings, tmp_path: Path) -> None:
+    folder = json_source(tmp_path, repr(event("it's", flag=True, none=None)), repr(event(2**70)).replace("{'", "{u'", 1))
+    assert events(settings, folder) == [("it's", "1", NOON), (str(2**70), "1", NOON)]
+    for line in ("{'user_id': 'a', 'item_id': 1, 'times", "{'user_id': open('x')}", "{'a': 1, 'a': 2}", "{'a': " + "(" * 9_000):
+        error = refusal(settings, json_source(tmp_path, repr(event()), line))
+        assert error.rows == ("2",) and ("line 2 is not JSON" in error.problem or "twice" in error.problem)
