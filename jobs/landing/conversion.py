@@ -74,7 +74,7 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         NotText: a text is not UTF-8.
     """
     if column.kind in ("texts", "embedding") and isinstance(values, list):
-        values = lists.in_lists(values)
+        values = lists.of_python(values)
     array = _array(_of_python(values, column.kind) if isinstance(values, list) else values, column.kind)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), LANDED[column.kind]), Told()

@@ -17,8 +17,8 @@ def is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def in_lists(values: list[Any]) -> list[Any]:
-    """Values of JSON or CSV, all of them lists as soon as one is; a text among them becomes the list that it says.
+def of_python(values: list[Any]) -> list[Any] | pa.Array:
+    """Values of JSON or CSV: list<string> as soon as one is a list; a text among them becomes the list that it says.
 
     A missing element becomes the text "nan": no number, and no category.
     """
@@ -26,7 +26,8 @@ def in_lists(values: list[Any]) -> list[Any]:
         return values
     rows = (_split(value) if isinstance(value, str) else value for value in values)
     lists = (row if row is None or isinstance(row, list) else [row] for row in rows)
-    return [None if row is None else [_MISSING if part is None else part for part in row] for row in lists]
+    rows_of_texts = [None if row is None else [_MISSING if part is None else _text(part) for part in row] for row in lists]
+    return pa.array(rows_of_texts, pa.list_(pa.string()))
 
 
 def texts(array: pa.Array) -> pa.Array:
