@@ -24,8 +24,8 @@ only parts that are new or have changed are read again.
 | format | files |
 |---|---|
 | Parquet | `.parquet`, with any codec, encoding and kind of timestamp |
-| CSV | `.csv`, `.tsv`, `.txt`, `.dat`, also with `.gz`, `.zst` or `.bz2` behind it; in UTF-8, with a header line |
-| JSON lines | `.json`, `.jsonl`, `.ndjson`, also compressed; or one array of objects |
+| CSV | `.csv`, `.tsv`, `.txt`, `.dat`, also with `.gz`, `.zst` or `.bz2` behind it; UTF-8 or UTF-16, a header line or `names` |
+| JSON lines | `.json`, `.jsonl`, `.ndjson`, also compressed; or one array of objects, or lines as Python prints its values |
 | Delta | a folder with `_delta_log`, read through its own log as of a version or time |
 | Iceberg | a folder with `metadata/*.metadata.json`, read through its own metadata as of a snapshot or time |
 | SQL | a query, which `data.yaml` names |

@@ -25,6 +25,8 @@ from jobs.landing.contract import INPUT_TABLES, ITEMS, AttributeKind, Column, In
 FILE_NAME = "data.yaml"
 _PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
+_PASSWORD = re.compile(r"(://[^:/@\s]+):[^@\s]+@")
+
 Format = Literal["parquet", "csv", "json", "delta", "iceberg"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 Scalar = str | int | float | bool
@@ -284,4 +286,6 @@ def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
             f"the file is not YAML ({' '.join(str(error).split())}).", file=path, remedy="correct that line."
         ) from error
     except ValidationError as error:
-        raise DataError(f"{explain(error)}.", file=path, remedy="see docs/data-contract.md for what it may say.") from error
+        told = _PASSWORD.sub(r"\1:***@", explain(error))
+        # Not chained, because the error quotes what the file says, and that may be a password.
+        raise DataError(f"{told}.", file=path, remedy="see docs/data-contract.md for what it may say.") from None

@@ -208,6 +208,13 @@ def _check_unit(median_seconds: int, file: str, settings: PipelineSettings) -> N
         return
     raw = median_seconds * UNITS_PER_SECOND[declared]
     fits = [unit for unit, per_second in UNITS_PER_SECOND.items() if plausible(raw / per_second)]
+    if 19_800_101 <= median_seconds <= 21_001_231:  # read as seconds, these are days of 1970
+        raise DataError(
+            f"the values look like dates, such as {median_seconds}, and not like Unix times.",
+            file=file,
+            column="timestamp",
+            remedy="write timestamp_format: '%Y%m%d' into data.yaml, under interactions.",
+        )
     remedy = (
         f"set data.timestamp_unit to '{fits[0]}'."
         if fits

@@ -173,3 +173,31 @@ def test_new_parts_alone_are_read_again(settings, tmp_path: Path) -> None:
     again = parts_of(settings, tmp_path)
     assert [part.rows for part in again] == [100, 100, 7] and again[:2] == first[:2]
     assert [Path(part.uri.removeprefix("file://")).stat().st_mtime_ns for part in again[:2]] == stamps[:2]
+
+
+@pytest.mark.spark
+def test_spark_finds_the_parts_in_folders_of_odd_names(settings, spark, tmp_path: Path) -> None:
+    from jobs.source.tables import read_source
+    from tests.jobs import source_builder as build
+
+    for name in ODD_NAMES:
+        folder = build.write_source(tmp_path / name)
+        (folder / "items.parquet").rename(folder / "whole")
+        (folder / "items").mkdir()
+        (folder / "whole").rename(folder / "items" / "part 0+ü.parquet")
+        rows = read_source(spark, build.tiny(settings, folder), check_log=False).items.select("source_row.file").distinct()
+        assert [row[0] for row in rows.collect()] == ["items/part 0+ü.parquet"], name
+
+
+def test_a_source_in_a_store(settings) -> None:
+    from jobs.base.places import place
+    from jobs.landing.land import land
+
+    folder = place("memory://shop/daily")
+    (folder / "interactions").mkdir(parents=True)
+    (folder / "interactions" / "part-0.csv").write_text(log().to_csv(index=False))
+    (folder / "interactions" / "_SUCCESS").write_text("")
+    (folder / "items.jsonl").write_text('{"item_id": 1}\n')
+    found = land(folder, settings, settings.home / "landing").tables["interactions"]
+    assert as_text(rows(found)) == sorted(EXPECTED)
+    assert [part.name for part in found.parts] == ["interactions/part-0.csv"] and len(found.left_out) == 1

@@ -320,3 +320,10 @@ def test_read_file_of_a_store_stays_in_stores_of_its_kind(tmp_path: Path) -> Non
         assert read_file(folder, name) is None
     with pytest.raises(OSError):  # a store that is down still has its pictures
         read_file(place("webhdfs://127.0.0.1:9/shop"), "a.png")
+
+
+def test_stop_dates_as_numbers_names_their_form(spark, settings, tmp_path: Path) -> None:
+    log = build.interactions()
+    log["timestamp"] = 20_260_128
+    error = stop(spark, build.tiny(settings, build.write_source(tmp_path, interactions=log)))
+    assert "look like dates, such as 20260128" in error.problem and "'%Y%m%d'" in error.remedy

@@ -1,0 +1,67 @@
+"""The rows of a query: of any type that a database gives, none at all, or a refusal."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs.landing.sources import csv_source, events, refusal, with_mapping
+
+NOON = 1_769_601_600
+
+
+def database(folder: Path, rows: list[tuple[Any, ...]]) -> Path:
+    """A source whose log is the table `log` (a, b, c) of a database."""
+    (csv_source(folder) / "interactions.csv").unlink()
+    with sqlite3.connect(folder / "shop.db") as connection:
+        connection.execute("create table log (a, b, c)")
+        connection.executemany("insert into log values (?, ?, ?)", rows)
+    connection.close()
+    return folder
+
+
+def query(folder: Path, text: str) -> Path:
+    return with_mapping(folder, {"interactions": {"database": f"sqlite:///{folder}/shop.db", "query": text}})
+
+
+def test_values_of_many_types_in_one_column(settings, tmp_path: Path) -> None:
+    rows = [(1, "x", NOON), ("a", 2**62, "2026-01-28T12:00:00Z"), (None, "nan", None), (7, " ", float(NOON) + 0.5)]
+    folder = query(database(tmp_path, rows), "select a as user_id, b as item_id, c as timestamp from log")
+    assert events(settings, folder) == [("1", "x", NOON), ("a", str(2**62), NOON), (None, None, None), ("7", None, NOON)]
+
+
+def test_no_rows(settings, tmp_path: Path) -> None:
+    folder = query(database(tmp_path, []), "select a as user_id, b as item_id, c as timestamp from log")
+    assert refusal(settings, folder).problem == "the table is empty."
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("select a as user_id, b as item_id from log", "a column is missing; columns found: user_id, item_id"),
+        ("select a as user_id, b as item_id, c as timestamp, a as item_id from log", "two columns of this name"),
+        ("select nothing from log", "does not answer the query"),
+        ("selekt", "does not answer the query"),
+        ("delete from log", "does not answer the query"),
+    ],
+)
+def test_queries_that_cannot_be_the_log(settings, tmp_path: Path, text: str, says: str) -> None:
+    folder = query(database(tmp_path, [(1, 2, NOON)]), text)
+    assert says in refusal(settings, folder).problem
+    with sqlite3.connect(folder / "shop.db") as connection:
+        assert connection.execute("select count(*) from log").fetchone() == (1,)
+    connection.close()
+
+
+def test_a_database_that_is_not_there_or_has_its_password_in_the_file(settings, tmp_path: Path) -> None:
+    folder = database(tmp_path, [])
+    for url, says in (
+        ("postgresql://esans@127.0.0.1:9/shop", "does not answer the query"),
+        ("postgresql://esans:secret@127.0.0.1:9/shop", "the URL holds a password"),
+        ("nosuchthing://x", "does not answer the query"),
+        ("no url", "write it like postgresql://"),
+    ):
+        with_mapping(folder, {"interactions": {"database": url, "query": "select 1"}})
+        error = refusal(settings, folder)
+        assert says in error.problem and "secret" not in str(error)
