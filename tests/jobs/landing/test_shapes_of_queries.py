@@ -42,7 +42,7 @@ def test_no_rows(settings, tmp_path: Path) -> None:
         ("select a as user_id, b as item_id from log", "a column is missing; columns found: user_id, item_id"),
         ("select a as user_id, b as item_id, c as timestamp, a as item_id from log", "two columns of this name"),
         ("select nothing from log", "does not answer the query"),
-        ("selekt", "does not answer the query"),
+        ("from log where", "does not answer the query"),
         ("delete from log", "does not answer the query"),
     ],
 )
