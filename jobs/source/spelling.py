@@ -1,6 +1,7 @@
 """Ids that look like two spellings of one: `A1` and `a1`, `7` and `7.0`, `007` and `7`."""
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -26,17 +27,28 @@ class Spelling:
         return f"{self.count} ids differ from another one by {self.difference} alone, such as {pairs}"
 
 
-def _forms(column: Column) -> dict[str, Column]:
-    # NFKC and combining marks: é is one letter in some exports and two in others.
-    folded = F.udf(_folded, "string", useArrow=False)(column)
-    return {
+def _forms(column: Column, *, folds: bool) -> dict[str, Column]:
+    """The forms in which ids of two spellings are equal; the last one holds all the others.
+
+    Args:
+        column: of ids.
+        folds: whether an id has letters beyond ASCII, which have several forms in Unicode: in some exports é is one letter, and
+            in others two.
+    """
+    folded = F.udf(_folded, "string", useArrow=False)(column) if folds else column
+    forms = {
         "blanks around them": F.trim(column),
         "a trailing '.0'": F.regexp_replace(column, r"\.0+$", ""),
         "leading zeros": F.regexp_replace(column, r"^0+(?=.)", ""),
         "the case of letters": F.lower(column),
-        "the Unicode form of letters": folded,
-        "case, blanks, zeros or signs between": F.regexp_replace(F.lower(folded), r"^0+(?=.)|\.0+$|[\s_\-]", ""),
     }
+    unicode = {"the Unicode form of letters": folded} if folds else {}
+    plain = F.regexp_replace(F.lower(folded), r"^\s*0+(?=.)|\.0+\s*$|[\s_\-]", "")
+    return forms | unicode | {"case, blanks, zeros or signs between": plain}
+
+
+def _folds(ids: DataFrame) -> bool:
+    return bool(ids.where(F.col(ids.columns[0]).rlike(r"[^\x00-\x7F]")).limit(1).count())
 
 
 def twins_across(ids: DataFrame, others: DataFrame) -> list[Spelling]:
@@ -47,25 +59,37 @@ def twins_across(ids: DataFrame, others: DataFrame) -> list[Spelling]:
         others: one column, each id once.
     """
     mine, theirs = ids.toDF("id"), others.toDF("other")
-    found: list[Spelling] = []
-    for difference, form in _forms(F.col("id")).items():
-        of_theirs = _forms(F.col("other"))[difference]
-        pairs = mine.withColumn("form", form).join(theirs.withColumn("form", of_theirs), "form")
-        spelling = _summary(difference, pairs.groupBy("id").agg(F.min("other").alias("other")))
-        if spelling and spelling.count > sum(known.count for known in found):  # the last form finds all that the others find
-            found.append(spelling)
-    return found
+    folds = _folds(mine) or _folds(theirs)
+
+    def pairs(difference: str) -> DataFrame:
+        with_form = mine.withColumn("form", _forms(F.col("id"), folds=folds)[difference])
+        of_theirs = theirs.withColumn("form", _forms(F.col("other"), folds=folds)[difference])
+        return with_form.join(of_theirs, "form").groupBy("id").agg(F.min("other").alias("other"))
+
+    return _found(list(_forms(F.col("id"), folds=folds)), pairs)
 
 
 def twins_within(ids: DataFrame) -> list[Spelling]:
     """The ways in which ids of one table look like two spellings of one. `ids` has one column, with each id once."""
-    found: list[Spelling] = []
-    for difference, form in _forms(F.col("id")).items():
-        groups = ids.toDF("id").groupBy(form.alias("form")).agg(F.min("id").alias("id"), F.max("id").alias("other"))
-        spelling = _summary(difference, groups.where("id != other"))
-        if spelling and spelling.count > sum(known.count for known in found):
-            found.append(spelling)
+    mine = ids.toDF("id").persist()
+    folds = _folds(mine)
+
+    def pairs(difference: str) -> DataFrame:
+        groups = mine.groupBy(_forms(F.col("id"), folds=folds)[difference].alias("form"))
+        return groups.agg(F.min("id").alias("id"), F.max("id").alias("other")).where("id != other")
+
+    found = _found(list(_forms(F.col("id"), folds=folds)), pairs)
+    mine.unpersist()
     return found
+
+
+def _found(differences: list[str], pairs: Callable[[str], DataFrame]) -> list[Spelling]:
+    """The differences that there are. The last one holds all others, so it is looked for first, and told only if it adds."""
+    whole = _summary(differences[-1], pairs(differences[-1]))
+    if whole is None:
+        return []
+    parts = [spelling for name in differences[:-1] if (spelling := _summary(name, pairs(name)))]
+    return [*parts, whole] if whole.count > sum(part.count for part in parts) else parts
 
 
 def _summary(difference: str, pairs: DataFrame) -> Spelling | None:
