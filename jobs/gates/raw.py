@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, tolerated, true
 from jobs.source.forgotten import without_forgotten
+from jobs.source.images import picture_paths
 from jobs.source.picture_files import find_picture, nearest_existing
 from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
 
@@ -177,8 +178,7 @@ def _pictures(source: Source, spark: SparkSession) -> DataFrame:
 
     A catalogue without picture files has one row, which is found.
     """
-    paths = source.items.where("image is null and trim(image_path) != ''").select("item_id", "image_path")
-    chosen = paths.orderBy(F.xxhash64("item_id")).limit(_LOOKED_AT).collect()
+    chosen = picture_paths(source).orderBy(F.xxhash64("item_id")).limit(_LOOKED_AT).collect()
     nearest = ""
     rows = []
     for row in chosen:

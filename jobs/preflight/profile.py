@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.landing.records import LandedTable, Landing
+from jobs.source.images import picture_paths
 from jobs.source.picture_files import find_picture, nearest_existing, read_file
 from jobs.source.spelling import twins_across, twins_within
 from jobs.source.tables import Source
@@ -87,7 +88,7 @@ def of_pictures(source: Source) -> list[str]:
         table = source.items if source.images is None else source.images
         hashes = table.where("image is not null").limit(_PICTURES).select(F.sha2("image", 256)).collect()
         found += _alike(Counter(row[0] for row in hashes))
-    paths = source.items.where("image is null and trim(image_path) != ''").select("item_id", "image_path")
+    paths = picture_paths(source)
     number = paths.count()
     if not number:
         return found or ["There are no pictures."]

@@ -52,6 +52,14 @@ def mark_images(source: Source) -> DataFrame:
     )
 
 
+def picture_paths(source: Source) -> DataFrame:
+    """item_id, image_path of the items whose picture is looked for in a file: those that have none in a table."""
+    paths = source.items.where("image is null and trim(image_path) != ''").select("item_id", "image_path")
+    if source.images is None:
+        return paths
+    return paths.join(source.images.where("image is not null").select("item_id").distinct(), "item_id", "left_anti")
+
+
 def load_images(source: Source, wanted: DataFrame) -> DataFrame:
     """The pictures of some rows of `mark_images`: item_index, known_hash, image binary (null for a file), image_path."""
     columns = ("item_index", "known_hash", "image", "image_path")

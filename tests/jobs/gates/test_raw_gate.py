@@ -91,3 +91,14 @@ def test_the_gate_and_the_ingest_count_repeated_ids_alike(settings: PipelineSett
     write_source(settings, log, pd.concat([items, items.iloc[:repeated]]))
     gate.run(settings, "raw")
     assert failed(settings, "raw", "warning") == {("items", "first_of_id")}
+
+
+@pytest.mark.spark
+def test_paths_of_items_that_have_a_picture_in_the_images_table_do_not_matter(
+    settings: PipelineSettings, spark: object
+) -> None:
+    log, items = source_tables(settings)
+    write_source(settings, log, items.assign(image_path="elsewhere/" + items["item_id"] + ".png"))
+    images = pd.DataFrame({"item_id": items["item_id"], "image": [b"a picture"] * len(items)})
+    images.to_parquet(settings.home / "source" / f"date={settings.ds}" / "images.parquet", index=False)
+    assert gate.run(settings, "raw")["warnings"] == 0
