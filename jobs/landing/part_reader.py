@@ -51,6 +51,7 @@ class PartReader:
         self.opened.check(table)
         self.part, self.parquet = self.opened.part, self.opened.parquet
         self.names, self.types = self.opened.names, self.opened.types
+        self.rows_in, self.left_out = 0, Counter[str]()
 
     def look(self) -> LandedPart | None:
         """The record of a part that Spark can read as it is; None if it must be written anew."""
@@ -142,8 +143,7 @@ class PartReader:
 
     def _batches(self, *, only_scalars: bool) -> Iterator[tuple[dict[str, pa.Array], dict[str, Told], pa.Array]]:
         """The columns of the contract that the part has, what conversion noticed, and the number of each row."""
-        self.rows_in = 0
-        self.left_out: Counter[str] = Counter()
+        self.rows_in, self.left_out = 0, Counter[str]()
         columns = [column for column in self.table.columns if not (only_scalars and column.kind == "binary")]
         origin = {column.name: self.mapping.columns.get(column.name, column.name) for column in columns}
         wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *columns_of_templates(self.mapping)]))
@@ -284,9 +284,7 @@ def part_columns(part: Part, mapping: TableMapping) -> dict[str, str]:
 
 def first_values(part: Part, mapping: TableMapping, name: str) -> list[Any]:
     """The first hundred values of one column of a part, of those that are there."""
-    reader = PartReader(part, _NO_TABLE, mapping, TimeRule("s"))
-    reader.rows_in = 0
-    raw = next(reader._raw([name]), None)
+    raw = next(PartReader(part, _NO_TABLE, mapping, TimeRule("s"))._raw([name]), None)
     values = [] if raw is None else _python(raw[0].get(name), None, 0)[:100]
     return [value for value in values if value is not None]
 

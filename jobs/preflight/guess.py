@@ -49,7 +49,8 @@ def guess_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
         sources = _sources(folder, table)
         for source in sources:
             mapping = TableMapping(source=source)
-            if columns := _columns(folder, table, mapping):
+            columns = _columns(folder, table, mapping)
+            if columns is not None:
                 found[table.name] = mapping.model_copy(update={"columns": columns, **_time(folder, table, mapping, columns)})
                 break
     log = found.get("interactions")

@@ -87,6 +87,23 @@ def test_a_mapping_is_proposed_that_fits(settings: PipelineSettings, tmp_path: P
     assert checked(fit(settings, folder), tmp_path)[0].verdict == "fit"
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_mapping_is_proposed_whatever_the_format(settings: PipelineSettings, tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    log = build.interactions().rename(columns={"user_id": "customer_id"})
+    log["timestamp"] *= 1_000_000
+    for name, table in (("orders", log), ("products", build.items())):
+        if form == "jsonl":
+            table.to_json(folder / f"{name}.jsonl", orient="records", lines=True)
+        else:
+            table.to_parquet(folder / f"{name}.parquet")
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.proposal is not None and "144 are used" in text
+    (log_of,) = DataMapping.model_validate(yaml.safe_load(found.proposal.read_text())).interactions
+    assert (log_of.source, log_of.timestamp_unit, log_of.columns) == (f"orders.{form}", "us", {"user_id": "customer_id"})
+
+
 def test_pictures_that_are_not_there_are_named_with_the_place_tried(settings: PipelineSettings, tmp_path: Path) -> None:
     items = build.items().assign(image_path=[f"pictures/{row}.png" for row in range(build.NUM_ITEMS)])
     found, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
