@@ -52,6 +52,11 @@ class ParquetLog:
                 else:
                     found.append(int(((counts["num_train"] > 0) & (counts[f"num_{split}"] > 0)).sum()))
 
+    def _like(self, log: "ParquetLog") -> None:
+        """Take over what another log knows of the table."""
+        self._blocks, self._first, self.again = log._blocks, log._first, log.again
+        self._lists, self._weighted = log._lists, log._weighted
+
     def num_evaluated(self, split: str) -> int:
         """Number of users with a training history and an event in the split (validation or holdout)."""
         return sum(self.evaluated[split])
@@ -135,10 +140,8 @@ class SomeTargets(ParquetLog):
     """
 
     def __init__(self, log: ParquetLog, counts: Callable[[int, Sequences], Tensor]) -> None:
-        self._blocks, self._first, self.again, self._lists, self._weighted = (
-            log._blocks, log._first, log.again, log._lists, True,
-        )  # fmt: skip
-        self._log, self._counts = log, counts
+        self._like(log)
+        self._log, self._counts, self._weighted = log, counts, True
         self.evaluated = {
             split: [len(self.read(number).evaluation_users(split)) for number in range(self.num_blocks)]
             for split in log.evaluated
@@ -181,8 +184,8 @@ class AllEvents(ParquetLog):
     """
 
     def __init__(self, log: ParquetLog) -> None:
-        self._blocks, self._first, self.again = log._blocks, log._first, log.again
-        self._lists, self._weighted = [name for name in log._lists if name == _WEIGHT], log._weighted
+        self._like(log)
+        self._lists = [name for name in log._lists if name == _WEIGHT]
         self.evaluated = {split: [0] * log.num_blocks for split in log.evaluated}
 
     def num_train_events(self, block: int) -> Tensor:

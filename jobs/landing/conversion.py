@@ -160,7 +160,7 @@ def _as_text(value: Any, kind: Kind, place: int) -> str | None:
         raise WrongType("object", _WITHIN, place)
     if isinstance(value, list) and kind == "text":
         return " ".join(_parts(value, place))
-    return "true" if value is True else "false" if value is False else str(value)
+    return lists.word(value)
 
 
 def _parts(values: list[Any], place: int) -> Iterator[str]:

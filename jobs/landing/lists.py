@@ -17,6 +17,11 @@ def is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
+def word(value: Any) -> str:
+    """A plain value as text, true and false as JSON writes them."""
+    return "true" if value is True else "false" if value is False else str(value)
+
+
 def of_python(values: list[Any]) -> list[Any] | pa.Array:
     """Values of JSON or CSV: list<string> as soon as one is a list; a text among them becomes the list that it says.
 
@@ -67,7 +72,7 @@ def _filled(row: list[Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return (value if isinstance(value, str) else "true" if value is True else "false" if value is False else str(value)).strip()
+    return word(value).strip()
 
 
 def _numbers(value: str | list[str] | None) -> list[float] | None:

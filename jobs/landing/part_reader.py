@@ -18,6 +18,7 @@ from jobs.landing.conversion import NotText, Told, WrongType, as_scalar, convert
 from jobs.landing.csv_files import read_csv
 from jobs.landing.finding import Part
 from jobs.landing.json_files import read_json
+from jobs.landing.lists import word
 from jobs.landing.mapping import TableMapping
 from jobs.landing.opened_part import columns_of_templates, open_part
 from jobs.landing.records import EMPTY_LIST, NOT_WANTED, LandedPart
@@ -254,9 +255,9 @@ class PartReader:
             return None
         keep = set(range(count))
         for name, values in columns.items():
-            wanted = {_word(value) for value in self.mapping.where[name]}
+            wanted = {word(value) for value in self.mapping.where[name]}
             given = values or [self.part.partition.get(name)] * count
-            keep &= {row for row, value in enumerate(given) if _word(value) in wanted}
+            keep &= {row for row, value in enumerate(given) if word(value) in wanted}
         return sorted(keep)
 
 
@@ -264,11 +265,7 @@ def _plain(value: Any) -> Any:
     """A value for a template. Pandas makes floats of integers as soon as one is missing."""
     if isinstance(value, float):
         return None if value != value else str(int(value)) if value.is_integer() else str(value)
-    return None if value is None else _word(value)
-
-
-def _word(value: Any) -> str:
-    return "true" if value is True else "false" if value is False else str(value)
+    return None if value is None else word(value)
 
 
 def _python(values: Any, constant: str | None, count: int) -> list[Any]:

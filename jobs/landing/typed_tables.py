@@ -12,6 +12,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import arrow_source
 from jobs.landing.finding import Part
+from jobs.landing.lists import is_list
 
 _BATCH_BYTES, MOST_ROWS = 64 * 2**20, 131_072
 # What Spark's own reader can read; other files are written anew.
@@ -77,7 +78,7 @@ def has(schema: pa.Schema, name: str, exploded: str = "") -> bool:
         return False
     kind, path = schema.field(schema.names.index(first)).type, first
     for inner in rest:
-        kind = kind.value_type if path == exploded and _is_list(kind) else kind
+        kind = kind.value_type if path == exploded and is_list(kind) else kind
         if not pa.types.is_struct(kind) or kind.get_field_index(inner) < 0:
             return False
         kind, path = kind.field(kind.get_field_index(inner)).type, f"{path}.{inner}"
@@ -115,7 +116,7 @@ def explode(table: pa.Table, rows: pa.Array, name: str, part: Part) -> tuple[pa.
         column = pa.concat_arrays(column.chunks)
     if pa.types.is_null(column.type):
         return table.slice(0, 0), rows.slice(0, 0), len(rows)
-    if not _is_list(column.type):
+    if not is_list(column.type):
         raise DataError(
             f"the column has type {column.type}, but data.yaml explodes a list.",
             file=part.path or part.name,
@@ -127,10 +128,6 @@ def explode(table: pa.Table, rows: pa.Array, name: str, part: Part) -> tuple[pa.
     place = table.schema.names.index(name) if name in table.schema.names else -1
     whole = table.set_column(place, name, elements) if place >= 0 else table.append_column(name, elements)
     return whole, rows.take(parents), len(rows) - pc.count_distinct(parents).as_py()
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def two_of_one_name(part: Part, name: str) -> DataError:
