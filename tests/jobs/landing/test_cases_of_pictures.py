@@ -104,7 +104,7 @@ def test_every_way_to_write_a_path_goes_into_the_marks(settings, spark, tmp_path
     for row in range(build.NUM_ITEMS):
         (tmp_path / "source" / "img dir" / f"{row}.jpg").write_bytes(build.picture(row, "JPEG"))
     source = read_source(spark, build.tiny(settings, build.write_source(tmp_path / "source", items=items)), check_log=False)
-    marks = mark_images(source).toPandas()
+    marks = mark_images(source, 10).toPandas()
     assert (marks["status"] == "ok").sum() == 16
     why = marks["traits"].dropna().map(lambda traits: traits[0]).value_counts()
     assert why.to_dict() == {REFUSED_SCHEME: 4, NOT_GIVEN: 4}

@@ -112,6 +112,17 @@ def test_pictures_that_are_not_there_are_named_with_the_place_tried(settings: Pi
     assert f"{tmp_path}/data/pictures/" in text
 
 
+def test_one_bad_picture_of_several_is_counted_with_its_cause(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, content in {"0": build.picture(0), "1": build.picture(1), "bad": b"no picture"}.items():
+        (folder / f"{name}.png").write_bytes(content)
+    items = build.items().assign(image_paths=[["0.png", "bad.png", "1.png"], ["gone.png"]] + [None] * (build.NUM_ITEMS - 2))
+    _, text = checked(fit(settings, build.write_source(folder, items=items)), tmp_path)
+    assert "2 items name 4 picture files; of 4 looked at, 3 can be read" in text and "not readable: not found 1." in text
+    assert "of 3 pictures that were opened, 1 cannot be used: no picture 1." in text
+
+
 def test_identical_pictures_and_texts_are_counted(settings: PipelineSettings, tmp_path: Path) -> None:
     items = build.items().assign(image=[build.picture(1)] * build.NUM_ITEMS, title="thing", text=None)
     _, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
