@@ -4,11 +4,13 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esans_core.attributes import AttributeEncoder
-from esans_core.user_input import Blocks, user_statistics
 from jobs.lake.tables import Lake
+
+if TYPE_CHECKING:
+    from esans_core.user_input import Blocks
 
 
 def num_features(fingerprint: str) -> int:
@@ -16,7 +18,7 @@ def num_features(fingerprint: str) -> int:
     return sum(width for _, width in AttributeEncoder.from_fingerprint(fingerprint).layout.values())
 
 
-def about_features(log: Blocks, fingerprint: str) -> dict[str, Any]:
+def about_features(log: "Blocks", fingerprint: str) -> dict[str, Any]:
     """The statistics of the features, as JSON values for a manifest.
 
     Args:
@@ -27,6 +29,8 @@ def about_features(log: Blocks, fingerprint: str) -> dict[str, Any]:
         `encoder`; `users`, their number; and `attributes`: name -> `known`, the number of users who have it, and `mean` and
         `std` of its features over these users (std 0 for a constant one).
     """
+    from esans_core.user_input import user_statistics  # imported here, because pages need the rest without torch
+
     found = user_statistics(log)
     assert found is not None, "the sequences have features"
     mean_G, std_G, count_G = (values.tolist() for values in found)
