@@ -93,7 +93,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "critical",
             f"at least one of {_LOOKED_AT} picture files is where the catalogue says",
             "correct image_path: relative paths start at the folder of the source. A template in data.yaml can put another "
-            "folder in front.",
+            "folder in front. For URLs, name their servers in pictures.hosts.",
             mostly=1 / (2 * _LOOKED_AT),
         ),
         true(
@@ -162,9 +162,10 @@ def _items(source: Source) -> DataFrame:
 
     first = Window.partitionBy("item_id").orderBy("source_row")
     has_image = filled("image_path") | F.coalesce(F.octet_length("image") > 0, F.lit(False))
+    has_image = has_image | F.coalesce(F.size("image_paths") > 0, F.lit(False))
     items = source.items
     if source.images is not None:
-        pictured = source.images.where("octet_length(image) > 0").select("item_id").distinct()
+        pictured = source.images.where("octet_length(image) > 0 or trim(image_path) != ''").select("item_id").distinct()
         items = items.join(pictured.withColumn("pictured", F.lit(True)), "item_id", "left")
         has_image = has_image | F.coalesce("pictured", F.lit(False))
     return items.select(
@@ -190,7 +191,7 @@ def _pictures(source: Source, settings: PipelineSettings, spark: SparkSession) -
         found = find_picture(source.folder, row["image_path"], PictureCache.of(settings))
         name = f"item {row['item_id']}"
         if found.why:
-            nearest = nearest or nearest_existing(found.tried)
+            nearest = nearest or nearest_existing(found)
             name += f" ({found.why.replace('_', ' ')}: {found.tried}" + (f"; what exists is {nearest}" if nearest else "") + ")"
         rows.append((name, not found.why))
     return spark.createDataFrame(rows or [("no picture files", True)], f"{ROW} string, found boolean")

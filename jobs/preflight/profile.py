@@ -110,7 +110,7 @@ def of_pictures(source: Source, settings: PipelineSettings) -> list[str]:
         if reasons[REFUSED_SCHEME]:
             found.append("Pictures by URL are fetched only from servers that the setting pictures.hosts names.")
         for item, seen in lost[:3]:
-            near = nearest_existing(seen.tried)
+            near = nearest_existing(seen)
             found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
         contents += [read_file(source.folder, given, fetched) or b"" for given in there[:_CONTENTS]]
     return [*found, *_bad_contents(contents), *_alike(Counter(hashlib.sha256(content).hexdigest() for content in contents))]

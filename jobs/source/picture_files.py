@@ -77,10 +77,15 @@ def read_file(folder: UPath, given: str | None, fetched: PictureCache | None = N
         return None
 
 
-def nearest_existing(tried: str) -> str:
-    """The longest leading part of a place that exists, for messages; empty if there is none or the store does not answer."""
+def nearest_existing(found: PictureFile) -> str:
+    """The longest leading part of the place of a missing picture that exists, for messages; empty if nobody can tell.
+
+    A place that is refused is not looked at, because to look at a URL or another store is to send it a request.
+    """
+    if found.why not in (NOT_FOUND, NO_FILE, NO_PERMISSION) or is_url(found.tried):
+        return ""
     try:
-        path = place(tried)
+        path = place(found.tried)
         while path != path.parent:
             path = path.parent
             if path.exists():

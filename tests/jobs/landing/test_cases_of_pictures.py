@@ -73,9 +73,9 @@ def test_what_is_not_there_has_its_reason(folder: Path, given: str | None, why: 
 def test_an_empty_file_and_the_place_that_exists(folder: Path) -> None:
     (folder / "empty.jpg").touch()
     assert find_picture(place(folder), "empty.jpg").why == EMPTY
-    tried = find_picture(place(folder), "images/1.jpg").tried
-    assert tried == str(folder / "images" / "1.jpg")
-    assert nearest_existing(tried).startswith(f"{folder}, which holds ")
+    found = find_picture(place(folder), "images/1.jpg")
+    assert found.tried == str(folder / "images" / "1.jpg")
+    assert nearest_existing(found).startswith(f"{folder}, which holds ")
 
 
 @pytest.mark.spark
