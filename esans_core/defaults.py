@@ -19,6 +19,8 @@ class TrainingDefaults:
 
     Attributes:
         dim: D, dimension of both towers' embeddings.
+        members: how many parts the embeddings have. Each part is an embedding of its own, with a tower and a loss of its own.
+            The score is the mean of their cosines.
         num_heads: attention heads of the user tower.
         num_layers: layers of the user tower.
         max_history: how many of a user's latest events the user tower sees.
@@ -28,6 +30,7 @@ class TrainingDefaults:
             it is worth 6 % of the recall; logs with an order lost 3 to 6 % with it.
         id_dropout: chance that a training step hides an item's id.
         history_dropout: chance that a training step hides a user's events, if users have attributes.
+        history_means: whether a tower of sequences adds means of a user's events to what its layers make.
         start_ids: where the ids of a sequence tower start: `cooccurrence` (`esans_core.cooccurrence`) or `random`.
         mask_known: whether a user's other items are left out of the negatives of each of the user's targets.
         temperature: tau of the softmax over cosines, or where it starts if it is learnt.
@@ -46,6 +49,7 @@ class TrainingDefaults:
     """
 
     dim: int = 64
+    members: int = 1
     num_heads: int = 2
     num_layers: int = 2
     max_history: int = 50
@@ -54,6 +58,7 @@ class TrainingDefaults:
     popularity: bool | None = None
     id_dropout: float = 0.1
     history_dropout: float = 0.1
+    history_means: bool = True
     start_ids: Literal["cooccurrence", "random"] = "cooccurrence"
     mask_known: bool = True
     temperature: float = 0.1

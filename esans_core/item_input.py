@@ -125,9 +125,14 @@ class ItemInput(nn.Module):
 
     @torch.no_grad()
     def start_from(self, vectors_ND: Tensor) -> None:
-        """Let ids start from unit vectors, float [N, D], scaled as ids are at the start; NaN leaves an id as it is."""
+        """Let ids start from unit vectors, scaled as ids are at the start; NaN leaves an id as it is.
+
+        Args:
+            vectors_ND: float [N, D]; or, for several members, [N, D / M], from which each of them starts.
+        """
         ids_ND = self.id_embedding.weight[:-1]
         start_ND = vectors_ND.to(ids_ND) * (START * vectors_ND.shape[1] ** 0.5)
+        start_ND = start_ND.repeat(1, ids_ND.shape[1] // start_ND.shape[1])
         ids_ND.copy_(torch.where(start_ND.isnan(), ids_ND, start_ND))
 
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "ItemInput":

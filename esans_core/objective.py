@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from esans_core.cache import EmbeddingCache
 from esans_core.defaults import TRAINING
 from esans_core.encoding import encode_once
+from esans_core.members import part_of
 from esans_core.negative_sources import NegativeSources
 from esans_core.negatives import NegativeConfig
 from esans_core.parts import Catalogue, Excerpts, Part, StepOutcome
+from esans_core.recipes import StepLoss
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.step_softmax import ScoredStep, StepSoftmax
 from esans_core.temperature import UserTemperature
@@ -67,6 +69,8 @@ class RetrievalObjective(nn.Module):
         sampler: the semantic-aware sampler; needed when `config.needs_sampler`.
         item_groups: int64 [N], group of each item; needed by the `fair` proposal.
         num_users: U; needed when `config.adaptive_temperature`.
+        members: M, how many parts the embeddings have (`TwoTower.members`). Each has a loss of its own over the same negatives.
+            The loss is their mean.
 
     Attributes:
         log_temperature: log of tau, a float32 scalar; a parameter that takes a gradient if tau is learnt.
@@ -88,12 +92,13 @@ class RetrievalObjective(nn.Module):
         sampler: SemanticNegativeSampler | None = None,
         item_groups: Tensor | None = None,
         num_users: int = 0,
+        members: int = 1,
     ) -> None:
         super().__init__()
         if config.adaptive_temperature and not num_users:
             raise ValueError("an adaptive temperature needs num_users")
         catalogue = Catalogue(item_frequency, sampler, item_groups, num_users)
-        self.config = config
+        self.config, self._members = config, members
         learns = learn_temperature and not config.adaptive_temperature
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learns)
         self.sources = NegativeSources(config, catalogue)
@@ -162,10 +167,7 @@ class RetrievalObjective(nn.Module):
     ) -> Tensor:
         world, counts, may_look = part.world, part.counts or (len(positives_b),), self.sources.may_look
         if self.config.step_loss is not None:
-            scaled_bD, num_items = users_bD / self.temperature, self.sources.num_items
-            return self.config.step_loss.mean_loss(
-                UnscoredStep(scaled_bD, positives_b, encode_items, num_items, counts, generator, world, may_look, part.weights)
-            )
+            return self._unscored_loss(self.config.step_loss, users_bD, positives_b, encode_items, generator, part)
         gather, mine = partial(world.gather, counts=counts), world.own(counts)
         positives_B = gather(positives_b)
         drawn = self.sources.draw(positives_B, generator)
@@ -182,12 +184,12 @@ class RetrievalObjective(nn.Module):
         temperature = self._temperature(step) if self.adaptive is None else self.adaptive.of(part.user_rows)
         unit_users_bD, users_bD = users_bD, users_bD / temperature
         if self.cache is None or not len(self.cache):
-            loss, loss_b = self._softmax.losses(step, users_bD)
+            loss, loss_b = self._losses(step, users_bD)
         else:
             # A cached item cannot be pushed away. If this step's negatives were pushed by their share of a softmax over both,
             # while positives are pulled in full, all items would meet in one point. So items learn only from this softmax.
-            own, _ = self._softmax.losses(step, users_bD.detach())
-            loss, loss_b = self._softmax.losses(step.with_cached(self.cache), users_bD)
+            own, _ = self._losses(step, users_bD.detach())
+            loss, loss_b = self._losses(step.with_cached(self.cache), users_bD)
             loss = loss + own - own.detach()
         if self.training and torch.is_grad_enabled():
             unit_loss = partial(self._unit_loss, step, unit_users_bD)
@@ -195,6 +197,35 @@ class RetrievalObjective(nn.Module):
             for each in self._parts():
                 each.observe(outcome)
         return loss / (len(positives_B) if part.weights is None else gather(part.weights).sum())
+
+    def _unscored_loss(
+        self,
+        step_loss: StepLoss,
+        users_bD: Tensor,
+        positives_b: Tensor,
+        encode_items: Callable[[Tensor], Tensor],
+        generator: torch.Generator | None,
+        part: BatchPart,
+    ) -> Tensor:
+        sources, counts = self.sources, part.counts or (len(positives_b),)
+        losses = []
+        for member in range(self._members):
+            mine = partial(part_of, member=member, members=self._members)
+            encode = partial(_then, encode_items, mine)
+            scaled_bD = mine(users_bD) / self.temperature
+            step = UnscoredStep(
+                scaled_bD,
+                positives_b,
+                encode,
+                sources.num_items,
+                counts,
+                generator,
+                part.world,
+                sources.may_look,
+                part.weights,
+            )
+            losses.append(step_loss.mean_loss(step))
+        return torch.stack(losses).mean()
 
     def _scaled(self, part: BatchPart) -> Excerpts | None:
         """The excerpts, their users divided by the temperature, or without users if negatives must be scored for each row."""
@@ -212,8 +243,22 @@ class RetrievalObjective(nn.Module):
     @torch.no_grad()
     def _unit_loss(self, step: ScoredStep, unit_users_bD: Tensor) -> Tensor:
         """float32 [b], losses at temperature 1, because a temperature must not learn from losses that depend on itself."""
-        return self._softmax.losses(step, unit_users_bD)[1]
+        return self._losses(step, unit_users_bD)[1]
+
+    def _losses(self, step: ScoredStep, users_bD: Tensor) -> tuple[Tensor, Tensor]:
+        """`StepSoftmax.losses`, as means over the members."""
+        members = self._members
+        parts = [(step.of_member(member, members), part_of(users_bD, member, members)) for member in range(members)]
+        found = [self._softmax.losses(*part) for part in parts]
+        loss, loss_b = found[0]
+        for other, other_b in found[1:]:
+            loss, loss_b = loss + other, loss_b + other_b
+        return (loss, loss_b) if members == 1 else (loss / members, loss_b / members)
 
     def _parts(self) -> list[Part]:
         """All parts that may learn from a step. They gather from other processes in this order."""
         return [each for each in (*self.sources.parts, self.adaptive, self.cache) if each is not None]  # type: ignore[misc]
+
+
+def _then(encode: Callable[[Tensor], Tensor], part: Callable[[Tensor], Tensor], items_n: Tensor) -> Tensor:
+    return part(encode(items_n))

@@ -10,12 +10,14 @@ each positive, w excerpts, E events of an excerpt, D dimension.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from esans_core.cache import EmbeddingCache
 from esans_core.cluster_index import ClusterIndex
+from esans_core.members import part_of
 from esans_core.negative_sources import Expected, NegativeSources
 from esans_core.parts import Excerpts
 from esans_core.recipes import RowLoss
@@ -58,6 +60,22 @@ class ScoredStep:
     def weighted_sum(self, values_b: Tensor) -> Tensor:
         """Sum of a value of each row, float32 [b], by the weights of the rows."""
         return (values_b if self.weights_b is None else values_b * self.weights_b).sum()
+
+    def of_member(self, member: int, members: int) -> "ScoredStep":
+        """The step with the vectors of one member of an ensemble (`esans_core.members.part_of`)."""
+        if members == 1:
+            return self
+        part = partial(part_of, member=member, members=members)
+        excerpts = self.excerpts
+        if excerpts is not None and excerpts.users_wD is not None:
+            excerpts = replace(excerpts, users_wD=part(excerpts.users_wD))
+        return replace(
+            self,
+            vectors=[tuple(part(vector) for vector in vectors) for vectors in self.vectors],
+            shared_SD=part(self.shared_SD),
+            positives_bD=part(self.positives_bD),
+            excerpts=excerpts,
+        )
 
     def with_cached(self, cache: EmbeddingCache) -> "ScoredStep":
         """The step with the cached items added after the shared negatives; no gradient flows through its vectors."""

@@ -19,27 +19,33 @@ from torch.nn import functional
 from esans_core.defaults import TRAINING
 from esans_core.item_input import ItemInput
 from esans_core.loader import Batch
+from esans_core.members import normalised
 from esans_core.sequences import Sequences, by_length
 from esans_core.transfer import to_device
 from esans_core.user_input import UserInput
-from esans_core.user_towers import SequenceTower, SetTower
+from esans_core.user_towers import Ensemble, SequenceTower, SetTower
 
 Order = Literal["sequence", "set"]
 _PADDED_EVENTS = 1 << 18  # a GPU pads up to so many events, because to start work on groups takes longer than the padding
 
 
 class ItemTower(nn.Module):
-    """V = normalise(x) of an item input x, or, with a network, normalise(x + network(x))."""
+    """V = normalise(x) of an item input x, or, with a network, normalise(x + network(x)).
 
-    def __init__(self, dim: int, *, network: bool) -> None:
+    Each member's part is normalised on its own (`esans_core.members`).
+    """
+
+    def __init__(self, dim: int, *, network: bool, members: int = 1) -> None:
         super().__init__()
+        self.members = members
         self.network = (
             nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)) if network else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 [..., D] -> unit vectors [..., D]."""
-        return functional.normalize(x if self.network is None else x + self.network(x), dim=-1)
+        x = x if self.network is None else x + self.network(x)
+        return normalised(x, self.members)
 
 
 class TwoTower(nn.Module):
@@ -50,12 +56,14 @@ class TwoTower(nn.Module):
         known_N: bool [N], items with training events.
         order: `sequence` for a log whose events have an order, `set` for one whose events have none.
         dim: D, output dimension.
+        members: M, how many parts the embeddings have, each with a user tower of dimension D / M (`esans_core.user_towers`).
         num_heads: attention heads of the user tower; a set tower has none.
         num_layers: layers of the user tower; a set tower has none.
         max_history: L, longest history.
         dropout: dropout rate of the user tower.
         item_network: whether the item tower has a network of its own.
         popularity: whether items have a popularity (`ItemInput`); None: only for a set tower.
+        history_means: whether a sequence tower adds means of a user's latest events.
         own_context: whether items have other vectors in a history than as targets; None: only for a set tower.
         id_dropout: chance that training hides an item's id.
         num_user_features: G, features of users (`UserInput`); 0: nothing is known of them but their events.
@@ -79,12 +87,14 @@ class TwoTower(nn.Module):
         *,
         order: Order = "sequence",
         dim: int = TRAINING.dim,
+        members: int = TRAINING.members,
         num_heads: int = TRAINING.num_heads,
         num_layers: int = TRAINING.num_layers,
         max_history: int = TRAINING.max_history,
         dropout: float = TRAINING.dropout,
         item_network: bool = TRAINING.item_network,
         popularity: bool | None = TRAINING.popularity,
+        history_means: bool = TRAINING.history_means,
         own_context: bool | None = None,
         id_dropout: float = TRAINING.id_dropout,
         num_user_features: int = 0,
@@ -92,15 +102,19 @@ class TwoTower(nn.Module):
         sparse_ids: bool = False,
     ) -> None:
         super().__init__()
+        if dim % members:
+            raise ValueError(f"dim ({dim}) must be divisible by members ({members}): every member has a part of the embedding")
         self.options: dict[str, Any] = {
             "order": order,
             "dim": dim,
+            "members": members,
             "num_heads": num_heads,
             "num_layers": num_layers,
             "max_history": max_history,
             "dropout": dropout,
             "item_network": item_network,
             "popularity": popularity,
+            "history_means": history_means,
             "own_context": own_context,
             "id_dropout": id_dropout,
         }
@@ -110,19 +124,27 @@ class TwoTower(nn.Module):
         self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, popularity=popular, sparse_ids=sparse_ids)
         own = order == "set" if own_context is None else own_context
         self.own_context = ItemInput(content_NF, known_N, dim, id_dropout, sparse_ids=sparse_ids) if own else None
-        self.item_tower = ItemTower(dim, network=item_network)
-        self.user_tower = (
-            SequenceTower(dim, num_heads, num_layers, max_history, dropout)
+        self.item_tower = ItemTower(dim, network=item_network, members=members)
+        width = dim // members
+        towers = [
+            SequenceTower(width, num_heads, num_layers, max_history, dropout, means=history_means, member=member)
             if order == "sequence"
-            else SetTower(dim, max_history, dropout)
-        )
-        self.user_input = UserInput(num_user_features, dim, history_dropout) if num_user_features else None
+            else SetTower(width, max_history, dropout, member=member)
+            for member in range(members)
+        ]
+        self.user_tower = towers[0] if members == 1 else Ensemble(towers)
+        self.user_input = UserInput(num_user_features, dim, history_dropout, members) if num_user_features else None
         self.step_seed: int | None = None
 
     @property
     def num_items(self) -> int:
         """N."""
         return self.item_input.num_items
+
+    @property
+    def members(self) -> int:
+        """M."""
+        return int(self.options["members"])
 
     @property
     def context_input(self) -> ItemInput:

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from esans_core.defaults import TRAINING
 from esans_core.hashing import uniform_hash
 from esans_core.item_input import ContentMap
+from esans_core.members import normalised
 from esans_core.sequences import Sequences
 from esans_core.standardisation import SMALLEST_DEVIATION, standardise, usable_deviations
 
@@ -39,10 +39,14 @@ class UserInput(nn.Module):
         num_features: G.
         dim: D.
         history_dropout: chance that training hides the events of a user.
+        members: M, parts of the embedding (`esans_core.members`).
     """
 
-    def __init__(self, num_features: int, dim: int, history_dropout: float = TRAINING.history_dropout) -> None:
+    def __init__(
+        self, num_features: int, dim: int, history_dropout: float = TRAINING.history_dropout, members: int = 1
+    ) -> None:
         super().__init__()
+        self.members = members
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.full((num_features,), torch.inf))
         self.projection = ContentMap(num_features, dim)
@@ -65,7 +69,8 @@ class UserInput(nn.Module):
         """
         if features_BG is None:
             features_BG = self.mean.new_full((len(events_BD), len(self.mean)), torch.nan)
-        return functional.normalize(events_BD + self.projection(standardise(features_BG, self.mean, self.std)), dim=-1)
+        beside_BD = self.projection(standardise(features_BG, self.mean, self.std))
+        return normalised(events_BD * self.members**0.5 + beside_BD, self.members)
 
     def kept(self, users_B: Tensor, seed: int | None) -> Tensor:
         """float32 [B, 1], 0 where a training step hides the events of a user, else 1; the same for equal users.

@@ -7,16 +7,21 @@ a user is a set, and each item is predicted from all the others (FISM: Kabbur et
 Shape legend: B users or excerpts, L events, oldest first and padded after the last, D dimension, H heads.
 """
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from esans_core.mask_dropout import MaskDropout
+from esans_core.members import joined
 
 _FILTER_SHARE = 0.7  # of a layer's filter; the rest is attention
 _LATEST = 10  # events whose mean is the slow part of a history
-_WINDOWS = (1, 5, 20, None)  # latest events whose means are added to the result; None for all
-_WINDOW_STARTS = (0.5, 0.1, 0.1, 0.1)  # at .5 for all, Beauty with 54,542 items lost 3 % of its recall
+_LATEST_SHARE = 0.5  # of the latest event, which is added to the result
+_MEANS = {5: 0.1, 20: 0.1, None: 0.1}  # means of the latest events that may be added, None for all, and their shares at first
+_SITES = 1000  # numbers of dropouts that each member of an ensemble has to itself
 
 
 class SequenceTower(nn.Module):
@@ -28,6 +33,8 @@ class SequenceTower(nn.Module):
         num_layers: transformer layers.
         max_history: most events it reads.
         dropout: dropout rate of its input, and of what each part of a layer adds.
+        means: whether means of a user's latest 5, 20 and all events are added to the result, and not the latest event alone.
+        member: number of the tower, if there are several; each drops other numbers.
 
     Raises:
         ValueError: the heads do not divide the dimension.
@@ -35,18 +42,31 @@ class SequenceTower(nn.Module):
 
     ordered = True
 
-    def __init__(self, dim: int, num_heads: int, num_layers: int, max_history: int, dropout: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_layers: int,
+        max_history: int,
+        dropout: float,
+        *,
+        means: bool = True,
+        member: int = 0,
+    ) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"dim ({dim}) must be divisible by num_heads ({num_heads})")
         self.max_history = max_history
         self.position = nn.Embedding(max_history, dim)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.norm, self.dropout = nn.LayerNorm(dim), MaskDropout(dim, dropout, site=0)
-        layers = (_Layer(dim, num_heads, dropout, site=1 + 3 * number) for number in range(num_layers))
+        site = member * _SITES
+        self.norm, self.dropout = nn.LayerNorm(dim), MaskDropout(dim, dropout, site)
+        layers = (_Layer(dim, num_heads, dropout, site + 1 + 3 * number) for number in range(num_layers))
         self.layers = nn.ModuleList(layers)
+        shares = {1: _LATEST_SHARE} | (_MEANS if means else {})
+        self._windows = tuple(shares)
         # How much of each mean is added to what the layers make.
-        self.windows = nn.Parameter(torch.tensor(_WINDOW_STARTS)[:, None].repeat(1, dim))
+        self.windows = nn.Parameter(torch.tensor(list(shares.values()))[:, None].repeat(1, dim))
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings after the last event, float32 [B, D], unit vectors.
@@ -79,7 +99,7 @@ class SequenceTower(nn.Module):
         events_BLD = states_BLD = self.dropout(self.norm(x_BLD + position_LD), keys_BL)
         for layer in self.layers:
             states_BLD = layer(states_BLD, keys_BL)
-        for size, share_D in zip(_WINDOWS, self.windows, strict=True):
+        for size, share_D in zip(self._windows, self.windows, strict=True):
             states_BLD = states_BLD + share_D * _mean_of_latest(events_BLD, size)
         return functional.normalize(states_BLD, dim=-1)
 
@@ -154,13 +174,14 @@ class SetTower(nn.Module):
         dim: D.
         max_history: most events it reads.
         dropout: dropout rate of its input.
+        member: number of the tower, if there are several; each drops other numbers.
     """
 
     ordered = False
 
-    def __init__(self, dim: int, max_history: int, dropout: float) -> None:
+    def __init__(self, dim: int, max_history: int, dropout: float, *, member: int = 0) -> None:
         super().__init__()
-        self.max_history, self.dropout = max_history, MaskDropout(dim, dropout, site=0)
+        self.max_history, self.dropout = max_history, MaskDropout(dim, dropout, site=member * _SITES)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """User embeddings of whole sets, float32 [B, D], unit vectors; see `SequenceTower.forward`."""
@@ -176,3 +197,31 @@ class SetTower(nn.Module):
         sum_BD = x_BLD.sum(1)
         others_BLD = (sum_BD[:, None] - x_BLD) * (mask_BL.sum(1) > 1)[:, None, None]
         return functional.normalize(others_BLD, dim=-1), functional.normalize(sum_BD, dim=-1)
+
+
+class Ensemble(nn.Module):
+    """Several user towers side by side. Each reads its own part of the item inputs and makes its own part of the embedding.
+
+    Towers of other starting points and other dropouts err in other ways, so the mean of their scores is better than any of them
+    (deep ensembles: Lakshminarayanan et al., NeurIPS 2017, arXiv 1612.01474).
+
+    Args:
+        towers: M towers of the same kind and dimension D / M.
+    """
+
+    def __init__(self, towers: Sequence[SequenceTower | SetTower]) -> None:
+        super().__init__()
+        self.towers = nn.ModuleList(towers)
+        self.ordered, self.max_history = towers[0].ordered, towers[0].max_history
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        """User embeddings, float32 [B, D], unit vectors; see `SequenceTower.forward`."""
+        return joined([tower(part, mask_BL) for tower, part in self._parts(x_BLD)])
+
+    def contexts(self, x_BLD: Tensor, mask_BL: Tensor, keys_BL: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The user before, or beside, each event; see `SequenceTower.contexts` and `SetTower.contexts`."""
+        contexts, wholes = zip(*(tower.contexts(part, mask_BL, keys_BL) for tower, part in self._parts(x_BLD)), strict=True)
+        return joined(contexts), None if wholes[0] is None else joined(wholes)
+
+    def _parts(self, x_BLD: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        return zip(self.towers, x_BLD.chunk(len(self.towers), dim=-1), strict=True)

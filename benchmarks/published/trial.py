@@ -198,7 +198,8 @@ class _Fit:
         towers = {"order": order, "sparse_ids": data.num_items > DENSE_ITEMS} | _accepted(TwoTower, options)
         self.model = TwoTower(data.content, known, **towers)
         if order == "sequence" and options["start_ids"] == "cooccurrence":
-            self.model.item_input.start_from(cooccurrence_vectors(sequences, data.num_items, options["dim"]))
+            width = options["dim"] // options["members"]
+            self.model.item_input.start_from(cooccurrence_vectors(sequences, data.num_items, width))
         self.model.to(device)
         self._loader = Loader(
             sequences, batch_size=options["batch_size"], max_history=options["max_history"], ordered=order == "sequence"
@@ -257,6 +258,7 @@ def objective_of(trial: Trial, data: QualityData, loader: Loader, device: str) -
         sampler=sampler,
         item_groups=None if clusters is None else clusters.primary.to(device),
         num_users=data.sequences.num_users,
+        members=trial.options["members"],
     ).to(device)
 
 

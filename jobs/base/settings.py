@@ -122,12 +122,13 @@ class PipelineSettings(BaseSettings):
                 f"clusters.min_cluster_size ({self.clusters.min_cluster_size}) must be at least "
                 f"sampling.items_per_cluster ({self.sampling.items_per_cluster}): each cluster gives that many distinct items"
             )
-        if self.training.embedding_dim % self.training.num_heads:
-            raise ValueError(
-                f"training.embedding_dim ({self.training.embedding_dim}) must be divisible by "
-                f"training.num_heads ({self.training.num_heads})"
-            )
         training = self.training
+        if training.embedding_dim % (training.members * training.num_heads):
+            members = f" times training.members ({training.members})" if training.members > 1 else ""
+            raise ValueError(
+                f"training.embedding_dim ({training.embedding_dim}) must be divisible by "
+                f"training.num_heads ({training.num_heads}){members}"
+            )
         if training.batch_size % training.num_shards or training.batch_size < training.processes:
             raise ValueError(
                 f"training.batch_size ({training.batch_size}) must be divisible by training.num_shards "

@@ -152,12 +152,14 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         data.num_train > 0,
         order=data.order,
         dim=training.embedding_dim,
+        members=training.members,
         num_heads=training.num_heads,
         num_layers=training.num_layers,
         max_history=training.max_history,
         dropout=training.dropout,
         item_network=training.item_network,
         popularity=POPULARITY[training.popularity],
+        history_means=training.history_means,
         id_dropout=training.id_dropout,
         num_user_features=data.log.user_features,
         history_dropout=training.history_dropout,
@@ -167,7 +169,8 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
     if model.user_input is not None and (found := user_statistics(data.log)) is not None:
         model.user_input.standardise_by(*found[:2])
     if data.order == "sequence" and training.start_ids == "cooccurrence":
-        model.item_input.start_from(cooccurrence_vectors(data.log, len(data.item_ids), training.embedding_dim))
+        width = training.embedding_dim // training.members
+        model.item_input.start_from(cooccurrence_vectors(data.log, len(data.item_ids), width))
     return model
 
 
@@ -212,6 +215,7 @@ def build_objective(
         sampler=sampler,
         item_groups=groups,
         num_users=data.log.num_users,
+        members=settings.training.members,
     ).to(device)
 
 

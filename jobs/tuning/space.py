@@ -1,5 +1,6 @@
 """Which settings a search tries, and which values of each."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import optuna
 
 from esans_core.negatives import NegativeConfig
 from jobs.base.errors import DataError
-from jobs.base.settings import PipelineSettings
+from jobs.base.settings import PipelineSettings, TrainingSettings
 from jobs.training.data import order_of
 
 Value = float | int | str
@@ -75,6 +76,8 @@ SEARCHED: dict[str, Range | Steps] = {
     "training.learning_rate": Range(3e-4, 2e-2, log=True),
     "training.dropout": Range(0.0, 0.8),
     "training.id_dropout": Range(0.0, 0.5),
+    "training.members": Steps((1, 2, 4)),
+    "training.history_means": Steps((False, True)),
     "training.embedding_dim": Steps((32, 48, 64, 96, 128, 192)),
     "training.epochs": Steps((4, 6, 8, 10, 12, 16, 20)),
     "training.batch_size": Steps((256, 512, 1024, 2048)),
@@ -177,7 +180,22 @@ def _environment(name: str) -> str | None:
 def _fitting(settings: PipelineSettings, name: str) -> Range | Steps:
     """The values of a setting that fit the settings beside it."""
     part, training = SEARCHED[name], settings.training
-    if isinstance(part, Range) or name not in ("training.embedding_dim", "training.batch_size"):
-        return part
-    divisor = training.num_heads if name == "training.embedding_dim" else training.num_shards
+    match name:
+        case "training.members":
+            return Steps(_members(training))
+        case "training.embedding_dim":
+            divisor = training.num_heads * math.lcm(*_members(training))
+        case "training.batch_size":
+            divisor = training.num_shards
+        case _:
+            return part
+    assert isinstance(part, Steps)
     return Steps(tuple(value for value in part.values if isinstance(value, int) and value % divisor == 0))
+
+
+def _members(training: TrainingSettings) -> tuple[int, ...]:
+    """The numbers of members that today's dimension can be divided among."""
+    part = SEARCHED["training.members"]
+    assert isinstance(part, Steps)
+    tried = {int(value) for value in part.values} | {training.members}
+    return tuple(sorted(value for value in tried if training.embedding_dim % (value * training.num_heads) == 0))

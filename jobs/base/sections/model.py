@@ -98,6 +98,13 @@ class TrainingSettings(Section):
     """The two towers and how they are trained."""
 
     embedding_dim: int = Field(TRAINING.dim, ge=4, le=1024, description="Output dimension D of both towers.")
+    members: int = Field(
+        TRAINING.members,
+        ge=1,
+        le=16,
+        description="Number of towers side by side, each with an equal part of embedding_dim and a loss of its own. The score "
+        "is the mean of theirs.",
+    )
     order: Literal["auto", "sequence", "set"] = Field(
         "auto",
         description="What the user tower reads. sequence: events one after the other; set: all events at once, without order; "
@@ -116,6 +123,10 @@ class TrainingSettings(Section):
         "auto",
         description="Let every item have a popularity, which training learns and every score contains. auto: only if users are "
         "sets.",
+    )
+    history_means: bool = Field(
+        TRAINING.history_means,
+        description="Add means of a user's latest 5, 20 and all events to what a tower of sequences makes of them.",
     )
     start_ids: Literal["cooccurrence", "random"] = Field(
         TRAINING.start_ids,
