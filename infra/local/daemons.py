@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from infra.local.environment import load_secrets, write_private
+from infra.local.environment import MARKER, load_secrets, write_private
 from infra.local.postgres import Postgres
 from infra.local.processes import end_processes
 
@@ -29,7 +29,9 @@ def daemons_of(home: Path) -> dict[str, psutil.Process]:
     for name, (number, created) in json.loads(_path(home).read_text()).items():
         with suppress(psutil.Error):
             process = psutil.Process(number)
-            if process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE:
+            # A copy of a home remembers the processes of the home that it was copied from; those are not its own.
+            own = process.environ().get(MARKER) == str(home)
+            if own and process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE:
                 alive[name] = process
     return alive
 

@@ -52,7 +52,8 @@ class Postgres:
         try:
             lines = (self._folder / "postmaster.pid").read_text().splitlines()
             found = psutil.Process(int(lines[0]))
-            return found if str(self._folder) in found.cmdline() and found.name() == "postgres" else None
+            # It works in its data folder, wherever that has been moved to. A copied folder holds the number of another server.
+            return found if found.name() == "postgres" and self._folder.samefile(found.cwd()) else None
         except (OSError, ValueError, IndexError, psutil.Error):
             return None
 

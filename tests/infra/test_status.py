@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def test_a_home_that_has_never_been_up(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_number_that_another_process_has_now_is_no_daemon(tmp_path: Path) -> None:
     (tmp_path / "airflow").mkdir()
-    with _sleeper() as sleeper:
+    with _sleeper({MARKER: str(tmp_path)}) as sleeper:
         remember_daemons(tmp_path, {"scheduler": sleeper.pid})
         assert [process.pid for process in daemons_of(tmp_path).values()] == [sleeper.pid]
         path = tmp_path / "airflow" / "daemons.json"
@@ -50,6 +51,17 @@ def test_a_run_of_its_own_leaves_a_home_alone_that_is_up(tmp_path: Path) -> None
         remember_daemons(tmp_path, {"scheduler": sleeper.pid})
         with pytest.raises(StackError, match="make down"), LocalStack(tmp_path, say=lambda _: None):
             pass
+        assert sleeper.poll() is None
+
+
+def test_a_copied_home_neither_has_nor_stops_the_processes_of_the_other(tmp_path: Path) -> None:
+    home, copy = tmp_path / "home", tmp_path / "copy"
+    (home / "airflow").mkdir(parents=True)
+    with _sleeper({MARKER: str(home)}) as sleeper:
+        remember_daemons(home, {"scheduler": sleeper.pid})
+        shutil.copytree(home, copy)
+        assert list(daemons_of(home)) == ["scheduler"] and daemons_of(copy) == {}
+        assert down(copy, say=lambda _: None) is False
         assert sleeper.poll() is None
 
 
