@@ -13,6 +13,7 @@ from dags.operators import HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOpera
 from dags.review import FORM, ReviewOperator
 
 GPU_POOL = "gpu"  # as many slots as there are devices to train on; made with the stack
+HAND_POOL = "by_hand"  # slots that only actions take; made with the stack
 DEFAULTS: dict[str, Any] = {
     "owner": "retrieval",
     "execution_timeout": timedelta(minutes=30),
@@ -149,5 +150,9 @@ def action(job: str, doc: str, arguments: Sequence[str], *, by: str = BY, **abou
         arguments=[f"--home={HOME}", "--action={{ run_id }}", f"--by={by}", *arguments],
         record=f"{HOME}/actions/{{{{ run_id }}}}/{job}.json",
         doc_md=doc,
+        # A person waits for it, perhaps while production gives wrong answers. So it has slots of its own, and goes first.
+        pool=HAND_POOL,
+        priority_weight=1000,
+        weight_rule="absolute",
         **about,
     )

@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.local.client import AirflowClient
-from infra.local.environment import REPOSITORY
+from infra.local.environment import GPU_SLOTS, HAND_SLOTS, PARALLEL_STEPS, REPOSITORY
 from infra.local.processes import StackError, tail
 
-GPU_POOL = "gpu"
+# Pools of Airflow: what they are called in `dags/steps.py`, how many slots they have at first, and for what.
+POOLS = (
+    ("gpu", GPU_SLOTS, "Tasks that take a whole accelerator: one at a time"),
+    ("by_hand", HAND_SLOTS, "Actions that a person asks for, such as a rollback: never behind a step"),
+)
 _START_SECONDS = 180.0  # a start takes 12 s on two idle cores, and far more only if the machine is busy
 # If a runner is killed outright, its components are told to end. The scheduler first waits for its running tasks, so it may
 # outlive the runner by minutes. So the next run of the home still ends the processes that it finds.
@@ -119,7 +123,9 @@ def start_airflow(
     for name in ("api-server", "dag-processor"):
         components.spawn(name, "airflow", name)
     components.wait("the api-server", lambda: "metadatabase" in client.health())
-    client.ensure_pool(GPU_POOL, 1, "Tasks that take a whole accelerator: one at a time")
+    for name, slots, description in POOLS:
+        client.ensure_pool(name, slots, description)
+    client.limit_default_pool(PARALLEL_STEPS)
     before_scheduling()
     components.spawn("scheduler", "airflow", "scheduler", "--skip-serve-logs")
     if triggerer:
