@@ -110,7 +110,10 @@ def _alias_gone(settings: PipelineSettings, served: ModelVersion | None, current
         return DataError(
             f"{happened} Nothing is promoted until then, and the bundle stays.", file=settings.tracking_uri, remedy=remedy
         )
-    check_gate_report(settings, served)
+    try:
+        check_gate_report(settings, served)
+    except DataError as error:
+        return DataError(f"{happened} It cannot take the alias back: {error.problem}", file=said(served), remedy=error.remedy)
     put_back(settings, served)
     return DataError(
         f"{happened} So the alias is at version {served.version} again, and the bundle stays.", file=said(served), remedy=remedy

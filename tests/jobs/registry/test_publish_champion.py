@@ -87,7 +87,9 @@ def test_an_alias_without_a_checked_version_to_go_back_to_is_removed(settings: P
     assert (status, alias(settings)) == (65, None)
     assert "the alias was removed, and bundle 2026-01-29-v2-" in record["message"]
     assert ServingStore.of(settings).current() is not None
-    assert act("publish_champion", settings, "c")[0] == 0
+    status, record = act("publish_champion", settings, "c")  # until a person acts, it stays an alert
+    assert (status, alias(settings)) == (65, None)
+    assert "cannot take the alias back: its files are not those that were judged" in record["message"]
 
 
 @pytest.mark.parametrize("file", ["towers.safetensors", "model.txt", "bundle.json"])
