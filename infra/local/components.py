@@ -27,22 +27,15 @@ _END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv")
 class Components:
     """Processes of one home, each with its log in `<home>/airflow/logs/components`.
 
+    They end when this process ends. `infra.local.supervised.Supervised` keeps them running.
+
     Args:
         folder: `<home>/airflow`.
         environment: environment of every process, unless `spawn` gets another.
-        detached: whether they keep running when this process ends.
-        started: called after each start.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        environment: Mapping[str, str],
-        *,
-        detached: bool,
-        started: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._environment, self._detached, self._started = dict(environment), detached, started
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
         self.logs = folder / "logs" / "components"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -67,7 +60,7 @@ class Components:
         """Start a Python module and leave it running under a name."""
         with self.log(name).open("wb") as stream:
             self.running[name] = subprocess.Popen(
-                [*(() if self._detached else _END_WITH_PARENT), sys.executable, "-m", *command],
+                [*_END_WITH_PARENT, sys.executable, "-m", *command],
                 env=self._environment if environment is None else dict(environment),
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
@@ -75,7 +68,6 @@ class Components:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches only the runner, which then stops everything in order
             )
-        self._started()
 
     def check(self) -> None:
         """Raise `StackError` if a process has ended, with the end of its log."""

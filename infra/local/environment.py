@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 USER = "admin"
 # Every process of a stack carries its home under this name, so that the stack can find them all again to stop them.
 MARKER = "ESANS_LOCAL_STACK"
+COMPONENT = "ESANS_LOCAL_COMPONENT"  # beside it: which of the components the process belongs to
 # How many steps of one run are at work at a time. Slots beside these are for what must not wait behind a step.
 PARALLEL_STEPS, GPU_SLOTS, HAND_SLOTS = 2, 1, 2
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from croniter import croniter
 
 from infra.local.client import AirflowClient, ApiError
-from infra.local.components import Components, start_airflow
-from infra.local.daemons import daemons_of, remember_daemons, stop_daemons
+from infra.local.components import start_airflow
+from infra.local.daemons import daemons_of, remember_supervisor, stop_daemons
 from infra.local.databases import start_databases
 from infra.local.environment import REPOSITORY, USER, load_secrets, stack_environment
 from infra.local.home import claim_home
@@ -25,6 +25,7 @@ from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import cluster_properties
 from infra.local.started import NONE, Started, differences
 from infra.local.status import status
+from infra.local.supervised import Supervised
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.places import existing_folder
 from jobs.base.settings import EMBEDDED
@@ -137,7 +138,9 @@ def _start(
     keys = load_secrets(folder)
     airflow_port = _port(options.port, kept.airflow if kept else _AIRFLOW_PORT, "PORT")
     mlflow_port = _port(options.mlflow_port, kept.mlflow if kept else _MLFLOW_PORT, "MLFLOW_PORT")
-    databases = start_databases(home, keys["postgres_password"], kept, say)
+    components = Supervised(folder, home)
+    remember_supervisor(home, components.pid)
+    databases = start_databases(home, keys["postgres_password"], kept, components, say)
     ports = Ports(airflow_port, mlflow_port, databases.port)
     ports.keep(home)
     if kept and (kept.airflow, kept.mlflow) != (ports.airflow, ports.mlflow):
@@ -148,16 +151,13 @@ def _start(
     if "JDK_JAVA_OPTIONS" not in environment:  # what the caller says about Java wins
         environment["JDK_JAVA_OPTIONS"] = java_options(environment, say)
 
-    def remember() -> None:
-        remember_daemons(home, {name: process.pid for name, process in components.running.items()})
-
-    components = Components(folder, environment, detached=True, started=remember)
+    components.use(environment)
     say(f"starting MLflow and Airflow; logs in {components.logs}")
     server = mlflow_environment(environment, folder, keys, databases.mlflow, databases.users)
     components.spawn("mlflow", *mlflow_command(home, ports.mlflow), environment=server)
     client = AirflowClient(ports.airflow_url, keys["password"])
     start_airflow(components, client, sqlite=None if databases.port else folder / "airflow.db", triggerer=True)
-    components.wait("MLflow", lambda: mlflow_answers(ports.mlflow))
+    components.wait("MLflow", lambda: mlflow_answers(ports.mlflow, keys["mlflow_password"]))
     return ports
 
 

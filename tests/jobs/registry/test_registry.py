@@ -22,7 +22,7 @@ from jobs.registry import judge, promote
 from jobs.registry.anchor import anchor_of
 from jobs.registry.versions import (
     MAX_TEXT,
-    champion_version,
+    aliased_version,
     download_artifact,
     download_version,
     find_version,
@@ -143,7 +143,7 @@ def verdict(settings: PipelineSettings) -> dict:
 
 
 def alias(settings: PipelineSettings) -> str | None:
-    found = champion_version(settings)
+    found = aliased_version(settings)
     return None if found is None else str(found.version)
 
 
