@@ -9,11 +9,10 @@ from airflow.sdk import Asset, TaskGroup, chain
 
 from dags import assets as a
 from dags.alerts import AlertNotifier
-from dags.operators import HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator
+from dags.operators import HAND_POOL, HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator
 from dags.review import FORM, ReviewOperator
 
 GPU_POOL = "gpu"  # as many slots as there are devices to train on; made with the stack
-HAND_POOL = "by_hand"  # slots that only actions take; made with the stack
 DEFAULTS: dict[str, Any] = {
     "owner": "retrieval",
     "execution_timeout": timedelta(minutes=30),
