@@ -1,6 +1,7 @@
 """Says which parts of a home's stack are up: whether their processes live, and whether they answer."""
 
 import datetime as dt
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +91,12 @@ def _component(name: str, address: str, process: psutil.Process | None, healthy:
     if process is None:
         return Component(name, address, "down")
     memory = 0
-    for each in (process, *([] if alone else process.children(recursive=True))):
-        try:
+    try:
+        since = dt.datetime.fromtimestamp(process.create_time()).astimezone()
+        tree = [process] if alone else [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return Component(name, address, "down")
+    for each in tree:
+        with suppress(psutil.Error):  # gone meanwhile
             memory += each.memory_full_info().pss
-        except psutil.Error:  # gone meanwhile
-            continue
-    since = dt.datetime.fromtimestamp(process.create_time()).astimezone()
     return Component(name, address, "up" if healthy else "not well", since, memory // 2**20)

@@ -22,6 +22,7 @@ _START_SECONDS = 60.0
 _WATCH = "watch"
 # The last to start is the first to stop. The scheduler's tasks need all others, and the database stops last.
 _ORDER = ("postgres", "mlflow", "api-server", "dag-processor", "triggerer", "scheduler")
+_PATIENCE = 60  # seconds to stop; the scheduler waits for its tasks, and the database for its transactions
 _FAILED = ("BACKOFF", "EXITED", "FATAL", "UNKNOWN")
 
 _CONFIGURATION = """\
@@ -53,7 +54,7 @@ autorestart = true
 startsecs = 5
 startretries = 1000000
 stopsignal = {signal}
-stopwaitsecs = 60
+stopwaitsecs = {patience}
 priority = {priority}
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 5
@@ -142,6 +143,7 @@ class Supervised(Components):
             "folder": self._folder,
             "repository": REPOSITORY,
             "signal": signal,
+            "patience": _PATIENCE if name in ("scheduler", "postgres") else _PATIENCE // 3,
             "priority": -1 if listens else 10 * (1 + _ORDER.index(name)),
             "log": self.log(name),
         }
