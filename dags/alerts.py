@@ -19,6 +19,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 CONNECTION = "esans_alerts"
+AWAITING_REVIEW = "awaiting_review"
 _SECONDS = 10
 _MAX_MESSAGE = 4000
 
@@ -114,8 +115,15 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
         "logical_date": date.isoformat() if isinstance(date, datetime) else date,
         "state": reason or state,
         "message": (str(error) if error else message or "see the log")[:_MAX_MESSAGE],
-        "url": url if about_run or task is None else getattr(task, "log_url", url),
+        "url": url if about_run or task is None else _page(url, task, state),
     }
+
+
+def _page(url: str, task: Any, state: str) -> str:
+    """Where to go from a task's alert: to the form in which to answer a review, else to the task's log."""
+    if state == AWAITING_REVIEW:
+        return f"{url}/tasks/{task.task_id}/required_actions"
+    return getattr(task, "log_url", url)
 
 
 def _ended(run: object) -> bool:
