@@ -26,9 +26,8 @@ from jobs.base.verdicts import (
     PROMOTED,
 )
 from jobs.lake.tables import Lake
-from jobs.registry.decisions import Review, sign_decision
-from jobs.registry.gate_report import GateReport
-from jobs.registry.standing import Standing, decide, held_back, weights_of
+from jobs.registry.decisions import Review, Standing, decide, held_back, sign_decision
+from jobs.registry.gate_report import GateReport, read_gate_report
 from jobs.registry.versions import (
     CHAMPION,
     MAX_TEXT,
@@ -154,7 +153,7 @@ def put_in_force(
         previous: the champion until now, for a decision by hand. It is taken back (`take_back`).
     """
     registry, name = client(settings), settings.registry.model_name
-    weights = weights_of(settings, version)
+    weights = _weights_of(settings, version)
     if previous is not None:
         take_back(settings, previous, since=version_date(version), by=by, reason=reason, spared=version)
     if held_back(settings, weights) is not None:
@@ -194,7 +193,15 @@ def take_back(
         if spared is None or version.version != spared.version:
             tag_version(settings, version, {WITHDRAWN_BY: by, WITHDRAWN_AT: now(), WITHDRAWAL_REASON: reason})
             about = Standing(decision="withdrawn", by=by, at=now(), reason=reason, version=str(version.version))
-            decide(settings, weights_of(settings, version), about)
+            decide(settings, _weights_of(settings, version), about)
+
+
+def _weights_of(settings: PipelineSettings, version: ModelVersion) -> str:
+    """Digest of a version's weights by its gate report; "" if it has no genuine report, or that of an earlier release."""
+    try:
+        return read_gate_report(settings, version).weights
+    except DataError:
+        return ""
 
 
 def withdrawal_of(version: ModelVersion) -> Standing | None:

@@ -5,9 +5,8 @@ import datetime as dt
 from jobs.base.errors import DataError
 from jobs.registry.actions import Action
 from jobs.registry.champion import put_in_force, record_decision
-from jobs.registry.decisions import Review, read_decision
+from jobs.registry.decisions import Review, held_back, read_decision
 from jobs.registry.gate_report import check_gate_report, passing_report
-from jobs.registry.standing import held_back
 from jobs.registry.versions import aliased_version, champion_version, numbered_version, version_date
 
 

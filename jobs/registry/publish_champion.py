@@ -25,9 +25,9 @@ from jobs.registry.champion import (
     tag_version,
     withdrawal_of,
 )
+from jobs.registry.decisions import UNKNOWN, held_back
 from jobs.registry.gate_report import GateReport, check_gate_report, checked_copy
 from jobs.registry.signing import require_key
-from jobs.registry.standing import UNKNOWN, held_back
 from jobs.registry.version_records import said
 from jobs.registry.versions import CHAMPION, aliased_version, version_of
 from jobs.serving.store import ServingStore

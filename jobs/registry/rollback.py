@@ -9,7 +9,7 @@ from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.registry.actions import Action
 from jobs.registry.champion import now, put_back, put_in_force, take_back, withdrawal_of
-from jobs.registry.standing import Standing, decide, held_back
+from jobs.registry.decisions import Standing, decide, held_back
 from jobs.registry.versions import (
     REPLACED,
     aliased_version,

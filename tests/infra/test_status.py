@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.local.daemons import remember_supervisor, supervisor_of
@@ -69,5 +71,7 @@ def test_a_copied_home_neither_has_nor_stops_the_processes_of_the_other(tmp_path
 def _sleeper(environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(command, env=os.environ | (environment or {})) as process:
+        while not psutil.Process(process.pid).environ():  # for a moment after its start it seems to have none
+            time.sleep(0.01)
         yield process
         process.kill()
