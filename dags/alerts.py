@@ -19,6 +19,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 CONNECTION = "esans_alerts"
+AWAITING_REVIEW = "awaiting_review"
 _SECONDS = 10
 _MAX_MESSAGE = 4000
 
@@ -44,14 +45,18 @@ class AlertNotifier(BaseNotifier):
         """Log the alert and send it on."""
         if context.get("reason") == "task_failure" or _ended(context.get("dag_run")):
             return
-        try:
-            self._send(describe(context, self.state, self.message))
-        except Exception as error:
-            # The log gets neither the address nor the error's text: both may hold the secret part of a webhook's address.
-            self.log.error("the alert could not be sent by connection %s: %s", CONNECTION, type(error).__name__)
+        send(describe(context, self.state, self.message), self.log)
 
-    def _send(self, alert: Mapping[str, Any]) -> None:
-        self.log.error("alert: %s", json.dumps(alert))
+
+def send(alert: Mapping[str, Any], log: Any) -> None:
+    """Log an alert, and send it on if the connection exists. It never raises.
+
+    Args:
+        alert: as `describe` gives it.
+        log: a logger.
+    """
+    log.error("alert: %s", json.dumps(alert))
+    try:
         try:
             connection = BaseHook.get_connection(CONNECTION)
         except AirflowNotFoundException:
@@ -63,11 +68,28 @@ class AlertNotifier(BaseNotifier):
         elif connection.conn_type == "smtp":
             _mail(connection, alert)
         else:
-            self.log.error(
+            log.error(
                 "the alert was not sent: connection %s is of type '%s'. Remedy: make it http, slackwebhook or smtp.",
                 CONNECTION,
                 connection.conn_type,
             )
+    except Exception as error:
+        # The log gets neither the address nor the error's text: both may hold the secret part of a webhook's address.
+        log.error("the alert could not be sent by connection %s: %s", CONNECTION, type(error).__name__)
+
+
+def component_alert(name: str, home: str, said: str) -> dict[str, Any]:
+    """The alert about a component of the stack that ends again and again.
+
+    Args:
+        name: the component.
+        home: home folder of the stack.
+        said: the last lines of its log.
+    """
+    message = f"the {name} of {home} has ended three times within an hour, and was started again each time. It said: {said}"
+    empty: dict[str, Any] = dict.fromkeys(("dag", "run", "task", "logical_date"))
+    url = conf.get("api", "base_url", fallback="http://localhost:8080")
+    return empty | {"state": "component_down", "message": message[:_MAX_MESSAGE], "url": url}
 
 
 def describe(context: Context | Mapping[str, Any], state: str, message: str) -> dict[str, Any]:
@@ -93,8 +115,15 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
         "logical_date": date.isoformat() if isinstance(date, datetime) else date,
         "state": reason or state,
         "message": (str(error) if error else message or "see the log")[:_MAX_MESSAGE],
-        "url": url if about_run or task is None else getattr(task, "log_url", url),
+        "url": url if about_run or task is None else _page(url, task, state),
     }
+
+
+def _page(url: str, task: Any, state: str) -> str:
+    """Where to go from a task's alert: to the form in which to answer a review, else to the task's log."""
+    if state == AWAITING_REVIEW:
+        return f"{url}/tasks/{task.task_id}/required_actions"
+    return getattr(task, "log_url", url)
 
 
 def _ended(run: object) -> bool:

@@ -12,8 +12,9 @@ DOC = """
 ### Back to an earlier bundle
 
 Puts an earlier serving bundle back in force, and the alias `champion` with it, and records who asked for it and why. Without
-a name, it takes the bundle before the current one. If you clear the run, it goes back to the same bundle again. If you trigger
-a new run without a name, it goes back one bundle more.
+a name, it takes the last other bundle that was in force and that nobody has taken back, rejected or deleted since; the log says
+which ones it passed over, and why. If you clear the run, it goes back to the same bundle again. If you trigger a new run
+without a name, it goes back one bundle more. It waits for no other step.
 """
 
 with DAG(
@@ -29,7 +30,7 @@ with DAG(
             type=["null", "string"],
             pattern=r"^\d{4}-\d{2}-\d{2}-v[1-9]\d*-[0-9a-f]{8}$",
             title="Bundle",
-            description="Name of a published bundle, such as 2026-01-28-v3-0a1b2c3d. Empty: the one before the current.",
+            description="A published bundle, such as 2026-01-28-v3-0a1b2c3d. Empty: the last one that nobody took back.",
         ),
         "reason": reason_param("with the version and in the history of bundles"),
     },

@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.alerts import AlertNotifier
+from dags.alerts import AWAITING_REVIEW, AlertNotifier
 from dags.operators import JobProcess
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -38,7 +38,7 @@ class AskOperator(HITLOperator):
         super().__init__(
             options=[APPROVE, REJECT],
             defaults=REJECT,
-            notifiers=[AlertNotifier("awaiting_review", f"{waits} for approval. Remedy: open the page and answer.")],
+            notifiers=[AlertNotifier(AWAITING_REVIEW, f"{waits} for approval. Remedy: open the page and answer.")],
             response_timeout=timedelta(hours=24),  # replaced by the run's setting before it asks
             **kwargs,
         )

@@ -9,7 +9,7 @@ from airflow.sdk import Asset, TaskGroup, chain
 
 from dags import assets as a
 from dags.alerts import AlertNotifier
-from dags.operators import HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator
+from dags.operators import HAND_POOL, HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator
 from dags.review import FORM, ReviewOperator
 
 GPU_POOL = "gpu"  # as many slots as there are devices to train on; made with the stack
@@ -149,5 +149,9 @@ def action(job: str, doc: str, arguments: Sequence[str], *, by: str = BY, **abou
         arguments=[f"--home={HOME}", "--action={{ run_id }}", f"--by={by}", *arguments],
         record=f"{HOME}/actions/{{{{ run_id }}}}/{job}.json",
         doc_md=doc,
+        # A person waits for it, perhaps while production gives wrong answers. So it has slots of its own, and goes first.
+        pool=HAND_POOL,
+        priority_weight=1000,
+        weight_rule="absolute",
         **about,
     )

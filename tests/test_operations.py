@@ -360,12 +360,28 @@ def test_an_alias_moved_to_an_unchecked_version_is_put_back(live: Live, second: 
     assert alert["task"] == "publish_champion" and "gate report" in alert["message"]
 
 
-def test_rollback_takes_alias_and_bundle_back(live: Live, published: str, second: str, airflow_page: Page) -> None:
+def test_rollback_takes_alias_and_bundle_back_and_waits_for_no_step(
+    live: Live, published: str, second: str, airflow_page: Page
+) -> None:
     form = _open_form(live, airflow_page, "esans_rollback")
     form.locator("[name=element_reason]").fill("The new one is slow.")
     _keep(airflow_page, "rollback")
+    features, busy = live.airflow.about("esans_features"), f"test__{NEXT_DAY}-busy"
+    features.trigger(busy, NEXT_DAY, {})
+
+    def at_work() -> list[str]:
+        return [task["task_id"] for task in features.task_instances(busy) if task["state"] == "running"]
+
+    taken = _until(
+        lambda: found if len(found := at_work()) == 2 else None, 10 * MINUTES, "two steps, which are all that may be"
+    )
     form.get_by_role("button", name="Trigger", exact=True).click()
     _until(lambda: live.store.current() == published, 5 * MINUTES, "the rollback")
+    rollbacks = live.airflow.about("esans_rollback")
+    (step,) = rollbacks.task_instances(rollbacks.runs()[-1]["dag_run_id"])
+    ends = [task["end_date"] for task in features.task_instances(busy) if task["task_id"] in taken]
+    assert all(end is None or step["start_date"] < end for end in ends)  # it began beside them
+    features.fail(busy)
     assert live.champion() == "1"
     assert live.by_hand("esans_publish", {}) == "success"  # nothing comes back by itself
     assert live.store.current() == published

@@ -206,12 +206,6 @@ class LiveStack:
     keys: dict[str, str]
     heard: Ears
 
-    @contextmanager
-    def deployment(self) -> Iterator[None]:
-        """The environment in which this stack is started and restarted."""
-        with _environment(_deployment(self.heard)):
-            yield
-
 
 def _deployment(heard: Ears) -> dict[str, str]:
     defaults = {f"ESANS_{name.replace('.', '__').upper()}": str(value) for name, value in CONF.items()}  # the form shows them

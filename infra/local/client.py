@@ -12,6 +12,7 @@ from infra.local.environment import USER
 DAG_ID = "esans_daily_retraining"
 _TIMEOUT = 30.0
 _ATTEMPTS = 4
+_AIRFLOWS_SLOTS = 128  # of the default pool
 
 
 class ApiError(RuntimeError):
@@ -119,6 +120,12 @@ class AirflowClient:
         except ApiError as error:
             if error.status != requests.codes.conflict:
                 raise
+
+    def limit_default_pool(self, slots: int) -> None:
+        """Give the pool of all other tasks so many slots, unless its owner has given it another number than Airflow does."""
+        pool = "/api/v2/pools/default_pool"
+        if self._call("GET", pool)["slots"] == _AIRFLOWS_SLOTS:
+            self._call("PATCH", f"{pool}?update_mask=slots", json={"pool": "default_pool", "slots": slots})
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         url = self._url + (path if path.startswith("/api/") else f"/api/v2/dags/{self._dag_id}{path}")

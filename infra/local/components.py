@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.local.client import AirflowClient
-from infra.local.environment import REPOSITORY
+from infra.local.environment import GPU_SLOTS, HAND_SLOTS, PARALLEL_STEPS, REPOSITORY
 from infra.local.processes import StackError, tail
 
-GPU_POOL = "gpu"
+# Pools of Airflow: what they are called in `dags/steps.py`, how many slots they have at first, and for what.
+POOLS = (
+    ("gpu", GPU_SLOTS, "Tasks that take a whole accelerator: one at a time"),
+    ("by_hand", HAND_SLOTS, "Actions that a person asks for, such as a rollback: never behind a step"),
+)
 _START_SECONDS = 180.0  # a start takes 12 s on two idle cores, and far more only if the machine is busy
 # If a runner is killed outright, its components are told to end. The scheduler first waits for its running tasks, so it may
 # outlive the runner by minutes. So the next run of the home still ends the processes that it finds.
@@ -23,22 +27,15 @@ _END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv")
 class Components:
     """Processes of one home, each with its log in `<home>/airflow/logs/components`.
 
+    They end when this process ends. `infra.local.supervised.Supervised` keeps them running.
+
     Args:
         folder: `<home>/airflow`.
         environment: environment of every process, unless `spawn` gets another.
-        detached: whether they keep running when this process ends.
-        started: called after each start.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        environment: Mapping[str, str],
-        *,
-        detached: bool,
-        started: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._environment, self._detached, self._started = dict(environment), detached, started
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
         self.logs = folder / "logs" / "components"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -63,7 +60,7 @@ class Components:
         """Start a Python module and leave it running under a name."""
         with self.log(name).open("wb") as stream:
             self.running[name] = subprocess.Popen(
-                [*(() if self._detached else _END_WITH_PARENT), sys.executable, "-m", *command],
+                [*_END_WITH_PARENT, sys.executable, "-m", *command],
                 env=self._environment if environment is None else dict(environment),
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
@@ -71,7 +68,6 @@ class Components:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches only the runner, which then stops everything in order
             )
-        self._started()
 
     def check(self) -> None:
         """Raise `StackError` if a process has ended, with the end of its log."""
@@ -119,7 +115,9 @@ def start_airflow(
     for name in ("api-server", "dag-processor"):
         components.spawn(name, "airflow", name)
     components.wait("the api-server", lambda: "metadatabase" in client.health())
-    client.ensure_pool(GPU_POOL, 1, "Tasks that take a whole accelerator: one at a time")
+    for name, slots, description in POOLS:
+        client.ensure_pool(name, slots, description)
+    client.limit_default_pool(PARALLEL_STEPS)
     before_scheduling()
     components.spawn("scheduler", "airflow", "scheduler", "--skip-serve-logs")
     if triggerer:

@@ -7,6 +7,7 @@ from pathlib import Path
 from infra.local import postgres
 from infra.local.daemons import postgres_log
 from infra.local.ports import Ports
+from infra.local.supervised import Supervised
 
 _AIRFLOW, _MLFLOW, _USERS = "airflow", "mlflow", "mlflow_users"
 
@@ -21,18 +22,23 @@ class Databases:
     port: int | None
 
 
-def start_databases(home: Path, password: str, kept: Ports | None, say: Callable[[str], None]) -> Databases:
+def start_databases(
+    home: Path, password: str, kept: Ports | None, components: Supervised, say: Callable[[str], None]
+) -> Databases:
     """Start PostgreSQL, or name the files of SQLite. A home keeps the kind of database that it began with.
 
     Args:
         home: the home folder.
         password: password of PostgreSQL's role.
         kept: ports that the home's stack had before; None for a new one.
+        components: keep PostgreSQL running.
         say: gets a line if there is no PostgreSQL.
     """
     if kept.postgres if kept else postgres.installed():
         server = postgres.Postgres(home / "postgres", password, postgres_log(home))
-        port = server.start(kept.postgres if kept else None)
+        port = server.prepare(kept.postgres if kept else None)
+        components.spawn_database(*server.command(port))
+        components.wait("PostgreSQL", lambda: server.answers(port))
         server.ensure_databases(port, (_AIRFLOW, _MLFLOW, _USERS))
         airflow, mlflow, users = (server.uri(port, name) for name in (_AIRFLOW, _MLFLOW, _USERS))
         return Databases(airflow, mlflow, users, port)

@@ -12,7 +12,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 USER = "admin"
 # Every process of a stack carries its home under this name, so that the stack can find them all again to stop them.
 MARKER = "ESANS_LOCAL_STACK"
-_PARALLEL_STEPS = 2
+COMPONENT = "ESANS_LOCAL_COMPONENT"  # beside it: which of the components the process belongs to
+# How many steps of one run are at work at a time. Slots beside these are for what must not wait behind a step.
+PARALLEL_STEPS, GPU_SLOTS, HAND_SLOTS = 2, 1, 2
 
 
 def load_secrets(folder: Path) -> dict[str, str]:
@@ -75,7 +77,8 @@ def stack_environment(
         "CORE__PLUGINS_FOLDER": str(REPOSITORY / "dags" / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTOR": "LocalExecutor",
-        "CORE__PARALLELISM": str(_PARALLEL_STEPS),
+        "CORE__PARALLELISM": str(PARALLEL_STEPS + GPU_SLOTS + HAND_SLOTS),
+        "CORE__MAX_ACTIVE_TASKS_PER_DAG": str(PARALLEL_STEPS),
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "CORE__FERNET_KEY": keys["fernet_key"],
@@ -110,7 +113,7 @@ def stack_environment(
         "PYTHONUNBUFFERED": "1",
         # Steps run side by side, and threads that spin while they wait for each other's core cost more than they bring: a
         # training epoch took 158 s with two steps of two threads on two busy cores, and about 20 s with one thread each.
-        "OMP_NUM_THREADS": start.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _PARALLEL_STEPS))),
+        "OMP_NUM_THREADS": start.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PARALLEL_STEPS))),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",

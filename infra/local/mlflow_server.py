@@ -47,11 +47,12 @@ def mlflow_environment(
     }
 
 
-def mlflow_answers(port: int) -> bool:
-    """Whether the server on this port answers as it should."""
+def mlflow_answers(port: int, password: str) -> bool:
+    """Whether the server on this port answers a question that it has to ask its database."""
+    question = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"
     with requests.Session() as session:
         session.trust_env = False  # loopback never goes through a proxy
         try:
-            return session.get(f"http://127.0.0.1:{port}/health", timeout=5).ok
+            return session.get(question, params={"max_results": 1}, auth=(USER, password), timeout=5).ok
         except requests.RequestException:
             return False

@@ -52,24 +52,26 @@ class Postgres:
         try:
             lines = (self._folder / "postmaster.pid").read_text().splitlines()
             found = psutil.Process(int(lines[0]))
-            return found if str(self._folder) in found.cmdline() and found.name() == "postgres" else None
+            # It works in its data folder, wherever that has been moved to. A copied folder holds the number of another server.
+            return found if found.name() == "postgres" and self._folder.samefile(found.cwd()) else None
         except (OSError, ValueError, IndexError, psutil.Error):
             return None
 
-    def start(self, wanted: int | None) -> int:
-        """Start the server unless it runs, and return its port.
+    def prepare(self, wanted: int | None) -> int:
+        """Make the cluster if there is none, stop a server that is left, and return the port for the next one.
 
         Args:
             wanted: port that it had before; another one is taken if this one is not free.
         """
         if not self._folder.exists():
             self._create()
-        if self.process:
-            return int((self._folder / "postmaster.pid").read_text().splitlines()[3])
+        self.stop()
         (self._folder / "postmaster.pid").unlink(missing_ok=True)
-        port = _free_port(wanted)
-        self._run("pg_ctl", "start", "-D", str(self._folder), "-w", "-t", _SECONDS, "-o", f"-p {port}")
-        return port
+        return _free_port(wanted)
+
+    def command(self, port: int) -> tuple[list[str], str | None, dict[str, str]]:
+        """How to run the server in the foreground: its command, the account (None for our own), and its environment."""
+        return [str(self._bin / "postgres"), "-D", str(self._folder), "-p", str(port)], self._account, _environment()
 
     def stop(self) -> bool:
         """Stop the server: open transactions are rolled back, everything else is on disk. False if it did not run."""

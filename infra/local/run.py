@@ -133,7 +133,7 @@ def _stopped_by_check(plan: Plan) -> bool:
 
 
 def _run(plan: Plan) -> int:
-    claim_home(plan.home, plan.conf.get("data.source", EMBEDDED))
+    claim_home(plan.home, plan.conf.get("data.source", EMBEDDED), _say)
     _say(f"esans_daily_retraining for {plan.date}, home {plan.home}")
     for name, value in plan.conf.items():
         _say(f"  {name} = {value}")

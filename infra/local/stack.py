@@ -13,7 +13,7 @@ import requests
 
 from infra.local.client import DAG_ID, AirflowClient, ApiError
 from infra.local.components import Components, start_airflow
-from infra.local.daemons import daemons_of
+from infra.local.daemons import supervisor_of
 from infra.local.environment import load_secrets, stack_environment
 from infra.local.processes import StackError, end_processes, exclusive, free_port
 from infra.local.progress import RunResult, Watch
@@ -102,7 +102,7 @@ class LocalStack:
         if "JDK_JAVA_OPTIONS" not in self._environment:  # what the caller says about Java wins
             self._environment["JDK_JAVA_OPTIONS"] = java_options(self._environment, self._say)
         started = time.monotonic()
-        self._components = Components(self.folder, self._environment, detached=False)
+        self._components = Components(self.folder, self._environment)
         start_airflow(
             self._components,
             self.client,
@@ -114,7 +114,7 @@ class LocalStack:
         self._say(f"Airflow is up at {self.url} after {time.monotonic() - started:.0f} s (logs in {self.folder / 'logs'})")
 
     def _refuse_daemons(self) -> None:
-        if daemons_of(self.home):
+        if supervisor_of(self.home):
             raise StackError(
                 f"`make up` serves {self.home}: start a run from its form (`make status` has the address), or stop it with "
                 "`make down`."

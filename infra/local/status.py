@@ -1,13 +1,14 @@
 """Says which parts of a home's stack are up: whether their processes live, and whether they answer."""
 
 import datetime as dt
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from infra.local.client import AirflowClient
-from infra.local.daemons import daemons_of, database_of
+from infra.local.daemons import daemons_of, database_of, supervisor_of
 from infra.local.environment import load_secrets
 from infra.local.mlflow_server import mlflow_answers
 from infra.local.ports import Ports
@@ -69,13 +70,16 @@ def status(home: Path) -> Status:
     if ports is None:
         return Status(())
     daemons, parts = daemons_of(home), []
+    supervisor = supervisor_of(home)
+    parts.append(_component("supervisor", "", supervisor, supervisor is not None, alone=True))
     database = database_of(home) if ports.postgres else None
     if database and ports.postgres:
         process, address = database.process, f"127.0.0.1:{ports.postgres}"
         parts.append(_component("PostgreSQL", address, process, process is not None and database.answers(ports.postgres)))
-    process = daemons.get("mlflow")
-    parts.append(_component("MLflow", ports.mlflow_url, process, process is not None and mlflow_answers(ports.mlflow)))
-    client = AirflowClient(ports.airflow_url, load_secrets(home / "airflow")["password"])
+    process, keys = daemons.get("mlflow"), load_secrets(home / "airflow")
+    answers = process is not None and mlflow_answers(ports.mlflow, keys["mlflow_password"])
+    parts.append(_component("MLflow", ports.mlflow_url, process, answers))
+    client = AirflowClient(ports.airflow_url, keys["password"])
     health = client.health() if "api-server" in daemons else {}
     for name, reported in AIRFLOW_COMPONENTS.items():
         address = ports.airflow_url if name == "api-server" else ""
@@ -83,14 +87,16 @@ def status(home: Path) -> Status:
     return Status(tuple(parts))
 
 
-def _component(name: str, address: str, process: psutil.Process | None, healthy: bool) -> Component:
+def _component(name: str, address: str, process: psutil.Process | None, healthy: bool, *, alone: bool = False) -> Component:
     if process is None:
         return Component(name, address, "down")
     memory = 0
-    for each in (process, *process.children(recursive=True)):
-        try:
+    try:
+        since = dt.datetime.fromtimestamp(process.create_time()).astimezone()
+        tree = [process] if alone else [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return Component(name, address, "down")
+    for each in tree:
+        with suppress(psutil.Error):  # gone meanwhile
             memory += each.memory_full_info().pss
-        except psutil.Error:  # gone meanwhile
-            continue
-    since = dt.datetime.fromtimestamp(process.create_time()).astimezone()
     return Component(name, address, "up" if healthy else "not well", since, memory // 2**20)

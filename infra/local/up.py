@@ -1,6 +1,7 @@
 """`make up`, `make down`, `make status`: Airflow and MLflow on PostgreSQL, on this machine's loopback, until told to stop."""
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -12,8 +13,8 @@ from urllib.parse import urlsplit
 from croniter import croniter
 
 from infra.local.client import AirflowClient, ApiError
-from infra.local.components import Components, start_airflow
-from infra.local.daemons import daemons_of, remember_daemons, stop_daemons
+from infra.local.components import start_airflow
+from infra.local.daemons import daemons_of, remember_supervisor, stop_daemons
 from infra.local.databases import start_databases
 from infra.local.environment import REPOSITORY, USER, load_secrets, stack_environment
 from infra.local.home import claim_home
@@ -22,13 +23,15 @@ from infra.local.ports import Ports
 from infra.local.processes import StackError, exclusive, exit_on_signals, free_port
 from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import cluster_properties
+from infra.local.started import NONE, Started, differences
 from infra.local.status import status
+from infra.local.supervised import Supervised
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.places import existing_folder
 from jobs.base.settings import EMBEDDED
 
 HOME = REPOSITORY / "var" / "live"
-NO_SCHEDULE = "none"
+_SCHEDULE = "@daily"
 _AIRFLOW_PORT, _MLFLOW_PORT = 8080, 5000
 
 
@@ -40,15 +43,17 @@ class Options:
         data: folder or URI with the tables of the data contract; None: the home's own source, at first the embedded shop.
         port: loopback port of Airflow, 0 for any free one; None: the one it had, at first 8080.
         mlflow_port: the same for MLflow, at first 5000.
-        schedule: when the daily retraining starts, as cron or a preset; `none`: only when triggered.
-        otel: address of the OpenTelemetry collector (OTLP over HTTP) that Airflow's metrics go to; None: no metrics.
-        spark_master: Spark master of the connection `spark_default`; None leaves it to the environment.
+        schedule: when the daily retraining starts, as cron or a preset; `none`: only when triggered; None: as before, at first
+            `@daily`.
+        otel: address of the OpenTelemetry collector (OTLP over HTTP) that Airflow's metrics go to; `none`: no metrics; None: as
+            before, at first none.
+        spark_master: Spark master of the connection `spark_default`; None: as before, at first what the environment says.
     """
 
     data: str | None = None
     port: int | None = None
     mlflow_port: int | None = None
-    schedule: str = "@daily"
+    schedule: str | None = None
     otel: str | None = None
     spark_master: str | None = None
 
@@ -56,7 +61,8 @@ class Options:
 def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str], None] = print) -> Ports:
     """Start the stack of a home, wait until every part is well, and leave it running; returns where it is.
 
-    A stack that is up already stays as it is. If a part of it has died, the stack is stopped and started again.
+    What is not given, in options and environment, is as it was when the home was last up. What differs from then is said. A
+    stack that is up already stays as it is. If a part of it has died, the stack is stopped and started again.
 
     Raises:
         DataError: the source, the schedule or the collector's address cannot be used.
@@ -65,21 +71,27 @@ def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str]
     home, options = home.expanduser().resolve(), options or Options()
     source = _checked_source(options)
     with exclusive(home):
-        kept = Ports.of(home)
+        kept, changed = Ports.of(home), _chosen(home, options)[1]
         if kept and status(home).exit_code == 0:
             say(f"{home} is up already; to change its settings, type `make down` first")
+            for line in changed:
+                say(f"  not in force: {line}")
             _tell(home, kept, say)
             return kept
         running = ", ".join(daemons_of(home))
         if stop_daemons(home):
             say(f"ended what was left of an earlier stack ({running or 'nothing whole'})")
-        source = claim_home(home, source)
+        source = claim_home(home, source, say)
+        started, changed = _chosen(home, options)
+        for line in changed:
+            say(f"differs from last time: {line}")
         began = time.monotonic()
         try:
-            ports = _start(home, source, options, kept, say)
+            ports = _start(home, source, options, started, kept, say)
         except BaseException:
             stop_daemons(home)
             raise
+        started.keep(home)
     say(f"up after {time.monotonic() - began:.0f} s")
     _tell(home, ports, say)
     return ports
@@ -111,39 +123,54 @@ def client_of(home: Path) -> AirflowClient:
     return AirflowClient(ports.airflow_url, load_secrets(home / "airflow")["password"])
 
 
-def _start(home: Path, source: str, options: Options, kept: Ports | None, say: Callable[[str], None]) -> Ports:
+def _chosen(home: Path, options: Options) -> tuple[Started, list[str]]:
+    """How the stack is to be started, and in what that differs from the last time."""
+    before = Started.of(home)
+    given = {"SCHEDULE": options.schedule, "OTEL": options.otel, "SPARK_MASTER": options.spark_master}
+    now = (before or Started()).with_given(given, os.environ)
+    return now, [] if before is None else differences(before, now)
+
+
+def _start(
+    home: Path, source: str, options: Options, started: Started, kept: Ports | None, say: Callable[[str], None]
+) -> Ports:
     folder = home / "airflow"
     keys = load_secrets(folder)
     airflow_port = _port(options.port, kept.airflow if kept else _AIRFLOW_PORT, "PORT")
     mlflow_port = _port(options.mlflow_port, kept.mlflow if kept else _MLFLOW_PORT, "MLFLOW_PORT")
-    databases = start_databases(home, keys["postgres_password"], kept, say)
+    components = Supervised(folder, home)
+    remember_supervisor(home, components.pid)
+    databases = start_databases(home, keys["postgres_password"], kept, components, say)
     ports = Ports(airflow_port, mlflow_port, databases.port)
     ports.keep(home)
-    environment = _environment(home, source, options, ports, keys["mlflow_password"])
+    if kept and (kept.airflow, kept.mlflow) != (ports.airflow, ports.mlflow):
+        now, before = (f"{one.airflow} and {one.mlflow}" for one in (ports, kept))
+        say(f"differs from last time: the ports are {now} (last time: {before})")
+    environment = _environment(home, source, started, ports, keys["mlflow_password"])
     environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = databases.airflow
     if "JDK_JAVA_OPTIONS" not in environment:  # what the caller says about Java wins
         environment["JDK_JAVA_OPTIONS"] = java_options(environment, say)
 
-    def remember() -> None:
-        remember_daemons(home, {name: process.pid for name, process in components.running.items()})
-
-    components = Components(folder, environment, detached=True, started=remember)
+    components.use(environment)
     say(f"starting MLflow and Airflow; logs in {components.logs}")
     server = mlflow_environment(environment, folder, keys, databases.mlflow, databases.users)
     components.spawn("mlflow", *mlflow_command(home, ports.mlflow), environment=server)
     client = AirflowClient(ports.airflow_url, keys["password"])
     start_airflow(components, client, sqlite=None if databases.port else folder / "airflow.db", triggerer=True)
-    components.wait("MLflow", lambda: mlflow_answers(ports.mlflow))
+    components.wait("MLflow", lambda: mlflow_answers(ports.mlflow, keys["mlflow_password"]))
     return ports
 
 
-def _environment(home: Path, source: str, options: Options, ports: Ports, mlflow_password: str) -> dict[str, str]:
-    properties = cluster_properties(options.spark_master) if options.spark_master else None
-    made = stack_environment(home, ports.airflow, spark_master=options.spark_master, spark_properties=properties)
+def _environment(home: Path, source: str, started: Started, ports: Ports, mlflow_password: str) -> dict[str, str]:
+    master, otel = started.options.get("SPARK_MASTER"), started.options.get("OTEL")
+    schedule = started.options.get("SCHEDULE", _SCHEDULE)
+    properties = cluster_properties(master) if master else None
+    inherited = started.inherited(os.environ)
+    made = stack_environment(home, ports.airflow, spark_master=master, spark_properties=properties, inherited=inherited)
     made |= {
         # This stack is meant for scheduled retraining, so DAGs start unpaused. A DAG that a person pauses stays paused.
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "ESANS_SCHEDULE": "" if options.schedule == NO_SCHEDULE else options.schedule,
+        "ESANS_SCHEDULE": "" if schedule == NONE else schedule,
         "ESANS_REGISTRY__TRACKING_URI": ports.mlflow_url,
         "ESANS_MLFLOW_UI": ports.mlflow_url,
         "MLFLOW_TRACKING_USERNAME": USER,
@@ -151,19 +178,21 @@ def _environment(home: Path, source: str, options: Options, ports: Ports, mlflow
     }
     if source != EMBEDDED:
         made["ESANS_DATA__SOURCE"] = source
-    if options.otel:
+    if otel:
         made["AIRFLOW__METRICS__OTEL_ON"] = "True"
-        made["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] = f"{options.otel.rstrip('/')}/v1/metrics"
+        made["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] = f"{otel.rstrip('/')}/v1/metrics"
     return made
 
 
 def _checked_source(options: Options) -> str | None:
-    if options.schedule != NO_SCHEDULE and not croniter.is_valid(options.schedule):
+    if options.schedule not in (None, NONE) and not croniter.is_valid(options.schedule):
         raise DataError(
             f"the schedule '{options.schedule}' is neither cron nor a preset.",
-            remedy=f"write it like '0 3 * * *' or '@daily', or '{NO_SCHEDULE}' for runs by hand only (SCHEDULE=).",
+            remedy=f"write it like '0 3 * * *' or '@daily', or '{NONE}' for runs by hand only (SCHEDULE=).",
         )
-    if options.otel and (urlsplit(options.otel).scheme not in ("http", "https") or not urlsplit(options.otel).hostname):
+    if options.otel not in (None, NONE) and (
+        urlsplit(options.otel).scheme not in ("http", "https") or not urlsplit(options.otel).hostname
+    ):
         raise DataError(
             f"the collector's address '{options.otel}' is not http.", remedy="write it like OTEL=http://127.0.0.1:4318."
         )
@@ -224,9 +253,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", metavar="FOLDER", help="folder with your tables; default: the home's own, or 'embedded'")
     parser.add_argument("--port", type=int, help=f"loopback port of Airflow (0: any); default: as before, or {_AIRFLOW_PORT}")
     parser.add_argument("--mlflow-port", type=int, help=f"the same for MLflow; default: as before, or {_MLFLOW_PORT}")
-    parser.add_argument("--schedule", default="@daily", help=f"schedule of the daily retraining, or '{NO_SCHEDULE}'")
-    parser.add_argument("--otel", metavar="URL", help="OpenTelemetry collector for Airflow's metrics: http://127.0.0.1:4318")
-    parser.add_argument("--spark-master", metavar="URL", help="Spark master; default: local[*]")
+    parser.add_argument("--schedule", help=f"schedule of the daily retraining, or '{NONE}'; default: as before, or {_SCHEDULE}")
+    collector = f"OpenTelemetry collector for Airflow's metrics, or '{NONE}': http://127.0.0.1:4318; default: as before"
+    parser.add_argument("--otel", metavar="URL", help=collector)
+    parser.add_argument("--spark-master", metavar="URL", help=f"Spark master, or '{NONE}'; default: as before, or local[*]")
     return parser.parse_args(argv)
 
 

@@ -15,6 +15,8 @@ from upath import UPath
 
 from jobs.base.places import arrow_source, files_below, replace_text
 
+# Where a file lay and when it was written. It says whether the file has to be read again, and changes if a home is moved.
+_NO_CONTENT = frozenset({"file_stamp"})
 _DIGEST_ROWS = 8_192  # 16 MB of the widest vectors
 _DIGEST_THREADS, _BYTES_PER_THREAD = min(8, os.cpu_count() or 1), 256 * 2**20  # a thread takes 30 MB and half a second for that
 
@@ -40,7 +42,8 @@ def folder_digest(folder: UPath | Path) -> str:
     """SHA-256 over all files of a folder.
 
     Parquet files count by schema and rows, not by name or bytes: Spark names its part files at random, and the JVM lists
-    the encodings in the footer in an order that changes from process to process. Other files count by name and bytes.
+    the encodings in the footer in an order that changes from process to process. The column `file_stamp` does not count. Other
+    files count by name and bytes.
     The files of a large folder are read in parallel. Each thread holds one row group at most.
     """
     folder = UPath(folder)
@@ -58,11 +61,13 @@ def folder_digest(folder: UPath | Path) -> str:
 
 
 def _rows_digest(path: UPath) -> str:
-    """SHA-256 of a Parquet file's rows as an Arrow stream."""
+    """SHA-256 of a Parquet file's rows as an Arrow stream, without the columns that are no content."""
     sink = _HashSink()
     file = pq.ParquetFile(**arrow_source(path))
-    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), file.schema_arrow.remove_metadata()) as writer:
-        for batch in file.iter_batches(batch_size=_DIGEST_ROWS):
+    kept = [name for name in file.schema_arrow.names if name not in _NO_CONTENT]
+    schema = pa.schema([file.schema_arrow.field(name) for name in kept])
+    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema) as writer:
+        for batch in file.iter_batches(batch_size=_DIGEST_ROWS, columns=kept):
             writer.write_batch(batch.replace_schema_metadata(None))
     return sink.hash.hexdigest()
 

@@ -19,6 +19,7 @@ from jobs.base.settings import PipelineSettings
 
 RUN_KEY = "esans.run_key"
 LOGICAL_DATE = "esans.date"
+_current: tuple[str, str] | None = None  # store and experiment that this process has made current
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -27,21 +28,26 @@ def client(settings: PipelineSettings) -> MlflowClient:
 
     If the store is a database, artifacts go to `<home>/mlflow/artifacts`. A tracking server has a place of its own for them.
     """
+    global _current
+    uri, name = settings.tracking_uri, settings.registry.experiment
+    # A server hashes a password for each question, which takes a quarter of a second and more: so ask once.
+    if _current == (uri, name) and (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) == (uri, uri):
+        return MlflowClient()
     for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    uri, folder = settings.tracking_uri, settings.home / "mlflow"
+    folder = settings.home / "mlflow"
     location = None
     if urlparse(uri).scheme.split("+")[0] in _DATABASES:
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
         location = (folder / "artifacts").as_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    name = settings.registry.experiment
     with alone_in(folder):  # the first access to a new database makes its tables, and two at once fail
         found = MlflowClient()
         if found.get_experiment_by_name(name) is None:
             found.create_experiment(name, artifact_location=location)
     mlflow.set_experiment(name)
+    _current = (uri, name)
     return found
 
 

@@ -27,9 +27,10 @@ from jobs.base.settings import PipelineSettings
 from jobs.lake.event_log import ParquetLog, of_kind, of_repeats
 from jobs.lake.tables import Lake
 from jobs.registry.anchor import Anchor, anchor_of
+from jobs.registry.champion import lost_words
 from jobs.registry.gate_report import checked_copy
 from jobs.registry.version_records import said
-from jobs.registry.versions import MODEL_DIGEST, TRAINED, incumbent_version, version_date
+from jobs.registry.versions import MODEL_DIGEST, TRAINED, incumbent_version, lost_champion, version_date
 from jobs.shop.truth import HiddenTruth
 from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data
 from jobs.training.model_store import load_towers, readable
@@ -64,6 +65,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     incumbent = incumbent_version(settings)
     anchor = None if incumbent is None else _anchor(settings, incumbent)
     note = anchor_note = None
+    if incumbent is None and (lost := lost_champion(settings)) is not None:
+        note = lost_words(settings, lost)
+        log.warning("%s, so nothing is compared with it", note)
     if incumbent is not None and anchor is not None:
         with _checked_incumbent(settings, incumbent) as folder:
             champion, note = champion_on_catalogue(folder, lake.path("challenger", settings.date), data.item_ids, data.content)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.files import write_json
+from jobs.base.home import settle
 from jobs.base.settings import PipelineSettings
 from jobs.registry.champion import exclusive, now
 from jobs.step.metrics_file import update_metrics
@@ -127,6 +128,7 @@ def _action(name: str, given: Mapping[str, Any], reason_needed: bool) -> Action:
                 f"--{option} has {len(texts[option])} characters.", remedy=f"give a text of 1 to {longest} characters."
             )
     settings = PipelineSettings(home=given["home"])
+    settle(settings.home)
     record = settings.home / "actions" / texts["action"] / f"{name}.json"
     try:
         facts = json.loads(record.read_text())["summary"]

@@ -104,7 +104,8 @@ def _notes(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Diff
         interval = f"{gap.confidence:.0%} interval {_interval(gap)}"
         notes.append(f"Recall@{cutoffs.first} against {names.get(name, name)}: {gap.mean:+.4f}, {interval}.")
     if incumbent is None:
-        notes.append("There was no champion to compare with.")
+        why = metrics.get("incumbent_note")
+        notes.append(f"Nothing was compared with the champion: {why}." if why else "There was no champion to compare with.")
     elif "champion" not in intervals:
         notes.append(f"Champion version {incumbent} could not be compared: {metrics.get('incumbent_note') or 'no rows'}.")
     if metrics.get("anchor_note"):

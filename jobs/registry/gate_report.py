@@ -40,6 +40,7 @@ class GateReport(BaseModel):
         run_key: hash of all that decided the model.
         model_digest: digest of the table `challenger` from which it was registered.
         bundle_digest: digest of its serving bundle, "" if it has none.
+        weights: digest of the weights that serve (`jobs.training.model_store.weights_digest`); "" where training noted none.
         incumbent_version: the champion it was compared with, "" for none.
         anchor_version: the best version ever in force, with which it was compared, "" for none (`jobs.registry.anchor`).
         anchor_look: how many champions, counting this version, have been compared with that anchor.
@@ -63,6 +64,7 @@ class GateReport(BaseModel):
     run_key: str
     model_digest: str
     bundle_digest: str
+    weights: str = ""
     incumbent_version: str
     anchor_version: str = ""
     anchor_look: int = 1
@@ -121,6 +123,7 @@ def write_gate_report(
         run_key=version.tags[RUN_KEY],
         model_digest=digest,
         bundle_digest=version.tags.get(BUNDLE_DIGEST, ""),
+        weights=Lake.of(settings).manifest("challenger", settings.date)["stats"].get("weights", ""),
         incumbent_version=incumbent,
         anchor_version=anchor,
         anchor_look=anchor_look,

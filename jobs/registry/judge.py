@@ -12,13 +12,13 @@ from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.base.verdicts import AWAITING_REVIEW
 from jobs.registry.anchor import Anchor, anchor_of, look_at
-from jobs.registry.champion import challenger_version, exclusive, tag_version, verdict_word
+from jobs.registry.champion import challenger_version, exclusive, lost_words, tag_version, verdict_word
 from jobs.registry.comparison import gate_blockers, read_metrics, recall_change
 from jobs.registry.gate_report import write_gate_report
 from jobs.registry.intervals import metric_intervals
 from jobs.registry.promotion import level_of_look
 from jobs.registry.verdict import Comparison, Facts, decide
-from jobs.registry.versions import CHAMPION, VALIDATION_STATUS, champion_version, incumbent_version
+from jobs.registry.versions import CHAMPION, VALIDATION_STATUS, champion_version, incumbent_version, lost_champion
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +133,16 @@ class _Compared:
     takes_anchor: bool
 
 
+def _without_incumbent(settings: PipelineSettings, cutoffs: Cutoffs, level: float) -> tuple[list[Comparison], list[str]]:
+    """Comparisons and concerns where no version is the champion: none, unless the registry lost the version that serves."""
+    lost = lost_champion(settings)
+    if lost is None:
+        return [], []
+    change = recall_change(settings, cutoffs, "baseline", level=level)
+    words = f"the baseline (bundle {lost} cannot be compared)"
+    return [] if change is None else [Comparison("baseline", words, change, 1)], [lost_words(settings, lost)]
+
+
 def _compared(
     settings: PipelineSettings,
     metrics: dict[str, Any],
@@ -147,9 +157,9 @@ def _compared(
     anchor cannot be ranked, the champion takes its place, because it was within the margin of the anchor. If the champion
     cannot be ranked either, this version takes that place.
     """
-    if incumbent is None or anchor is None:
-        return _Compared([], [], "", 1, takes_anchor=True)
     rate, cutoffs = 1 - settings.gate.confidence, Cutoffs.of(metrics)
+    if incumbent is None or anchor is None:
+        return _Compared(*_without_incumbent(settings, cutoffs, level_of_look(1, rate)), "", 1, takes_anchor=True)
     look = look_at(settings, incumbent, version)
     level = level_of_look(look, rate)
     comparisons, concerns = [], []

@@ -14,11 +14,22 @@ from esans_core.serving.bundle_files import BUNDLE
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.registry.actions import Action
-from jobs.registry.champion import PROMOTED_BY, PROMOTION_REASON, moved_in_registry, now, put_back, put_in_force, tag_version
+from jobs.registry.champion import (
+    PROMOTED_BY,
+    PROMOTION_REASON,
+    lost_words,
+    moved_in_registry,
+    now,
+    put_back,
+    put_in_force,
+    tag_version,
+    withdrawal_of,
+)
+from jobs.registry.decisions import UNKNOWN, held_back
 from jobs.registry.gate_report import GateReport, check_gate_report, checked_copy
 from jobs.registry.signing import require_key
 from jobs.registry.version_records import said
-from jobs.registry.versions import champion_version, numbered_version
+from jobs.registry.versions import CHAMPION, aliased_version, version_of
 from jobs.serving.store import ServingStore
 from jobs.serving.verified import BUNDLE_DIGEST, IN_MODEL
 
@@ -35,9 +46,12 @@ def publish_champion(action: Action) -> dict[str, object]:
             the bundle in force, or is removed if that version does not pass the check either. The bundle stays.
     """
     settings = action.settings
-    store, champion = ServingStore.of(settings), champion_version(settings)
+    store, champion = ServingStore.of(settings), aliased_version(settings)
     current = store.current()
+    served = version_of(settings, current)
     if champion is None:
+        if current is not None and store.history()[-1]["version"]:  # else a person went back to a bundle without a version
+            raise _alias_gone(settings, served, current)
         stays = f"bundle {current} stays in force" if current else "there is none in force either"
         log.warning("no version carries the alias")
         return {
@@ -45,38 +59,25 @@ def publish_champion(action: Action) -> dict[str, object]:
             "bundle": current,
             "changed": False,
         }
-    served, number = version_of(settings, current), str(champion.version)
-    if current is not None and version_number(current) == number:
+    number = str(champion.version)
+    if served is not None and served.version == champion.version:
         return {"message": f"bundle {current} is in force already.", "bundle": current, "version": number, "changed": False}
     require_key(settings)  # without a key no version can be checked, and that is not the fault of this version
     try:
         with checked_copy(settings, champion) as (report, copy):
             _check_bundle(copy / IN_MODEL, champion, report)
+            _check_decisions(settings, champion, report)
             name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
             store.add(copy / IN_MODEL, name)
     except DataError as error:
         raise _refused(settings, champion, served, current, error) from error
     if moved_in_registry(settings, champion):
-        stated = {"by": "unknown (moved in the registry)", "reason": "the alias was moved in the registry"}
+        stated = {"by": UNKNOWN, "reason": "the alias was moved in the registry"}
         put_in_force(settings, champion, incumbent=report.incumbent_version, previous=served, **stated)
-        champion = champion_version(settings) or champion
+        champion = aliased_version(settings) or champion
     decided = f"{champion.tags.get(PROMOTION_REASON, '')} (promoted by {champion.tags.get(PROMOTED_BY, 'unknown')})"
     store.activate(name, by=action.by, reason=action.reason or decided, version=number)
     return {"message": f"bundle {name} is in force.", "bundle": name, "before": current, "version": number, "changed": True}
-
-
-def version_of(settings: PipelineSettings, bundle: str | None) -> ModelVersion | None:
-    """The version that a bundle was made of, or None if the registry no longer has it."""
-    return None if bundle is None else numbered_version(settings, version_number(bundle))
-
-
-def version_number(bundle: str) -> str:
-    """Number of the version that a bundle was made of.
-
-    >>> version_number("2026-01-28-v3-0123abcd")
-    '3'
-    """
-    return bundle.rsplit("-", 2)[1].removeprefix("v")
 
 
 def _check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> None:
@@ -90,6 +91,33 @@ def _check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> No
         return
     remedy = "delete this version in the registry, and run its date again from the step register."
     raise DataError(problem, file=said(version), remedy=remedy)
+
+
+def _check_decisions(settings: PipelineSettings, version: ModelVersion, report: GateReport) -> None:
+    """Raise `DataError` if a person took the version back or rejected it. A move of the alias names no person and no reason."""
+    held = held_back(settings, report.weights) or withdrawal_of(version)
+    if held is not None and held.by != UNKNOWN:
+        raise DataError(f"{held}.", file=said(version), remedy="promote it by hand, with a reason, if it may serve again.")
+
+
+def _alias_gone(settings: PipelineSettings, served: ModelVersion | None, current: str) -> DataError:
+    """Put the alias back to the version of the bundle in force if it may be there, and return the error to raise."""
+    happened = f"no version carried the alias '{CHAMPION}', and nobody has taken bundle {current} out of force."
+    remedy = "to take a champion out of force, promote another version or roll back, by hand."
+    if served is None:
+        happened = f"{lost_words(settings, current)}, and no version carries the alias '{CHAMPION}'."
+        remedy = "if somebody renamed the model, rename it back; else promote another version by hand."
+        return DataError(
+            f"{happened} Nothing is promoted until then, and the bundle stays.", file=settings.tracking_uri, remedy=remedy
+        )
+    try:
+        check_gate_report(settings, served)
+    except DataError as error:
+        return DataError(f"{happened} It cannot take the alias back: {error.problem}", file=said(served), remedy=error.remedy)
+    put_back(settings, served)
+    return DataError(
+        f"{happened} So the alias is at version {served.version} again, and the bundle stays.", file=said(served), remedy=remedy
+    )
 
 
 def _refused(

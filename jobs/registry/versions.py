@@ -8,11 +8,12 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import LOGICAL_DATE, RUN_KEY, client
+from jobs.serving.store import ServingStore
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +31,55 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def champion_version(settings: PipelineSettings) -> ModelVersion | None:
-    """The version the alias `champion` points at now, or None."""
-    registry, name = client(settings), settings.registry.model_name
+    """The version with the alias `champion`, or else the version of the bundle in force; None if there is neither.
+
+    Anybody can delete an alias in MLflow. That says nothing about the model that serves.
+    """
+    return aliased_version(settings) or version_of(settings, ServingStore.of(settings).current())
+
+
+def aliased_version(settings: PipelineSettings) -> ModelVersion | None:
+    """The version that carries the alias `champion` now, or None."""
+    model = registered_model(settings)
+    number = None if model is None else model.aliases.get(CHAMPION)
+    return None if number is None else client(settings).get_model_version(settings.registry.model_name, str(number))
+
+
+def registered_model(settings: PipelineSettings) -> RegisteredModel | None:
+    """The registered model, or None if the registry has none of this name."""
     try:
-        number = registry.get_registered_model(name).aliases.get(CHAMPION)
+        return client(settings).get_registered_model(settings.registry.model_name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
-    return None if number is None else registry.get_model_version(name, str(number))
+
+
+def lost_champion(settings: PipelineSettings) -> str | None:
+    """The bundle in force if no version carries the alias, and the registry does not have the bundle's version; else None."""
+    current = ServingStore.of(settings).current()
+    return current if current is not None and champion_version(settings) is None else None
+
+
+def version_of(settings: PipelineSettings, bundle: str | None) -> ModelVersion | None:
+    """The version that a bundle in the store was made of, or None if the registry does not have it.
+
+    It is found by the run key and the date that the bundle names. A number may be that of another model by now, if somebody
+    renamed or deleted the registered model.
+    """
+    if bundle is None:
+        return None
+    about = ServingStore.of(settings).about(bundle)
+    return find_version(settings, about["run_key"], about["date"])
+
+
+def version_number(bundle: str) -> str:
+    """Number of the version that a bundle was made of.
+
+    >>> version_number("2026-01-28-v3-0123abcd")
+    '3'
+    """
+    return bundle.rsplit("-", 2)[1].removeprefix("v")
 
 
 def incumbent_version(settings: PipelineSettings) -> ModelVersion | None:
@@ -67,11 +108,11 @@ def version_date(version: ModelVersion) -> dt.date:
     return dt.date.fromisoformat(version.tags.get(LOGICAL_DATE, dt.date.min.isoformat()))
 
 
-def find_version(settings: PipelineSettings, run_key: str) -> ModelVersion | None:
-    """The version registered for a run key and the logical date, or None."""
+def find_version(settings: PipelineSettings, run_key: str, date: str | None = None) -> ModelVersion | None:
+    """The first version registered for a run key and a date (YYYY-MM-DD; by default the logical date), or None."""
     registry, name = client(settings), settings.registry.model_name
     found = registry.search_model_versions(
-        f"name = '{name}' AND tags.`{RUN_KEY}` = '{run_key}' AND tags.`{LOGICAL_DATE}` = '{settings.ds}'"
+        f"name = '{name}' AND tags.`{RUN_KEY}` = '{run_key}' AND tags.`{LOGICAL_DATE}` = '{date or settings.ds}'"
     )
     return min(found, key=lambda version: int(version.version), default=None)
 

@@ -88,6 +88,7 @@ def _about(settings: PipelineSettings) -> dict[str, Any]:
         "model": settings.registry.model_name,
         "date": settings.ds,
         "run_key": challenger["stats"]["run_key"],
+        "weights": challenger["stats"].get("weights", ""),
         "git_sha": challenger["git_sha"],
         "config_hash": challenger["config_hash"],
         "again": bool(lake.manifest("sequences", date)["stats"].get("again")),

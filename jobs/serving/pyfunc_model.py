@@ -1,9 +1,14 @@
 """The registered model as code: MLflow runs this file when it loads a version, so nothing is ever pickled.
 
 It imports only MLflow, `esans_core` (which is stored beside it) and what these need. The pipeline need not be installed.
+
+If the environment variable `ESANS_FOLLOW` names the folder of the published bundles, the server answers from the bundle that is
+in force there, and follows each promotion and rollback. Without it, it answers from the version that was loaded.
 """
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +18,29 @@ from mlflow.pyfunc import PythonModel
 from pydantic import BaseModel
 
 from esans_core.serving.bundle import ServingBundle, checked
+from esans_core.serving.published import PublishedBundle, Served
 
 
 class Answer(BaseModel):
-    """The answer to one history; see `esans_core.serving.bundle.Recommendation`."""
+    """The answer to one history (`esans_core.serving.bundle.Recommendation`), and the name of the bundle that gave it."""
 
     item_id: list[str]
     score: list[float]
     fallback: bool
     unknown_item_id: list[str]
+    bundle: str
 
 
 class RetrievalModel(PythonModel):
     """The model that MLflow serves. It takes histories of item ids and gives recommendations."""
 
     def load_context(self, context: Any) -> None:
-        """Open the bundle, after a check that its files are those that were registered."""
+        """Open the bundle, after a check that its files are those that were registered; then follow, if that is asked for."""
         folder = Path(context.artifacts["bundle"])
-        checked(folder)
-        self.bundle = ServingBundle(folder)
+        content = checked(folder)
+        self.loaded = Served(_name(folder, content), ServingBundle(folder))
+        published = os.environ.get("ESANS_FOLLOW")
+        self.published = PublishedBundle(Path(published), self.loaded) if published else None
 
     def predict(self, context: Any, model_input: list[list[str]], params: dict[str, Any] | None = None) -> list[Answer]:
         """One answer for each history.
@@ -45,9 +54,9 @@ class RetrievalModel(PythonModel):
                 (MLflow has no type for an object whose names it does not know), such as `{"category": ["shoes"]}`;
                 `users`, what is known of the user of each history, as the text of a JSON array, such as `[{"country": "DE"}]`.
         """
-        asked = params or {}
+        asked, served = params or {}, self.loaded if self.published is None else self.published.served
         try:
-            answers = self.bundle.recommend(
+            answers = served.bundle.recommend(
                 model_input,
                 asked.get("k"),
                 strict=bool(asked.get("strict", False)),
@@ -58,9 +67,22 @@ class RetrievalModel(PythonModel):
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return [
-            Answer(item_id=found.item_ids, score=found.scores, fallback=found.fallback, unknown_item_id=found.unknown_ids)
+            Answer(
+                item_id=found.item_ids,
+                score=found.scores,
+                fallback=found.fallback,
+                unknown_item_id=found.unknown_ids,
+                bundle=served.name,
+            )
             for found in answers
         ]
+
+
+def _name(folder: Path, content: dict[str, Any]) -> str:
+    """The name that the published bundle has: date, number of the version (as MLflow notes it beside its files) and digest."""
+    noted = folder.parents[1] / "registered_model_meta"
+    found = re.search(r"^model_version: *'?(\d+)", noted.read_text(), re.MULTILINE) if noted.exists() else None
+    return "-".join([content["about"]["date"], *([f"v{found[1]}"] if found else []), content["digest"][:8]])
 
 
 def _read(name: str, text: Any, example: str) -> Any:

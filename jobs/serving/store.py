@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from esans_core.serving.bundle_files import BUNDLE
 from jobs.base.errors import DataError
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
@@ -59,6 +60,14 @@ class ServingStore:
                 f"there is no bundle {name} (newest: {known}).", file=self._bundles, remedy="name one of those that are there."
             )
         return folder
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What a bundle says about itself: the model, its date and run key, the digest of its weights, and its data.
+
+        Raises:
+            DataError: there is no bundle of this name.
+        """
+        return dict(json.loads((self.path(name) / BUNDLE).read_text())["about"])
 
     def current(self) -> str | None:
         """Name of the bundle in force, or None."""
@@ -105,7 +114,7 @@ class ServingStore:
             name: name of a bundle in the store.
             by: who did it.
             reason: why.
-            version: version of the registered model.
+            version: version of the registered model; "" if the registry no longer has it.
 
         Raises:
             DataError: the bundle is not in the store, or its files are not those that were built.

@@ -1,7 +1,7 @@
 """The numbers of the latest run for Prometheus: `<home>/metrics/esans.prom`, for node_exporter's textfile collector.
 
 The file is made anew from the records of the run folders whenever a job ends. So it needs no memory of its own. If several jobs
-end at the same time, they leave the same file, in whatever order they write it.
+end at the same time, they leave the same file but for its heartbeat, in whatever order they write it.
 """
 
 import datetime as dt
@@ -34,7 +34,10 @@ def update_metrics(settings: PipelineSettings) -> None:
     path = metrics_path(settings)
     try:
         with alone_in(path.parent):  # under the lock, the records of all jobs that held it before are there
-            write_text(path, generate_latest(collect(settings)).decode())
+            registry = collect(settings)
+            says = "When a job of this home last ended; esans_publish runs every hour."
+            Gauge("esans_heartbeat_timestamp_seconds", says, registry=registry).set_to_current_time()
+            write_text(path, generate_latest(registry).decode())
     except (OSError, ValueError, LookupError) as error:
         log.warning("metrics are not up to date: %s could not be written (%s)", path, error)
 

@@ -15,6 +15,7 @@ from pydantic_settings import CliApp
 
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.files import write_json
+from jobs.base.home import home_of_settings, settle
 from jobs.base.locks import at_work
 from jobs.base.memory import PeakMemory
 from jobs.base.settings import PipelineSettings
@@ -41,6 +42,8 @@ def load_settings(argv: Sequence[str]) -> PipelineSettings:
     known, rest = parser.parse_known_args(argv)
     values: dict[str, Any] = {}
     if known.settings:
+        if home := home_of_settings(known.settings):
+            settle(home)
         try:
             values = json.loads(known.settings.read_text())
         except (OSError, json.JSONDecodeError) as error:
@@ -91,6 +94,7 @@ def run_job(
         sys.exit(EXIT_BAD_DATA)
     if records:
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"records": records})})
+    settle(settings.home)
     count = processes(settings) if processes and workers.rank() is None else 1
     record: dict[str, Any] = {"step": name, "state": "failed", "reused": False, "message": "", "summary": {}}
     started = time.monotonic()

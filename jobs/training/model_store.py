@@ -11,6 +11,7 @@ from upath import UPath
 
 from esans_core.towers import TwoTower
 from jobs.base.errors import DataError
+from jobs.base.files import file_digest
 from jobs.base.places import local_draft, local_file
 
 WEIGHTS, META, ITEM_IDS = "towers.safetensors", "model.json", "item_ids.parquet"
@@ -73,6 +74,12 @@ def load_served(folder: UPath | Path) -> tuple[TwoTower, dict[str, Any], list[st
     """`load_towers` of the towers that serve: those trained on all events if they were saved, else those that were judged."""
     served = folder / SERVED
     return load_towers(served if (served / META).exists() else folder)
+
+
+def weights_digest(folder: UPath | Path) -> str:
+    """SHA-256 of the weights that serve. It names a model, whatever else is kept beside its weights, and wherever they lie."""
+    served = folder / SERVED / WEIGHTS
+    return file_digest(served if served.exists() else folder / WEIGHTS)
 
 
 def readable(folder: UPath | Path) -> bool:

@@ -34,7 +34,7 @@ from jobs.step import workers
 from jobs.step.code_key import code_key, package_key
 from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data
 from jobs.training.epochs import Training, make_loader
-from jobs.training.model_store import SERVED, save_towers
+from jobs.training.model_store import SERVED, save_towers, weights_digest
 from jobs.training.refit import has_later_events, refit, with_all_events
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def run(whole: PipelineSettings, role: str) -> dict[str, Any]:
                 curves |= {"negatives": verdict, "order": data.order, "refit": found}
                 write_json(table.path / "curves.json", curves)
                 table.stats = {"run_key": run_key, "mlflow_run_id": run_id, "method": method, "best_epoch": best}
-                table.stats |= {"order": data.order, "refit": found}
+                table.stats |= {"order": data.order, "refit": found, "weights": weights_digest(table.path)}
             mlflow.log_text((lake.path(role, settings.date) / "curves.json").read_text(), "curves.json")
     return {
         "method": method,

@@ -92,6 +92,14 @@ def test_a_connection_may_be_one_address(endpoint: Received, monkeypatch: pytest
     assert endpoint[2][2] == {"text": f"d / r / t: failed\nthe table is empty. Remedy: fill it.\n{LOG_URL}"}
 
 
+def test_the_alert_of_a_review_opens_the_form(endpoint: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.alerts import AWAITING_REVIEW, AlertNotifier
+
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/hook")
+    AlertNotifier(AWAITING_REVIEW, "open the page and answer")(_context(exception=None))
+    assert endpoint[0][2]["url"].endswith("/dags/d/runs/r/tasks/t/required_actions")
+
+
 def test_a_run_that_was_stopped_is_told_and_one_whose_task_has_told_is_not(
     endpoint: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:

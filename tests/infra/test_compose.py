@@ -146,7 +146,9 @@ def test_spark_is_where_the_connection_says_and_executors_find_the_driver() -> N
 
 
 def test_the_pool_of_the_trainings_is_made_with_the_database() -> None:
-    assert "airflow db migrate && airflow pools set gpu 1 " in SERVICES["migrate"]["command"][-1]
+    made = SERVICES["migrate"]["command"][-1]
+    assert "airflow db migrate && airflow pools set gpu 1 " in made
+    assert "airflow pools set by_hand 2 " in made and "airflow pools set default_pool ${STEPS:-2} " in made
 
 
 def test_databases_are_those_that_are_connected_to() -> None:

@@ -100,7 +100,10 @@ def test_probes_and_sidecars_need_no_script_of_the_official_image(component: str
 def test_the_pool_of_the_trainings_is_the_same_everywhere() -> None:
     settings = (FOLDER / "airflow_local_settings.py").read_text()
     assert 'POOL = "gpu"' in settings
-    assert "airflow pools set gpu 1 " in VALUES["migrateDatabaseJob"]["args"][-1]
+    made = VALUES["migrateDatabaseJob"]["args"][-1]
+    slots = {name: int(count) for name, count in re.findall(r"airflow pools set (\w+) (\d+) ", made)}
+    assert slots.keys() == {"gpu", "by_hand", "default_pool"} and slots["gpu"] == 1
+    assert VALUES["config"]["core"]["parallelism"] == sum(slots.values())  # so that steps never take the slots by hand
     assert "{{" not in settings, "the chart would take it for a template"
     assert set(re.findall(r'environ\.get\("(\w+)"', settings)) <= ENVIRONMENT.keys()
 

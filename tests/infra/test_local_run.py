@@ -293,7 +293,7 @@ def test_every_process_of_a_home_is_ended_and_no_other(tmp_path: Path, monkeypat
 def test_an_api_server_that_has_ended_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_ATTEMPTS", 1)
     stack = LocalStack(tmp_path, say=lambda text: None)
-    stack._components = Components(stack.folder, os.environ, detached=False)
+    stack._components = Components(stack.folder, os.environ)
     stack._components.spawn("api-server", "there_is_no_such_module")
     stack._components.running["api-server"].wait(60)
     with pytest.raises(StackError, match=r"the api-server ended with status 1; see [\s\S]*there_is_no_such_module"):
@@ -337,7 +337,7 @@ def test_a_failed_run_starts_again_even_if_airflow_cannot_clear_it(
 ) -> None:
     stack, airflow = LocalStack(tmp_path, say=lambda text: None), _Airflow(status)
     monkeypatch.setattr(stack, "client", airflow)
-    monkeypatch.setattr(stack, "_components", Components(stack.folder, os.environ, detached=False), raising=False)
+    monkeypatch.setattr(stack, "_components", Components(stack.folder, os.environ), raising=False)
     assert stack.run(TODAY, {}).success
     assert airflow.calls == calls
 

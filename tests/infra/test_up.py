@@ -82,6 +82,7 @@ class TestStack:
         found = status(home)
         assert found.exit_code == 0
         assert [part.name.split()[-1] for part in found.components] == [
+            "supervisor",
             "PostgreSQL",
             "MLflow",
             "api-server",
@@ -90,7 +91,7 @@ class TestStack:
             "triggerer",
         ]
         assert all(part.memory_mb > 10 and part.since for part in found.components)
-        assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[1:3]}
+        assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[2:4]}
 
     def test_nobody_gets_in_without_the_password_and_it_is_on_no_command_line(self, home: Path) -> None:
         ports, keys = Ports.of(home), load_secrets(home / "airflow")
@@ -129,19 +130,40 @@ class TestStack:
     def test_airflows_metrics_reach_the_collector(self, live_stack: LiveStack) -> None:
         _until(lambda: "airflow.scheduler_heartbeat" in live_stack.heard.metrics)
 
-    def test_what_was_killed_shows_and_up_brings_it_back_with_its_data(self, live_stack: LiveStack, home: Path) -> None:
-        daemons, before = daemons_of(home), Ports.of(home)
-        daemons["scheduler"].kill()
-        _until(lambda: "scheduler" not in daemons_of(home))
-        found = {part.name: part.state for part in status(home).components}
-        assert (found["Airflow scheduler"], found["MLflow"]) == ("down", "up")
-        assert status(home).exit_code == 1
-        database = status_module.database_of(home)
+    def test_each_component_that_is_killed_is_back_with_its_data_and_its_log(self, live_stack: LiveStack, home: Path) -> None:
+        before, database = daemons_of(home), status_module.database_of(home)
         assert database is not None and database.process is not None
-        database.process.kill()
-        with live_stack.deployment():
-            assert up(home, Options(schedule="none")) == before
-        assert status(home).exit_code == 0
+        assert set(before) == {"mlflow", "api-server", "dag-processor", "scheduler", "triggerer"}
+        server = database.process
+        for process in (server, *before.values()):
+            process.kill()
+        _until(lambda: status(home).exit_code == 0)
+        after = daemons_of(home)
+        assert set(after) == set(before) and not {p.pid for p in after.values()} & {p.pid for p in before.values()}
+        assert database.process is not None and database.process.pid != server.pid
+        assert _mlflow(home, "read") == "kept"
+        log = (home / "airflow" / "logs" / "components" / "mlflow.log").read_text()
+        assert log.count("Application startup complete") >= 2  # the log of the crash is still there
+        for _ in range(2):  # with the kill above, the third end within an hour
+            killed = daemons_of(home)["triggerer"]
+            killed.kill()
+            _until(lambda: (now := daemons_of(home).get("triggerer")) is not None and now.pid != killed.pid)  # noqa: B023
+        _until(lambda: any(alert["state"] == "component_down" for alert in live_stack.heard.alerts))
+        alert = next(alert for alert in live_stack.heard.alerts if alert["state"] == "component_down")
+        assert "the triggerer" in alert["message"] and "three times within an hour" in alert["message"]
+
+    def test_up_without_arguments_is_the_same_stack_again(self, live_stack: LiveStack, home: Path) -> None:
+        """After a crash of all of it, in a shell that knows nothing of how it was started."""
+        before, was = Ports.of(home), daemons_of(home)["scheduler"].environ()
+        for process in stack_processes(home):
+            process.kill()
+        _until(lambda: daemons_of(home) == {})
+        lines: list[str] = []
+        assert up(home, say=lines.append) == before
+        now = daemons_of(home)["scheduler"].environ()
+        kept = ("AIRFLOW_CONN_ESANS_ALERTS", "ESANS_SCHEDULE", "ESANS_SHOP__NUM_ITEMS", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+        assert {name: now[name] for name in kept} == {name: was[name] for name in kept}
+        assert not [line for line in lines if "differs" in line] and status(home).exit_code == 0
         assert _mlflow(home, "read") == "kept"
 
 
@@ -156,7 +178,7 @@ def test_a_component_that_dies_at_the_start_is_shown_and_the_rest_is_stopped(
     monkeypatch.setattr(databases.postgres, "installed", lambda: False)
     monkeypatch.setattr(up_module, "mlflow_command", lambda home, port: ("mlflow", "server", "--no-such-option"))
     lines: list[str] = []
-    with pytest.raises(StackError, match=r"the mlflow ended with status 2; see .*mlflow\.log\n[\s\S]*No such option"):
+    with pytest.raises(StackError, match=r"the mlflow ended \(.*\); see .*mlflow\.log\n[\s\S]*No such option"):
         up(tmp_path, Options(port=0, mlflow_port=0, schedule="none"), say=lines.append)
     assert any("SQLite" in line for line in lines)
     assert stack_processes(tmp_path) == [] and status(tmp_path).exit_code == 3

@@ -13,6 +13,7 @@ from esans_core.serving.bundle_files import BUNDLE, file_digests, overall_digest
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import client
+from jobs.lake.tables import Lake
 from jobs.registry import judge, promote
 from jobs.registry.champion import tag_version
 from jobs.registry.versions import CHAMPION, numbered_version
@@ -29,7 +30,9 @@ def enter_with_bundle(settings: PipelineSettings, **changes: Any) -> str:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "model.txt").write_text(f"version {number}")
-        about, files = {"date": settings.ds, "run_key": version.tags["esans.run_key"]}, file_digests(folder)
+        weights = Lake.of(settings).manifest("challenger", settings.date)["stats"]["weights"]
+        about = {"date": settings.ds, "run_key": version.tags["esans.run_key"], "weights": weights}
+        files = file_digests(folder)
         content = {"about": about, "files": files, "digest": overall_digest(about, files)}
         write_json(folder / BUNDLE, content)
         client(settings).log_artifacts(version.run_id, scratch, "model/artifacts/bundle")

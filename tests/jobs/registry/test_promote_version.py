@@ -97,7 +97,18 @@ def test_under_the_policy_review_a_promotion_by_hand_approves_but_overrules_nobo
     status, record = act("promote_version", reviewed, "a", version=number)
     assert status == 65
     assert "was rejected by bob (odd)" in record["message"]
-    assert alias(reviewed) is None
+    answer(reviewed, "rejected", by="", reason="", timed_out=True)  # asked again, and nobody answers
+    promote.run(reviewed)
+    status, record = act("promote_version", reviewed, "a", version=number)
+    assert (status, alias(reviewed)) == (65, None)
+    assert "rejected by bob" in record["message"]
+
+
+def test_under_the_policy_review_a_promotion_by_hand_is_an_answer_where_nobody_gave_one(
+    settings: PipelineSettings, home: Path
+) -> None:
+    reviewed = on_day(settings, 0, promotion="review")
+    number = entered(reviewed)
     answer(reviewed, "rejected", by="", reason="", timed_out=True)
     promote.run(reviewed)
     assert act("promote_version", reviewed, "a", version=number)[0] == 0

@@ -22,14 +22,14 @@ from jobs.registry import judge, promote
 from jobs.registry.anchor import anchor_of
 from jobs.registry.versions import (
     MAX_TEXT,
-    champion_version,
+    aliased_version,
     download_artifact,
     download_version,
     find_version,
     incumbent_version,
 )
 from jobs.serving.verified import IN_MODEL, verify
-from jobs.training.model_store import save_towers
+from jobs.training.model_store import save_towers, weights_digest
 from tests.jobs.records import metrics, publish_frame
 
 pytestmark = pytest.mark.mlflow
@@ -50,12 +50,14 @@ def prepare_day(
     champion: float | None = None,
     anchor: float | None = None,
     seed: int = 0,
+    again: int = 0,
     baseline: float = 0.15,
     **changes: object,
 ) -> None:
     """Write all that a day has in its lake and run folder before it registers. The challenger's recall is `recall` on average.
 
-    Recall differs from user to user as much for every model, so that an interval has no width.
+    Recall differs from user to user as much for every model, so that an interval has no width. The weights follow from the date
+    and `seed`, and the run key from `again` too.
     """
     lake, rng = Lake.of(settings), np.random.default_rng(seed)
     ids = [f"i{n:03d}" for n in range(NUM_ITEMS)]
@@ -68,11 +70,13 @@ def prepare_day(
         publish_frame(settings, name, items)
     with lake.write("codebooks", settings) as pending:
         write_json(pending.path / "codebooks.json", {"num_primary": 8})
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.date.toordinal() + seed)
     towers = TwoTower(torch.randn(NUM_ITEMS, 6), torch.ones(NUM_ITEMS, dtype=torch.bool), dim=16, num_heads=2, max_history=8)
     with lake.write("challenger", settings, inputs=("items", "sequences")) as pending:
         save_towers(pending.path, towers.eval(), ids, {"seed": seed})
-        pending.stats = {"run_key": f"key-{settings.ds}-{seed}", "mlflow_run_id": "none", "method": "esans", "best_epoch": 2}
+        key = f"key-{settings.ds}-{seed}" + (f"-{again}" if again else "")
+        pending.stats = {"run_key": key, "mlflow_run_id": "none", "method": "esans", "best_epoch": 2}
+        pending.stats |= {"weights": weights_digest(pending.path)}
     noise = rng.normal(0, 0.05, NUM_USERS)
     others = {"champion": champion, "anchor": anchor}
     levels = {"challenger": recall, "baseline": baseline} | {name: level for name, level in others.items() if level is not None}
@@ -139,7 +143,7 @@ def verdict(settings: PipelineSettings) -> dict:
 
 
 def alias(settings: PipelineSettings) -> str | None:
-    found = champion_version(settings)
+    found = aliased_version(settings)
     return None if found is None else str(found.version)
 
 

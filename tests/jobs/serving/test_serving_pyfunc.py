@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 import mlflow
 import pytest
 import requests
-from bundles import write_challenger
+from bundles import build, write_challenger
 from source_builder import publish
 
-from esans_core.serving.bundle import ServingBundle
+from esans_core.serving.bundle import ServingBundle, checked
 from infra.local.processes import free_port
 from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
@@ -24,6 +25,7 @@ from jobs.lake.tables import Lake
 from jobs.registry.versions import download_artifact, download_version, register_version
 from jobs.serving import bundle as module
 from jobs.serving.bundle import build_bundle
+from jobs.serving.store import ServingStore
 from jobs.serving.verified import IN_MODEL
 from jobs.training.model_store import load_towers
 
@@ -106,13 +108,15 @@ def registered(settings: PipelineSettings, home: Path, monkeypatch: pytest.Monke
 def expected(settings: PipelineSettings, histories: list[list[str]], k: int, **asked: Any) -> list[dict]:
     version = mlflow.MlflowClient().get_model_version_by_alias(settings.registry.model_name, "champion")
     assert load_towers(download_version(version, settings))[2][0] == "i0000"
-    bundle = ServingBundle(download_artifact(version, settings, IN_MODEL))
+    folder = download_artifact(version, settings, IN_MODEL)
+    bundle, name = ServingBundle(folder), f"{settings.ds}-v{version.version}-{checked(folder)['digest'][:8]}"
     return [
         {
             "item_id": found.item_ids,
             "score": pytest.approx(found.scores, abs=1e-6),
             "fallback": found.fallback,
             "unknown_item_id": found.unknown_ids,
+            "bundle": name,
         }
         for found in bundle.recommend(histories, k, **asked)
     ]
@@ -136,7 +140,7 @@ def test_the_champion_is_loaded_and_served_where_the_project_is_not(
     assert {parameter["name"] for parameter in json.loads(said["signature"]["params"])} == {
         "k", "strict", "exclude", "filter", "users",
     }  # fmt: skip
-    assert {"item_id", "score", "fallback", "unknown_item_id"} <= json.loads(said["signature"]["outputs"])[0][
+    assert {"item_id", "score", "fallback", "unknown_item_id", "bundle"} <= json.loads(said["signature"]["outputs"])[0][
         "properties"
     ].keys()
     _served_over_http(settings, registered, tmp_path)
@@ -150,7 +154,7 @@ def _served_over_http(settings: PipelineSettings, environment: dict[str, str], t
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "models", *command, "--port", str(port)],
             cwd=tmp_path,
-            env=environment,
+            env=environment | {"ESANS_FOLLOW": str(settings.serving_root)},
             stdout=out,
             stderr=out,
             start_new_session=True,
@@ -180,6 +184,45 @@ def _served_over_http(settings: PipelineSettings, environment: dict[str, str], t
         ):
             refused = requests.post(f"{base}/invocations", json=wrong, timeout=30)
             assert refused.status_code == 400 and word in refused.text
+        _follows_what_is_in_force(settings, base, log, tmp_path)
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)
+
+
+def _follows_what_is_in_force(settings: PipelineSettings, base: str, log: Path, tmp_path: Path) -> None:
+    """Promotions and rollbacks reach the running server. No request is lost, and each answer is of the bundle that it names."""
+    store, asked = ServingStore.of(settings), {"inputs": [["i0003", "i0004"]], "params": {"k": 5}}
+    answers: dict[str, list[str]] = {}
+    for seed, version in ((1, "7"), (2, "8")):
+        folder = build(settings, tmp_path / version, seed)
+        name = f"{settings.ds}-v{version}-{checked(folder)['digest'][:8]}"
+        store.add(folder, name)
+        answers[name] = ServingBundle(folder).recommend(asked["inputs"], 5)[0].item_ids
+    seen: list[tuple[str, list[str]]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = requests.post(f"{base}/invocations", json=asked, timeout=60)
+            row = answer.json()["predictions"][0] if answer.ok else {"bundle": answer.text, "item_id": []}
+            seen.append((row["bundle"], row["item_id"]))
+
+    callers = [threading.Thread(target=ask) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    try:
+        older, newer = answers
+        for name in (older, newer, older):
+            store.activate(name, by="ann", reason="because", version=name.split("-v")[1][0])
+            deadline = time.monotonic() + 120
+            while seen[-1:] == [] or seen[-1][0] != name:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+    first = seen[0]
+    assert first[0] not in answers and {name for name, _ in seen} == {first[0], older, newer}
+    assert all(found == answers[name] for name, found in seen if name in answers)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,9 @@ def test_the_latest_run_speaks(settings: PipelineSettings) -> None:
     assert not [name for name in found if "register" in name or 'model="champion"' in name]
 
 
-def test_nothing_yet_is_an_empty_file_and_a_broken_record_fails_no_job(settings: PipelineSettings) -> None:
+def test_nothing_yet_is_a_heartbeat_alone_and_a_broken_record_fails_no_job(settings: PipelineSettings) -> None:
     update_metrics(settings)
-    assert metrics_path(settings).read_text() == ""
+    assert samples(settings).keys() == {"esans_heartbeat_timestamp_seconds"}
     step(settings, "ingest")
     update_metrics(settings)
     before = metrics_path(settings).read_text()
@@ -95,3 +96,10 @@ def test_jobs_that_end_together_are_all_there(settings: PipelineSettings) -> Non
     assert {f'esans_step_success{{step="{name}"}}' for name in names} <= found.keys()
     assert [path.name for path in metrics_path(settings).parent.iterdir() if path.name != ".lock"] == ["esans.prom"]
     assert json.loads((settings.run_dir / "steps" / "step_0.json").read_text())["state"] == "success"
+
+
+def test_the_heartbeat_says_when_a_job_last_ended(settings: PipelineSettings) -> None:
+    before = time.time()
+    update_metrics(settings)
+    (line,) = [line for line in metrics_path(settings).read_text().splitlines() if line.startswith("esans_heartbeat_timestamp")]
+    assert before <= float(line.split()[1]) <= time.time()

@@ -1,0 +1,76 @@
+"""Follows the published bundles of a folder: a server that runs for months answers from the bundle that is in force now.
+
+The pipeline replaces `<folder>/CURRENT` when a version is promoted or rolled back (docs/serving.md). A bundle is opened and
+checked beside the one in use, and takes its place between two queries. So no query waits, and none is answered by two bundles.
+"""
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from esans_core.serving.bundle import ServingBundle, checked
+
+log = logging.getLogger(__name__)
+
+
+class Served(NamedTuple):
+    """A bundle in use, and its name."""
+
+    name: str
+    bundle: ServingBundle
+
+
+class PublishedBundle:
+    """The bundle in force below a folder, looked up again every few seconds by a thread of its own.
+
+    Args:
+        folder: folder of the published bundles, with `CURRENT` and `bundles`.
+        start: what to answer from until a bundle in force could be opened. Without it there must be one at the start.
+        seconds: time between two looks.
+        patience: seconds after which a bundle that could not be opened is tried again.
+
+    Raises:
+        OSError, ValueError: there is no `start`, and no bundle in force that can be opened.
+    """
+
+    def __init__(self, folder: Path, start: Served | None = None, *, seconds: float = 10.0, patience: float = 60.0) -> None:
+        self._folder, self._seconds, self._patience = Path(folder), seconds, patience
+        if start is None:
+            start = self._open(self._current())
+        self._served = start
+        self._look()
+        threading.Thread(target=self._follow, name="published bundle", daemon=True).start()
+
+    @property
+    def served(self) -> Served:
+        """The bundle to answer from. Take it once for each query, so that the whole answer comes from one bundle."""
+        return self._served
+
+    def _follow(self) -> None:
+        while True:
+            time.sleep(self._seconds if self._look() else self._patience)
+
+    def _look(self) -> bool:
+        """Change to the bundle in force if it is another one; False if it cannot be opened, and the old one stays."""
+        try:
+            name = self._current()
+            if name != self._served.name:
+                self._served = self._open(name)
+                log.info("answers come from bundle %s now", name)
+        except FileNotFoundError as error:
+            log.warning("there is no bundle to follow (%s); bundle %s stays in use", error, self._served.name)
+        except Exception:  # of any kind: a thread that ends would leave an old model in use without a word
+            log.exception("the bundle in force cannot be used; bundle %s stays in use", self._served.name)
+            return False
+        return True
+
+    def _current(self) -> str:
+        return str(json.loads((self._folder / "CURRENT").read_text())["name"])
+
+    def _open(self, name: str) -> Served:
+        folder = self._folder / "bundles" / name
+        checked(folder)
+        return Served(name, ServingBundle(folder))
