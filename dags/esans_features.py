@@ -34,7 +34,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(days=2),
-    params=dag_params({"data", "shop", "ingest", "features", "gate", "spark", "run"}),
+    params=dag_params({"data", "shop", "ingest", "pictures", "features", "gate", "spark", "run"}),
     default_args=DEFAULTS,
     tags=["esans", "features"],
 ) as dag:

@@ -27,6 +27,7 @@ class TrainingDefaults:
         popularity: whether items have a popularity, which every score contains. None: only items of a log without order. There
             it is worth 6 % of the recall; logs with an order lost 3 to 6 % with it.
         id_dropout: chance that a training step hides an item's id.
+        history_dropout: chance that a training step hides a user's events, if users have attributes.
         start_ids: where the ids of a sequence tower start: `cooccurrence` (`esans_core.cooccurrence`) or `random`.
         mask_known: whether a user's other items are left out of the negatives of each of the user's targets.
         temperature: tau of the softmax over cosines, or where it starts if it is learnt.
@@ -52,6 +53,7 @@ class TrainingDefaults:
     item_network: bool = False
     popularity: bool | None = None
     id_dropout: float = 0.1
+    history_dropout: float = 0.1
     start_ids: Literal["cooccurrence", "random"] = "cooccurrence"
     mask_known: bool = True
     temperature: float = 0.1

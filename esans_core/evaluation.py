@@ -126,6 +126,7 @@ def evaluate(
     ks: Sequence[int] = (50, 200),
     slices: Mapping[str, Tensor] | None = None,
     users_per_block: int = 512,
+    new_users: bool = False,
 ) -> RetrievalResult:
     """Rank the whole catalogue for every user of a split.
 
@@ -139,6 +140,7 @@ def evaluate(
         ks: cut-offs.
         slices: name -> bool [N], parts of the catalogue to report separately.
         users_per_block: users scored at once.
+        new_users: evaluate users without any event before the split, of whom features are known, in place of the others.
 
     Raises:
         ValueError: no user has both a history and an event in the split, so there is nothing to average. If this may
@@ -152,7 +154,7 @@ def evaluate(
     with _in_eval_mode(model):
         for log_block in range(log.num_blocks):
             sequences = log.read(log_block)
-            for users in sequences.evaluation_users(split).split(users_per_block):
+            for users in sequences.evaluation_users(split, new=new_users).split(users_per_block):
                 if len(users) == 0:
                     continue
                 items_ND = encode_catalogue(model) if items_ND is None else items_ND

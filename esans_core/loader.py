@@ -15,8 +15,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from esans_core.excerpts import excerpt_counts, target_counts
 from esans_core.hashing import uniform_hash
-from esans_core.sequences import Sequences, excerpt_counts, target_counts
+from esans_core.sequences import Sequences
 from esans_core.world import World
 
 WINDOW_TARGETS = 8_000_000  # about 300 MB if histories have like length
@@ -63,12 +64,14 @@ class Batch:
         items_wE: int64 [w, E], items of each excerpt, oldest first, -1 after the last one; E is L + 1.
         weights_wE: float32 [w, E], how much each of these events counts as a target, 0 if it is none.
         first: number of this process's first excerpt in the batch.
+        features_wG: float32 [w, G], what is known of each excerpt's user beside events; None if nothing is.
     """
 
     users: Tensor
     items_wE: Tensor
     weights_wE: Tensor
     first: int = 0
+    features_wG: Tensor | None = None
 
     @property
     def is_target_wE(self) -> Tensor:
@@ -242,13 +245,13 @@ class Epoch:
             start = number * self._rows
             count = min(self._rows, self._shortest - start)
             mine = self._world.rows(count * len(self._shards))
-            parts: list[tuple[Tensor, Tensor, Tensor]] = []
+            parts: list[tuple[Tensor, ...]] = []
             for place, shard in enumerate(self._shards):
                 low, high = max(mine.start - place * count, 0), min(mine.stop - place * count, count)
                 if low < high:
                     parts += shard.rows(start + low, start + high)
-            users, items_wE, weights_wE = (torch.cat(columns) for columns in zip(*parts, strict=True))
-            yield Batch(users, items_wE, weights_wE, mine.start)
+            users, items_wE, weights_wE, *features_wG = (torch.cat(columns) for columns in zip(*parts, strict=True))
+            yield Batch(users, items_wE, weights_wE, mine.start, *features_wG)
 
 
 _SHARD, _WINDOW = 0x51_7CC1_B727, 0x2_7220_A95F  # large and odd, so that seeds of shards, windows and epochs differ
@@ -283,8 +286,8 @@ class _Shard:
         self.num_targets += targets
         self.num_excerpts += excerpts
 
-    def rows(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Users, items and targets of the excerpts `start` to `stop` of the shard's order."""
+    def rows(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
+        """Users, items, targets and, if known, users' features of the excerpts `start` to `stop` of the shard's order."""
         while start < stop:
             number = bisect_right(self._windows, start, key=lambda window: window.start) - 1
             window = self._windows[number]
@@ -318,6 +321,8 @@ class _Events:
         self._users = torch.cat(users)
         self._excerpts = excerpts.take(torch.randperm(len(excerpts.users), generator=generator))
 
-    def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
         excerpts = self._excerpts.take(torch.arange(start, stop))
-        return self._users[excerpts.users], *self._sequences.excerpt_rows(excerpts, self._width)
+        features = self._sequences.features
+        beside = () if features is None else (features[excerpts.users],)
+        return self._users[excerpts.users], *self._sequences.excerpt_rows(excerpts, self._width), *beside

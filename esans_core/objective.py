@@ -162,11 +162,9 @@ class RetrievalObjective(nn.Module):
     ) -> Tensor:
         world, counts, may_look = part.world, part.counts or (len(positives_b),), self.sources.may_look
         if self.config.step_loss is not None:
-            if part.weights is not None:
-                raise ValueError("a method with a loss of its own for the whole step takes no weights of events")
             scaled_bD, num_items = users_bD / self.temperature, self.sources.num_items
             return self.config.step_loss.mean_loss(
-                UnscoredStep(scaled_bD, positives_b, encode_items, num_items, counts, generator, world, may_look)
+                UnscoredStep(scaled_bD, positives_b, encode_items, num_items, counts, generator, world, may_look, part.weights)
             )
         gather, mine = partial(world.gather, counts=counts), world.own(counts)
         positives_B = gather(positives_b)

@@ -87,7 +87,10 @@ class ReducedCrossEntropy:
             sum_KX = step.world.gather(sum_kX, step.world.counts(num_chunks)).where(inside_KX, 0.0)
             sum_B = sum_KX.new_zeros(step.batch_size).scatter_add(0, places_KX.flatten(), sum_KX.flatten())
             log_sums.append(sum_B[step.world.own(step.counts)])
-        return (torch.stack(log_sums).logsumexp(0) - log_sums[0]).sum() / step.batch_size
+        loss_b = torch.stack(log_sums).logsumexp(0) - log_sums[0]
+        if step.weights_b is None:
+            return loss_b.sum() / step.batch_size
+        return (loss_b * step.weights_b).sum() / step.of_batch(step.weights_b).sum()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class ScalableCrossEntropy:
     Each step draws K random bucket centres. A bucket holds the X users and the Y items of the batch and the catalogue whose
     product with its centre is largest. In a bucket, each of its users has the softmax loss of the own positive against the
     bucket's items. A user in several buckets counts with the largest of these losses, and the loss of the batch is the mean
-    over the users that are in any bucket: a user in none has no loss in this step.
+    over the users that are in any bucket, by the weights of their events: a user in none has no loss in this step.
 
     The centres lie where the random numbers put them, so users and items of a bucket point in the same direction, and the
     negatives are hard. Nothing corrects for this choice, so it is no unbiased estimate of the full softmax.
@@ -81,8 +81,11 @@ class ScalableCrossEntropy:
         places = members_KX.flatten()
         # No loss is below zero, so the zeros that this starts from change no maximum.
         loss_B = loss_KX.new_zeros(step.batch_size).scatter_reduce(0, places, loss_KX.flatten(), "amax")
-        seen = loss_B.new_zeros(step.batch_size).index_fill(0, places, 1.0).sum()
-        return loss_B[step.world.own(step.counts)].sum() / seen
+        seen_B = loss_B.new_zeros(step.batch_size).index_fill(0, places, 1.0)
+        if step.weights_b is not None:
+            weights_B = step.of_batch(step.weights_b)
+            loss_B, seen_B = loss_B * weights_B, seen_B * weights_B
+        return loss_B[step.world.own(step.counts)].sum() / seen_B.sum()
 
     def _centres(self, users_BD: "Tensor", count: int, generator: "torch.Generator | None") -> "Tensor":
         """float32 [K, D]. Their length does not matter, because it changes no order."""

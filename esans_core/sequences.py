@@ -7,6 +7,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from esans_core.excerpts import Excerpts, excerpt_counts, excerpt_stride, numbered
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -20,6 +22,7 @@ class Sequences:
         weights: float32 [E], how much each event counts as a target; one of weight 0 is history only. None: all count 1.
         unwanted: pairs (user int64 [P], item int64 [P]), users ascending: items that must never be retrieved for a user.
         again: whether items that a user has met may be retrieved, as where people come back to the same things.
+        features: float32 [U, G], what is known of each user beside events, NaN where something is missing. None: nothing is.
     """
 
     items: Tensor
@@ -29,6 +32,7 @@ class Sequences:
     weights: Tensor | None = None
     unwanted: tuple[Tensor, Tensor] | None = None
     again: bool = False
+    features: Tensor | None = None
 
     def __post_init__(self) -> None:
         lengths = self.offsets.diff()
@@ -91,6 +95,7 @@ class Sequences:
             None if parts[0].weights is None else torch.cat([part.target_weights() for part in parts]),
             (torch.cat([row for row, _ in pairs]), torch.cat([item for _, item in pairs])) if pairs else None,
             parts[0].again,
+            None if parts[0].features is None else torch.cat([part.features for part in parts if part.features is not None]),
         )
 
     def select(self, users: Tensor) -> "Sequences":
@@ -106,13 +111,14 @@ class Sequences:
             num_validation=self.num_validation[users],
             weights=None if self.weights is None else self.weights[position],
             unwanted=self._unwanted_of(users),
+            features=None if self.features is None else self.features[users],
         )
 
     def target_weights(self) -> Tensor:
         """float32 [E], the weight of each event."""
         return torch.ones(len(self.items)) if self.weights is None else self.weights
 
-    def training_excerpts(self, max_history: int, *, ordered: bool = True) -> "Excerpts":
+    def training_excerpts(self, max_history: int, *, ordered: bool = True) -> Excerpts:
         """Cut each user's training run into excerpts, so that every training event is the target of exactly one.
 
         Args:
@@ -120,7 +126,7 @@ class Sequences:
             ordered: whether the events before a target are its context. If not, all others of the excerpt are, and then the
                 first event is a target too.
         """
-        users, number = _numbered(excerpt_counts(self.num_train, max_history))
+        users, number = numbered(excerpt_counts(self.num_train, max_history))
         first = 1 if ordered else 0
         count, stride = self.num_train[users], excerpt_stride(max_history)
         # The first excerpt has up to L + 1 events. Each later one has `stride` targets more, and the events before them.
@@ -132,13 +138,13 @@ class Sequences:
 
     def training_targets(self, *, ordered: bool = True) -> tuple[Tensor, Tensor]:
         """The targets of all training excerpts: their users and their positions in `items`, int64 [T] each."""
-        users, rank = _numbered(torch.where(self.num_train > 1, self.num_train, 0))
+        users, rank = numbered(torch.where(self.num_train > 1, self.num_train, 0))
         position = self.offsets[:-1][users] + rank
         keep = rank >= (1 if ordered else 0)
         keep = keep if self.weights is None else keep & (self.weights[position] > 0)
         return users[keep], position[keep]
 
-    def excerpt_rows(self, excerpts: "Excerpts", width: int) -> tuple[Tensor, Tensor]:
+    def excerpt_rows(self, excerpts: Excerpts, width: int) -> tuple[Tensor, Tensor]:
         """The items of each excerpt, and what each of them counts as a target.
 
         Returns:
@@ -153,7 +159,7 @@ class Sequences:
 
     def places(self) -> tuple[Tensor, Tensor]:
         """The user of each event, and the event's place in the user's run: int64 [E] each."""
-        return _numbered(self.offsets.diff())
+        return numbered(self.offsets.diff())
 
     def shuffled(self, generator: torch.Generator) -> "Sequences":
         """The same users, with the training events of each one in another random order."""
@@ -172,15 +178,24 @@ class Sequences:
 
     def _padded(self, start: Tensor, end: Tensor, width: int) -> Tensor:
         columns = start[:, None] + torch.arange(width)
-        return torch.where(columns < end[:, None], self.items[columns.clamp(max=max(0, len(self.items) - 1))], -1)
+        if not len(self.items):  # users of whom something else is known
+            return torch.full_like(columns, -1)
+        return torch.where(columns < end[:, None], self.items[columns.clamp(max=len(self.items) - 1)], -1)
 
-    def evaluation_users(self, split: str) -> Tensor:
-        """int64: users with a training history and at least one target in `split` (validation or holdout)."""
+    def evaluation_users(self, split: str, *, new: bool = False) -> Tensor:
+        """int64: users with at least one target in `split` (validation or holdout) and a training history.
+
+        With `new`, it is users with such a target and no event before the split, of whom some feature is known.
+        """
         start, end = self._bounds(split)
         has_target = end > start
         if self.weights is not None:
             before = torch.cat([start.new_zeros(1), (self.weights > 0).long().cumsum(0)])
             has_target = before[end] > before[start]
+        if new:
+            of_whom = has_target & (start == self.offsets[:-1])
+            is_known = None if self.features is None else ~self.features.isnan().all(1)
+            return torch.nonzero(of_whom & is_known).flatten() if is_known is not None else start.new_zeros(0)
         return torch.nonzero(has_target & (self.num_train > 0)).flatten()
 
     def known_ends(self, users: Tensor, split: str) -> Tensor:
@@ -219,7 +234,7 @@ class Sequences:
     def _positions(self, users: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Row in `users` and position of each event between the bounds of the users: int64 [P] each."""
         start, count = start[users], (end - start)[users]
-        row, within = _numbered(count)
+        row, within = numbered(count)
         return row, start[row] + within
 
     def _unwanted_of(self, users: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -228,46 +243,8 @@ class Sequences:
             return None
         of_user, items = self.unwanted
         count = torch.bincount(of_user, minlength=self.num_users)
-        row, within = _numbered(count[users])
+        row, within = numbered(count[users])
         return row, items[(count.cumsum(0) - count)[users][row] + within]
-
-
-@dataclass(frozen=True)
-class Excerpts:
-    """W excerpts: runs of training events of one user each, some of which are targets. Positions count in `Sequences.items`.
-
-    Attributes:
-        users: int64 [W], row of each excerpt's user.
-        start: int64 [W], position of its first event.
-        first_target: int64 [W], position of its first target; the events before it are context only.
-        end: int64 [W], position after its last event.
-    """
-
-    users: Tensor
-    start: Tensor
-    first_target: Tensor
-    end: Tensor
-
-    def take(self, rows: Tensor) -> "Excerpts":
-        """Some of the excerpts, by their rows, int64."""
-        return Excerpts(self.users[rows], self.start[rows], self.first_target[rows], self.end[rows])
-
-
-def excerpt_stride(max_history: int) -> int:
-    """Targets of every excerpt of a user but the first, so that each has between L/2 and L events before it."""
-    return max(1, max_history // 2)
-
-
-def excerpt_counts(num_train: Tensor, max_history: int) -> Tensor:
-    """How many excerpts `Sequences.training_excerpts` makes of runs of so many training events, int64 of the same shape."""
-    stride = excerpt_stride(max_history)
-    later = (num_train - max_history - 1).clamp_min(0)
-    return (num_train > 1).long() + (later + stride - 1) // stride
-
-
-def target_counts(num_train: Tensor, *, ordered: bool = True) -> Tensor:
-    """How many targets runs of so many training events have, int64 of the same shape."""
-    return torch.where(num_train > 1, num_train - (1 if ordered else 0), 0)
 
 
 def by_length(rows_BL: Tensor) -> list[tuple[Tensor, int]]:
@@ -285,9 +262,3 @@ def by_length(rows_BL: Tensor) -> list[tuple[Tensor, int]]:
     width = torch.exp2(length[order].clamp_min(4).log2().ceil()).long().clamp(max=rows_BL.shape[1])
     widths, counts = torch.unique_consecutive(width, return_counts=True)
     return list(zip(order.split(counts.tolist()), widths.tolist(), strict=True))
-
-
-def _numbered(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Owners and numbers of `counts` things for each owner: int64 [sum] each, the number starting at 0 for every owner."""
-    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    return owner, torch.arange(len(owner)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)

@@ -21,6 +21,7 @@ from esans_core.item_input import ItemInput
 from esans_core.loader import Batch
 from esans_core.sequences import Sequences, by_length
 from esans_core.transfer import to_device
+from esans_core.user_input import UserInput
 from esans_core.user_towers import SequenceTower, SetTower
 
 Order = Literal["sequence", "set"]
@@ -57,6 +58,8 @@ class TwoTower(nn.Module):
         popularity: whether items have a popularity (`ItemInput`); None: only for a set tower.
         own_context: whether items have other vectors in a history than as targets; None: only for a set tower.
         id_dropout: chance that training hides an item's id.
+        num_user_features: G, features of users (`UserInput`); 0: nothing is known of them but their events.
+        history_dropout: chance that training hides the events of a user, if users have features.
         sparse_ids: see `ItemInput`.
 
     Attributes:
@@ -65,6 +68,7 @@ class TwoTower(nn.Module):
         own_context: makes the input of the user tower, if items have vectors of their own in a history.
         item_tower: from item inputs to item embeddings.
         user_tower: from the item inputs of a user's events to the user's embedding.
+        user_input: adds what is known of users beside events; None if nothing is.
         step_seed: decides which numbers and ids a training step drops; None drops at random (`esans_core.mask_dropout`).
     """
 
@@ -83,6 +87,8 @@ class TwoTower(nn.Module):
         popularity: bool | None = TRAINING.popularity,
         own_context: bool | None = None,
         id_dropout: float = TRAINING.id_dropout,
+        num_user_features: int = 0,
+        history_dropout: float = TRAINING.history_dropout,
         sparse_ids: bool = False,
     ) -> None:
         super().__init__()
@@ -98,6 +104,8 @@ class TwoTower(nn.Module):
             "own_context": own_context,
             "id_dropout": id_dropout,
         }
+        if num_user_features:
+            self.options |= {"num_user_features": num_user_features, "history_dropout": history_dropout}
         popular = order == "set" if popularity is None else popularity
         self.item_input = ItemInput(content_NF, known_N, dim, id_dropout, popularity=popular, sparse_ids=sparse_ids)
         own = order == "set" if own_context is None else own_context
@@ -108,6 +116,7 @@ class TwoTower(nn.Module):
             if order == "sequence"
             else SetTower(dim, max_history, dropout)
         )
+        self.user_input = UserInput(num_user_features, dim, history_dropout) if num_user_features else None
         self.step_seed: int | None = None
 
     @property
@@ -131,14 +140,16 @@ class TwoTower(nn.Module):
             return vectors
         return torch.cat([vectors, self.item_input.popularity_of(items)], dim=-1)
 
-    def encode_users(self, history_BL: Tensor) -> Tensor:
+    def encode_users(self, history_BL: Tensor, features_BG: Tensor | None = None) -> Tensor:
         """int64 [B, L] item rows, oldest first, -1 after the last one -> float32 [B, D], unit vectors; with popularity, D + 1.
 
-        A user without any event gets the zero vector, or, with popularity, the most popular items.
+        A user without any event has the zero vector, or, with popularity, the most popular items. If users have features,
+        float32 [B, G], these say what such a user gets.
         """
-        return self._beside_popularity(self.user_tower(self.context_input(history_BL.clamp_min(0)), history_BL >= 0))
+        events_BD = self.user_tower(self.context_input(history_BL.clamp_min(0)), history_BL >= 0)
+        return self._beside_popularity(self._beside_events(events_BD, features_BG))
 
-    def encode_histories(self, history_BL: Tensor) -> Tensor:
+    def encode_histories(self, history_BL: Tensor, features_BG: Tensor | None = None) -> Tensor:
         """`encode_users` for histories on the CPU. Short ones are padded to the longest only if this is quicker, on a GPU.
 
         Returns:
@@ -146,8 +157,9 @@ class TwoTower(nn.Module):
         """
         groups = self._groups(history_BL)
         inputs = self._inputs([history_BL[rows, :width] for rows, width in groups])
-        users_BD = self._beside_popularity(torch.cat([self.user_tower(x_BLD, mask_BL) for x_BLD, mask_BL in inputs]))
-        return users_BD[self._places(torch.cat([rows for rows, _ in groups]))]
+        events_BD = torch.cat([self.user_tower(x_BLD, mask_BL) for x_BLD, mask_BL in inputs])
+        events_BD = events_BD[self._places(torch.cat([rows for rows, _ in groups]))]
+        return self._beside_popularity(self._beside_events(events_BD, features_BG))
 
     def encode_contexts(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The user of each target of a batch of excerpts, without the target itself.
@@ -171,10 +183,12 @@ class TwoTower(nn.Module):
             targets = torch.nonzero(batch.is_target_wE[rows, :width].flatten()).flatten()
             found.append(contexts_BLD.flatten(0, 1)[to_device(targets, contexts_BLD.device)])
             numbers.append(number_wE[rows, :width].flatten()[targets])
-        users_bD = self._beside_popularity(torch.cat(found))[self._places(torch.cat(numbers))]
+        events_bD = torch.cat(found)[self._places(torch.cat(numbers))]
+        users_bD = self._beside_popularity(self._in_training(events_bD, batch, batch.excerpt_of_target))
         if not wholes:
             return users_bD, None
-        return users_bD, self._beside_popularity(torch.cat(wholes))[self._places(torch.cat([rows for rows, _ in groups]))]
+        events_wD = torch.cat(wholes)[self._places(torch.cat([rows for rows, _ in groups]))]
+        return users_bD, self._beside_popularity(self._in_training(events_wD, batch, torch.arange(len(batch.users))))
 
     def encode_users_of(self, sequences: Sequences, users: Tensor, ends: Tensor) -> Tensor:
         """User embeddings from the events before `ends`.
@@ -187,7 +201,8 @@ class TwoTower(nn.Module):
         Returns:
             float32 [B, D], unit vectors on the model's device; with popularity, [B, D + 1].
         """
-        return self.encode_histories(sequences.histories(users, ends, self.user_tower.max_history))
+        features = None if sequences.features is None else sequences.features[users]
+        return self.encode_histories(sequences.histories(users, ends, self.user_tower.max_history), features)
 
     def for_catalogue(self, rows: Tensor, content_NF: Tensor) -> "TwoTower":
         """The same trained towers over another catalogue; see `ItemInput.for_catalogue`."""
@@ -197,6 +212,8 @@ class TwoTower(nn.Module):
             other.own_context = self.own_context.for_catalogue(rows, content_NF)
         other.item_tower.load_state_dict(self.item_tower.state_dict())
         other.user_tower.load_state_dict(self.user_tower.state_dict())
+        if self.user_input is not None and other.user_input is not None:
+            other.user_input.load_state_dict(self.user_input.state_dict())
         return other.train(self.training)
 
     @property
@@ -205,6 +222,19 @@ class TwoTower(nn.Module):
 
     def _beside_popularity(self, users_BD: Tensor) -> Tensor:
         return users_BD if self.item_input.popularity is None else functional.pad(users_BD, (0, 1), value=1.0)
+
+    def _beside_events(self, events_BD: Tensor, features_BG: Tensor | None) -> Tensor:
+        if self.user_input is None:
+            return events_BD
+        return self.user_input(events_BD, None if features_BG is None else to_device(features_BG, self._device))
+
+    def _in_training(self, events_nD: Tensor, batch: Batch, excerpts_n: Tensor) -> Tensor:
+        """Users of some excerpts of a batch, int64 [n], whose events may be hidden."""
+        if self.user_input is None:
+            return events_nD
+        kept_n1 = self.user_input.kept(to_device(batch.users[excerpts_n], self._device), self.step_seed)
+        features_wG = batch.features_wG
+        return self._beside_events(events_nD * kept_n1, None if features_wG is None else features_wG[excerpts_n])
 
     def _groups(self, rows_BL: Tensor) -> list[tuple[Tensor, int]]:
         if self._device.type != "cpu" and rows_BL.numel() <= _PADDED_EVENTS:

@@ -28,6 +28,7 @@ class UnscoredStep:
         generator: source of randomness, in the same state in all processes.
         world: the processes that share the batch.
         may_look: whether the host can read values of a tensor without waiting for a queue of work.
+        weights_b: float32 [b], how much each of this process's rows counts in the mean loss; None if all count 1.
     """
 
     users_bD: Tensor
@@ -38,6 +39,7 @@ class UnscoredStep:
     generator: torch.Generator | None
     world: World
     may_look: bool
+    weights_b: Tensor | None = None
 
     @property
     def batch_size(self) -> int:

@@ -28,7 +28,7 @@ def _recipe(stage: str, *sections: str, **inputs: Any) -> Recipe:
 
 
 RECIPES = {
-    "raw": _recipe("raw", "clusters", "data", further=_source),
+    "raw": _recipe("raw", "clusters", "data", "pictures", further=_source),
     "features": _recipe("features", reads=("items", *FEATURE_TABLES)),
     "clusters": _recipe("clusters", "clusters", reads=("items", "clusters", "codebooks")),
     "training_set": _recipe("training_set", "ingest", reads=("sequences", "interactions", "items", "users")),

@@ -24,13 +24,13 @@ from benchmarks.quality.data import BEHAVIOUR, DATA, SPLITS, QualityData, event_
 from benchmarks.quality.frozen import HOLDOUT_DAYS, SHOPS, VALIDATION_DAYS, Shop
 from esans_core.sequences import Sequences
 from jobs.base.settings import FeatureSettings, ShopSettings
-from jobs.features.encoders.pictures import decode_picture
 from jobs.features.encoders.text import HashedTextEncoder
 from jobs.features.encoders.visual import DescriptorEncoder
 from jobs.shop import pictures
 from jobs.shop.generators import events_of, world_of
 from jobs.shop.texts import describe
 from jobs.shop.world import World
+from jobs.source.picture_content import decode_picture
 
 FEATURES = DATA.parent / "features"
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1

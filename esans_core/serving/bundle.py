@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from esans_core.attributes import AttributeEncoder, AttributeKind
 from esans_core.sequences import Sequences
 from esans_core.serving.attributes import ItemAttributes, named
 from esans_core.serving.bundle_files import BUNDLE, checked
 from esans_core.serving.retriever import Retriever
+from esans_core.serving.user_attributes import encoded_users
 
 __all__ = ["ATTRIBUTES", "POPULAR", "ROW", "SHARE", "Recommendation", "ServingBundle", "checked"]
 
@@ -34,8 +36,8 @@ class Recommendation:
     Attributes:
         item_ids: best first, none of them in the history; fewer than k only if the catalogue has no more that may be listed.
         scores: cosine of user and item; in a fallback, the item's share of all training events.
-        fallback: True if the history has no item of this catalogue. The answer is then the most popular items, as for every
-            new user.
+        fallback: True if the history has no item of this catalogue, and nothing is known of the user. The answer is then the
+            most popular items.
         unknown_ids: ids of the history that the catalogue does not have, each once, in the order of the history. The answer
             rests on the other ids. If there are many, the caller's catalogue is not the one that this bundle was built from.
     """
@@ -55,6 +57,7 @@ class ServingBundle:
     Attributes:
         about: what the bundle says about itself: date, model, data, index, bounds of k.
         attributes: the items' attributes that a query may filter by; None if there are none.
+        user_attributes: the users' attributes that a query may tell, name -> kind; empty if the model knows none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,6 +65,11 @@ class ServingBundle:
         self.about: dict[str, Any] = json.loads((folder / BUNDLE).read_text())["about"]
         self._retriever = Retriever(folder)
         self.attributes = ItemAttributes(folder / ATTRIBUTES) if (folder / ATTRIBUTES).exists() else None
+        fingerprint = self._retriever.preprocessing.get("encoders", {}).get("users")
+        self._user_encoder = AttributeEncoder.from_fingerprint(fingerprint) if fingerprint else None
+        self.user_attributes: dict[str, AttributeKind] = (
+            {name: kind for name, (kind, _) in self._user_encoder.layout.items()} if self._user_encoder else {}
+        )
         with pa.memory_map(str(folder / POPULAR)) as stream:
             popular = pa.ipc.open_file(stream).read_all().combine_chunks()
         # Bundles up to version 0.2 hold ids in place of rows.
@@ -76,6 +84,7 @@ class ServingBundle:
         strict: bool = False,
         exclude: Sequence[str] = (),
         filter: Mapping[str, Any] | None = None,
+        users: Sequence[Mapping[str, Any] | None] | None = None,
     ) -> list[Recommendation]:
         """The k best items for each history, of those that pass.
 
@@ -88,18 +97,26 @@ class ServingBundle:
             exclude: ids of items that are in no answer. Ids that the catalogue does not have are passed over.
             filter: attribute -> what it must be, such as `{"category": ["shoes"], "price": {"min": 10, "max": 50}}`; see
                 `esans_core.serving.attributes.ItemAttributes.passing`. None, or an empty one, lets all items pass.
+            users: what is known of the user of each history: attribute -> value, such as `{"country": "DE", "age": 31}`; see
+                `esans_core.serving.user_attributes.encoded_users`. A user with an attribute needs no history: the answer is
+                then the model's, and no fallback.
 
         Raises:
             ValueError: k is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown id;
-                `exclude` is not a list of strings, or `filter` names what is not there or has the wrong type.
+                `exclude` is not a list of strings, `filter` or `users` name what is not there or have the wrong type, or there
+                are not as many users as histories.
         """
         k = self._allowed(k)
         for number, history in enumerate(histories):
             _check_ids(history, f"history {number}")
+        if users is not None and len(users) != len(histories):
+            raise ValueError(f"users: expected one for each of the {len(histories)} histories, got {len(users)}")
+        features_UG = encoded_users([None] * len(histories) if users is None else users, self._user_encoder)
         allowed_N = self._passing(exclude, filter)
         answers: list[Recommendation] = []
         for start in range(0, len(histories), _AT_ONCE):
-            answers += self._answers(histories[start : start + _AT_ONCE], k, start if strict else None, allowed_N)
+            part = slice(start, start + _AT_ONCE)
+            answers += self._answers(histories[part], features_UG[part], k, start if strict else None, allowed_N)
         return answers
 
     def _passing(self, exclude: Sequence[str], wanted: Mapping[str, Any] | None) -> np.ndarray | None:
@@ -115,7 +132,12 @@ class ServingBundle:
         return allowed_N
 
     def _answers(
-        self, histories: Sequence[Sequence[str]], k: int, strict_from: int | None, allowed_N: np.ndarray | None
+        self,
+        histories: Sequence[Sequence[str]],
+        features_UG: np.ndarray,
+        k: int,
+        strict_from: int | None,
+        allowed_N: np.ndarray | None,
     ) -> list[Recommendation]:
         """The answers to a block. If unknown ids are refused, `strict_from` is the number of its first history, else None."""
         items = [item for history in histories for item in history]
@@ -129,10 +151,11 @@ class ServingBundle:
                 "leave them out, or ask without strict"
             )
         known_U = _known_of_each(rows, [len(history) for history in histories])
-        met = np.flatnonzero(known_U)
+        met = np.flatnonzero((known_U > 0) | ~np.isnan(features_UG).all(axis=1))
         offsets = np.concatenate([[0], np.cumsum(known_U[met])])
         past = Sequences.past(torch.from_numpy(rows[rows >= 0]), torch.from_numpy(offsets))
-        found = self._found(replace(past, again=bool(self.about.get("again"))), k, allowed_N)
+        past = replace(past, again=bool(self.about.get("again")), features=torch.from_numpy(features_UG[met]))
+        found = self._found(past, k, allowed_N)
         new = self._most_popular(k, allowed_N)
         answers = [new] * len(histories)
         for user, answer in zip(met, found, strict=True):

@@ -63,14 +63,18 @@ class _UserEncoder(nn.Module):
     def __init__(self, model: TwoTower) -> None:
         super().__init__()
         self.tower, self.has_popularity = copy.deepcopy(model.user_tower), model.item_input.popularity is not None
+        self.beside = copy.deepcopy(model.user_input)
 
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor, features_BG: Tensor | None = None) -> Tensor:
         users_BD = self.tower(x_BLD, mask_BL)
+        users_BD = users_BD if self.beside is None else self.beside(users_BD, features_BG)
         return nn.functional.pad(users_BD, (0, 1), value=1.0) if self.has_popularity else users_BD
 
 
 def export_user_tower(model: TwoTower, file: Path) -> None:
     """Write the user tower: item inputs float32 [B, L, D], oldest first, and mask bool [B, L] -> float32 [B, D].
+
+    If the model knows features of users, these are a third input, float32 [B, G], NaN where something is missing.
 
     The mask is True up to the last event of each row. Any B, and any L up to the longest history of the model. If items have a
     popularity, the result has one more number for it, as that of `TwoTower.encode_users`.
@@ -81,8 +85,11 @@ def export_user_tower(model: TwoTower, file: Path) -> None:
     axes: dict[int, Any] = {0: Dim("batch", min=1)}
     if longest > 1:
         axes[1] = Dim("length", min=1, max=longest)
-    inputs = (torch.zeros(2, length, dim), torch.ones(2, length, dtype=torch.bool))
-    _save(tower, inputs, (axes, axes), file)
+    inputs: tuple[Tensor, ...] = (torch.zeros(2, length, dim), torch.ones(2, length, dtype=torch.bool))
+    shapes: tuple[dict[int, Any], ...] = (axes, axes)
+    if model.user_input is not None:
+        inputs, shapes = (*inputs, torch.zeros(2, len(model.user_input.mean))), (axes, axes, {0: axes[0]})
+    _save(tower, inputs, shapes, file)
 
 
 def export_item_tower(model: TwoTower, file: Path) -> None:

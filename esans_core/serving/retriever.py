@@ -72,20 +72,26 @@ class Retriever:
             "content_features": len(model.item_input.content_mean),
             "embedding_dim": model.options["dim"] + (model.item_input.popularity is not None),
         }
+        if model.user_input is not None:
+            preprocessing["user_features"] = len(model.user_input.mean)
         (folder / _PREPROCESSING).write_text(json.dumps(preprocessing | (about or {}), indent=2, sort_keys=True) + "\n")
 
     @torch.no_grad()
     def embed(self, sequences: Sequences) -> np.ndarray:
-        """float32 [U, D], unit vectors: the embedding of each user, from the latest of all their events."""
+        """float32 [U, D], unit vectors: the embedding of each user, from the latest of all their events and their features."""
         users, ends = torch.arange(sequences.num_users), sequences.offsets[1:]
         history_UL = sequences.histories(users, ends, self.preprocessing["max_history"])
         groups = by_length(history_UL)
-        parts = [self._embedded(history_UL[rows, :width]) for rows, width in groups]
+        features_UG = sequences.features
+        if features_UG is None:
+            features_UG = torch.full((sequences.num_users, self.preprocessing.get("user_features", 0)), torch.nan)
+        parts = [self._embedded(history_UL[rows, :width], features_UG[rows]) for rows, width in groups]
         return torch.cat(parts)[torch.cat([rows for rows, _ in groups]).argsort()].numpy()
 
-    def _embedded(self, history_UL: Tensor) -> Tensor:
+    def _embedded(self, history_UL: Tensor, features_UG: Tensor) -> Tensor:
         inputs_ULD = functional.embedding(history_UL.clamp_min(0), self._item_inputs)
-        return self._tower(inputs_ULD, history_UL >= 0)
+        beside = (features_UG,) if "user_features" in self.preprocessing else ()
+        return self._tower(inputs_ULD, history_UL >= 0, *beside)
 
     def search(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [U, k] and scores float32 [U, k] of each user's best items.

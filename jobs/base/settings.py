@@ -21,6 +21,7 @@ from jobs.base.sections.answers import CandidateSettings, ServingSettings
 from jobs.base.sections.decision import GateSettings, RegistrySettings
 from jobs.base.sections.items import ClusterSettings, FeatureSettings
 from jobs.base.sections.model import POPULARITY, SamplingMethod, SamplingSettings, TrainingSettings
+from jobs.base.sections.pictures import PictureSettings
 from jobs.base.sections.running import RunSettings, SparkSettings
 from jobs.base.sections.section import Section
 from jobs.base.sections.source import EMBEDDED, DataSettings, IngestSettings, ShopSettings
@@ -36,6 +37,7 @@ __all__ = [
     "FeatureSettings",
     "GateSettings",
     "IngestSettings",
+    "PictureSettings",
     "PipelineSettings",
     "RegistrySettings",
     "RunSettings",
@@ -79,6 +81,7 @@ class PipelineSettings(BaseSettings):
     data: DataSettings = DataSettings()
     shop: ShopSettings = ShopSettings()
     ingest: IngestSettings = IngestSettings()
+    pictures: PictureSettings = PictureSettings()
     features: FeatureSettings = FeatureSettings()
     clusters: ClusterSettings = ClusterSettings()
     sampling: SamplingSettings = SamplingSettings()

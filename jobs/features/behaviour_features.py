@@ -10,6 +10,7 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.base.errors import DataError
 from jobs.base.places import open_dataset
 from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
@@ -30,11 +31,17 @@ _HISTORY = 0.1  # confidence of an event that is history only
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `behaviour_features`, learnt from training events alone. Items with too few of them get no vector."""
+    """Publish `behaviour_features`, learnt from training events alone. Items with too few of them get no vector.
+
+    Raises:
+        DataError: targets have different weights, and the method cannot weigh them.
+    """
     lake, features = Lake.of(settings), settings.features
     method = features.behaviour_method
     with spark_session(settings, "behaviour_features") as spark, ExitStack() as stack:
         events = read_table(spark, settings, "interactions").where("split = 'train'")
+        if method == "word2vec":
+            _check_weights(events)
         items = read_table(spark, settings, "items", ["item_index", "item_id", "num_train"])
         enough = F.col("num_train") >= features.min_behaviour_events
         most, total = items.agg(F.max("num_train"), F.sum("num_train")).collect()[0]
@@ -65,6 +72,19 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             pending.stats |= {"too_few_events": int(counts.get("too_few_events", 0)), "blocks": blocks}
             pending.stats["axes"] = aligned.report | {"dim": features.behaviour_dim}
             return dict(pending.stats)
+
+
+def _check_weights(events: DataFrame) -> None:
+    """Stop if targets have different weights: Spark's word2vec has none, and would read a purchase as a view without a word."""
+    if "weight" not in events.columns:
+        return
+    least, most = events.where("weight > 0").agg(F.min("weight"), F.max("weight")).collect()[0]
+    if least != most:
+        raise DataError(
+            f"kinds of events have weights from {least:g} to {most:g}, but word2vec reads every event alike.",
+            column="features.behaviour_method",
+            remedy="set features.behaviour_method to als, which weighs events, or give all kinds one weight in data.yaml.",
+        )
 
 
 def item_vectors(events: DataFrame, settings: PipelineSettings, blocks: int) -> DataFrame:

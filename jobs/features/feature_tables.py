@@ -7,7 +7,6 @@ spread over the workers and encoded.
 
 import gc
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,11 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.base.settings import PipelineSettings
+from jobs.features.counts import counts_of_items
 from jobs.features.kept_vectors import known_vectors, retire_vectors
+from jobs.features.several_pictures import one_row_for_each_item
 from jobs.lake.spark_tables import reachable, write_table
 from jobs.lake.tables import Lake
 
@@ -27,9 +28,11 @@ COLUMNS = ("item_index", "item_id", "vector", "status", "content_hash", "encoder
 CONTENT_COLUMNS = (*COLUMNS, "file_stamp", "traits")
 MARKS = ("item_index", "item_id", "status", "content_hash", "file_stamp", "traits")
 
-_ENCODED = "item_index bigint, new_hash string, new_status string, new_traits array<string>, new_vector array<float>"
+_KEY = ("item_id", "rank", "content_hash")
+_KNOWN = ("again", "rank", "status", "content_hash", "file_stamp", "traits")  # the least is used, so the order counts
+_PLACE = {"place": 0, "num_pictures": 1}  # of a content that is the only one of its item
+_ENCODED = "item_index bigint, place int, new_hash string, new_status string, new_traits array<string>, new_vector array<float>"
 _SAME = "same"  # the status that a worker gives if the content has the known hash after all
-_LISTED = 20  # number of ids listed in the manifest for each bad status
 # The number of tasks depends only on the number of items to encode. If it depended on the number of cores, the batches of a
 # model encoder, and so the last bits of its vectors, would differ from machine to machine. A task costs 0.06 s of overhead.
 _ITEMS_PER_TASK, _MAX_TASKS = 1024, 10_000
@@ -62,8 +65,10 @@ class View:
         encoder: function that gives the encoder. It is sent to the workers and called there for each task, so it should cache.
         fingerprint: fingerprint of that encoder.
         marks: item_index, item_id, status (`ok`: to be encoded or carried over; any other status stays), content_hash (null
-            if only the file was looked at), file_stamp (null if there is no file), traits; and what `load` needs.
-        load: takes the rows of `marks` to encode, with `known_hash`; gives item_index, known_hash and what `read` needs.
+            if only the file was looked at), file_stamp (null if there is no file), traits; and what `load` needs. Where items
+            may have several contents, there is a row for each, and place and num_pictures as `mark_images` gives them.
+        load: takes the rows of `marks` to encode, with `known_hashes`; gives item_index, place, known_hashes and what `read`
+            needs.
         read: takes one row of `load` and gives its payload, on the worker; None if it is gone.
         failed: status of an item whose payload gives no vector.
     """
@@ -78,7 +83,12 @@ class View:
 
 
 def publish_view(
-    spark: SparkSession, settings: PipelineSettings, view: View, *, extra_inputs: Mapping[str, str] | None = None
+    spark: SparkSession,
+    settings: PipelineSettings,
+    view: View,
+    *,
+    extra_inputs: Mapping[str, str] | None = None,
+    extra_stats: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Publish a feature table with one row for each item. Only items whose content or encoder has changed are encoded.
 
@@ -91,29 +101,27 @@ def publish_view(
         settings: gives the date, and says how long the vectors of items that have gone are kept.
         view: what to publish and how to encode it.
         extra_inputs: further inputs for the manifest.
+        extra_stats: further counts for the manifest.
 
     Returns:
-        Counts: encoded, reused, retried, ok, missing, unreadable; `traits`, the number of items that have each; `dim`; and the
-        first ids of items that are missing or unreadable.
+        Numbers of contents that were encoded, reused and retried, and what `counts_of_items` says of the table.
     """
     lake = Lake.of(settings)
     known, inputs = known_vectors(spark, settings, view.table, view.fingerprint)
     plan = _plan(view, known, read_stamped=not settings.features.read_unchanged_files).persist(StorageLevel.MEMORY_AND_DISK)
     encoded = _encode(spark, settings, view, plan).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        rows = _rows(plan, encoded)
-        table = (
-            rows.join(known.select("item_id", "rank", "vector"), ["item_id", "rank"], "left")
-            .select(*MARKS, F.coalesce("vector", "new_vector").alias("vector"), F.lit(view.fingerprint).alias("encoder"))
-            .select(*CONTENT_COLUMNS)
+        contents = _contents(plan, encoded)
+        rows = contents.join(known.select(*_KEY, "vector"), [*_KEY], "left").select(
+            *MARKS, *_PLACE, F.coalesce("vector", "new_vector").alias("vector"), F.lit(view.fingerprint).alias("encoder")
         )
+        several = plan.where("num_pictures > 1").limit(1).count() > 0
+        columns = (*CONTENT_COLUMNS, "pictures") if several else CONTENT_COLUMNS
         with lake.write(view.table, settings, inputs=["items"], extra_inputs=inputs | dict(extra_inputs or {})) as pending:
-            write_table(table, pending, by=["item_index"], keys=lake.manifest("items", settings.date)["rows"])
-            pending.stats |= _stats(rows)
-            first = (
-                spark.read.parquet(reachable(spark, pending.path)).where("vector is not null").select(F.size("vector")).first()
-            )
-            pending.stats["dim"] = first[0] if first else 0
+            items = (one_row_for_each_item(rows) if several else rows).select(*columns)
+            write_table(items, pending, by=["item_index"], keys=lake.manifest("items", settings.date)["rows"])
+            pending.stats |= _work(contents) | counts_of_items(spark.read.parquet(reachable(spark, pending.path)))
+            pending.stats |= dict(extra_stats or {})
         retire_vectors(spark, settings, view.table, known, inputs)
         return dict(pending.stats)
     finally:
@@ -122,32 +130,38 @@ def publish_view(
 
 
 def _plan(view: View, known: DataFrame, *, read_stamped: bool) -> DataFrame:
-    """The marks, with the best known row of each item and `kept`, whether that row still holds.
+    """The marks, with what is known of the item's contents, with that of the same content, and `kept`, whether it still holds.
 
     Args:
         view: gives the marks.
         known: see `known_vectors`.
         read_stamped: whether a file counts as unchanged if it has the stamp that it had when it was read.
     """
-    fields = ("again", "rank", "status", "content_hash", "file_stamp", "traits")
-    best = known.groupBy("item_id").agg(F.min_by(F.struct(*fields), F.struct("again", "rank")).alias("known"))
-    same = F.col("content_hash") == F.col("known.content_hash")
-    if read_stamped:
-        same = F.coalesce(same, F.col("file_stamp") == F.col("known.file_stamp"))
-    kept = (F.col("status") == "ok") & ~F.col("known.again") & same
-    return view.marks.join(best, "item_id", "left").withColumn("kept", F.coalesce(kept, F.lit(False)))
+    of_item = known.groupBy("item_id").agg(F.collect_list(F.struct(*_KNOWN)).alias("all_known"))
+    marks = view.marks
+    for name, default in _PLACE.items():
+        if name not in marks.columns:
+            marks = marks.withColumn(name, F.lit(default))
+
+    def same(row: Column) -> Column:
+        by_hash = row["content_hash"] == F.col("content_hash")
+        return F.coalesce(by_hash, (row["file_stamp"] == F.col("file_stamp")) & F.lit(read_stamped), F.lit(False))
+
+    found = marks.join(of_item, "item_id", "left").withColumn("known", F.array_min(F.filter("all_known", same)))
+    kept = (F.col("status") == "ok") & ~F.col("known.again")
+    return found.withColumn("kept", F.coalesce(kept, F.lit(False)))
 
 
 def _encode(spark: SparkSession, settings: PipelineSettings, view: View, plan: DataFrame) -> DataFrame:
     """Encode on the workers what the plan does not keep. Returns the columns `_ENCODED`."""
-    known_hash = F.when(~F.col("known.again"), F.col("known.content_hash"))
-    wanted = plan.where("status = 'ok' and not kept").withColumn("known_hash", known_hash)
+    hashes = F.transform(F.filter("all_known", lambda row: ~row["again"]), lambda row: row["content_hash"])
+    wanted = plan.where("status = 'ok' and not kept").withColumn("known_hashes", hashes)
     count = wanted.count()
     if not count:
         return spark.createDataFrame([], _ENCODED)
     payloads = view.load(F.broadcast(wanted) if count <= _BROADCAST_ITEMS else wanted)
     tasks = min(-(-count // _ITEMS_PER_TASK), _MAX_TASKS)
-    spread = payloads.repartition(tasks, "item_index").sortWithinPartitions("item_index")
+    spread = payloads.repartition(tasks, "item_index").sortWithinPartitions("item_index", "place")
     return spread.mapInArrow(_worker(view.encoder, view.read, view.failed, settings.features.encode_batch_size), _ENCODED)
 
 
@@ -171,14 +185,15 @@ def _encode_rows(
     results, ready = [], []
     for number in range(batch.num_rows):
         row = {name: column[number].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-        result: dict[str, Any] = {"item_index": row["item_index"], "new_hash": None, "new_status": "missing", "new_traits": []}
+        result: dict[str, Any] = {"item_index": row["item_index"], "place": row["place"]}
+        result |= {"new_hash": None, "new_status": "missing", "new_traits": []}
         results.append(result | {"new_vector": None})
         payload = read(row)
         if payload is None:
             continue
         content = payload.encode() if isinstance(payload, str) else payload
         results[-1]["new_hash"] = hashlib.sha256(content).hexdigest()
-        if results[-1]["new_hash"] == row["known_hash"]:
+        if results[-1]["new_hash"] in (row["known_hashes"] or ()):
             results[-1]["new_status"] = _SAME
             continue
         prepared, traits = encoder.prepare(payload)
@@ -192,6 +207,7 @@ def _encode_rows(
     schema = pa.schema(
         [
             ("item_index", pa.int64()),
+            ("place", pa.int32()),
             ("new_hash", pa.string()),
             ("new_status", pa.string()),
             ("new_traits", pa.list_(pa.string())),
@@ -201,45 +217,36 @@ def _encode_rows(
     return pa.RecordBatch.from_pylist(results, schema=schema)
 
 
-def _rows(plan: DataFrame, encoded: DataFrame) -> DataFrame:
-    """Rows of the table, with `new_vector` or with the `rank` of the known row that has the vector; and `again`, `tried`."""
-    carried = F.col("kept") | F.coalesce(F.col("new_status") == _SAME, F.lit(False))
+def _contents(plan: DataFrame, encoded: DataFrame) -> DataFrame:
+    """Rows of contents, with `new_vector` or with the `rank` of the known row that has the vector; and `again`, `tried`."""
+    is_same = F.coalesce(F.col("new_status") == _SAME, F.lit(False))
+    read = F.array_min(F.filter("all_known", lambda row: ~row["again"] & (row["content_hash"] == F.col("new_hash"))))
+    carried = F.when(F.col("kept"), F.col("known")).when(is_same, read)
 
-    def choose(name: str, new: str) -> Any:
-        return F.when(carried, F.col(f"known.{name}")).otherwise(F.coalesce(new, name)).alias(name)
+    def choose(name: str, new: str) -> Column:
+        return F.when(carried.isNotNull(), carried[name]).otherwise(F.coalesce(new, name)).alias(name)
 
-    return plan.join(encoded, "item_index", "left").select(
+    return plan.join(encoded, ["item_index", "place"], "left").select(
         "item_index",
         "item_id",
+        *_PLACE,
         choose("status", "new_status"),
-        F.coalesce("content_hash", "new_hash", F.when(carried, F.col("known.content_hash"))).alias("content_hash"),
+        F.coalesce("content_hash", "new_hash", carried["content_hash"]).alias("content_hash"),
         "file_stamp",
         choose("traits", "new_traits"),
-        F.when(carried, F.col("known.rank")).alias("rank"),
+        carried["rank"].alias("rank"),
         F.coalesce("known.again", F.lit(False)).alias("again"),
         F.col("new_status").isNotNull().alias("tried"),
         "new_vector",
     )
 
 
-def _stats(rows: DataFrame) -> dict[str, Any]:
-    groups = rows.groupBy("status", F.col("rank").isNotNull().alias("carried"), "again", "tried", "traits").count().collect()
-
-    def count(**wanted: Any) -> int:
-        return sum(row["count"] for row in groups if all(row[name] == value for name, value in wanted.items()))
-
-    traits: Counter[str] = Counter()
-    for row in groups:
-        traits.update(dict.fromkeys(row["traits"] or [], row["count"]))
-    stats: dict[str, Any] = {
-        "encoded": count(status="ok", carried=False),
-        "reused": count(status="ok", carried=True),
-        "retried": count(again=True, tried=True),
-        "ok": count(status="ok"),
-        "traits": dict(sorted(traits.items())),
-    }
-    for status in ("missing", "unreadable"):
-        stats[status] = count(status=status)
-        first = rows.where(F.col("status") == status).orderBy("item_index").limit(_LISTED) if stats[status] else None
-        stats[f"{status}_items"] = [row["item_id"] for row in first.select("item_id").collect()] if first is not None else []
-    return stats
+def _work(contents: DataFrame) -> dict[str, Any]:
+    """How many contents were encoded, carried over, and tried once more."""
+    ok, carried = F.col("status") == "ok", F.col("rank").isNotNull()
+    row = contents.agg(
+        F.count_if(ok & ~carried).alias("encoded"),
+        F.count_if(ok & carried).alias("reused"),
+        F.count_if(F.col("again") & F.col("tried")).alias("retried"),
+    ).collect()[0]
+    return row.asDict()

@@ -17,11 +17,12 @@ _COLUMNS = ("item_id", "vector", "status", "content_hash", "encoder", "file_stam
 def known_vectors(
     spark: SparkSession, settings: PipelineSettings, table: str, fingerprint: str
 ) -> tuple[DataFrame, dict[str, str]]:
-    """Rows of earlier tables by the same encoder, maybe several for an item, with the lineage of those of other dates.
+    """Rows of earlier tables by the same encoder, with the lineage of those of other dates.
 
     Returns:
-        item_id, rank (the lowest is used: 0 this date, 1 the date before, 2 retired), the columns of a row, left_on, and
-        `again`: whether an earlier date failed on the item, so that it is tried once more.
+        A row for each content of an item that a table has, because an item may have several pictures: item_id, rank (the lowest
+        is used: 0 this date, 1 the date before, 2 retired), the columns of a row, left_on, and `again`: whether an earlier date
+        failed on the content, so that it is tried once more.
     """
     lake = Lake.of(settings)
     before, retired = (lake.previous_date(name, settings.date) for name in (table, retired_table(table)))
@@ -37,6 +38,9 @@ def known_vectors(
             inputs[f"{name}/date={date}"] = lake.manifest(name, date)["digest"]
         if "left_on" not in frame.columns:
             frame = frame.withColumn("left_on", F.lit(None).cast("date"))
+        if "pictures" in frame.columns:  # of an item with several, each picture is known by itself
+            several = frame.where("pictures is not null").select("item_id", "encoder", "left_on", F.inline("pictures"))
+            frame = frame.where("pictures is null").select(*_COLUMNS).unionByName(several)
         frames.append(
             frame.where((F.col("encoder") == fingerprint) & F.col("content_hash").isNotNull()).select(
                 *_COLUMNS, F.lit(rank).alias("rank"), (F.lit(rank > 0) & (F.col("status") != "ok")).alias("again")

@@ -45,7 +45,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             encoder().fingerprint,
             marks,
             load=lambda wanted: items.select("item_index", "text").join(
-                wanted.select("item_index", "known_hash"), "item_index"
+                wanted.select("item_index", "place", "known_hashes"), "item_index"
             ),
             read=itemgetter("text"),
             failed="missing",

@@ -22,7 +22,8 @@ def source_holds(settings: PipelineSettings, user_id: str) -> str | None:
         folder = _folder(settings)
         if folder is None:
             return None
-        logs = [path for name in ("interactions.parquet", "interactions.csv") if (path := folder / name).exists()]
+        names = (f"{table}{suffix}" for table in ("interactions", "users") for suffix in (".parquet", ".csv"))
+        logs = [path for name in names if (path := folder / name).exists()]
         files = [file for log in logs for file in files_below(log)]
         if not files or sum(file.stat().st_size for file in files) > _CHEAP:
             return None

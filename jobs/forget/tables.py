@@ -9,6 +9,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +96,8 @@ class LakeEraser:
         if table == _QUARANTINE:
             return Change("value", self._id, dropped)
         if table == _USERS:
-            return Change("user_id", self._id, replaced({"user_id": NOBODY} | dict.fromkeys(_COUNTS, 0)))
+            unknown = {"user_id": NOBODY} | dict.fromkeys(_COUNTS, 0)
+            return Change("user_id", self._id, replaced(unknown | dict.fromkeys({"attributes"} & columns)))
         if table == _ITEMS:
             return None if index is None else self._popularity(date, index)
         if "user_id" in columns:
@@ -103,7 +105,8 @@ class LakeEraser:
         if index is None:
             return None
         if table == _SEQUENCES:
-            return Change("user_index", index, replaced({"item_index": [], "timestamp": []} | dict.fromkeys(_COUNTS, 0)))
+            empty: dict[str, Any] = {"item_index": [], "timestamp": []} | dict.fromkeys(_COUNTS, 0)
+            return Change("user_index", index, replaced(empty | dict.fromkeys({"features"} & columns)))
         return Change("user_index", index, dropped)
 
     def _popularity(self, date: dt.date, index: int) -> Change | None:

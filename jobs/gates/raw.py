@@ -11,7 +11,10 @@ from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, tolerated, true
 from jobs.source.forgotten import without_forgotten
 from jobs.source.images import picture_paths
+from jobs.source.picture_cache import PictureCache
+from jobs.source.picture_fetching import fetch_pictures
 from jobs.source.picture_files import find_picture, nearest_existing
+from jobs.source.picture_hosts import is_url
 from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
 
 _EARLIEST = dt.date(1990, 1, 1)
@@ -90,7 +93,7 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             "critical",
             f"at least one of {_LOOKED_AT} picture files is where the catalogue says",
             "correct image_path: relative paths start at the folder of the source. A template in data.yaml can put another "
-            "folder in front.",
+            "folder in front. For URLs, name their servers in pictures.hosts.",
             mostly=1 / (2 * _LOOKED_AT),
         ),
         true(
@@ -134,7 +137,7 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
         frames = {
             "interactions": _interactions(source),
             "items": _items(source),
-            "pictures": _pictures(source, spark),
+            "pictures": _pictures(source, settings, spark),
             "daily_volume": _daily_volume(source.interactions, settings),
         }
     return Judged(frames, {"future": future_horizon(settings)}, source.digests())
@@ -159,9 +162,10 @@ def _items(source: Source) -> DataFrame:
 
     first = Window.partitionBy("item_id").orderBy("source_row")
     has_image = filled("image_path") | F.coalesce(F.octet_length("image") > 0, F.lit(False))
+    has_image = has_image | F.coalesce(F.size("image_paths") > 0, F.lit(False))
     items = source.items
     if source.images is not None:
-        pictured = source.images.where("octet_length(image) > 0").select("item_id").distinct()
+        pictured = source.images.where("octet_length(image) > 0 or trim(image_path) != ''").select("item_id").distinct()
         items = items.join(pictured.withColumn("pictured", F.lit(True)), "item_id", "left")
         has_image = has_image | F.coalesce("pictured", F.lit(False))
     return items.select(
@@ -173,19 +177,21 @@ def _items(source: Source) -> DataFrame:
     )
 
 
-def _pictures(source: Source, spark: SparkSession) -> DataFrame:
-    """Whether the files of some pictures are there, with the place that was tried in the name of the row.
+def _pictures(source: Source, settings: PipelineSettings, spark: SparkSession) -> DataFrame:
+    """Whether some pictures in files or by URL are there, with the place that was tried in the name of the row.
 
     A catalogue without picture files has one row, which is found.
     """
-    chosen = picture_paths(source).orderBy(F.xxhash64("item_id")).limit(_LOOKED_AT).collect()
+    paths = picture_paths(source, settings.pictures.per_item)
+    chosen = paths.orderBy(F.xxhash64("item_id"), "image_path").limit(_LOOKED_AT).collect()
+    fetch_pictures({row["image_path"].strip() for row in chosen if is_url(row["image_path"])}, settings)
     nearest = ""
     rows = []
     for row in chosen:
-        found = find_picture(source.folder, row["image_path"])
+        found = find_picture(source.folder, row["image_path"], PictureCache.of(settings))
         name = f"item {row['item_id']}"
         if found.why:
-            nearest = nearest or nearest_existing(found.tried)
+            nearest = nearest or nearest_existing(found)
             name += f" ({found.why.replace('_', ' ')}: {found.tried}" + (f"; what exists is {nearest}" if nearest else "") + ")"
         rows.append((name, not found.why))
     return spark.createDataFrame(rows or [("no picture files", True)], f"{ROW} string, found boolean")

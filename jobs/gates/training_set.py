@@ -8,7 +8,9 @@ from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Suite, check, parameter, true, zero
 from jobs.lake.spark_tables import read_table
 from jobs.lake.tables import Lake
+from jobs.lake.user_features import attribute_health
 
+_MOVED = 0.5  # deviations; a category of a tenth of the users that vanishes moves its features by about a third
 _TABLES = ("sequences", "interactions", "items", "users")
 
 
@@ -66,7 +68,26 @@ def suites(settings: PipelineSettings) -> list[Suite]:
             min_value=1,
         ),
     )
-    return [sequences, whole]
+    users = Suite.of(
+        "user_attributes",
+        check(
+            between,
+            "known",
+            "warning",
+            "users have each attribute (gate.min_view_coverage)",
+            "complete the table of users; those without the attribute are known by their events and their other attributes.",
+            min_value=settings.gate.min_view_coverage,
+        ),
+        check(
+            between,
+            "drift",
+            "warning",
+            f"attributes of users are as on the date before (at most {_MOVED} deviations)",
+            "look at the table of users: has its export, the unit of a number or the spelling of categories changed?",
+            max_value=_MOVED,
+        ),
+    )
+    return [sequences, whole, users]
 
 
 def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
@@ -83,10 +104,19 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
         {
             "sequences": _flat(_known(read["sequences"], read["users"])),
             "training_set": _totals(settings, read["sequences"], read["interactions"], read["items"], is_window),
+            "user_attributes": _user_attributes(lake, settings, spark),
         },
         {"last_item": manifests["items"]["rows"] - 1},
         {name: manifest["digest"] for name, manifest in manifests.items()},
     )
+
+
+def _user_attributes(lake: Lake, settings: PipelineSettings, spark: SparkSession) -> DataFrame:
+    """A row for each attribute of users; one that says so if there are none."""
+    rows: list[tuple[str, float | None, float | None]] = [
+        (f"attribute {found.name}", found.known, found.drift) for found in attribute_health(lake, settings.date)
+    ]
+    return spark.createDataFrame(rows or [("no attributes", None, None)], f"{ROW} string, known double, drift double")
 
 
 def _known(sequences: DataFrame, users: DataFrame) -> DataFrame:
@@ -102,7 +132,7 @@ def _flat(sequences: DataFrame) -> DataFrame:
     return sequences.select(
         F.concat(F.lit("user "), F.col("user_index").cast("string")).alias(ROW),
         "user_index",
-        F.size("item_index").alias("num_events"),
+        _num_events(sequences).alias("num_events"),
         difference.alias("length_difference"),
         F.least("num_train", "num_validation", "num_holdout").alias("least_count"),
         missing.alias("num_missing"),
@@ -112,6 +142,12 @@ def _flat(sequences: DataFrame) -> DataFrame:
         (F.array_min(_holdout(F.col("timestamp"))) - F.array_max(_train(F.col("timestamp")))).alias("seconds_to_holdout"),
         F.size(F.array_intersect(_train(events), _holdout(events))).alias("shared_events"),
     )
+
+
+def _num_events(sequences: DataFrame) -> Column:
+    """The number of events; null for a user without any, of whom something else is known."""
+    size = F.size("item_index")
+    return F.when((size > 0) | F.col("features").isNull(), size) if "features" in sequences.columns else size
 
 
 def _totals(

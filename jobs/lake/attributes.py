@@ -31,9 +31,13 @@ def read_attributes(lake: Lake, date: dt.date, key: str, wanted: Sequence[Any] |
         return None
     items = dataset.to_table(columns=[key, "attributes"]).combine_chunks()
     rows = pc.index_in(pa.array(wanted, items[key].type), value_set=items[key])
-    found = items["attributes"].take(rows)
-    kind = found.type
-    parts = [pc.struct_field(found, number) for number in range(kind.num_fields)]
+    return by_attribute(items["attributes"].take(rows))
+
+
+def by_attribute(structs: pa.StructArray | pa.ChunkedArray) -> pa.Table:
+    """A column for each field of structs; a missing struct has none of them."""
+    kind = structs.type
+    parts = [pc.struct_field(structs, number) for number in range(kind.num_fields)]
     return pa.table(parts, names=[kind.field(number).name for number in range(kind.num_fields)])
 
 

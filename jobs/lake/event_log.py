@@ -14,7 +14,7 @@ from esans_core.sequences import Sequences
 from jobs.base.errors import DataError
 
 _COUNTS = ("num_train", "num_validation", "num_holdout")
-_WEIGHT, _UNWANTED, _HISTORY_ONLY = "weight", "unwanted", "num_history_only"
+_WEIGHT, _UNWANTED, _HISTORY_ONLY, _FEATURES = "weight", "unwanted", "num_history_only", "features"
 _REMEDY = "run build_training_set for this date again."
 
 
@@ -27,17 +27,19 @@ class ParquetLog:
         table: the `sequences` of one date, with `user_index` ascending from 0 without gaps. It may lack the columns for weights
             of events, for unwanted items, and for the number of training events that are history only.
         again: whether items that a user has met may be found again.
+        user_features: G, the length of the lists in the column `features`; 0 if it is not there or not read.
 
     Attributes:
         again: as given.
+        user_features: as given.
         evaluated: split -> for each block, the number of users with a training history and an event in the split.
 
     Raises:
         DataError: users are not numbered in this way, or counts do not fit.
     """
 
-    def __init__(self, table: pads.Dataset, *, again: bool = False) -> None:
-        self.again, self._weighted = again, _WEIGHT in table.schema.names
+    def __init__(self, table: pads.Dataset, *, again: bool = False, user_features: int = 0) -> None:
+        self.again, self._weighted, self.user_features = again, _WEIGHT in table.schema.names, user_features
         self._lists = [name for name in (_WEIGHT, _UNWANTED) if name in table.schema.names]
         fragments = sorted(table.get_fragments(), key=lambda fragment: fragment.path)
         self._blocks = [block for fragment in fragments for block in fragment.split_by_row_group()]
@@ -55,7 +57,7 @@ class ParquetLog:
     def _like(self, log: "ParquetLog") -> None:
         """Take over what another log knows of the table."""
         self._blocks, self._first, self.again = log._blocks, log._first, log.again
-        self._lists, self._weighted = log._lists, log._weighted
+        self._lists, self._weighted, self.user_features = log._lists, log._weighted, log.user_features
 
     def num_evaluated(self, split: str) -> int:
         """Number of users with a training history and an event in the split (validation or holdout)."""
@@ -89,9 +91,15 @@ class ParquetLog:
         try:
             tensors = {name: torch.from_numpy(values) for name, values in columns.items()}
             unwanted = (tensors.pop("unwanted_user"), tensors.pop(_UNWANTED)) if _UNWANTED in tensors else None
-            return Sequences(**tensors, unwanted=unwanted, again=self.again)
+            features = torch.from_numpy(self._features(block)) if self.user_features else None
+            return Sequences(**tensors, unwanted=unwanted, again=self.again, features=features)
         except ValueError as error:
             raise DataError(str(error), file=self._blocks[block].path, column="num_train", remedy=_REMEDY) from error
+
+    def _features(self, block: int) -> np.ndarray:
+        """float32 [users of the block, G], NaN where nothing is known."""
+        table = self._blocks[block].to_table(columns=[_FEATURES], use_threads=False)
+        return features_of(table[_FEATURES], self.user_features)
 
     @property
     def has_kinds(self) -> bool:
@@ -129,6 +137,16 @@ class ParquetLog:
             columns[_UNWANTED] = unwanted.flatten().to_numpy().astype(np.int64, copy=True)
             columns["unwanted_user"] = np.repeat(np.arange(len(unwanted)), unwanted.value_lengths().to_numpy())
         return columns
+
+
+def features_of(lists: pa.ChunkedArray | pa.Array, width: int) -> np.ndarray:
+    """float32 [U, width] of lists of this length; NaN for a user without a list."""
+    column = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    features = np.full((len(column), width), np.nan, np.float32)
+    features[column.is_valid().to_numpy(zero_copy_only=False)] = (
+        column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    )
+    return features
 
 
 class SomeTargets(ParquetLog):
@@ -199,7 +217,8 @@ class AllEvents(ParquetLog):
     def read(self, block: int) -> Sequences:
         """The block's sequences."""
         sequences = super().read(block)
-        return replace(Sequences.past(sequences.items, sequences.offsets), weights=sequences.weights)
+        past = Sequences.past(sequences.items, sequences.offsets)
+        return replace(past, weights=sequences.weights, features=sequences.features)
 
 
 def some_users(log: ParquetLog, split: str, most: int) -> Sequences:

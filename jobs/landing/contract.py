@@ -104,7 +104,16 @@ ITEMS = InputTable(
         Column("text", "text", False, "Description; part of the textual view."),
         Column("image", "binary", False, "Encoded picture (JPEG, PNG, WebP)."),
         Column(
-            "image_path", "text", False, "Path (absolute, or within the folder) or URI (of the source's kind) of the picture."
+            "image_path",
+            "text",
+            False,
+            "Path (absolute, or within the folder), URI (of the source's kind) or URL of a picture.",
+        ),
+        Column(
+            "image_paths",
+            "texts",
+            False,
+            "Paths, URIs or URLs of several pictures. `image_path` comes before them, if both are given.",
         ),
         Column(
             "available",
@@ -120,11 +129,19 @@ ITEMS = InputTable(
 IMAGES = InputTable(
     "images",
     False,
-    "Pictures apart from the catalogue. If it exists, it is used instead of `items.image`, which in turn is used instead of "
-    "`items.image_path`.",
+    "Pictures apart from the catalogue, a row each; an item may have several. Its pictures here are used instead of "
+    "`items.image`, which in turn is used instead of `items.image_path` and `items.image_paths`.",
     (
         Column("item_id", "id", True, "Key of the items table."),
-        Column("image", "binary", True, "Encoded picture (JPEG, PNG, WebP)."),
+        Column("image", "binary", True, "Encoded picture (JPEG, PNG, WebP). An `image_path` may stand for it.", "image_path"),
+        Column("image_path", "text", False, "Path, URI or URL of the picture, as in `items`."),
     ),
 )
-INPUT_TABLES = (INTERACTIONS, ITEMS, IMAGES)
+USERS = InputTable(
+    "users",
+    False,
+    "What is known of users beside their events. It is read if `attributes` in `data.yaml` name columns of it. Without it, "
+    "users are known by their events alone.",
+    (Column("user_id", "id", True, "The user, as in `interactions`. A repeated key keeps its first row."),),
+)
+INPUT_TABLES = (INTERACTIONS, ITEMS, IMAGES, USERS)

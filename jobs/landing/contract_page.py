@@ -7,7 +7,8 @@ from pydantic.fields import FieldInfo
 from jobs.base.settings import Section
 from jobs.landing.contract import ACCEPTED, INPUT_TABLES
 from jobs.landing.conversion import NULL_WORDS
-from jobs.landing.mapping import DataMapping, KindRule, RatingRule, TableMapping
+from jobs.landing.mapping import DataMapping, KindRule, RatingRule
+from jobs.landing.table_mapping import TableMapping
 
 _HEAD = f"""# Data contract
 
@@ -48,7 +49,7 @@ These faults stop a run, with a message that names file, column and rows or line
 
 These rows are set aside one by one. They are counted, and listed in the table `quarantine` and on the report:
 
-- repeated item ids, missing ids (also the words {", ".join(NULL_WORDS)}), and events about unknown items;
+- repeated ids of items and users, missing ids (also the words {", ".join(NULL_WORDS)}), and events about unknown items;
 - timestamps that are not a time or lie in the future;
 - all events of a user who has more than `ingest.max_events_per_user_day` events on one day.
 
@@ -59,6 +60,18 @@ events that were
 cancelled, and events after the logical date or before the look-back.
 
 If a picture or a text is missing or cannot be read, that view of the item is empty, and the item keeps its other views.
+
+An item may have several pictures: as rows of the table `images`, or as paths in `image_paths`. The first `pictures.per_item`
+of them are used. The item's view is made from all that can be read, each counting alike. One that cannot be read is counted
+with its cause. The first one is shown on the report.
+
+A path may be a URL of http or https. Such pictures are fetched only if the setting `pictures.hosts` names their servers, as
+in `make run DATA=... SET="pictures.hosts=img.example.com"`. Servers with an address that is not public are refused, because a
+catalogue must not make the pipeline ask machines of its own network; so are redirects that leave the list. If you want to
+fetch from your own network, name the server and its address: `img.internal, 10.0.0.5`. Pictures are kept in
+`<home>/pictures`. After `pictures.valid_days`, the server is asked whether a picture has changed. Further settings limit the
+size, the time, the requests per second and how many are fetched at once. What was fetched, and why others were not, is on the
+report.
 """
 
 _MAPPING_HEAD = """
@@ -78,6 +91,10 @@ items:
   columns: {item_id: article_id, title: prod_name, text: detail_desc, category: product_group_name}
   templates: {image_path: 'images/{article_id:.3}/{article_id}.jpg'}
   attributes: {category: text, price: number, markets: texts, look: embedding}
+users:
+  source: customers.csv
+  columns: {user_id: customer_id}
+  attributes: {country: text, age: number}
 kinds:
   view: {role: history}
   purchase: {weight: 8}
@@ -92,8 +109,14 @@ An attribute has the name of its column, unless `columns` says which column it i
 - `embedding`: a vector that was made elsewhere, as a list of numbers, or as a text such as `[0.5, -1.25]`. All vectors of an
   attribute must have one length. If another model makes them, give the attribute another name.
 
-An item may lack any of them. Attributes become part of what the models know of an item, so a new item profits from its
-category on its first day. [Answers can be filtered](serving.md#filters-and-exclusions) by all of them but embeddings.
+An item or a user may lack any of them. A list that is a text may have another separator than `|`: `list_separator` says which.
+
+Attributes of items become part of what the models know of an item, so a new item profits from its category on its first day.
+[Answers can be filtered](serving.md#filters-and-exclusions) by all of them but embeddings.
+
+Attributes of users become part of [what the models know of a user](towers.md#what-a-user-is), so a new user gets an answer of
+their own on the first day. Users who have attributes and no event are numbered like all others, and have candidates. If the log
+itself holds such columns, name it as the table of users too, with `repeated_ids: first`.
 """
 
 
@@ -106,11 +129,11 @@ def page() -> str:
         lines += ["| column | values | needed | meaning |", "|---|---|---|---|"]
         for column in table.columns:
             needed = "required" if column.required else "optional"
-            lines.append(f"| `{column.name}` | {ACCEPTED[column.kind]} | {needed} | {column.meaning} |")
+            lines.append(f"| `{column.name}` | {_cell(ACCEPTED[column.kind])} | {needed} | {column.meaning} |")
     lines.append(_MAPPING_HEAD)
     for heading, model in (
         ("At the top", DataMapping),
-        ("Of a table (`interactions`, `items`, `images`)", TableMapping),
+        ("Of a table (`interactions`, `items`, `images`, `users`)", TableMapping),
         ("Of a kind of event (`kinds`)", KindRule),
         ("Of ratings (`rating`)", RatingRule),
     ):
@@ -129,7 +152,12 @@ def _row(name: str, field: FieldInfo) -> str:
         if isinstance(default, str | int | float) and default != ""
         else ""
     )
-    return f"| `{name}` | {_values(field.annotation)} | {shown} | {field.description} |"
+    return f"| `{name}` | {_values(field.annotation)} | {_cell(shown)} | {_cell(field.description or '')} |"
+
+
+def _cell(text: str) -> str:
+    """Text as a cell of a table, of which a bare | would end it."""
+    return text.replace("|", "\\|")
 
 
 def _values(annotation: Any) -> str:

@@ -58,13 +58,16 @@ class NotText(Exception):
         self.place, self.value = place, value
 
 
-def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], times: TimeRule) -> tuple[pa.Array, Told]:
+def convert(
+    column: Column, values: pa.ChunkedArray | pa.Array | list[Any], times: TimeRule, separator: str = lists.SEPARATOR
+) -> tuple[pa.Array, Told]:
     """The values of a column in the form of the contract.
 
     Args:
         column: of the contract.
         values: as the source gives them: an Arrow array, or values of JSON or CSV.
         times: how times are read.
+        separator: between the elements of a list that is a text.
 
     Returns:
         An array of the type `LANDED[column.kind]`, and what was noticed. Blank ids are null.
@@ -73,8 +76,10 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         WrongType: the type does not fit the kind.
         NotText: a text is not UTF-8.
     """
+    if column.name == "image_path" and lists.holds_several(values):
+        raise WrongType("list of several", "write image_paths: image_path into data.yaml, under columns.")
     if column.kind in ("texts", "embedding") and isinstance(values, list):
-        values = lists.of_python(values)
+        values = lists.of_python(values, separator)
     array = _array(_of_python(values, column.kind) if isinstance(values, list) else values, column.kind)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), LANDED[column.kind]), Told()
@@ -88,7 +93,7 @@ def convert(column: Column, values: pa.ChunkedArray | pa.Array | list[Any], time
         if told.null_words:
             array = pc.if_else(words, pa.scalar(None, pa.string()), array)
     if column.kind in ("texts", "embedding"):
-        made = _lists(column, array, times)
+        made = _lists(column, array, times, separator)
     else:
         made = {"id": _ids, "timestamp": _seconds, "number": _numbers, "flag": _flags, "text": _texts}[column.kind](
             array, times
@@ -254,13 +259,14 @@ def _texts(array: pa.Array, times: TimeRule) -> pa.Array:
     raise WrongType(str(kind), _WITHIN if pa.types.is_struct(kind) else "give texts.")
 
 
-def _lists(column: Column, array: pa.Array, times: TimeRule) -> pa.Array:
+def _lists(column: Column, array: pa.Array, times: TimeRule, separator: str) -> pa.Array:
     kind = array.type
     plain = not (pa.types.is_nested(kind) or pa.types.is_string(kind))
     if lists.is_list(kind) and pa.types.is_nested(kind.value_type):
         raise WrongType(str(kind), f"give lists of {'texts' if column.kind == 'texts' else 'numbers'}.")
     if column.kind == "texts" and (lists.is_list(kind) or pa.types.is_string(kind) or plain):
-        return lists.texts(array if not plain else pa.array([[v] if v else None for v in _texts(array, times).to_pylist()]))
+        given = array if not plain else pa.array([[v] if v else None for v in _texts(array, times).to_pylist()])
+        return lists.texts(given, separator)
     if column.kind == "embedding" and (lists.is_list(kind) or pa.types.is_string(kind)):
         return lists.vectors(array)
     raise WrongType(str(kind), f"give {'lists of texts' if column.kind == 'texts' else 'lists of numbers'}.")

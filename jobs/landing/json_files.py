@@ -8,9 +8,9 @@ from typing import Any
 
 from jobs.base.errors import DataError
 from jobs.landing.finding import Part
-from jobs.landing.mapping import TableMapping
 from jobs.landing.records import EMPTY_LIST
 from jobs.landing.streams import opened
+from jobs.landing.table_mapping import TableMapping
 
 _ROWS = 50_000
 _PYTHON = ("{'", "{u'")  # how objects begin that Python has printed

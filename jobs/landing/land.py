@@ -18,11 +18,12 @@ from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import uri_of
 from jobs.base.settings import PipelineSettings
-from jobs.landing.contract import INPUT_TABLES, InputTable
+from jobs.landing.contract import INPUT_TABLES, USERS, InputTable
 from jobs.landing.finding import Part, find_table
-from jobs.landing.mapping import TableMapping, read_mapping, with_attributes
+from jobs.landing.mapping import read_mapping, with_attributes
 from jobs.landing.part_reader import PartReader
 from jobs.landing.records import LandedPart, LandedTable, Landing
+from jobs.landing.table_mapping import TableMapping
 from jobs.landing.times import TimeRule
 
 RULES = 2  # raise it when the same input must be landed anew
@@ -43,9 +44,17 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
     mapping = read_mapping(folder, settings)
     tables, used = {}, set()
     for table in INPUT_TABLES:
+        if table is USERS and not mapping.users.attributes:
+            continue  # a table of this name may lie there for other reasons
         parts, left_out, places = [], [], []
         for of_table in mapping.of(table):
             found = find_table(folder, table, of_table)
+            if found is None and table is USERS:
+                raise DataError(
+                    "data.yaml names attributes of users, but there is no table of users.",
+                    file=folder,
+                    remedy="bring it as users.parquet or users.csv, or name its file as users: {source: ...} in data.yaml.",
+                )
             if found is None:
                 continue
             places.append(str(found.place))

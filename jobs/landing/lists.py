@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+SEPARATOR = "|"  # between the elements of a text, unless data.yaml names another
 _MISSING = "nan"
 _BETWEEN_NUMBERS = re.compile(r"[\s,;|]+")
 
@@ -22,22 +23,29 @@ def word(value: Any) -> str:
     return "true" if value is True else "false" if value is False else str(value)
 
 
-def of_python(values: list[Any]) -> list[Any] | pa.Array:
+def holds_several(values: pa.ChunkedArray | pa.Array | list[Any]) -> bool:
+    """Whether one of the values is a list of more than one element."""
+    if isinstance(values, list):
+        return any(isinstance(value, list) and len(value) > 1 for value in values)
+    return is_list(values.type) and (pc.max(pc.list_value_length(values)).as_py() or 0) > 1
+
+
+def of_python(values: list[Any], separator: str = SEPARATOR) -> list[Any] | pa.Array:
     """Values of JSON or CSV: list<string> as soon as one is a list; a text among them becomes the list that it says.
 
     A missing element becomes the text "nan": no number, and no category.
     """
     if not any(isinstance(value, list) for value in values):
         return values
-    rows = (_split(value) if isinstance(value, str) else value for value in values)
+    rows = (_split(value, separator) if isinstance(value, str) else value for value in values)
     lists = (row if row is None or isinstance(row, list) else [row] for row in rows)
     rows_of_texts = [None if row is None else [_MISSING if part is None else _text(part) for part in row] for row in lists]
     return pa.array(rows_of_texts, pa.list_(pa.string()))
 
 
-def texts(array: pa.Array) -> pa.Array:
+def texts(array: pa.Array, separator: str = SEPARATOR) -> pa.Array:
     """list<string> of lists of any plain values, or of texts that hold a list. Missing and blank elements are left out."""
-    rows = (_split(value) if isinstance(value, str) else value for value in array.to_pylist())
+    rows = (_split(value, separator) if isinstance(value, str) else value for value in array.to_pylist())
     return pa.array([None if row is None else _filled(row) for row in rows], pa.list_(pa.string()))
 
 
@@ -56,15 +64,15 @@ def vectors(array: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(bad), pa.scalar(None, array.type), array)
 
 
-def _split(text: str) -> list[Any]:
-    """The elements of a text such as `["DE", "AT"]` or `DE|AT`."""
+def _split(text: str, separator: str) -> list[Any]:
+    """The elements of a text such as `["DE", "AT"]` or, with the separator between them, `DE|AT`."""
     if text.lstrip().startswith("["):
         try:
             found = json.loads(text)
         except ValueError:
             found = [part.strip().strip("'\"") for part in text.strip().strip("[]").split(",")]
         return [part for part in found if not isinstance(part, list | dict)]
-    return text.split("|")
+    return text.split(separator)
 
 
 def _filled(row: list[Any]) -> list[str]:

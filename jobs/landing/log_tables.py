@@ -11,7 +11,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import children, uri_of
 from jobs.landing.finding import Part
-from jobs.landing.mapping import TableMapping
+from jobs.landing.table_mapping import TableMapping
 from jobs.landing.typed_tables import MOST_ROWS, Batch, first_line, named_errors, path_of, tops
 
 

@@ -12,7 +12,7 @@ from jobs.landing.contract import InputTable
 from jobs.landing.csv_files import csv_names
 from jobs.landing.finding import Part
 from jobs.landing.json_files import json_names
-from jobs.landing.mapping import TableMapping
+from jobs.landing.table_mapping import TableMapping
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from jobs.landing.csv_files import read_csv
 from jobs.landing.finding import Part
 from jobs.landing.json_files import read_json
 from jobs.landing.lists import word
-from jobs.landing.mapping import TableMapping
 from jobs.landing.opened_part import columns_of_templates, open_part
 from jobs.landing.records import EMPTY_LIST, NOT_WANTED, LandedPart
 from jobs.landing.seen import Seen
+from jobs.landing.table_mapping import TableMapping
 from jobs.landing.times import TimeRule
 
 # Spark's names for the types of a part that is read as it is. Other types are written anew.
@@ -146,6 +146,8 @@ class PartReader:
         """The columns of the contract that the part has, what conversion noticed, and the number of each row."""
         self.rows_in, self.left_out = 0, Counter[str]()
         columns = [column for column in self.table.columns if not (only_scalars and column.kind == "binary")]
+        if self.mapping.columns.get("image_paths") == "image_path":  # a list of several, which image_path cannot hold
+            columns = [column for column in columns if column.name != "image_path"]
         origin = {column.name: self.mapping.columns.get(column.name, column.name) for column in columns}
         wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *columns_of_templates(self.mapping)]))
         if self.mapping.explode:
@@ -160,7 +162,7 @@ class PartReader:
                     continue
                 self.raw_nulls[column.name] = values.null_count if not isinstance(values, list) else -1
                 try:
-                    made[column.name], told[column.name] = convert(column, values, self.times)
+                    made[column.name], told[column.name] = convert(column, values, self.times, self.mapping.list_separator)
                 except WrongType as error:
                     row = None if error.place is None else str(rows[error.place])
                     what = "the column" if row is None else f"row {row}"

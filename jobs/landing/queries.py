@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from jobs.base.errors import DataError
 from jobs.landing.finding import Part
-from jobs.landing.mapping import TableMapping
+from jobs.landing.table_mapping import TableMapping
 from jobs.landing.typed_tables import Batch, first_line, two_of_one_name
 
 

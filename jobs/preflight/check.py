@@ -97,7 +97,7 @@ def check(
             source.interactions.persist()
             found.sections["Log"] = profile.of_log(source)
             found.sections["Catalogue"] = profile.of_catalogue(source)
-            found.sections["Pictures"] = profile.of_pictures(source)
+            found.sections["Pictures"] = profile.of_pictures(source, settings)
             say("judging the tables as the first gate of a run does")
             _gate(settings, found)
             say("cleaning and splitting the log as a run does")

@@ -11,8 +11,9 @@ from jobs.base.places import children
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INTERACTIONS, ITEMS, InputTable
 from jobs.landing.finding import find_table, format_of
-from jobs.landing.mapping import DataMapping, TableMapping
+from jobs.landing.mapping import DataMapping
 from jobs.landing.part_reader import first_values, part_columns
+from jobs.landing.table_mapping import TableMapping
 
 # Names that columns have in public exports and in shops' databases, the likeliest first.
 _NAMES: dict[str, str] = {
@@ -29,6 +30,7 @@ _NAMES: dict[str, str] = {
     "text": "text description detail_desc body_html body details desc summary genres categories",
     "image": "image image_bytes picture img",
     "image_path": "image_path image_file picture_path img_path image_name filename file_name",
+    "image_paths": "image_paths image_files images pictures",
 }
 # Words in the names that tables have.
 _TABLES: dict[str, str] = {

@@ -8,15 +8,21 @@ from collections.abc import Iterator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.base.settings import PipelineSettings
 from jobs.landing.records import LandedTable, Landing
 from jobs.source.images import picture_paths
-from jobs.source.picture_files import find_picture, nearest_existing, read_file
+from jobs.source.picture_cache import PictureCache
+from jobs.source.picture_content import Picture, decode_picture
+from jobs.source.picture_fetching import fetch_pictures
+from jobs.source.picture_files import EMPTY, REFUSED_SCHEME, find_picture, nearest_existing, read_file
+from jobs.source.picture_hosts import is_url
 from jobs.source.spelling import twins_across, twins_within
 from jobs.source.tables import Source
 
 _LAST = 253_402_300_800  # seconds up to the end of the year 9999
 _SHOWN_FILES, _SHOWN_COLUMNS = 5, 12
-_PICTURES, _PICTURE_BYTES = 300, 100  # pictures looked at, and of how many of them the content is compared
+_PICTURES, _CONTENTS = 300, 100  # picture files looked at, and of how many pictures the content is opened and compared
+_SIDE = 64  # pixels
 
 
 def of_files(landing: Landing) -> dict[str, list[str]]:
@@ -79,35 +85,51 @@ def of_catalogue(source: Source) -> list[str]:
     return found + _texts(items)
 
 
-def of_pictures(source: Source) -> list[str]:
-    """How many pictures there are, which are missing and where they were looked for, and whether they are all the same."""
-    inside = source.items.where("image is not null").count()
-    inside += 0 if source.images is None else source.images.where("image is not null").count()
-    found = [f"{inside:,} pictures lie in the tables."] if inside else []
-    if inside:
-        table = source.items if source.images is None else source.images
-        hashes = table.where("image is not null").limit(_PICTURES).select(F.sha2("image", 256)).collect()
-        found += _alike(Counter(row[0] for row in hashes))
-    paths = picture_paths(source)
+def of_pictures(source: Source, settings: PipelineSettings) -> list[str]:
+    """How many pictures there are, which are missing and where they were looked for, which cannot be used or are alike."""
+    inside = [table.where("image is not null") for table in (source.items, source.images) if table is not None]
+    number_inside = sum(table.count() for table in inside)
+    found = [f"{number_inside:,} pictures lie in the tables."] if number_inside else []
+    paths, fetched = picture_paths(source, settings.pictures.per_item), PictureCache.of(settings)
     number = paths.count()
-    if not number:
-        return found or ["There are no pictures."]
-    looked_at = [
-        (row["item_id"], row["image_path"], find_picture(source.folder, row["image_path"]))
-        for row in paths.orderBy(F.xxhash64("item_id")).limit(_PICTURES).collect()
+    if not (number or number_inside):
+        return ["There are no pictures."]
+    contents = [row["image"] for row in inside[-1].select("image").limit(_CONTENTS).collect()] if number_inside else []
+    if number:
+        chosen = paths.orderBy(F.xxhash64("item_id"), "image_path").limit(_PICTURES).collect()
+        fetch_pictures({row["image_path"].strip() for row in chosen if is_url(row["image_path"])}, settings)
+        looked_at = [
+            (row["item_id"], row["image_path"], find_picture(source.folder, row["image_path"], fetched)) for row in chosen
+        ]
+        lost = [(item, seen) for item, _, seen in looked_at if seen.why]
+        items = paths.select("item_id").distinct().count()
+        there = [given for _, given, seen in looked_at if not seen.why]
+        found.append(f"{items:,} items name {number:,} picture files; of {len(looked_at)} looked at, {len(there)} can be read.")
+        reasons = Counter(seen.why for _, seen in lost)
+        found += [f"not readable: {_counted(reasons)}."] if lost else []
+        if reasons[REFUSED_SCHEME]:
+            found.append("Pictures by URL are fetched only from servers that the setting pictures.hosts names.")
+        for item, seen in lost[:3]:
+            near = nearest_existing(seen)
+            found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
+        contents += [read_file(source.folder, given, fetched) or b"" for given in there[:_CONTENTS]]
+    return [*found, *_bad_contents(contents), *_alike(Counter(hashlib.sha256(content).hexdigest() for content in contents))]
+
+
+def _bad_contents(contents: list[bytes]) -> list[str]:
+    """Why some pictures cannot be decoded, as the visual features say it."""
+    decoded = (decode_picture(content, _SIDE) if content else Picture(None, (EMPTY,)) for content in contents)
+    causes = Counter(picture.traits[0] for picture in decoded if picture.image is None)
+    if not causes:
+        return []
+    return [
+        f"of {len(contents)} pictures that were opened, {causes.total()} cannot be used: {_counted(causes)}. An item keeps its "
+        "view if another picture of it can be used."
     ]
-    lost = [(item, seen) for item, _, seen in looked_at if seen.why]
-    found.append(
-        f"{number:,} items name a picture file; of {len(looked_at)} looked at, {len(looked_at) - len(lost)} can be read."
-    )
-    reasons = Counter(seen.why.replace("_", " ") for _, seen in lost)
-    found += [f"not readable: {', '.join(f'{why} {count}' for why, count in reasons.most_common())}."] if lost else []
-    for item, seen in lost[:3]:
-        near = nearest_existing(seen.tried)
-        found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
-    there = [given for _, given, seen in looked_at if not seen.why][:_PICTURE_BYTES]
-    contents = (hashlib.sha256(read_file(source.folder, given) or b"").hexdigest() for given in there)
-    return found + _alike(Counter(contents))
+
+
+def _counted(causes: Counter[str]) -> str:
+    return ", ".join(f"{why.replace('_', ' ')} {count}" for why, count in causes.most_common())
 
 
 def _of_table(table: LandedTable) -> Iterator[str]:

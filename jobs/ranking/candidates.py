@@ -22,11 +22,12 @@ from jobs.base.verdicts import AWAITING_PROMOTION, AWAITING_REVIEW, PROMOTED
 from jobs.lake.availability import available_items
 from jobs.lake.spark_tables import read_table, write_table
 from jobs.lake.tables import Lake
+from jobs.lake.user_features import num_features
 from jobs.ranking.evaluate import champion_on_catalogue
 from jobs.registry.versions import MODEL_DIGEST, download_version
 from jobs.serving.candidate_search import SCHEMA, recommender
 from jobs.serving.index import sampled_users, tuned_index
-from jobs.training.data import read_content
+from jobs.training.data import read_content, user_encoder
 from jobs.training.model_store import load_served
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,10 @@ _USERS_PER_BLOCK = 1024  # users scored at once. It is a constant, because the l
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine).
 
-    There is one row for each user with an event. The history is all of the user's events up to the date. None of these items
-    is a candidate, unless people come back to items (`repeats: again`), none that the user is known not to want, and none that
-    cannot be had when the date ends. If no model is in force, or it cannot run on today's features, nothing is published. So
-    readers keep the candidates they have.
+    There is one row for each user with an event, and for each other user of whom something is known. The history is all of the
+    user's events up to the date. None of these items is a candidate, unless people come back to items (`repeats: again`), none
+    that the user is known not to want, and none that cannot be had when the date ends. If no model is in force, or it cannot
+    run on today's features, nothing is published. So readers keep the candidates they have.
 
     Raises:
         DataError: a table or the verdict is missing.
@@ -54,6 +55,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     version = client(settings).get_model_version(settings.registry.model_name, number)
     items = lake.read("items", date, ["item_index", "item_id"]).sort_by("item_index")
     item_ids, content = items["item_id"].to_pylist(), read_content(settings, items["item_index"].to_numpy())[0]
+    features = sum(map(num_features, user_encoder(settings).values()))
     model, note = champion_on_catalogue(
         download_version(version, settings), lake.path("challenger", date), item_ids, content, load=load_served
     )
@@ -73,17 +75,19 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         ):
             block = F.floor(F.col("user_index") / _USERS_PER_BLOCK).alias("block")
             sequences = read_table(spark, settings, "sequences")
-            unwanted = [name for name in ("unwanted",) if name in sequences.columns]
+            further = [name for name in ("unwanted", "features") if name in sequences.columns]
+            # A user who was forgotten since ingest has no event left. Who has none yet may be known by attributes.
+            known = (F.size("item_index") > 0) | (F.col("features").isNotNull() if "features" in further else F.lit(False))
             users = (
                 sequences.join(read_table(spark, settings, "users", ["user_index", "user_id"]), "user_index")
-                .where(F.size("item_index") > 0)  # a user who was forgotten since ingest has no event left
-                .select(block, "user_index", "user_id", "item_index", *unwanted)
+                .where(known)
+                .select(block, "user_index", "user_id", "item_index", *further)
                 # The number of partitions is given, because Spark would otherwise merge small inputs into one task.
                 .repartition(2 * spark.sparkContext.defaultParallelism, "block")
                 .sortWithinPartitions("user_index")
             )
             again = bool(lake.manifest("sequences", date)["stats"].get("again"))
-            found = users.mapInArrow(recommender(folder, settings.candidates.k, again=again), SCHEMA)
+            found = users.mapInArrow(recommender(folder, settings.candidates.k, again=again, user_features=features), SCHEMA)
             write_table(found, pending, by=["user_index"], keys=lake.manifest("users", date)["rows"])
             pending.stats = {"model_version": number, "k": settings.candidates.k, "items": len(item_ids)} | compared
             pending.stats |= _shape(pending.path, settings.candidates.k)

@@ -105,7 +105,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "users": data.log.num_evaluated("holdout"),
         "ks": list(cutoffs.ks),
         "k_note": k_note,
-        "recall_apart": {name: _recall_of(part, models, cutoffs) for name, part in targets_apart(data.log).items()},
+        "recall_apart": {name: _recall_of(part, models, cutoffs) for name, part in targets_apart(data.log).items()}
+        | new_users(data.log, models, cutoffs),
         "models": {"champion": None} | metrics,
         "popularity": popularity_recall(data, cutoffs),
         "incumbent_version": None if incumbent is None else str(incumbent.version),
@@ -128,6 +129,17 @@ def _recall_of(log: ParquetLog, models: Mapping[str, TwoTower], cutoffs: Cutoffs
     found = {name: evaluate(model, log, "holdout", ks=cutoffs.ks[:1]) for name, model in models.items()}
     recall = {name: float(result.recall[cutoffs.first].mean()) for name, result in found.items()}
     return {"users": log.num_evaluated("holdout"), "recall": recall}
+
+
+def new_users(log: ParquetLog, models: Mapping[str, TwoTower], cutoffs: Cutoffs) -> dict[str, Any]:
+    """Recall of users without any event before the hold-out, of whom something else is known; empty if there are none."""
+    blocks = (log.read(block) for block in range(log.num_blocks)) if log.user_features else ()
+    users = sum(len(block.evaluation_users("holdout", new=True)) for block in blocks)
+    if not users:
+        return {}
+    found = {name: evaluate(model, log, "holdout", ks=cutoffs.ks[:1], new_users=True) for name, model in models.items()}
+    recall = {name: float(result.recall[cutoffs.first].mean()) for name, result in found.items()}
+    return {"new users": {"users": users, "recall": recall}}
 
 
 def targets_apart(log: ParquetLog) -> dict[str, ParquetLog]:

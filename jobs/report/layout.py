@@ -8,6 +8,7 @@ from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.lake.views import MODALITIES
 from jobs.pages.words import MODELS, duration, verdict_text
+from jobs.report.sentences import picture_sentences, user_sentences
 
 _WIDTH, _LABEL = 100, 14
 _SAMPLERS = {
@@ -66,6 +67,7 @@ def _ingested(summary: Mapping[str, Any]) -> list[str]:
         *_out_of_stock(ingest),
         f"events: {parts}",
         *_wrap(split),
+        *(line for sentence in user_sentences(summary) for line in _wrap(sentence)),
     ]
 
 
@@ -156,6 +158,7 @@ def _views(summary: Mapping[str, Any]) -> list[str]:
         work = [f"{_count(stats[name])} {name}" for name in ("encoded", "reused") if stats.get(name)]
         share = f"{ok / items:6.1%} of items" if items and ok is not None else "unknown"
         lines.append(f"{view:<10}{share}   {'; '.join(filter(None, [', '.join(gaps), ', '.join(work)]))}")
+        lines += [line for sentence in picture_sentences(stats) for line in _wrap(sentence)]
     return lines
 
 

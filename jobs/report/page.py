@@ -12,6 +12,7 @@ from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
 from jobs.report.layout import accounting, training_sentences
 from jobs.report.pictures import Picture
+from jobs.report.sentences import picture_sentences, user_sentences
 
 _LISTED = 12
 
@@ -31,7 +32,9 @@ def render_page(
     return html("page.html").render(
         summary=summary,
         training=training_sentences(summary),
-        accounting=[f"{sentence[0].upper()}{sentence[1:]}." for sentence in accounting(summary)],
+        about_pictures=[_sentence(each) for each in picture_sentences((summary.get("views") or {}).get("visual") or {})],
+        about_users=[_sentence(each) for each in user_sentences(summary)],
+        accounting=[_sentence(each) for each in accounting(summary)],
         verdict=verdict,
         verdict_text=verdict_text(verdict),
         tone=_tone(summary),
@@ -49,6 +52,10 @@ def render_page(
         total_seconds=sum(step.get("seconds") or 0 for step in summary["steps"]),
         peak_memory=max((step.get("peak_memory_mb") or 0 for step in summary["steps"]), default=0),
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _quarantine(facts: RunFacts) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ import pandas as pd
 
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.settings import EMBEDDED, PipelineSettings
+from jobs.lake.tables import Lake
+from jobs.lake.user_features import attribute_health
 from jobs.lake.views import MODALITIES
 from jobs.report.facts import RunFacts
 from jobs.report.layout import format_summary
@@ -31,6 +33,7 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
         "agreed": facts.agreed or None,
         "ks": list(Cutoffs.of(facts.metrics).ks),
         "k_note": facts.metrics.get("k_note"),
+        "user_attributes": _user_attributes(facts),
         "recall_apart": facts.metrics.get("recall_apart") or {},
         "models": _models(facts),
         "users": facts.metrics.get("users"),
@@ -54,6 +57,14 @@ def build_summary(settings: PipelineSettings, facts: RunFacts | None = None) -> 
     }
 
 
+def _user_attributes(facts: RunFacts) -> dict[str, Any]:
+    """Attribute of users -> the share of users who have it, and how far it has moved since the date before, in deviations."""
+    if "sequences" not in facts.manifests:
+        return {}
+    found = attribute_health(Lake.of(facts.settings), facts.settings.date)
+    return {each.name: {"known": each.known, "drift": each.drift} for each in found}
+
+
 def _ingest(facts: RunFacts) -> dict[str, Any]:
     stats = facts.stats("items")
     if not stats:
@@ -69,7 +80,20 @@ def _ingest(facts: RunFacts) -> dict[str, Any]:
 
 
 def _views(facts: RunFacts) -> dict[str, dict[str, Any]]:
-    keys = ("ok", "missing", "unreadable", "too_few_events", "encoded", "reused", "method", "dim", "traits")
+    keys = (
+        "ok",
+        "missing",
+        "unreadable",
+        "too_few_events",
+        "encoded",
+        "reused",
+        "method",
+        "dim",
+        "traits",
+        "pictures",
+        "lost_pictures",
+        "fetched",
+    )
     out = {}
     for view in MODALITIES:
         table = f"{view}_features"

@@ -13,8 +13,11 @@ from esans_core.serving.retriever import item_embeddings
 from esans_core.towers import TwoTower
 from jobs.base.places import open_dataset
 from jobs.base.settings import CandidateSettings, PipelineSettings
+from jobs.lake.event_log import features_of
 from jobs.lake.tables import Lake
+from jobs.lake.user_features import num_features
 from jobs.serving.candidate_search import sequences_of
+from jobs.training.data import user_encoder
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +29,11 @@ def sampled_users(settings: PipelineSettings) -> Sequences:
     """The events of about a thousand users (or of all, if there are fewer), spread evenly over the date's `sequences`."""
     dataset = open_dataset(Lake.of(settings).path("sequences", settings.date))
     step = max(1, dataset.count_rows() // _SAMPLED_USERS)
-    rows = dataset.take(np.arange(0, dataset.count_rows(), step), columns=["item_index"])
-    lists = rows["item_index"].combine_chunks()
-    return sequences_of(lists.filter(pc.greater(pc.list_value_length(lists), 0)))  # users who were forgotten have no event left
+    features = sum(map(num_features, user_encoder(settings).values()))
+    rows = dataset.take(np.arange(0, dataset.count_rows(), step), columns=["item_index"] + ["features"] * bool(features))
+    rows = rows.filter(pc.greater(pc.list_value_length(rows["item_index"]), 0))  # users who were forgotten have no event left
+    beside = features_of(rows["features"], features) if features else None
+    return sequences_of(rows["item_index"].combine_chunks(), features=beside)
 
 
 def tuned_index(

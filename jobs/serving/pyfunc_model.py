@@ -51,7 +51,8 @@ class RetrievalModel(PythonModel):
                 which rests on the other ids. A data frame with one column of lists works as well.
             params: `k`, the number of items; `strict`, whether to refuse a history with an unknown id (false by default);
                 `exclude`, ids of items that are in no answer; `filter`, what attributes must be, as the text of a JSON object
-                (MLflow has no type for an object whose names it does not know), such as `{"category": ["shoes"]}`.
+                (MLflow has no type for an object whose names it does not know), such as `{"category": ["shoes"]}`;
+                `users`, what is known of the user of each history, as the text of a JSON array, such as `[{"country": "DE"}]`.
         """
         asked, served = params or {}, self.loaded if self.published is None else self.published.served
         try:
@@ -60,7 +61,8 @@ class RetrievalModel(PythonModel):
                 asked.get("k"),
                 strict=bool(asked.get("strict", False)),
                 exclude=asked.get("exclude", []),
-                filter=_read(asked.get("filter")),
+                filter=_read("filter", asked.get("filter"), '{"category": ["shoes"]}'),
+                users=_read("users", asked.get("users"), '[{"country": "DE"}]'),
             )
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
@@ -83,14 +85,14 @@ def _name(folder: Path, content: dict[str, Any]) -> str:
     return "-".join([content["about"]["date"], *([f"v{found[1]}"] if found else []), content["digest"][:8]])
 
 
-def _read(text: Any) -> Any:
-    """A filter from the text of a JSON object; None if there is no text."""
+def _read(name: str, text: Any, example: str) -> Any:
+    """A parameter from the text of JSON; None if there is no text."""
     if not isinstance(text, str):
         return text
     try:
         return json.loads(text) if text.strip() else None
     except ValueError as error:
-        raise ValueError(f'filter: expected JSON such as {{"category": ["shoes"]}}, got {text[:80]!r} ({error})') from error
+        raise ValueError(f"{name}: expected JSON such as {example}, got {text[:80]!r} ({error})") from error
 
 
 mlflow.models.set_model(RetrievalModel())

@@ -3,6 +3,8 @@
 A quarantine frame has the columns table, key (`file:row`), column, reason and value, all strings.
 """
 
+from functools import reduce
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -20,11 +22,14 @@ def clean_items(source: Source, settings: PipelineSettings) -> tuple[DataFrame, 
     """The catalogue with one row for each id, and the rows that were set aside.
 
     Returns:
-        items: item_id, title, text, image_path, available (bool, never null: whether the item can be had when the date ends),
-            and a struct `attributes` if the mapping names any.
+        items: item_id, title, text, image_path (of the first picture), available (bool, never null: whether the item can be had
+            when the date ends), and a struct `attributes` if the mapping names any.
         quarantine: rows without an id (`missing_id`), and all but the first row of an id (`repeated_item_id`).
     """
-    columns: list[Column | str] = ["item_id", "title", "text", "image_path", _available(settings).alias("available")]
+    one_path = F.col("image_paths").isNull() | (F.trim("image_path") != "")
+    path = F.when(one_path, F.col("image_path")).otherwise(F.get("image_paths", F.lit(0)))
+    columns: list[Column | str] = ["item_id", "title", "text", path.alias("image_path")]
+    columns.append(_available(settings).alias("available"))
     if names := sorted(source.mapping.items.attributes):
         columns.append(F.struct(*names).alias("attributes"))
     rows = source.items.select([*columns, "source_row"]).withColumn("reason", _key_reason())
@@ -32,11 +37,30 @@ def clean_items(source: Source, settings: PipelineSettings) -> tuple[DataFrame, 
     return items, _quarantine(rows, "items", F.lit("item_id"), F.col("item_id"))
 
 
+def clean_users(source: Source) -> tuple[DataFrame, DataFrame] | None:
+    """What is known of users beside events, and the rows that were set aside; None if the source says nothing of them.
+
+    Returns:
+        users: user_id, and a struct `attributes`; users without any attribute are left out.
+        quarantine: rows without an id (`missing_id`), and all but the first row of an id (`repeated_user_id`).
+    """
+    if source.users is None:
+        return None
+    names = sorted(source.mapping.users.attributes)
+    some = reduce(Column.__or__, (F.col(name).isNotNull() for name in names))
+    order = F.row_number().over(Window.partitionBy("user_id").orderBy("source_row"))
+    reason = F.when(F.col("user_id").isNull(), "missing_id").when(order > 1, "repeated_user_id")
+    rows = source.users.select("user_id", F.struct(*names).alias("attributes"), some.alias("some"), "source_row")
+    rows = rows.withColumn("reason", reason)
+    users = rows.where("reason is null and some").select("user_id", "attributes")
+    return users, _quarantine(rows, "users", F.lit("user_id"), F.col("user_id"))
+
+
 def image_quarantine(source: Source) -> DataFrame | None:
-    """Quarantine of the images table, by the rules of the catalogue; None if there is no such table."""
+    """Rows of the images table without an id (`missing_id`); None if there is no such table."""
     if source.images is None:
         return None
-    rows = source.images.select("item_id", "source_row").withColumn("reason", _key_reason())
+    rows = source.images.where("item_id is null").withColumn("reason", F.lit("missing_id"))
     return _quarantine(rows, "images", F.lit("item_id"), F.col("item_id"))
 
 

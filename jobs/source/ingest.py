@@ -14,8 +14,17 @@ from jobs.base.spark import spark_session
 from jobs.lake.dense_index import dense_index
 from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
-from jobs.source.attributes import check_embeddings
-from jobs.source.cleaning import KEPT, LATER, REPEATED_PAIR, clean_events, clean_items, event_quarantine, image_quarantine
+from jobs.source.attributes import attribute_encoder
+from jobs.source.cleaning import (
+    KEPT,
+    LATER,
+    REPEATED_PAIR,
+    clean_events,
+    clean_items,
+    clean_users,
+    event_quarantine,
+    image_quarantine,
+)
 from jobs.source.forgotten import without_forgotten
 from jobs.source.kinds import NEGATIVE
 from jobs.source.spelling import twins_across
@@ -44,30 +53,37 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
     _check_catalogue(num_items, source.file("items"), settings)
     out_of_stock = _out_of_stock(items, num_items, source, settings)
-    check_embeddings(items, source)
+    attribute_encoder(items, source, "items")
     log, forgotten = without_forgotten(source.interactions, settings)
-    events = clean_events(replace(source, interactions=log), items, settings).persist()
+    source = replace(source, interactions=log)
+    if source.users is not None:
+        source = replace(source, users=without_forgotten(source.users, settings)[0])
+    events = clean_events(source, items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
     quarantine = event_quarantine(events).unionByName(item_rejects)
     image_rejects = image_quarantine(source)
     if image_rejects is not None:
         quarantine = quarantine.unionByName(image_rejects)
+    known_users = clean_users(source)
+    if known_users is not None:
+        quarantine = quarantine.unionByName(known_users[1])
     quarantine = quarantine.persist()
     rejected = {"interactions": {}, "items": {}, **_rejected(quarantine)}
     rows_read = {
         "interactions": sum(fates.values()) - fates.get(LATER, 0),
         "items": num_items + sum(rejected["items"].values()),
     }
-    if source.images is not None:
-        rows_read["images"] = source.images.select("item_id").count()
+    for name, frame in (("images", source.images), ("users", source.users)):
+        if frame is not None:
+            rows_read[name] = frame.count()
     _check_rejected(quarantine, rejected, rows_read, source, settings)
     _check_shrinkage(rows_read["interactions"], source, settings)
 
     kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp", "kind", "weight")
     choice, previous = _choose(kept.where("weight > 0"), settings)
     split = assign_split(kept, choice.method, settings).persist()
-    users, num_users = numbered.enter_context(dense_index(_users(split), "user_id", "user_index"))
+    users, num_users = numbered.enter_context(dense_index(_users(split, known_users), "user_id", "user_index"))
     unwanted = events.where(F.col("fate") == NEGATIVE).select(*split.columns[:-1]).withColumn("split", F.lit(UNWANTED))
     rows = split.unionByName(unwanted.dropDuplicates(["user_id", "item_id"])) if fates.get(NEGATIVE) else split
     interactions = rows.join(users.select("user_id", "user_index"), "user_id").select(
@@ -106,8 +122,11 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         "unwanted": fates.get(NEGATIVE, 0),
         "repeats": source.mapping.repeats,
     }
+    if known_users is not None:
+        summary["user_attributes"] = attribute_encoder(known_users[0], source, "users").fingerprint
     digests, lake = source.digests(), Lake.of(settings)
-    users = users.select("user_index", "user_id", *(f"num_{name}" for name in _SPLITS))
+    about_users = ["attributes"] if known_users is not None else []
+    users = users.select("user_index", "user_id", *(f"num_{name}" for name in _SPLITS), *about_users)
     for table, frame, by, keys in (
         ("users", users, ["user_index"], num_users),
         ("items", items, ["item_index"], num_items),
@@ -123,9 +142,13 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     return summary
 
 
-def _users(split: DataFrame) -> DataFrame:
-    """user_id, num_train, num_validation, num_holdout int64."""
-    return split.groupBy("user_id").agg(*(F.count_if(F.col("split") == name).alias(f"num_{name}") for name in _SPLITS))
+def _users(split: DataFrame, known: tuple[DataFrame, DataFrame] | None) -> DataFrame:
+    """user_id, num_train, num_validation, num_holdout int64, and attributes if `clean_users` gives any.
+
+    So users who have attributes and no event are among them.
+    """
+    users = split.groupBy("user_id").agg(*(F.count_if(F.col("split") == name).alias(f"num_{name}") for name in _SPLITS))
+    return users if known is None else users.join(known[0], "user_id", "full").na.fill(0)
 
 
 def _choose(kept: DataFrame, settings: PipelineSettings) -> tuple[SplitChoice, str | None]:

@@ -9,6 +9,8 @@ from upath import UPath
 
 from jobs.base.errors import DataError
 from jobs.base.places import children, file_stamp, place
+from jobs.source.picture_cache import NOT_FETCHED, PictureCache
+from jobs.source.picture_hosts import is_url
 
 # No product picture is this large. A worker must not read a disk image or a video that a path happens to name.
 MAX_IMAGE_BYTES = 64 * 2**20
@@ -36,7 +38,7 @@ class PictureFile:
     tried: str = ""
 
 
-def find_picture(folder: UPath, given: str | None) -> PictureFile:
+def find_picture(folder: UPath, given: str | None, fetched: PictureCache | None = None) -> PictureFile:
     """The file of a picture.
 
     A path is taken as it stands. If nothing is there, it is tried without blanks around it, with slashes for backslashes, with
@@ -44,13 +46,16 @@ def find_picture(folder: UPath, given: str | None) -> PictureFile:
 
     Args:
         folder: of the source; relative paths start there.
-        given: a path, or a URI of the source's own kind (`file://` for a folder on this machine).
+        given: a path, or a URI of the source's own kind (`file://` for a folder on this machine), or a URL of http or https.
+        fetched: where pictures by URL were fetched to; None refuses them.
 
     Raises:
         OSError: a store cannot be reached. Its pictures are not missing then.
     """
     if given is None or not given.strip():
         return PictureFile(why=NOT_GIVEN)
+    if fetched is not None and is_url(given):
+        return _fetched(fetched, given.strip())
     found = PictureFile(why=NOT_FOUND, tried=given)
     for form in _forms(folder, given):
         found = _look(folder, form)
@@ -59,9 +64,9 @@ def find_picture(folder: UPath, given: str | None) -> PictureFile:
     return found
 
 
-def read_file(folder: UPath, given: str | None) -> bytes | None:
+def read_file(folder: UPath, given: str | None, fetched: PictureCache | None = None) -> bytes | None:
     """Content of a picture file; None if there is no such ordinary file, empty if it is too large."""
-    found = find_picture(folder, given)
+    found = find_picture(folder, given, fetched)
     if found.why == TOO_LARGE:
         return b""
     if found.path is None:
@@ -72,10 +77,15 @@ def read_file(folder: UPath, given: str | None) -> bytes | None:
         return None
 
 
-def nearest_existing(tried: str) -> str:
-    """The longest leading part of a place that exists, for messages; empty if there is none or the store does not answer."""
+def nearest_existing(found: PictureFile) -> str:
+    """The longest leading part of the place of a missing picture that exists, for messages; empty if nobody can tell.
+
+    A place that is refused is not looked at, because to look at a URL or another store is to send it a request.
+    """
+    if found.why not in (NOT_FOUND, NO_FILE, NO_PERMISSION) or is_url(found.tried):
+        return ""
     try:
-        path = place(tried)
+        path = place(found.tried)
         while path != path.parent:
             path = path.parent
             if path.exists():
@@ -84,6 +94,13 @@ def nearest_existing(tried: str) -> str:
     except (OSError, ValueError, DataError):
         pass
     return ""
+
+
+def _fetched(cache: PictureCache, url: str) -> PictureFile:
+    found = cache.find(url)
+    if found is None or found.why:
+        return PictureFile(why=found.why if found else NOT_FETCHED, tried=url)
+    return PictureFile(cache.content(found), found.size, f"{url} {found.content}", tried=url)
 
 
 def _forms(folder: UPath, given: str) -> Iterator[str]:

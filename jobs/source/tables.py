@@ -42,9 +42,10 @@ class Source:
         mapping: what the owner says about kinds of events, ratings and repeats.
         interactions: user_id string, item_id string, timestamp int64 (UTC s, null where unusable), kind string, rating double,
             source_row. Where there is no user, the session stands for it.
-        items: item_id, title, text, image_path string, image binary, available bool, available_from and available_until int64
-            (UTC s), the attributes that the mapping names, source_row.
-        images: item_id string, image binary, source_row; None if the source has no such table.
+        items: item_id, title, text, image_path string, image_paths array<string>, image binary, available bool,
+            available_from and available_until int64 (UTC s), the attributes that the mapping names, source_row.
+        images: item_id string, image binary, image_path string, source_row; None if the source has no such table.
+        users: user_id string, the attributes that the mapping names, source_row; None if the mapping names none.
 
     `source_row` is a struct (file string, row int64) that orders rows as the files give them.
     """
@@ -55,6 +56,7 @@ class Source:
     interactions: DataFrame
     items: DataFrame
     images: DataFrame | None
+    users: DataFrame | None = None
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the content of each input table, for the lineage of what is made from it."""
@@ -83,8 +85,11 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
         frames = {table.name: open_table(spark, table, landing.tables[table.name]) for table in _present(landing, mapping)}
         if check_log:
             _check_log(frames["interactions"], landing.tables["interactions"].place, settings)
-    items = first_rows(frames["items"]) if mapping.items.repeated_ids == "first" else frames["items"]
-    return Source(folder, landing, mapping, _with_users(frames["interactions"], landing), items, frames.get("images"))
+    for name, key in (("items", "item_id"), ("users", "user_id")):
+        if name in frames and getattr(mapping, name).repeated_ids == "first":
+            frames[name] = first_rows(frames[name], key)
+    log = _with_users(frames["interactions"], landing)
+    return Source(folder, landing, mapping, log, frames["items"], frames.get("images"), frames.get("users"))
 
 
 def _with_users(interactions: DataFrame, landing: Landing) -> DataFrame:

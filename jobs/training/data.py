@@ -17,10 +17,11 @@ from jobs.clusters.codebook_store import load_codebooks
 from jobs.lake.attributes import columns_of, kinds_of, read_attributes
 from jobs.lake.event_log import ParquetLog
 from jobs.lake.tables import Lake
+from jobs.lake.user_features import num_features
 from jobs.lake.views import read_views
 
 CONTENT_MODALITIES = ("visual", "text")
-ATTRIBUTES = "attributes"
+ATTRIBUTES, USERS = "attributes", "users"
 INPUTS = ("items", "visual_features", "text_features", "sequences")
 _TIED = 0.8  # share of events with the time of the one before, above which a log has no order
 CLUSTER_INPUTS = ("cluster_index", "codebooks")
@@ -35,7 +36,7 @@ class TrainingData:
         content: float32 [N, F], visual and text vectors and attributes side by side, NaN where something is missing.
         num_train: int64 [N], training events of each item.
         log: behaviour sequences of all users, on disk.
-        encoders: fingerprint of the encoder behind each content view.
+        encoders: fingerprint of the encoder behind each content view, and `users`, of what is known of users.
         order: what a user's events are, `sequence` or `set`.
         digests: digest of each table read.
     """
@@ -73,6 +74,7 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
     lake, date = Lake.of(settings), settings.date
     items = lake.read("items", date, ["item_index", "item_id", "num_train"]).sort_by("item_index")
     content, encoders = read_content(settings, items["item_index"].to_numpy())
+    encoders |= user_encoder(settings)
     return TrainingData(
         item_ids=items["item_id"].to_pylist(),
         content=content,
@@ -88,7 +90,14 @@ def open_log(settings: PipelineSettings) -> ParquetLog:
     """The users' events of the date. Raises `DataError` if the table is missing or damaged."""
     lake, date = Lake.of(settings), settings.date
     again = bool(lake.manifest("sequences", date)["stats"].get("again"))
-    return ParquetLog(open_dataset(lake.path("sequences", date)), again=again)
+    features = sum(map(num_features, user_encoder(settings).values()))
+    return ParquetLog(open_dataset(lake.path("sequences", date)), again=again, user_features=features)
+
+
+def user_encoder(settings: PipelineSettings) -> dict[str, str]:
+    """`users` -> fingerprint of the encoder behind the users' features; empty if nothing is known of users."""
+    found = Lake.of(settings).manifest("sequences", settings.date)["stats"].get("user_features")
+    return {USERS: found["encoder"]} if found else {}
 
 
 def order_of(settings: PipelineSettings) -> Order:

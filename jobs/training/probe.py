@@ -42,7 +42,7 @@ class NegativeProbe:
         sequences, self._rows = some_users_by_row(data.log, "validation", _USERS)
         users = torch.arange(sequences.num_users)
         last = sequences.offsets[:-1] + sequences.num_train - 1
-        self._history_BL = sequences.histories(users, last, settings.training.max_history)
+        self._history_BL, self._features = sequences.histories(users, last, settings.training.max_history), sequences.features
         self._positives = sequences.items[last]
         self._later = Relevant(*sequences.relevant(users, "validation"), len(users), len(data.item_ids))
         self._truth = HiddenTruth.load(settings)
@@ -61,7 +61,7 @@ class NegativeProbe:
         model.eval()
         positives = self._positives.to(device)
         drawn_BR = self._draw(positives)
-        users_BD = model.encode_histories(self._history_BL) / self._objective.temperature
+        users_BD = model.encode_histories(self._history_BL, self._features) / self._objective.temperature
         items, place = torch.unique(torch.cat([positives[:, None], drawn_BR], 1), return_inverse=True)
         logits = torch.einsum("bd,brd->br", users_BD, model.encode_items(items)[place])
         model.train(was_training)
@@ -86,7 +86,8 @@ class NegativeProbe:
         """
         was_training, device = model.training, model.item_input.content.device
         model.eval()
-        users_BD = model.encode_histories(self._history_BL[:_JUDGED])
+        features = None if self._features is None else self._features[:_JUDGED]
+        users_BD = model.encode_histories(self._history_BL[:_JUDGED], features)
         items_ND = encode_catalogue(model)
         model.train(was_training)
         generator = torch.Generator(device=device).manual_seed(self._seed)

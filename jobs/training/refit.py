@@ -71,7 +71,7 @@ def checked(judged: TwoTower, refit: TwoTower, data: TrainingData) -> dict[str, 
 def _overlap(models: tuple[TwoTower, TwoTower], items: list[torch.Tensor], data: TrainingData) -> float:
     split = "holdout" if data.log.num_evaluated("holdout") else "validation"
     some = some_users(data.log, split, _USERS)
-    sequences = Sequences.past(some.items, some.offsets)
+    sequences = replace(Sequences.past(some.items, some.offsets), features=some.features)
     users, ends = torch.arange(sequences.num_users), sequences.offsets[1:]
     row, item = sequences.seen(users, "validation")
     # At most a twentieth of the catalogue, because in a small one even models that know nothing would share many of 50 items.

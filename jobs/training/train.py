@@ -22,6 +22,7 @@ from esans_core.objective import RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
 from esans_core.towers import TwoTower
 from esans_core.training import DENSE_ITEMS
+from esans_core.user_input import user_statistics
 from esans_core.world import World
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
@@ -158,9 +159,13 @@ def build_model(settings: PipelineSettings, data: TrainingData) -> TwoTower:
         item_network=training.item_network,
         popularity=POPULARITY[training.popularity],
         id_dropout=training.id_dropout,
+        num_user_features=data.log.user_features,
+        history_dropout=training.history_dropout,
         sparse_ids=training.table_updates == "sparse"
         or (training.table_updates == "auto" and len(data.item_ids) > DENSE_ITEMS),
     )
+    if model.user_input is not None and (found := user_statistics(data.log)) is not None:
+        model.user_input.standardise_by(*found[:2])
     if data.order == "sequence" and training.start_ids == "cooccurrence":
         model.item_input.start_from(cooccurrence_vectors(data.log, len(data.item_ids), training.embedding_dim))
     return model

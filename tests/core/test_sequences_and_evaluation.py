@@ -7,7 +7,8 @@ import torch
 
 from esans_core import evaluation, towers
 from esans_core.evaluation import Relevant, evaluate, retrieve
-from esans_core.sequences import Sequences, by_length, excerpt_counts, target_counts
+from esans_core.excerpts import excerpt_counts, target_counts
+from esans_core.sequences import Sequences, by_length
 from esans_core.towers import TwoTower
 
 USERS = [  # items, training events, validation events; the rest is the hold-out

@@ -1,5 +1,6 @@
 """Weights of events: in the loss, in batches, and in evaluation."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from esans_core.loader import Loader
 from esans_core.negatives import METHODS, NegativeConfig
 from esans_core.objective import BatchPart, RetrievalObjective
 from esans_core.sampler import SemanticNegativeSampler
+from esans_core.sce import ScalableCrossEntropy
 from esans_core.sequences import Sequences
 
 N, D, B = 60, 8, 6
@@ -18,9 +20,6 @@ ITEMS = normalize(torch.randn(N, D, generator=torch.Generator().manual_seed(0)),
 USERS = normalize(torch.randn(B, D, generator=torch.Generator().manual_seed(1)), dim=-1)
 POSITIVES = torch.arange(B) * 4
 WEIGHTS = torch.tensor([1.0, 8.0, 0.5, 3.0, 1.0, 2.0])
-# Methods whose loss is of the whole step, which has no rows to weigh.
-WHOLE_STEP = [method for method in METHODS if NegativeConfig.for_method(method).step_loss is not None]
-BY_ROW = [method for method in METHODS if method not in WHOLE_STEP]
 
 
 def loss_and_gradients(method: Any, weights: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -40,7 +39,7 @@ def loss_and_gradients(method: Any, weights: torch.Tensor | None) -> tuple[torch
     return loss.detach(), users.grad, items.grad
 
 
-@pytest.mark.parametrize("method", BY_ROW)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_weighted_loss_is_the_weighted_mean_of_the_rows(method: Any) -> None:
     alone = [loss_and_gradients(method, torch.eye(B)[row]) for row in range(B)]
     together = loss_and_gradients(method, WEIGHTS)
@@ -49,16 +48,26 @@ def test_a_weighted_loss_is_the_weighted_mean_of_the_rows(method: Any) -> None:
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", BY_ROW)
+@pytest.mark.parametrize("method", METHODS)
 def test_weights_of_one_change_nothing(method: Any) -> None:
     for with_weights, without in zip(loss_and_gradients(method, torch.ones(B)), loss_and_gradients(method, None), strict=True):
         torch.testing.assert_close(with_weights, without, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", WHOLE_STEP)
-def test_a_loss_of_the_whole_step_refuses_weights(method: Any) -> None:
-    with pytest.raises(ValueError, match="takes no weights"):
-        loss_and_gradients(method, WEIGHTS)
+def test_a_user_in_no_bucket_counts_neither_above_nor_below() -> None:
+    """The loss of `sce` is a mean over the users that are in any bucket."""
+    narrow = replace(NegativeConfig.for_method("sce"), step_loss=ScalableCrossEntropy(bucket_factor=0.5, bucket_items=4))
+    objective = RetrievalObjective(narrow, torch.full((N,), 1 / N), temperature=0.1)
+
+    def loss(weights: torch.Tensor) -> torch.Tensor:
+        part = BatchPart(torch.arange(B), weights=weights)
+        return objective(USERS, POSITIVES, lambda rows: ITEMS[rows], torch.Generator().manual_seed(5), part)
+
+    alone = torch.stack([loss(torch.eye(B)[row] + 1e-6) for row in range(B)])  # all others count next to nothing
+    seen = torch.tensor([bool(loss(torch.eye(B)[row]).isfinite()) for row in range(B)])
+    assert 0 < int(seen.sum()) < B
+    expected = (WEIGHTS * alone)[seen].sum() / WEIGHTS[seen].sum()
+    torch.testing.assert_close(loss(WEIGHTS), expected, atol=1e-4, rtol=1e-3)
 
 
 def log() -> Sequences:

@@ -25,7 +25,9 @@ class FeatureSettings(Section):
     )
     text_dim: int = Field(128, ge=2, le=4096, description="Dimension of the embedded text vector.")
     behaviour_method: Literal["word2vec", "als"] = Field(
-        "als", description="Spark MLlib method that learns the behavioural view (compared in docs/LOG.md)."
+        "als",
+        description="Spark MLlib method that learns the behavioural view (compared in docs/LOG.md). word2vec reads all events "
+        "alike, so it refuses kinds of different weights.",
     )
     behaviour_dim: int = Field(64, ge=2, le=512, description="Dimension of the behavioural view.")
     min_behaviour_events: int = Field(3, ge=1, description="Fewest training events that an item needs for a behavioural view.")

@@ -164,6 +164,12 @@ class TrainingSettings(Section):
     id_dropout: float = Field(
         TRAINING.id_dropout, ge=0, lt=1, description="Chance that an item's id is hidden, so that new items can be served."
     )
+    history_dropout: float = Field(
+        TRAINING.history_dropout,
+        ge=0,
+        lt=1,
+        description="Chance that a user's events are hidden, so that new users can be served. Used if users have attributes.",
+    )
     refit: bool = Field(
         True,
         description="Train the challenger once more, on all events up to the date, for as many epochs as were best: this model "

@@ -14,7 +14,7 @@ from skimage.feature import hog, local_binary_pattern
 from jobs.base.settings import EMBEDDED
 from jobs.features.encoders.inference import encoding, on_device, unit_rows
 from jobs.features.encoders.model_folder import config_fingerprint, loading_model, local_model, model_fingerprint
-from jobs.features.encoders.pictures import Picture, decode_picture
+from jobs.source.picture_content import Picture, decode_picture
 
 # Pictures are decoded at twice the side that an encoder reads. That is enough for its resampling, and much less work.
 _OVERSAMPLING = 2

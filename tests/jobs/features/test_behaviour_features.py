@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.base.errors import DataError
 from jobs.features import behaviour_features
 from jobs.lake.tables import Lake
 from tests.jobs import source_builder as build
@@ -51,6 +52,16 @@ def test_items_of_one_taste_lie_together_and_reruns_agree(settings, method: str)
     digest = lake.manifest("behaviour_features", chosen.date)["digest"]
     behaviour_features.run(chosen)
     assert lake.manifest("behaviour_features", chosen.date)["digest"] == digest
+
+
+def test_word2vec_refuses_weights_that_it_cannot_read(settings) -> None:
+    chosen = build.tiny(settings, "", features={"behaviour_method": "word2vec"})
+    log = two_tastes(20)
+    publish(chosen, log.assign(weight=np.where(np.arange(len(log)) % 2, 8.0, 0.0)))  # history beside targets is no weight
+    assert behaviour_features.run(chosen)["method"] == "word2vec"
+    publish(chosen, log.assign(weight=np.where(np.arange(len(log)) % 2, 8.0, 1.0)))
+    with pytest.raises(DataError, match="weights from 1 to 8, but word2vec reads every event alike"):
+        behaviour_features.run(chosen)
 
 
 def test_held_out_events_teach_nothing(settings) -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from jobs.base.errors import DataError
 from jobs.features.encoders.model_folder import local_model
-from jobs.features.encoders.pictures import MAX_PIXELS, decode_picture
 from jobs.features.encoders.text import HashedTextEncoder, ModelTextEncoder
 from jobs.features.encoders.visual import DescriptorEncoder, ModelVisualEncoder
+from jobs.source.picture_content import MAX_PIXELS, decode_picture
 from tests.jobs import source_builder as build
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)

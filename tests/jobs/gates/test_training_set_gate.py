@@ -1,9 +1,14 @@
+import datetime as dt
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from jobs.base.settings import PipelineSettings
 from jobs.gates import gate
+from jobs.lake.tables import Lake
+from jobs.lake.user_features import AttributeHealth, attribute_health
 from jobs.source.tables import DAY_SECONDS
 from tests.jobs.gates.judging import NUM_ITEMS, NUM_USERS, blocked, failed, items_frame, verdict
 from tests.jobs.records import publish_frame
@@ -72,3 +77,31 @@ def test_training_set_passes_and_blocks(settings: PipelineSettings, spark: objec
     }
     leak = next(f for f in verdict(settings, "training_set")["failures"] if f["column"] == "seconds_to_holdout")
     assert "user 2 " in leak["message"]
+
+
+@pytest.mark.spark
+def test_attributes_of_users_that_are_missing_or_have_moved_are_told(settings: PipelineSettings, spark: object) -> None:
+    sequences, log = sequence_tables()
+    sequences["features"] = [[1.0, 2.0, 3.0]] * NUM_USERS
+    sequences.at[0, "item_index"], sequences.at[0, "timestamp"] = [], []  # known, without any event
+    sequences.loc[0, ["num_train", "num_validation", "num_holdout"]] = 0
+    log = log[log["user_index"] != 0]
+    items = items_frame().assign(num_train=log[log["split"] == "train"].groupby("item_index").size().reindex(range(NUM_ITEMS)))
+
+    def about(known: int, *means: float) -> dict:
+        found = {"known": NUM_USERS, "mean": [0.5], "std": [0.1]}
+        country = {"known": known, "mean": list(means), "std": [1.0, 0.5]}
+        return {"users": NUM_USERS, "encoder": "", "attributes": {"age": found, "country": country}}
+
+    before = settings.model_copy(update={"date": settings.date - dt.timedelta(days=1)})
+    publish_frame(before, "sequences", sequences, user_features=about(NUM_USERS, 0.0, 1.0))
+    publish_sequences(settings, sequences, log, items.fillna(0).astype({"num_train": "int64"}))
+    publish_frame(settings, "sequences", sequences, user_features=about(NUM_USERS // 4, 0.0, 1.5))
+    health = {found.name: found for found in attribute_health(Lake.of(settings), settings.date)}
+    assert health["age"] == AttributeHealth("age", 1.0, 0.0)
+    assert health["country"] == AttributeHealth("country", NUM_USERS // 4 / NUM_USERS, pytest.approx(0.5**0.5))
+    assert attribute_health(Lake.of(before), before.date)[1].drift is None
+    gate.run(settings, "training_set")
+    told = failed(settings, "training_set", "warning")
+    assert told == {("training_set", "evaluated_users"), ("user_attributes", "known"), ("user_attributes", "drift")}
+    assert "attribute country" in json.dumps(verdict(settings, "training_set"))

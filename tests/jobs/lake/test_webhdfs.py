@@ -81,7 +81,7 @@ def test_a_source_is_read_with_its_pictures_as_from_a_folder(spark, settings, st
     for where in (f"{uri}/shop", str(folder / "shop")):
         chosen = build.tiny(settings, where)
         source = read_source(spark, chosen)
-        pictures = mark_images(source).orderBy("item_id").toPandas()
+        pictures = mark_images(source, 1).orderBy("item_id").toPandas()
         pictures["image"] = [read_file(source.folder, path) for path in pictures["image_path"]]
         digests = {name: digest for name, digest in source_digests(chosen).items() if name != "source"}
         found[where] = (source.interactions.count(), source.items.count(), digests, pictures)

@@ -73,9 +73,9 @@ def test_what_is_not_there_has_its_reason(folder: Path, given: str | None, why: 
 def test_an_empty_file_and_the_place_that_exists(folder: Path) -> None:
     (folder / "empty.jpg").touch()
     assert find_picture(place(folder), "empty.jpg").why == EMPTY
-    tried = find_picture(place(folder), "images/1.jpg").tried
-    assert tried == str(folder / "images" / "1.jpg")
-    assert nearest_existing(tried).startswith(f"{folder}, which holds ")
+    found = find_picture(place(folder), "images/1.jpg")
+    assert found.tried == str(folder / "images" / "1.jpg")
+    assert nearest_existing(found).startswith(f"{folder}, which holds ")
 
 
 @pytest.mark.spark
@@ -104,7 +104,7 @@ def test_every_way_to_write_a_path_goes_into_the_marks(settings, spark, tmp_path
     for row in range(build.NUM_ITEMS):
         (tmp_path / "source" / "img dir" / f"{row}.jpg").write_bytes(build.picture(row, "JPEG"))
     source = read_source(spark, build.tiny(settings, build.write_source(tmp_path / "source", items=items)), check_log=False)
-    marks = mark_images(source).toPandas()
+    marks = mark_images(source, 10).toPandas()
     assert (marks["status"] == "ok").sum() == 16
     why = marks["traits"].dropna().map(lambda traits: traits[0]).value_counts()
     assert why.to_dict() == {REFUSED_SCHEME: 4, NOT_GIVEN: 4}

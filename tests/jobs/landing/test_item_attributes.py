@@ -138,3 +138,23 @@ def test_a_landing_of_an_earlier_version_names_no_attributes() -> None:
     values = DataMapping().model_dump(mode="json")
     del values["items"]["attributes"]
     assert DataMapping.model_validate(json.loads(json.dumps(values))).items.attributes == {}
+
+
+@pytest.mark.parametrize(
+    ("yaml", "values"),
+    [
+        ("", [["a.png", "b.png"], ["c.png"]]),
+        ("", ['["a.png", "b.png"]', "c.png"]),
+        ("items: {list_separator: ';'}", ["a.png;b.png", "c.png"]),
+        ("items: {columns: {image_paths: image_path}}", [["a.png", "b.png"], ["c.png"]]),
+    ],
+)
+def test_several_paths_come_in_many_forms(settings: PipelineSettings, tmp_path: Path, yaml: str, values: list[Any]) -> None:
+    name = "image_path" if "image_path}" in yaml else "image_paths"
+    rows = landed_items(tmp_path / "source", settings, yaml, build.items(2).assign(**{name: values}))
+    assert [list(row) for row in rows["image_paths"]] == [["a.png", "b.png"], ["c.png"]]
+
+
+def test_a_list_of_several_paths_is_no_single_path(settings: PipelineSettings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="write image_paths: image_path into data.yaml, under columns"):
+        landed_items(tmp_path / "source", settings, "", build.items(2).assign(image_path=[["a.png", "b.png"], ["c.png"]]))

@@ -13,6 +13,7 @@ from jobs.preflight.check import Check, check
 from jobs.preflight.layout import lines_of
 from jobs.source import ingest
 from tests.jobs import source_builder as build
+from tests.jobs.source.picture_server import picture_server
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("spark")]
 TODAY = dt.date(2026, 2, 1)
@@ -110,6 +111,31 @@ def test_pictures_that_are_not_there_are_named_with_the_place_tried(settings: Pi
     assert found.verdict == "not"
     assert "of 24 looked at, 0 can be read" in text and "not found 24" in text
     assert f"{tmp_path}/data/pictures/" in text
+
+
+def test_one_bad_picture_of_several_is_counted_with_its_cause(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, content in {"0": build.picture(0), "1": build.picture(1), "bad": b"no picture"}.items():
+        (folder / f"{name}.png").write_bytes(content)
+    items = build.items().assign(image_paths=[["0.png", "bad.png", "1.png"], ["gone.png"]] + [None] * (build.NUM_ITEMS - 2))
+    _, text = checked(fit(settings, build.write_source(folder, items=items)), tmp_path)
+    assert "2 items name 4 picture files; of 4 looked at, 3 can be read" in text and "not readable: not found 1." in text
+    assert "of 3 pictures that were opened, 1 cannot be used: no picture 1." in text
+
+
+def test_no_server_is_asked_unless_the_list_names_it(settings: PipelineSettings, tmp_path: Path) -> None:
+    with picture_server() as server:
+        server.pages |= {f"/{row}.png": build.picture(row) for row in range(build.NUM_ITEMS)}
+        items = build.items().assign(image_paths=[[server.url(f"/{row}.png")] for row in range(build.NUM_ITEMS)])
+        folder = build.write_source(tmp_path / "data", items=items)
+        found, text = checked(fit(settings, folder), tmp_path)
+        assert not server.asked and found.verdict == "not"  # no message looks for what exists near a URL
+        assert "of 24 looked at, 0 can be read" in text and "name their servers in pictures.hosts" in text
+        gate = {"min_evaluated_users": 5, "min_view_coverage": 1.0}
+        found, text = checked(fit(settings, folder, pictures={"hosts": server.host}, gate=gate), tmp_path)
+        assert found.verdict == "fit" and "of 24 looked at, 24 can be read" in text
+        assert len(server.asked) == build.NUM_ITEMS
 
 
 def test_identical_pictures_and_texts_are_counted(settings: PipelineSettings, tmp_path: Path) -> None:

@@ -4,18 +4,24 @@ import datetime as dt
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from training_tables import NUM_TASTES, NUM_USERS, write_training_tables
 
+from esans_core.towers import TwoTower
 from jobs import register
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
+from jobs.base.places import open_dataset, place
 from jobs.base.settings import PipelineSettings
 from jobs.gates.stages import STAGES
+from jobs.lake.event_log import ParquetLog
 from jobs.lake.tables import Lake
 from jobs.ranking import evaluate
 from jobs.registry import judge, promote
@@ -210,3 +216,27 @@ def test_false_negative_rates_follow_the_planted_truth(settings: PipelineSetting
     assert rates["uniform"] == pytest.approx(1 / NUM_TASTES, abs=0.02)
     assert rates["same_cluster"] > 0.8, "clusters follow the tastes, so cluster mates are what the user likes"
     assert rates["easy"] < rates["uniform"] < rates["same_cluster"]
+
+
+def test_recall_of_new_users_is_of_those_of_whom_something_is_known(tmp_path: Path) -> None:
+    rows = {
+        "user_index": [0, 1, 2, 3],
+        "item_index": [[1, 2, 3], [4, 5], [6], [7]],
+        "num_train": [2, 0, 0, 0],
+        "num_validation": [0, 1, 0, 0],
+        "num_holdout": [1, 1, 1, 1],
+        "features": [[0.5, 1.0], [1.0, 0.0], [float("nan"), 2.0], None],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "part-0.parquet")
+    log = ParquetLog(open_dataset(place(tmp_path)), user_features=2)
+    assert log.read(0).evaluation_users("holdout").tolist() == [0]
+    torch.manual_seed(0)
+    model = TwoTower(torch.randn(9, 2), torch.ones(9) > 0, dim=8, num_user_features=2).eval()
+    cutoffs = Cutoffs.for_catalogue(9)
+    found = evaluate.new_users(log, {"challenger": model}, cutoffs)
+    features = torch.tensor([[torch.nan, 2.0]])
+    with torch.no_grad():
+        score = (model.encode_users(torch.tensor([[-1]]), features) @ model.encode_items(torch.arange(9)).T)[0]
+    hit = 6 in score.topk(cutoffs.first).indices.tolist()
+    assert found == {"new users": {"users": 1, "recall": {"challenger": float(hit)}}}  # 1 has a past, and 3 is unknown
+    assert evaluate.new_users(ParquetLog(open_dataset(place(tmp_path))), {"challenger": model}, cutoffs) == {}

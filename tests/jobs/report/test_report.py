@@ -319,11 +319,18 @@ def jpeg(colour: str, size: tuple[int, int] = (40, 60)) -> bytes:
     return stream.getvalue()
 
 
+LOG = pa.table({"user_id": ["u"], "item_id": ["1"], "timestamp": [1_769_600_000]})
+
+
 def test_pictures_come_from_the_images_table_then_bytes_then_paths(settings: PipelineSettings, tmp_path: Path) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
     write_json(settings.run_dir / "source.json", {"uri": folder.as_uri(), "kind": "folder"})
-    pq.write_table(pa.table({"item_id": [1, 2], "image": [jpeg("red"), b"no picture"]}), folder / "images.parquet")
+    pq.write_table(LOG, folder / "interactions.parquet")
+    (folder / "data.yaml").write_text("images: {source: photos.parquet, columns: {item_id: sku, image_path: file}}")
+    photos = {"sku": [1, 2, 1, 6], "image": [jpeg("red"), b"no picture", jpeg("blue"), None], "file": [None] * 3 + ["six.jpg"]}
+    pq.write_table(pa.table(photos), folder / "photos.parquet")
+    (folder / "six.jpg").write_bytes(jpeg("black"))
     bytes_of_items = [jpeg("blue"), jpeg("lime"), None, None, None]
     pq.write_table(pa.table({"item_id": [1, 2, 3, 4, 5], "image": bytes_of_items}), folder / "items.parquet")
     (folder / "three.jpg").write_bytes(jpeg("white", (800, 400)))
@@ -333,6 +340,7 @@ def test_pictures_come_from_the_images_table_then_bytes_then_paths(settings: Pip
         "1": (254, 0, 0),
         "2": (0, 255, 1),
         "3": (255, 255, 255),
+        "6": (0, 0, 0),
     }
     assert found["3"].size == (256, 128)
 

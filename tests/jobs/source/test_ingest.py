@@ -175,13 +175,13 @@ class TestBadRows:
         ]
         log = pd.concat([log, bad(extra, columns=log.columns)], ignore_index=True)
         again = pd.concat([catalogue, catalogue.head(2).assign(title="second"), bad({"item_id": [None]})], ignore_index=True)
-        images = bad({"item_id": ["i00", "i00"], "image": [build.picture(1), build.picture(2)]})
+        images = bad({"item_id": ["i00", "i00", None], "image": [build.picture(seed) for seed in range(3)]})
         folder = build.write_source(tmp_path, interactions=log, items=again, images=images)
         chosen = build.tiny(settings, folder, ingest={"max_events_per_user_day": 8})
         summary = ingest.run(chosen)
         tables = published(chosen)
         expected = {
-            "images": {"repeated_item_id": 1},
+            "images": {"missing_id": 1},
             "interactions": {
                 "bot_user": 10,
                 "future_timestamp": 1,
