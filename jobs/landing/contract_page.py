@@ -7,7 +7,9 @@ from pydantic.fields import FieldInfo
 from jobs.base.settings import Section
 from jobs.landing.contract import ACCEPTED, INPUT_TABLES
 from jobs.landing.conversion import NULL_WORDS
-from jobs.landing.mapping import DataMapping, KindRule, RatingRule, TableMapping
+from jobs.landing.lists import word
+from jobs.landing.mapping import DataMapping, KindRule, RatingRule
+from jobs.landing.table_mapping import TableMapping
 
 _HEAD = f"""# Data contract
 
@@ -121,15 +123,15 @@ def page() -> str:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    default: Any = None if field.is_required() else field.default
-    shown = (
-        "required"
-        if field.is_required()
-        else f"`{default}`"
-        if isinstance(default, str | int | float) and default != ""
-        else ""
-    )
-    return f"| `{name}` | {_values(field.annotation)} | {shown} | {field.description} |"
+    return f"| `{name}` | {_values(field.annotation)} | {_default(field)} | {field.description} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if isinstance(field.default, bool):
+        return f"`{word(field.default)}`"
+    return f"`{field.default}`" if isinstance(field.default, str | int | float) and field.default != "" else ""
 
 
 def _values(annotation: Any) -> str:

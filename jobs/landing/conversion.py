@@ -208,6 +208,8 @@ def _ids(array: pa.Array, times: TimeRule) -> pa.Array:
 
 
 def _seconds(array: pa.Array, times: TimeRule) -> pa.Array:
+    if times.origin is not None and (pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)):
+        raise WrongType(str(array.type), "take timestamp_origin out of data.yaml; these are times, not numbers.")
     made = to_seconds(array, times)
     if made is None:
         raise WrongType(str(array.type), "give Unix times as numbers, or timestamps.")

@@ -9,7 +9,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import children, file_stamp, files_below
 from jobs.landing.contract import InputTable
-from jobs.landing.mapping import Format, TableMapping
+from jobs.landing.table_mapping import Format, TableMapping
 
 _FORMATS: dict[str, Format] = {
     ".parquet": "parquet",

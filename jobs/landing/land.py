@@ -20,9 +20,10 @@ from jobs.base.places import uri_of
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INPUT_TABLES, InputTable
 from jobs.landing.finding import Part, find_table
-from jobs.landing.mapping import TableMapping, read_mapping, with_attributes
+from jobs.landing.mapping import read_mapping, with_attributes
 from jobs.landing.part_reader import PartReader
 from jobs.landing.records import LandedPart, LandedTable, Landing
+from jobs.landing.table_mapping import TableMapping
 from jobs.landing.times import TimeRule
 
 RULES = 2  # raise it when the same input must be landed anew
@@ -48,6 +49,12 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
             found = find_table(folder, table, of_table)
             if found is None:
                 continue
+            if of_table.rows_in_order and len(found.parts) > 1:
+                raise DataError(
+                    f"the table has {len(found.parts)} files, so the numbers of their rows are no order of all events.",
+                    file=found.place,
+                    remedy="make one file of them, or give the log a column with times or with an order.",
+                )
             places.append(str(found.place))
             left_out += found.left_out
             for part in found.parts:
@@ -68,12 +75,10 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
 def _landed(
     part: Part, table: InputTable, mapping: TableMapping, settings: PipelineSettings, cache: Path
 ) -> tuple[str, LandedPart]:
-    unit = mapping.timestamp_unit or settings.data.timestamp_unit
-    reader = PartReader(
-        part, with_attributes(table, mapping), mapping, TimeRule(unit, mapping.timestamp_format, mapping.timezone)
-    )
+    times = TimeRule.of(mapping, settings)
+    reader = PartReader(part, with_attributes(table, mapping), mapping, times)
     part = reader.part
-    known = [RULES, part.name, str(part.path), part.stamp, unit, mapping.model_dump(mode="json")]
+    known = [RULES, part.name, str(part.path), part.stamp, times.unit, mapping.model_dump(mode="json")]
     key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
     record, parquet = cache / f"{key}.json", cache / f"{key}.parquet"
     if part.stamp:

@@ -11,8 +11,9 @@ from jobs.base.places import children
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INTERACTIONS, ITEMS, InputTable
 from jobs.landing.finding import find_table, format_of
-from jobs.landing.mapping import DataMapping, TableMapping
+from jobs.landing.mapping import DataMapping
 from jobs.landing.part_reader import first_values, part_columns
+from jobs.landing.table_mapping import TableMapping
 
 # Names that columns have in public exports and in shops' databases, the likeliest first.
 _NAMES: dict[str, str] = {

@@ -11,7 +11,7 @@ from charset_normalizer import from_bytes
 
 from jobs.base.errors import DataError
 from jobs.landing.finding import Part
-from jobs.landing.mapping import TableMapping
+from jobs.landing.table_mapping import TableMapping
 
 # The first bytes of a file say what it is, whatever its name is.
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}

@@ -11,8 +11,8 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import children, uri_of
 from jobs.landing.finding import Part
-from jobs.landing.mapping import TableMapping
-from jobs.landing.typed_tables import MOST_ROWS, Batch, first_line, named_errors, path_of, tops
+from jobs.landing.formats.typed_tables import MOST_ROWS, Batch, first_line, named_errors, path_of, tops
+from jobs.landing.table_mapping import TableMapping
 
 
 def open_delta(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
