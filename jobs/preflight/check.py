@@ -12,6 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from upath import UPath
+
+from jobs.base.accounting import accounting, set_aside, splits
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.errors import DataError
 from jobs.base.files import write_json, write_text
@@ -21,6 +24,7 @@ from jobs.base.spark import spark_session
 from jobs.gates import gate
 from jobs.landing.dates import last_event_date
 from jobs.landing.land import land
+from jobs.landing.mapping import FILE_NAME
 from jobs.landing.records import Landing
 from jobs.preflight import profile
 from jobs.preflight.cost import cost_sentence
@@ -41,6 +45,7 @@ class Check:
         sections: heading -> sentences.
         date: the logical date that was checked.
         proposal: file with a proposed `data.yaml`, if there is one.
+        ingest: the summary of the ingest, as a run's would be; empty if it stopped before.
     """
 
     verdict: Verdict = "fit"
@@ -48,6 +53,7 @@ class Check:
     sections: dict[str, list[str]] = field(default_factory=dict)
     date: dt.date | None = None
     proposal: Path | None = None
+    ingest: dict[str, Any] = field(default_factory=dict)
 
     def stop(self, reason: object) -> None:
         """Note why a run would stop."""
@@ -80,15 +86,13 @@ def check(
         values |= {"home": Path(scratch), "lake": ""}
         settings = PipelineSettings(**values)
         say("reading the tables")
-        landing = _landing(settings, found, cache or Path(scratch) / "landing", proposal)
+        landing = _landing(settings, found, cache or Path(scratch) / "landing", proposal, today)
         if landing is None:
             return found
         found.sections |= {f"Table {name}": lines for name, lines in profile.of_files(landing).items()}
-        try:
-            settings.date = found.date = date or last_event_date(landing, settings, today=today)
-        except DataError as error:
-            found.stop(error)
+        if found.date is None:
             return found
+        settings.date = found.date
         frozen = {"uri": landing.folder, "kind": "folder", "landing": landing.as_json()}
         write_json(settings.run_dir / "source.json", frozen)
         with spark_session(settings, "check") as spark:
@@ -106,28 +110,43 @@ def check(
     return found
 
 
-def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Path) -> Landing | None:
-    """The landed source. If it cannot be landed as it is, a mapping is guessed and proposed, and the check goes on with it."""
+def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Path, today: dt.date) -> Landing | None:
+    """The landed source, with the date to be checked in `found`.
+
+    If it cannot be landed as it is, or its times make no sense, a mapping is proposed, and the check goes on with that.
+    """
     try:
         folder = existing_folder(settings.data.source)
     except DataError as error:
         found.stop(error)
         return None
-    try:
-        return land(folder, settings, cache)
-    except DataError as error:
-        found.stop(error)
+    landing, problem = _landed_and_dated(folder, settings, found, cache, today)
+    if problem is None:
+        return landing
+    found.stop(problem)
     guessed = guess_mapping(folder, settings)
-    if guessed == type(guessed)() or settings.data.mapping:
-        return None
+    if guessed == type(guessed)() or settings.data.mapping or (landing is not None and (folder / FILE_NAME).exists()):
+        return landing
     write_text(proposal, as_yaml(guessed))
     found.proposal = proposal
     settings.data.mapping = str(proposal)
+    with_guess, problem = _landed_and_dated(folder, settings, found, cache, today)
+    if problem is not None:
+        found.reasons.append(f"With the proposed data.yaml: {problem}")
+    return with_guess or landing
+
+
+def _landed_and_dated(
+    folder: UPath, settings: PipelineSettings, found: Check, cache: Path, today: dt.date
+) -> tuple[Landing | None, DataError | None]:
+    """The landed source, with its last day in `found` if no date was given; or why it cannot be landed or dated."""
+    landing = None
     try:
-        return land(folder, settings, cache)
+        landing = land(folder, settings, cache)
+        found.date = found.date or last_event_date(landing, settings, today=today)
     except DataError as error:
-        found.reasons.append(f"With the proposed data.yaml: {error}")
-        return None
+        return landing, error
+    return landing, None
 
 
 def _gate(settings: PipelineSettings, found: Check) -> None:
@@ -143,7 +162,7 @@ def _gate(settings: PipelineSettings, found: Check) -> None:
 
 def _ingest(settings: PipelineSettings, found: Check) -> None:
     try:
-        summary = ingest.run(settings)
+        summary = found.ingest = ingest.run(settings)
     except DataError as error:
         found.stop(error)
         return
@@ -153,19 +172,10 @@ def _ingest(settings: PipelineSettings, found: Check) -> None:
 
 
 def _consequences(settings: PipelineSettings, summary: dict[str, Any]) -> list[str]:
-    read, events = summary["rows_read"], summary["events"]
-    rejected = {reason: count for reasons in summary["rejected"].values() for reason, count in reasons.items()}
-    unused = {name: count for name, count in summary["not_used"].items() if count}
-    lines = [
-        f"Of {read['interactions']:,} rows of the log, {sum(events.values()):,} are used: {events['train']:,} to train, "
-        f"{events['validation']:,} to validate, {events['holdout']:,} to judge.",
-        f"Split '{summary['split']}': {summary['split_reason']}.",
-    ]
-    for word, counts in (("set aside", rejected), ("not used", unused)):
-        if counts:
-            lines.append(f"{word}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()) + ".")
+    told = [*accounting(summary), *set_aside(summary), *splits(summary)]
+    lines = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in told]
     items, clusters = summary["items"], settings.clusters
     ks = " and ".join(str(k) for k in Cutoffs.for_catalogue(items).ks)
     lines.append(f"Recall is measured at {ks} of {items:,} items; {summary['users']:,} users get candidates.")
     lines.append(f"{clusters.num_primary} primary clusters will hold {items / clusters.num_primary:.0f} items each on average.")
-    return [*lines, cost_sentence(settings, items=items, events=events["train"])]
+    return [*lines, cost_sentence(settings, items=items, events=summary["events"]["train"])]

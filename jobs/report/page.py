@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.base.accounting import accounting
 from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
 from jobs.pages.words import MODELS, verdict_text, verdict_tone
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
-from jobs.report.layout import accounting, training_sentences
+from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 
 _LISTED = 12
@@ -31,7 +32,7 @@ def render_page(
     return html("page.html").render(
         summary=summary,
         training=training_sentences(summary),
-        accounting=[f"{sentence[0].upper()}{sentence[1:]}." for sentence in accounting(summary)],
+        accounting=[f"{sentence[0].upper()}{sentence[1:]}." for sentence in accounting(summary.get("ingest") or {})],
         verdict=verdict,
         verdict_text=verdict_text(verdict),
         tone=_tone(summary),
