@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from jobs.base.settings import PipelineSettings
 from jobs.features.kept_vectors import known_vectors, retire_vectors
-from jobs.lake.spark_tables import reachable, write_table
+from jobs.lake.spark_tables import readable, write_table
 from jobs.lake.tables import Lake
 
 COLUMNS = ("item_index", "item_id", "vector", "status", "content_hash", "encoder")
@@ -111,7 +111,7 @@ def publish_view(
             write_table(table, pending, by=["item_index"], keys=lake.manifest("items", settings.date)["rows"])
             pending.stats |= _stats(rows)
             first = (
-                spark.read.parquet(reachable(spark, pending.path)).where("vector is not null").select(F.size("vector")).first()
+                spark.read.parquet(readable(spark, pending.path)).where("vector is not null").select(F.size("vector")).first()
             )
             pending.stats["dim"] = first[0] if first else 0
         retire_vectors(spark, settings, view.table, known, inputs)

@@ -8,8 +8,9 @@ reads new and changed parts only.
 import hashlib
 import json
 import time
+import uuid
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from upath import UPath
@@ -81,16 +82,25 @@ def _landed(
     known = [RULES, part.name, str(part.path), part.stamp, times.unit, mapping.model_dump(mode="json")]
     key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
     record, parquet = cache / f"{key}.json", cache / f"{key}.parquet"
-    if part.stamp:
-        with suppress(OSError, ValueError, TypeError):
-            kept = LandedPart(**json.loads(record.read_text()))
-            if not kept.written or parquet.exists():
-                record.touch()
-                return key, kept
     cache.mkdir(parents=True, exist_ok=True)
+    if not part.stamp:
+        return _of_query(reader, cache, key)
+    with suppress(OSError, ValueError, TypeError):
+        kept = LandedPart(**json.loads(record.read_text()))
+        if not kept.written or parquet.exists():
+            record.touch()
+            return key, kept
     made = reader.look() or reader.write(parquet)
     write_json(record, asdict(made))
     return key, made
+
+
+def _of_query(reader: PartReader, cache: Path, key: str) -> tuple[str, LandedPart]:
+    """The rows of a query, named by their digest: those of an earlier day stay for the run that names them."""
+    written = cache / f"{key}-{uuid.uuid4().hex}.parquet"
+    made = reader.write(written)
+    kept = written.replace(cache / f"{key}-{made.digest[:32]}.parquet")
+    return kept.stem, replace(made, uri=kept.resolve().as_uri())
 
 
 def _sweep(cache: Path, used: set[str]) -> None:

@@ -24,17 +24,17 @@ from jobs.landing.table_mapping import TableMapping
 from jobs.landing.times import TimeRule
 
 # Spark's names for the types of a part that is read as it is. Other types are written anew.
+_TEXTS = {"string": "string", "large_string": "string"}
 _AS_IT_IS = {
-    "id": {"string": "string", "int64": "bigint", "int32": "int", "int16": "smallint", "int8": "tinyint"},
+    "id": _TEXTS | {"int64": "bigint", "int32": "int", "int16": "smallint", "int8": "tinyint"},
     "timestamp": {"int64": "bigint", "timestamp[us]": "timestamp_ntz", "timestamp[us, tz=UTC]": "timestamp"},
     "number": {"double": "double"},
     "flag": {"bool": "boolean"},
-    "text": {"string": "string"},
+    "text": _TEXTS,
     "binary": {"binary": "binary"},
     "texts": {},
     "embedding": {},
 }
-_PATTERN = frozenset("[]{}*?\\%")  # Spark would take these letters of a path for a pattern, or for an escape
 
 
 class _NotAsItIs(Exception):
@@ -63,7 +63,7 @@ class PartReader:
     def look(self) -> LandedPart | None:
         """The record of a part that Spark can read as it is; None if it must be written anew."""
         path = self.part.path
-        if self.parquet is None or path is None or not self.mapping.fits or _PATTERN & set(path.path):
+        if self.parquet is None or path is None or not self.mapping.fits:
             return None
         if any(column.name in self.part.partition for column in self.table.columns):
             return None
