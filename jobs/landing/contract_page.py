@@ -52,7 +52,8 @@ These rows are set aside one by one. They are counted, and listed in the table `
 
 - repeated item ids, missing ids (also the words {", ".join(NULL_WORDS)}), and events about unknown items;
 - timestamps that are not a time or lie in the future;
-- all events of a user who has more than `ingest.max_events_per_user_day` events on one day.
+- all events of a user who has more than `ingest.max_events_per_user_day` events on one day, unless `rows_in_order` or a
+  constant stands for the time.
 
 These events are no damage. They are counted, and not used: the same action told several times (same user, item and second),
 of which the

@@ -82,6 +82,11 @@ class DataMapping(Section):
                         )
         return self
 
+    @property
+    def days_are_real(self) -> bool:
+        """Whether the times of the log say on which day something happened, and do not only stand for an order."""
+        return not all(one.rows_in_order or "timestamp" in one.constants for one in self.interactions)
+
     def of(self, table: InputTable) -> list[TableMapping]:
         """The mappings of one table of the contract."""
         found = getattr(self, table.name)

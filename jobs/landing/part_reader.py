@@ -13,10 +13,11 @@ from jobs.base.errors import DataError
 from jobs.base.files import file_digest
 from jobs.base.places import uri_of
 from jobs.landing.contract import LANDED, SPARK, Column, InputTable
-from jobs.landing.conversion import NotText, Told, WrongType, as_scalar, convert
+from jobs.landing.conversion import Told, as_scalar, convert
 from jobs.landing.finding import Part
 from jobs.landing.lists import word
 from jobs.landing.opened_part import columns_of_templates, open_part
+from jobs.landing.python_values import NotText, WrongType
 from jobs.landing.raw_rows import RawRows, read_rows
 from jobs.landing.records import LandedPart
 from jobs.landing.seen import Seen

@@ -17,10 +17,13 @@ SPLITS = ("train", "validation", "holdout")
 @pytest.mark.spark
 @pytest.mark.usefixtures("spark")
 def test_what_is_held_out_of_one_moment_does_not_depend_on_the_ids(settings, tmp_path: Path) -> None:
-    log = build.interactions(num_users=60, num_items=40, num_days=20).assign(timestamp=build.NOON)
+    log = build.interactions(num_users=60, num_items=40, num_days=20).drop(columns="timestamp")
     folder = build.write_source(tmp_path / "source", interactions=log, items=build.items(40))
-    chosen = build.tiny(settings, folder, gate={"min_evaluated_users": 20})
-    assert ingest.run(chosen)["split"] == "per_user_tail"
+    (folder / "data.yaml").write_text(f"interactions: {{constants: {{timestamp: {build.DATE}}}}}")
+    chosen = build.tiny(settings, folder, gate={"min_evaluated_users": 20}, ingest={"max_events_per_user_day": 10})
+    summary = ingest.run(chosen)
+    assert summary["split"] == "per_user_tail"
+    assert summary["rejected"]["interactions"] == {}, "one moment for all events makes nobody a bot"
     build_training_set.run(chosen)
     gate.run(chosen, "training_set")
 
