@@ -101,11 +101,11 @@ def check(
             source.interactions.persist()
             found.sections["Log"] = profile.of_log(source)
             found.sections["Catalogue"] = profile.of_catalogue(source)
-            found.sections["Pictures"] = profile.of_pictures(source)
+            pictures, found.sections["Pictures"] = profile.of_pictures(source)
             say("judging the tables as the first gate of a run does")
             _gate(settings, found)
             say("cleaning and splitting the log as a run does")
-            _ingest(settings, found)
+            _ingest(settings, found, pictures)
             source.interactions.unpersist()
     return found
 
@@ -160,22 +160,22 @@ def _gate(settings: PipelineSettings, found: Check) -> None:
             found.sections.setdefault("Mind", []).append(f"{failure['message']}. Remedy: {failure['remedy']}")
 
 
-def _ingest(settings: PipelineSettings, found: Check) -> None:
+def _ingest(settings: PipelineSettings, found: Check, pictures: int) -> None:
     try:
         summary = found.ingest = ingest.run(settings)
     except DataError as error:
         found.stop(error)
         return
-    found.sections["What a run would do"] = list(_consequences(settings, summary))
+    found.sections["What a run would do"] = _consequences(settings, summary, pictures)
     if found.verdict == "fit" and (warnings := found.sections.get("Mind")):
         found.verdict, found.reasons = "but", warnings
 
 
-def _consequences(settings: PipelineSettings, summary: dict[str, Any]) -> list[str]:
+def _consequences(settings: PipelineSettings, summary: dict[str, Any], pictures: int) -> list[str]:
     told = [*accounting(summary), *set_aside(summary), *splits(summary)]
     lines = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in told]
     items, clusters = summary["items"], settings.clusters
     ks = " and ".join(str(k) for k in Cutoffs.for_catalogue(items).ks)
     lines.append(f"Recall is measured at {ks} of {items:,} items; {summary['users']:,} users get candidates.")
     lines.append(f"{clusters.num_primary} primary clusters will hold {items / clusters.num_primary:.0f} items each on average.")
-    return [*lines, cost_sentence(settings, items=items, events=summary["events"]["train"])]
+    return [*lines, cost_sentence(settings, items=items, pictures=pictures, events=summary["events"]["train"])]

@@ -79,8 +79,8 @@ def of_catalogue(source: Source) -> list[str]:
     return found + _texts(items)
 
 
-def of_pictures(source: Source) -> list[str]:
-    """How many pictures there are, which are missing and where they were looked for, and whether they are all the same."""
+def of_pictures(source: Source) -> tuple[int, list[str]]:
+    """The number of pictures, which are missing and where they were looked for, and whether they are all the same."""
     inside = source.items.where("image is not null").count()
     inside += 0 if source.images is None else source.images.where("image is not null").count()
     found = [f"{inside:,} pictures lie in the tables."] if inside else []
@@ -91,7 +91,7 @@ def of_pictures(source: Source) -> list[str]:
     paths = picture_paths(source)
     number = paths.count()
     if not number:
-        return found or ["There are no pictures."]
+        return inside, found or ["There are no pictures."]
     looked_at = [
         (row["item_id"], row["image_path"], find_picture(source.folder, row["image_path"]))
         for row in paths.orderBy(F.xxhash64("item_id")).limit(_PICTURES).collect()
@@ -107,7 +107,7 @@ def of_pictures(source: Source) -> list[str]:
         found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
     there = [given for _, given, seen in looked_at if not seen.why][:_PICTURE_BYTES]
     contents = (hashlib.sha256(read_file(source.folder, given) or b"").hexdigest() for given in there)
-    return found + _alike(Counter(contents))
+    return inside + number, found + _alike(Counter(contents))
 
 
 def _of_table(table: LandedTable) -> Iterator[str]:

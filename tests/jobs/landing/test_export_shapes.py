@@ -42,8 +42,8 @@ SHAPES: dict[str, Callable[[Path], pd.DataFrame]] = {
     "Sets without any order": without_times.sets,
 }
 ONLY_IDS = ("Sequences in lines", "Sets without any order")  # their items have neither title nor text
-# A day takes a minute of CPU time, so only two shapes have one: with pictures and texts, and with vectors alone.
-WHOLE_DAYS = ("H&M", "Sets without any order")
+# A day takes a minute of CPU time, so only two shapes have one: with pictures and texts, and with ids alone.
+WHOLE_DAYS = ("H&M", "Sequences in lines")
 # What is set aside, by table and reason: quirks of the source that its section tells of.
 SET_ASIDE = {"Steam": {"unusable_timestamp": 1}, "Last.fm": {"missing_id": 120}}
 
