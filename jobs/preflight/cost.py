@@ -4,7 +4,7 @@ import os
 
 from jobs.base.settings import PipelineSettings
 
-# Fitted to whole days on two cores (tests/jobs/preflight/test_cost.py): the embedded shop, exports of 300 items, and S3-Rec Beauty.
+# Fitted to whole days on two cores, which tests/jobs/preflight/test_cost.py names.
 _STARTS_MINUTES, _CORES = 3.0, 2
 _EVENTS_PER_MINUTE, _ITEMS_PER_MINUTE, _PICTURES_PER_MINUTE = 500_000, 10_000, 3_000
 _BASE_GB, _GB_PER_MILLION_ITEMS, _GB_PER_MILLION_EVENTS = 4.0, 4.0, 0.1
