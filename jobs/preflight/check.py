@@ -30,7 +30,7 @@ from jobs.preflight import profile
 from jobs.preflight.cost import cost_sentence
 from jobs.preflight.guess import as_yaml, guess_mapping
 from jobs.source import ingest
-from jobs.source.tables import read_source
+from jobs.source.tables import Source, read_source
 
 Verdict = Literal["fit", "but", "not"]
 
@@ -105,7 +105,8 @@ def check(
             say("judging the tables as the first gate of a run does")
             _gate(settings, found)
             say("cleaning and splitting the log as a run does")
-            _ingest(settings, found, pictures)
+            if _ingest(settings, found, pictures):
+                _clusters(settings, found, source)
             source.interactions.unpersist()
     return found
 
@@ -160,15 +161,32 @@ def _gate(settings: PipelineSettings, found: Check) -> None:
             found.sections.setdefault("Mind", []).append(f"{failure['message']}. Remedy: {failure['remedy']}")
 
 
-def _ingest(settings: PipelineSettings, found: Check, pictures: int) -> None:
+def _ingest(settings: PipelineSettings, found: Check, pictures: int) -> bool:
+    """Whether the ingest came to its end."""
     try:
         summary = found.ingest = ingest.run(settings)
     except DataError as error:
         found.stop(error)
-        return
+        return False
     found.sections["What a run would do"] = _consequences(settings, summary, pictures)
     if found.verdict == "fit" and (warnings := found.sections.get("Mind")):
         found.verdict, found.reasons = "but", warnings
+    return True
+
+
+def _clusters(settings: PipelineSettings, found: Check, source: Source) -> None:
+    """Stop if the gate of the clusters will."""
+    items, lost = found.ingest["items"], profile.without_view(source, settings)
+    if lost > settings.gate.max_unclustered * items:
+        fewest = settings.features.min_behaviour_events
+        found.stop(
+            DataError(
+                f"{lost:,} of {items:,} items have no title, no text, no picture and fewer than {fewest} training events, so "
+                f"they will be in no cluster. The gate of the clusters allows {settings.gate.max_unclustered:.0%}.",
+                file=source.file("items"),
+                remedy="add titles, texts or pictures (attributes make no clusters), or raise gate.max_unclustered.",
+            )
+        )
 
 
 def _consequences(settings: PipelineSettings, summary: dict[str, Any], pictures: int) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.base.settings import PipelineSettings
+from jobs.lake.spark_tables import read_table
 from jobs.landing.records import LandedTable, Landing
 from jobs.source.images import picture_paths
 from jobs.source.picture_files import find_picture, nearest_existing, read_file
@@ -108,6 +110,20 @@ def of_pictures(source: Source) -> tuple[int, list[str]]:
     there = [given for _, given, seen in looked_at if not seen.why][:_PICTURE_BYTES]
     contents = (hashlib.sha256(read_file(source.folder, given) or b"").hexdigest() for given in there)
     return inside + number, found + _alike(Counter(contents))
+
+
+def without_view(source: Source, settings: PipelineSettings) -> int:
+    """Items in no cluster: without title, text and picture, and with too few training events for a behavioural view.
+
+    Args:
+        source: the input tables.
+        settings: of a run whose ingest is done.
+    """
+    pictures = source.items if source.images is None else source.images
+    pictured = pictures.where("image is not null").select("item_id").distinct()
+    items = read_table(pictured.sparkSession, settings, "items").where(f"num_train < {settings.features.min_behaviour_events}")
+    bare = F.trim(F.concat_ws("", "title", "text", "image_path")) == ""
+    return items.where(bare).join(pictured, "item_id", "left_anti").count()
 
 
 def _of_table(table: LandedTable) -> Iterator[str]:

@@ -143,6 +143,19 @@ def test_a_folder_that_is_not_there_is_said_in_one_line(settings: PipelineSettin
     assert found.verdict == "not" and "does not exist" in text
 
 
+def test_it_stops_where_the_gate_of_the_clusters_stops(settings: PipelineSettings, tmp_path: Path) -> None:
+    items = build.items(80).assign(image_path=None).astype({"image_path": "string"})
+    items.loc[30:, ["title", "text"]] = None  # 24 items are in the log
+    items.loc[30:39, "image_path"] = "somewhere.png"
+    folder = build.write_source(tmp_path / "data", items=items)
+    (folder / "somewhere.png").write_bytes(build.picture(1))
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "not"
+    assert "40 of 80 items have no title, no text, no picture and fewer than 3 training events" in text
+    open_gate = fit(settings, folder, gate={"max_unclustered": 0.5, "min_evaluated_users": 5, "min_view_coverage": 0.0})
+    assert checked(open_gate, tmp_path)[0].verdict == "fit"
+
+
 def test_pandas_frames_of_nothing_but_ids(settings: PipelineSettings, tmp_path: Path) -> None:
     items = pd.DataFrame({"item_id": build.items()["item_id"]})
     found, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
