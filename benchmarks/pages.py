@@ -46,6 +46,7 @@ def short_run_block(result: Result) -> str:
 
 # For each part: the names of the result files that it is made from, and the function that makes it.
 BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "check": (("check",), measured_block),
     "gpu": (("gpu",), measured_block),
     "headlines": (("published", "negatives", "speed", "serving", "scale"), headlines_block),
     "movielens_run": (("movielens_run",), run_block),

@@ -19,6 +19,7 @@ _TITLES = {
     "model extraction": "Pictures",
     "trainer": "Training",
     "index": "Clusters",
+    "check": "A look before a run",
 }
 _SHOWN = {
     "sampler": {"throughput", "growth of the cost per negative", "memory", "waits that torch reports"},
@@ -35,6 +36,7 @@ _SHOWN = {
     "model extraction": {"throughput"},
     "trainer": {"peak memory"},
     "index": {"time to open"},
+    "check": {"time", "CPU time", "peak memory"},
 }
 
 

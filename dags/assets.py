@@ -13,6 +13,7 @@ def _asset(name: str) -> Asset:
 
 SOURCE = _asset("source")
 ITEMS = _asset("lake/items")
+STOCK = _asset("lake/stock")
 USERS = _asset("lake/users")
 INTERACTIONS = _asset("lake/interactions")
 QUARANTINE = _asset("lake/quarantine")

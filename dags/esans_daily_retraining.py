@@ -100,7 +100,7 @@ with DAG(
             "promote", doc, reads=[a.MODEL_VERSION], writes=[a.CHAMPION], trigger_rule=TriggerRule.NONE_FAILED
         )
         doc = "Lists the best unseen items of every user, by the champion of the date; writes nothing if there is none."
-        read = [a.SEQUENCES, a.USERS, a.ITEMS, a.VISUAL, a.TEXT, a.CHAMPION]
+        read = [a.SEQUENCES, a.USERS, a.ITEMS, a.STOCK, a.VISUAL, a.TEXT, a.CHAMPION]
         candidates = steps.spark("candidates", doc, reads=read, writes=[a.CANDIDATES], hours=8)
         report = steps.python("report", "Writes the page and the summary of the run.", reads=[a.EVALUATION], writes=[a.REPORT])
 

@@ -78,7 +78,7 @@ class Steps:
     def ingest_group(self) -> SparkJobOperator:
         """The step that cleans and splits the log."""
         with TaskGroup("ingest", tooltip="Clean tables of this date"):
-            made = [a.ITEMS, a.USERS, a.INTERACTIONS, a.QUARANTINE]
+            made = [a.ITEMS, a.STOCK, a.USERS, a.INTERACTIONS, a.QUARANTINE]
             doc = "Cleans the log, splits it by time, counts popularity, and lists every row it sets aside."
             return self.spark("ingest", doc, reads=[a.SOURCE], writes=made, hours=2)
 

@@ -14,7 +14,7 @@ def _model(settings: PipelineSettings) -> dict[str, str]:
 if __name__ == "__main__":
     recipe = Recipe(
         sections=("candidates",),
-        reads=("sequences", "users", "items", "visual_features", "text_features", "behaviour_features", "challenger"),
+        reads=("sequences", "users", "items", "stock", "visual_features", "text_features", "behaviour_features", "challenger"),
         writes=("candidates",),
         further=_model,
     )

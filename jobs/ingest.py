@@ -10,7 +10,7 @@ if __name__ == "__main__":
     recipe = Recipe(
         sections=("clusters", "data", "ingest"),
         before=("interactions",),
-        writes=("users", "items", "interactions", "quarantine"),
+        writes=("users", "items", "stock", "interactions", "quarantine"),
         further=lambda settings: source_digests(settings) | forgotten_digest(settings),
     )
     run_job("ingest", run, recipe=recipe)

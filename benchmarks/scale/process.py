@@ -26,12 +26,14 @@ class Measured:
         driver_mb: peak of the Python process that drives the job, or of all training processes together.
         jvm_mb: peak of Spark's JVM, which in local mode is both driver and executor; 0 without Spark.
         workers_mb: peak of all Python workers of Spark together; pages that they share are counted once.
+        cpu_seconds: of all these processes together, as last seen; what is started and ended between two looks is missed.
     """
 
     seconds: float
     driver_mb: int
     jvm_mb: int
     workers_mb: int
+    cpu_seconds: float = 0.0
 
 
 def run_job(job: str, settings: Path, *arguments: str, log: Path) -> Measured:
@@ -69,7 +71,7 @@ def run_command(command: Sequence[str], log: Path) -> Measured:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise RuntimeError(f"{' '.join(command[1:])} ended with {status}:\n{tail}")
     peak = watch.peak_mb
-    return Measured(time.monotonic() - started, peak["driver"], peak["jvm"], peak["workers"])
+    return Measured(time.monotonic() - started, peak["driver"], peak["jvm"], peak["workers"], sum(watch.cpu.values()))
 
 
 class _Watch:
@@ -77,6 +79,7 @@ class _Watch:
 
     def __init__(self, pid: int) -> None:
         self.peak_mb = {"driver": 0, "jvm": 0, "workers": 0}
+        self.cpu: dict[psutil.Process, float] = {}
         self._root = psutil.Process(pid)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -96,6 +99,8 @@ class _Watch:
             for process in processes:
                 try:
                     total[_part(process)] += process.memory_full_info().pss // 2**20
+                    times = process.cpu_times()
+                    self.cpu[process] = times.user + times.system
                 except psutil.Error:  # gone meanwhile
                     continue
             self.peak_mb = {name: max(peak, total[name]) for name, peak in self.peak_mb.items()}

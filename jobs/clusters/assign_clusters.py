@@ -27,7 +27,7 @@ from jobs.clusters.codebook_store import load_codebooks
 from jobs.clusters.history import accepted_date, accepted_digests
 from jobs.clusters.labels import describe_labels, stream_labels
 from jobs.lake.item_tables import ItemTable
-from jobs.lake.spark_tables import reachable, read_table, write_table
+from jobs.lake.spark_tables import read_table, readable, write_table
 from jobs.lake.tables import Lake, Pending
 from jobs.lake.views import FEATURE_TABLES, feature_tables, view_batches
 
@@ -155,7 +155,7 @@ def _churn(spark: SparkSession, settings: PipelineSettings, pending: Pending, da
     def labels(frame: DataFrame, suffix: str) -> DataFrame:
         return frame.select("item_id", *(F.col(name).alias(name + suffix) for name in levels))
 
-    today = labels(spark.read.parquet(reachable(spark, pending.path)), "_now")
+    today = labels(spark.read.parquet(readable(spark, pending.path)), "_now")
     both = labels(read_table(spark, settings, "clusters", date=date), "_before").join(today, "item_id")
     for table in CONTENT_TABLES:
         old, new = (read_table(spark, settings, table, ["item_id", "content_hash"], date=day) for day in (date, settings.date))

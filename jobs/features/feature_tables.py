@@ -21,7 +21,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.features.counts import counts_of_items
 from jobs.features.kept_vectors import known_vectors, retire_vectors
 from jobs.features.several_pictures import one_row_for_each_item
-from jobs.lake.spark_tables import reachable, write_table
+from jobs.lake.spark_tables import readable, write_table
 from jobs.lake.tables import Lake
 
 COLUMNS = ("item_index", "item_id", "vector", "status", "content_hash", "encoder")
@@ -120,7 +120,7 @@ def publish_view(
         with lake.write(view.table, settings, inputs=["items"], extra_inputs=inputs | dict(extra_inputs or {})) as pending:
             items = (one_row_for_each_item(rows) if several else rows).select(*columns)
             write_table(items, pending, by=["item_index"], keys=lake.manifest("items", settings.date)["rows"])
-            pending.stats |= _work(contents) | counts_of_items(spark.read.parquet(reachable(spark, pending.path)))
+            pending.stats |= _work(contents) | counts_of_items(spark.read.parquet(readable(spark, pending.path)))
             pending.stats |= dict(extra_stats or {})
         retire_vectors(spark, settings, view.table, known, inputs)
         return dict(pending.stats)

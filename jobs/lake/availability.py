@@ -10,13 +10,14 @@ from jobs.lake.tables import Lake
 
 
 def available_items(lake: Lake, date: dt.date, item_ids: Sequence[str]) -> np.ndarray:
-    """bool [N], whether each of some items can be had when the date ends. An item that `items` does not have cannot.
+    """bool [N], whether each of some items can be had when the date ends. An item of which `stock` says nothing cannot.
 
-    A table of an earlier version of this project says nothing about it; then all of its items can be had.
+    If the date has no such table, because an earlier version of this project made it, all of its items can be had.
     """
-    dataset = open_dataset(lake.path("items", date))
-    said = "available" in dataset.schema.names
-    items = dataset.to_table(columns=["item_id", *(["available"] if said else [])])
-    there = items.filter(items["available"])["item_id"] if said else items["item_id"]
+    if lake.exists("stock", date):
+        stock = open_dataset(lake.path("stock", date)).to_table(columns=["item_id", "available"])
+        there = stock.filter(stock["available"])["item_id"]
+    else:
+        there = open_dataset(lake.path("items", date)).to_table(columns=["item_id"])["item_id"]
     known = set(there.to_pylist())
     return np.fromiter((item in known for item in item_ids), bool, len(item_ids))

@@ -1,6 +1,7 @@
 """Lake tables as Spark frames: one date is read, or is written with the same bytes every time."""
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jobs.lake.tables import Lake, Pending
 # How many values of the leading index one file holds: about 33 MB of 64-dimensional vectors. That is small enough to sort in
 # one task and to read on its own, and large enough that a catalogue of 50 million items has only 382 files.
 KEYS_PER_FILE = 131_072
+_OF_PATTERNS = re.compile(r"[\[\]{}*?\\]")
 
 
 def read_table(
@@ -29,7 +31,7 @@ def read_table(
     date: dt.date | None = None,
 ) -> DataFrame:
     """One date of a lake table (default: the logical date). Raises `DataError` if it was never published."""
-    frame = spark.read.parquet(reachable(spark, Lake.of(settings).path(table, date or settings.date)))
+    frame = spark.read.parquet(readable(spark, Lake.of(settings).path(table, date or settings.date)))
     return frame.select(*columns) if columns else frame
 
 
@@ -57,6 +59,11 @@ def write_table(
     if row_group_mb is not None:
         writer = writer.option("parquet.block.size", row_group_mb * 2**20)
     writer.parquet(reachable(frame.sparkSession, pending.path))
+
+
+def readable(spark: SparkSession, path: UPath) -> str:
+    """As `reachable`, for reading: there Spark takes the URI for a pattern, so the letters of patterns are escaped."""
+    return _OF_PATTERNS.sub(r"\\\g<0>", reachable(spark, path))
 
 
 def reachable(spark: SparkSession, path: UPath) -> str:

@@ -9,7 +9,10 @@ from typing import Literal
 
 import pyarrow as pa
 
-UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # of a numeric timestamp
+_SECOND = 1_000_000_000
+# The units of a numeric time, in nanoseconds.
+NANOSECONDS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": _SECOND}
+NANOSECONDS |= {"min": 60 * _SECOND, "h": 3_600 * _SECOND, "d": 86_400 * _SECOND}
 
 AttributeKind = Literal["text", "texts", "number", "embedding"]
 Kind = Literal["id", "timestamp", "number", "flag", "text", "texts", "embedding", "binary"]
@@ -80,7 +83,8 @@ INTERACTIONS = InputTable(
             "timestamp",
             "timestamp",
             True,
-            "The time, in UTC unless `timezone` says otherwise. Numbers are Unix time in `data.timestamp_unit`.",
+            "The time, in UTC unless `timezone` says otherwise. Numbers are Unix time in `data.timestamp_unit`, or count from "
+            "`timestamp_origin`.",
         ),
         Column(
             "session_id",

@@ -7,6 +7,7 @@ from pydantic.fields import FieldInfo
 from jobs.base.settings import Section
 from jobs.landing.contract import ACCEPTED, INPUT_TABLES
 from jobs.landing.conversion import NULL_WORDS
+from jobs.landing.lists import word
 from jobs.landing.mapping import DataMapping, KindRule, RatingRule
 from jobs.landing.table_mapping import TableMapping
 
@@ -51,7 +52,8 @@ These rows are set aside one by one. They are counted, and listed in the table `
 
 - repeated ids of items and users, missing ids (also the words {", ".join(NULL_WORDS)}), and events about unknown items;
 - timestamps that are not a time or lie in the future;
-- all events of a user who has more than `ingest.max_events_per_user_day` events on one day.
+- all events of a user who has more than `ingest.max_events_per_user_day` events on one day, unless `rows_in_order` or a
+  constant stands for the time.
 
 These events are no damage. They are counted, and not used: the same action told several times (same user, item and second),
 of which the
@@ -144,15 +146,15 @@ def page() -> str:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    default: Any = None if field.is_required() else field.default
-    shown = (
-        "required"
-        if field.is_required()
-        else f"`{default}`"
-        if isinstance(default, str | int | float) and default != ""
-        else ""
-    )
-    return f"| `{name}` | {_values(field.annotation)} | {_cell(shown)} | {_cell(field.description or '')} |"
+    return f"| `{name}` | {_values(field.annotation)} | {_cell(_default(field))} | {_cell(field.description or '')} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if isinstance(field.default, bool):
+        return f"`{word(field.default)}`"
+    return f"`{field.default}`" if isinstance(field.default, str | int | float) and field.default != "" else ""
 
 
 def _cell(text: str) -> str:

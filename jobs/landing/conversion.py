@@ -1,6 +1,5 @@
 """Brings the values of a column, whatever their type, to the form that its kind has in the contract."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,14 +11,13 @@ import pyarrow.compute as pc
 
 from jobs.landing import lists
 from jobs.landing.contract import LANDED, Column, Kind
+from jobs.landing.python_values import AS_INTEGERS, WITHIN, NotText, WrongType, arrow_of, texts_within
 from jobs.landing.times import TimeRule, to_seconds
 
 # Words that tools write where a value is missing. Taken as ids, they would make one user of all who have none.
 NULL_WORDS: tuple[str, ...] = ("nan", "NaN", "NAN", "-nan", "None", "none", "NONE", "NULL", "null", "Null", "NA", "<NA>", "NaT")
 NULL_WORDS += ("N/A", "n/a", "#N/A", "\\N", "undefined")
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
-_AS_INTEGERS = "store ids as integers or texts (pandas turns integer columns with gaps into floats)."
-_WITHIN = "name a value within it with a dot in data.yaml, such as columns: {user_id: user.id}."
 
 
 @dataclass
@@ -29,33 +27,6 @@ class Told:
     null_words: int = 0
     unreadable: int = 0
     example: str = ""
-
-
-class WrongType(Exception):
-    """The column has a type from which its kind cannot be made.
-
-    Attributes:
-        found: name of the type.
-        remedy: what to do about it.
-        place: which value has it, from 0; None for the whole column.
-    """
-
-    def __init__(self, found: str, remedy: str, place: int | None = None) -> None:
-        super().__init__(found)
-        self.found, self.remedy, self.place = found, remedy, place
-
-
-class NotText(Exception):
-    """A value is not UTF-8.
-
-    Attributes:
-        place: which value, from 0.
-        value: its bytes.
-    """
-
-    def __init__(self, place: int, value: bytes) -> None:
-        super().__init__(place)
-        self.place, self.value = place, value
 
 
 def convert(
@@ -80,7 +51,7 @@ def convert(
         raise WrongType("list of several", "write image_paths: image_path into data.yaml, under columns.")
     if column.kind in ("texts", "embedding") and isinstance(values, list):
         values = lists.of_python(values, separator)
-    array = _array(_of_python(values, column.kind) if isinstance(values, list) else values, column.kind)
+    array = _array(arrow_of(values, column.kind) if isinstance(values, list) else values, column.kind)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), LANDED[column.kind]), Told()
     told = Told()
@@ -125,58 +96,6 @@ def _array(values: pa.ChunkedArray | pa.Array, kind: Kind) -> pa.Array:
     return array
 
 
-def _of_python(values: list[Any], kind: Kind) -> pa.Array:
-    """Values of CSV or JSON. Each is judged by itself, so that it does not matter what stands near it in the file."""
-    kinds = {type(value) for value in values} - {type(None)}
-    if kinds & {list, dict} and kind == "binary":
-        raise WrongType("list or object", "store the encoded picture as bytes in a Parquet file.")
-    try:
-        if kinds <= {str} or kinds == {int} or (kind not in ("id", "text") and kinds in ({float}, {bool})):
-            try:
-                return pa.array(values)
-            except (pa.ArrowInvalid, OverflowError):  # an integer beyond 64 bits
-                pass
-        made = [None if value is None else _as_text(value, kind, place) for place, value in enumerate(values)]
-        return pa.array(made, pa.string())
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and no text can hold
-        for place, value in enumerate(values):
-            try:
-                str(value).encode()
-            except UnicodeEncodeError as error:
-                raise NotText(place, str(value).encode("utf-8", "surrogatepass")) from error
-        raise
-
-
-def _as_text(value: Any, kind: Kind, place: int) -> str | None:
-    """A value of JSON as text."""
-    if isinstance(value, str):
-        return value
-    if kind == "id":
-        if isinstance(value, float):
-            if value != value:
-                return None
-            if not value.is_integer() or abs(value) >= 2**53:
-                raise WrongType(f"number ({value})", _AS_INTEGERS, place)
-            return str(int(value))
-        if isinstance(value, bool | list | dict):
-            remedy = _WITHIN if isinstance(value, dict) else "store ids as integers or texts."
-            raise WrongType({bool: "true or false", list: "list", dict: "object"}[type(value)], remedy, place)
-    if isinstance(value, dict) and kind == "text":
-        raise WrongType("object", _WITHIN, place)
-    if isinstance(value, list) and kind == "text":
-        return " ".join(_parts(value, place))
-    return lists.word(value)
-
-
-def _parts(values: list[Any], place: int) -> Iterator[str]:
-    """The texts of a list, and of the lists in it."""
-    for value in values:
-        if isinstance(value, list):
-            yield from _parts(value, place)
-        elif value is not None:
-            yield _as_text(value, "text", place) or ""
-
-
 def _check_utf8(array: pa.Array) -> None:
     try:
         array.validate(full=True)
@@ -196,7 +115,7 @@ def _ids(array: pa.Array, times: TimeRule) -> pa.Array:
         numbers = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         there = ~np.isnan(numbers)
         if (numbers[there] != np.floor(numbers[there])).any() or (np.abs(numbers[there]) >= exact).any():
-            raise WrongType(str(kind), _AS_INTEGERS)
+            raise WrongType(str(kind), AS_INTEGERS)
         whole = pa.array(np.where(there, numbers, 0).astype("int64"), mask=~there)
         return whole.cast(pa.string())
     if pa.types.is_decimal(kind) and kind.scale == 0:
@@ -207,12 +126,14 @@ def _ids(array: pa.Array, times: TimeRule) -> pa.Array:
             raise WrongType(str(kind), "store ids as integers or texts.")
         return pa.array([None if value is None else str(int(value)) for value in given], pa.string())
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
-        raise WrongType(str(kind), _WITHIN if pa.types.is_struct(kind) else "store ids as integers or texts.")
+        raise WrongType(str(kind), WITHIN if pa.types.is_struct(kind) else "store ids as integers or texts.")
     text = array.cast(pa.string())
     return pc.if_else(pc.not_equal(pc.utf8_trim_whitespace(text), ""), text, pa.scalar(None, pa.string()))
 
 
 def _seconds(array: pa.Array, times: TimeRule) -> pa.Array:
+    if times.origin is not None and (pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)):
+        raise WrongType(str(array.type), "take timestamp_origin out of data.yaml; these are times, not numbers.")
     made = to_seconds(array, times)
     if made is None:
         raise WrongType(str(array.type), "give Unix times as numbers, or timestamps.")
@@ -249,14 +170,15 @@ def _texts(array: pa.Array, times: TimeRule) -> pa.Array:
     kind = array.type
     if pa.types.is_string(kind):
         return array
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if lists.is_list(kind):
         given = enumerate(array.to_pylist())
-        return pa.array([None if value is None else " ".join(_parts(value, place)) for place, value in given], pa.string())
+        joined = [None if value is None else " ".join(texts_within(value, place)) for place, value in given]
+        return pa.array(joined, pa.string())
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         return array.cast(pa.string())
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return array.cast(pa.string())
-    raise WrongType(str(kind), _WITHIN if pa.types.is_struct(kind) else "give texts.")
+    raise WrongType(str(kind), WITHIN if pa.types.is_struct(kind) else "give texts.")
 
 
 def _lists(column: Column, array: pa.Array, times: TimeRule, separator: str) -> pa.Array:

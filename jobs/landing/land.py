@@ -8,8 +8,9 @@ reads new and changed parts only.
 import hashlib
 import json
 import time
+import uuid
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from upath import UPath
@@ -57,6 +58,12 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
                 )
             if found is None:
                 continue
+            if of_table.rows_in_order and len(found.parts) > 1:
+                raise DataError(
+                    f"the table has {len(found.parts)} files, so the numbers of their rows are no order of all events.",
+                    file=found.place,
+                    remedy="make one file of them, or give the log a column with times or with an order.",
+                )
             places.append(str(found.place))
             left_out += found.left_out
             for part in found.parts:
@@ -77,24 +84,31 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
 def _landed(
     part: Part, table: InputTable, mapping: TableMapping, settings: PipelineSettings, cache: Path
 ) -> tuple[str, LandedPart]:
-    unit = mapping.timestamp_unit or settings.data.timestamp_unit
-    reader = PartReader(
-        part, with_attributes(table, mapping), mapping, TimeRule(unit, mapping.timestamp_format, mapping.timezone)
-    )
+    times = TimeRule.of(mapping, settings)
+    reader = PartReader(part, with_attributes(table, mapping), mapping, times)
     part = reader.part
-    known = [RULES, part.name, str(part.path), part.stamp, unit, mapping.model_dump(mode="json")]
+    known = [RULES, part.name, str(part.path), part.stamp, times.unit, mapping.model_dump(mode="json")]
     key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
     record, parquet = cache / f"{key}.json", cache / f"{key}.parquet"
-    if part.stamp:
-        with suppress(OSError, ValueError, TypeError):
-            kept = LandedPart(**json.loads(record.read_text()))
-            if not kept.written or parquet.exists():
-                record.touch()
-                return key, kept
     cache.mkdir(parents=True, exist_ok=True)
+    if not part.stamp:
+        return _of_query(reader, cache, key)
+    with suppress(OSError, ValueError, TypeError):
+        kept = LandedPart(**json.loads(record.read_text()))
+        if not kept.written or parquet.exists():
+            record.touch()
+            return key, kept
     made = reader.look() or reader.write(parquet)
     write_json(record, asdict(made))
     return key, made
+
+
+def _of_query(reader: PartReader, cache: Path, key: str) -> tuple[str, LandedPart]:
+    """The rows of a query, named by their digest: those of an earlier day stay for the run that names them."""
+    written = cache / f"{key}-{uuid.uuid4().hex}.parquet"
+    made = reader.write(written)
+    kept = written.replace(cache / f"{key}-{made.digest[:32]}.parquet")
+    return kept.stem, replace(made, uri=kept.resolve().as_uri())
 
 
 def _sweep(cache: Path, used: set[str]) -> None:

@@ -14,7 +14,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.base.settings import PipelineSettings, Section, explain
-from jobs.landing.contract import INPUT_TABLES, ITEMS, USERS, Column, InputTable
+from jobs.landing.contract import INPUT_TABLES, INTERACTIONS, ITEMS, USERS, Column, InputTable
 from jobs.landing.table_mapping import TableMapping
 
 FILE_NAME = "data.yaml"
@@ -72,6 +72,8 @@ class DataMapping(Section):
             for mapping in self.of(table):
                 if mapping.attributes and table not in (ITEMS, USERS):
                     raise ValueError(f"{table.name}.attributes: only items and users have attributes")
+                if mapping.rows_in_order and table is not INTERACTIONS:
+                    raise ValueError(f"{table.name}.rows_in_order: only interactions have an order")
                 known = [column.name for column in with_attributes(table, mapping).columns]
                 for part in ("columns", "constants", "defaults", "templates"):
                     unknown = sorted(set(getattr(mapping, part)) - set(known))
@@ -81,6 +83,11 @@ class DataMapping(Section):
                         )
         return self
 
+    @property
+    def days_are_real(self) -> bool:
+        """Whether the times of the log say on which day something happened, and do not only stand for an order."""
+        return not all(one.rows_in_order or "timestamp" in one.constants for one in self.interactions)
+
     def of(self, table: InputTable) -> list[TableMapping]:
         """The mappings of one table of the contract."""
         found = getattr(self, table.name)
@@ -88,7 +95,12 @@ class DataMapping(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a name that comes twice, of which YAML would keep the last without a word."""
+    """Refuses a name that comes twice, of which YAML would keep the last without a word. Leaves a date the text that it is."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

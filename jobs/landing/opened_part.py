@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.base.errors import DataError
-from jobs.landing import log_tables, queries, typed_tables
 from jobs.landing.contract import InputTable
-from jobs.landing.csv_files import csv_names
 from jobs.landing.finding import Part
-from jobs.landing.json_files import json_names
+from jobs.landing.formats import log_tables, queries, typed_tables
+from jobs.landing.formats.csv_files import csv_names
+from jobs.landing.formats.json_files import json_names
 from jobs.landing.table_mapping import TableMapping
 
 
@@ -61,6 +61,8 @@ class OpenedPart:
     def _gives(self, name: str) -> bool:
         """Whether the part has a value for a column of the contract."""
         mapping = self.mapping
+        if name == "timestamp" and mapping.rows_in_order:
+            return True
         return name in mapping.columns or name in mapping.constants or name in mapping.templates or self._has(name)
 
     def _has(self, name: str) -> bool:

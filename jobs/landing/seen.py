@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.landing.conversion import Told
+from jobs.landing.raw_rows import RawRows
 from jobs.landing.records import EMPTY_LIST
 
 _SAMPLES, _SAMPLE_LETTERS = 5, 80
@@ -28,8 +29,11 @@ class Seen:
     samples: dict[str, list[str]] = field(default_factory=dict)
     left_out: Counter = field(default_factory=Counter)
 
-    def add(self, columns: dict[str, pa.Array], told: dict[str, Told]) -> None:
-        """Count a batch: columns of the contract, and what their conversion noticed."""
+    def add(self, columns: dict[str, pa.Array], told: dict[str, Told], raw: RawRows) -> None:
+        """Count a batch: columns of the contract, what their conversion noticed, and the rows that they were made from."""
+        self.rows_in += raw.rows_in
+        self.rows += len(raw.numbers)
+        self.left_out.update(raw.left_out)
         for name, values in columns.items():
             self.missing[name] += values.null_count
             kept = self.samples.setdefault(name, [])

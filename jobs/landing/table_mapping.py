@@ -18,7 +18,7 @@ from jobs.landing.lists import SEPARATOR
 _PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 Format = Literal["parquet", "csv", "json", "delta", "iceberg"]
-TimeUnit = Literal["s", "ms", "us", "ns"]
+TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "d"]
 Scalar = str | int | float | bool
 
 
@@ -61,6 +61,16 @@ class TableMapping(Section):
     timestamp_unit: TimeUnit | None = Field(
         None, description="Unit of times that are numbers. If not given: data.timestamp_unit."
     )
+    timestamp_origin: dt.datetime | None = Field(
+        None,
+        description="The moment (UTC) from which times that are numbers count, such as 2020-01-01, for a log that counts from "
+        "a start of its own. If not given: 1970-01-01, as in Unix time.",
+    )
+    rows_in_order: bool = Field(
+        False,
+        description="Of interactions, for a log without times whose rows stand in the order in which things happened, at least "
+        "within each user. The number of the row is then the time, in timestamp_unit from timestamp_origin on.",
+    )
     timestamp_format: str = Field(
         "", description="Form of times that are texts, as strptime takes it, such as '%d/%m/%Y %H:%M'."
     )
@@ -76,6 +86,11 @@ class TableMapping(Section):
     )
     encoding: str = Field("", description="Encoding of a CSV or JSON file. If empty: UTF-8 (or UTF-16 with a byte order mark).")
     names: list[str] = Field([], description="Names of the columns of a CSV file that has no header line.")
+
+    @field_validator("as_of", "timestamp_origin")
+    @classmethod
+    def _in_utc(cls, value: dt.datetime | None) -> dt.datetime | None:
+        return value if value is None or value.tzinfo else value.replace(tzinfo=dt.UTC)
 
     @field_validator("timezone")
     @classmethod
@@ -164,6 +179,12 @@ class TableMapping(Section):
             raise ValueError("source names a file, and database a query: give one of them")
         if self.version is not None and self.as_of is not None:
             raise ValueError("version and as_of both say which state is read: give one of them")
+        if self.timestamp_origin is not None and self.timestamp_format:
+            raise ValueError("timestamp_format reads times as texts, and timestamp_origin counts numbers: give one of them")
+        if self.rows_in_order and self.timestamp_origin is None:
+            raise ValueError("rows_in_order needs timestamp_origin, a day of your choice such as 2020-01-01")
+        if self.rows_in_order and any("timestamp" in given for given in (self.columns, self.constants, self.templates)):
+            raise ValueError("rows_in_order takes the number of the row as the time, so name no other source of timestamp")
         return self
 
     @property
@@ -171,8 +192,7 @@ class TableMapping(Section):
         """Whether the table has the contract's columns as they are."""
         return not any(
             (
-                *(self.columns, self.constants, self.defaults, self.templates, self.where, self.explode, self.timestamp_format),
-                self.attributes,
-                self.list_separator != SEPARATOR,
+                *(self.columns, self.constants, self.defaults, self.templates, self.where, self.explode, self.attributes),
+                *(self.timestamp_format, self.timestamp_origin, self.rows_in_order, self.list_separator != SEPARATOR),
             )
         )

@@ -9,7 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.landing.contract import UNITS_PER_SECOND
+from jobs.base.settings import PipelineSettings
+from jobs.landing.contract import NANOSECONDS
+from jobs.landing.table_mapping import TableMapping
 
 _SECONDS_LIMIT = 2**40 * 1_000_000  # times in another unit stay, so that a message can name the unit
 _WHOLE_NUMBER = r"^[+-]?(?:[0-9]{1,18}|[1-8][0-9]{18})$"  # parsed as integers, because a float cannot hold nanoseconds
@@ -17,13 +19,31 @@ _OFFSET = r"[T ][0-9]{1,2}:.*(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
+_SECOND = NANOSECONDS["s"]
+
+
 @dataclass(frozen=True)
 class TimeRule:
-    """How times are read: the unit of numbers, the form of texts ('' for ISO), and the zone of those that name none."""
+    """How times are read.
+
+    Attributes:
+        unit: of numbers, a key of `NANOSECONDS`.
+        form: of texts, as strptime takes it; empty for ISO 8601.
+        zone: of times that name none.
+        origin: the moment from which numbers count, in Unix seconds; None for Unix time.
+    """
 
     unit: str
     form: str = ""
     zone: str = "UTC"
+    origin: int | None = None
+
+    @classmethod
+    def of(cls, mapping: TableMapping, settings: PipelineSettings) -> "TimeRule":
+        """How the times of a table are read."""
+        origin = None if mapping.timestamp_origin is None else int(mapping.timestamp_origin.timestamp())
+        unit = mapping.timestamp_unit or settings.data.timestamp_unit
+        return cls(unit, mapping.timestamp_format, mapping.timezone, origin)
 
 
 def to_seconds(array: pa.Array, rule: TimeRule) -> pa.Array | None:
@@ -42,7 +62,7 @@ def to_seconds(array: pa.Array, rule: TimeRule) -> pa.Array | None:
         except pa.ArrowInvalid:  # beyond 64 bits: no time in any unit
             return _of_floats(array.cast(pa.float64()).to_numpy(zero_copy_only=False), rule)
     if pa.types.is_integer(kind):
-        return pc.cast(_divided(array.cast(pa.int64(), safe=False), UNITS_PER_SECOND[rule.unit]), pa.int64())
+        return _of_integers(array.cast(pa.int64(), safe=False), rule)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _of_floats(array.cast(pa.float64()).to_numpy(zero_copy_only=False), rule)
     if pa.types.is_date(kind):
@@ -50,19 +70,30 @@ def to_seconds(array: pa.Array, rule: TimeRule) -> pa.Array | None:
     if pa.types.is_timestamp(kind):
         if kind.tz is None and rule.zone != "UTC":
             array = pc.assume_timezone(array, rule.zone, ambiguous="earliest", nonexistent="latest")
-        return _divided(array.cast(pa.timestamp(kind.unit, array.type.tz)).cast(pa.int64()), UNITS_PER_SECOND[kind.unit])
+        return _of_integers(array.cast(pa.timestamp(kind.unit, array.type.tz)).cast(pa.int64()), TimeRule(kind.unit))
     return _of_texts(array, rule) if pa.types.is_string(kind) else None
 
 
-def _divided(numbers: pa.Array, by: int) -> pa.Array:
-    return pa.array(numbers.fill_null(0).to_numpy() // by, pa.int64(), mask=pc.is_null(numbers).to_numpy(zero_copy_only=False))
+def _of_integers(numbers: pa.Array, rule: TimeRule) -> pa.Array:
+    values, missing = numbers.fill_null(0).to_numpy(), pc.is_null(numbers).to_numpy(zero_copy_only=False)
+    times, by = _factors(rule.unit)
+    if times > 1:  # what is no time, and whose product might not fit into 64 bits
+        missing = missing | (values > _SECONDS_LIMIT // times) | (values < -_SECONDS_LIMIT // times)
+    seconds = np.where(missing, 0, values) * times // by + (rule.origin or 0)
+    return pa.array(seconds, pa.int64(), mask=missing)
 
 
 def _of_floats(numbers: np.ndarray, rule: TimeRule) -> pa.Array:
-    with np.errstate(invalid="ignore"):
-        seconds = np.floor(numbers / UNITS_PER_SECOND[rule.unit])
+    times, by = _factors(rule.unit)
+    with np.errstate(invalid="ignore", over="ignore"):
+        seconds = np.floor(numbers * times / by)
         sane = np.abs(seconds) < _SECONDS_LIMIT
-    return pa.array(np.where(sane, seconds, 0).astype("int64"), mask=~sane)
+    return pa.array(np.where(sane, seconds, 0).astype("int64") + (rule.origin or 0), mask=~sane)
+
+
+def _factors(unit: str) -> tuple[int, int]:
+    """By what a number is multiplied and divided to give seconds; one of them is 1."""
+    return max(NANOSECONDS[unit] // _SECOND, 1), max(_SECOND // NANOSECONDS[unit], 1)
 
 
 def _of_texts(array: pa.Array, rule: TimeRule) -> pa.Array:
@@ -72,7 +103,7 @@ def _of_texts(array: pa.Array, rule: TimeRule) -> pa.Array:
         return pa.array(_parsed(array.to_pandas().astype("object").dropna(), rule).reindex(range(len(array))))
     whole = pc.match_substring_regex(array, _WHOLE_NUMBER)
     digits = pc.utf8_ltrim(pc.if_else(whole, array, pa.scalar(None, pa.string())), "+")
-    found = [_divided(digits.cast(pa.int64()), UNITS_PER_SECOND[rule.unit])]
+    found = [_of_integers(digits.cast(pa.int64()), rule)]
     rest = array.to_pandas().astype("object")[~whole.fill_null(True).to_numpy(zero_copy_only=False)]
     if len(rest):
         numbers = pd.to_numeric(rest, errors="coerce").reindex(range(len(array))).to_numpy("float64")

@@ -12,6 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from upath import UPath
+
+from jobs.base.accounting import accounting, set_aside, splits
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.errors import DataError
 from jobs.base.files import write_json, write_text
@@ -21,12 +24,13 @@ from jobs.base.spark import spark_session
 from jobs.gates import gate
 from jobs.landing.dates import last_event_date
 from jobs.landing.land import land
+from jobs.landing.mapping import FILE_NAME
 from jobs.landing.records import Landing
 from jobs.preflight import profile
 from jobs.preflight.cost import cost_sentence
 from jobs.preflight.guess import as_yaml, guess_mapping
 from jobs.source import ingest
-from jobs.source.tables import read_source
+from jobs.source.tables import Source, read_source
 
 Verdict = Literal["fit", "but", "not"]
 
@@ -41,6 +45,7 @@ class Check:
         sections: heading -> sentences.
         date: the logical date that was checked.
         proposal: file with a proposed `data.yaml`, if there is one.
+        ingest: the summary of the ingest, as a run's would be; empty if it stopped before.
     """
 
     verdict: Verdict = "fit"
@@ -48,6 +53,7 @@ class Check:
     sections: dict[str, list[str]] = field(default_factory=dict)
     date: dt.date | None = None
     proposal: Path | None = None
+    ingest: dict[str, Any] = field(default_factory=dict)
 
     def stop(self, reason: object) -> None:
         """Note why a run would stop."""
@@ -80,15 +86,13 @@ def check(
         values |= {"home": Path(scratch), "lake": ""}
         settings = PipelineSettings(**values)
         say("reading the tables")
-        landing = _landing(settings, found, cache or Path(scratch) / "landing", proposal)
+        landing = _landing(settings, found, cache or Path(scratch) / "landing", proposal, today)
         if landing is None:
             return found
         found.sections |= {f"Table {name}": lines for name, lines in profile.of_files(landing).items()}
-        try:
-            settings.date = found.date = date or last_event_date(landing, settings, today=today)
-        except DataError as error:
-            found.stop(error)
+        if found.date is None:
             return found
+        settings.date = found.date
         frozen = {"uri": landing.folder, "kind": "folder", "landing": landing.as_json()}
         write_json(settings.run_dir / "source.json", frozen)
         with spark_session(settings, "check") as spark:
@@ -97,37 +101,53 @@ def check(
             source.interactions.persist()
             found.sections["Log"] = profile.of_log(source)
             found.sections["Catalogue"] = profile.of_catalogue(source)
-            found.sections["Pictures"] = profile.of_pictures(source, settings)
+            pictures, found.sections["Pictures"] = profile.of_pictures(source, settings)
             say("judging the tables as the first gate of a run does")
             _gate(settings, found)
             say("cleaning and splitting the log as a run does")
-            _ingest(settings, found)
+            if _ingest(settings, found, pictures):
+                _clusters(settings, found, source)
             source.interactions.unpersist()
     return found
 
 
-def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Path) -> Landing | None:
-    """The landed source. If it cannot be landed as it is, a mapping is guessed and proposed, and the check goes on with it."""
+def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Path, today: dt.date) -> Landing | None:
+    """The landed source, with the date to be checked in `found`.
+
+    If it cannot be landed as it is, or its times make no sense, a mapping is proposed, and the check goes on with that.
+    """
     try:
         folder = existing_folder(settings.data.source)
     except DataError as error:
         found.stop(error)
         return None
-    try:
-        return land(folder, settings, cache)
-    except DataError as error:
-        found.stop(error)
+    landing, problem = _landed_and_dated(folder, settings, found, cache, today)
+    if problem is None:
+        return landing
+    found.stop(problem)
     guessed = guess_mapping(folder, settings)
-    if guessed == type(guessed)() or settings.data.mapping:
-        return None
+    if guessed == type(guessed)() or settings.data.mapping or (landing is not None and (folder / FILE_NAME).exists()):
+        return landing
     write_text(proposal, as_yaml(guessed))
     found.proposal = proposal
     settings.data.mapping = str(proposal)
+    with_guess, problem = _landed_and_dated(folder, settings, found, cache, today)
+    if problem is not None:
+        found.reasons.append(f"With the proposed data.yaml: {problem}")
+    return with_guess or landing
+
+
+def _landed_and_dated(
+    folder: UPath, settings: PipelineSettings, found: Check, cache: Path, today: dt.date
+) -> tuple[Landing | None, DataError | None]:
+    """The landed source, with its last day in `found` if no date was given; or why it cannot be landed or dated."""
+    landing = None
     try:
-        return land(folder, settings, cache)
+        landing = land(folder, settings, cache)
+        found.date = found.date or last_event_date(landing, settings, today=today)
     except DataError as error:
-        found.reasons.append(f"With the proposed data.yaml: {error}")
-        return None
+        return landing, error
+    return landing, None
 
 
 def _gate(settings: PipelineSettings, found: Check) -> None:
@@ -141,31 +161,39 @@ def _gate(settings: PipelineSettings, found: Check) -> None:
             found.sections.setdefault("Mind", []).append(f"{failure['message']}. Remedy: {failure['remedy']}")
 
 
-def _ingest(settings: PipelineSettings, found: Check) -> None:
+def _ingest(settings: PipelineSettings, found: Check, pictures: int) -> bool:
+    """Whether the ingest came to its end."""
     try:
-        summary = ingest.run(settings)
+        summary = found.ingest = ingest.run(settings)
     except DataError as error:
         found.stop(error)
-        return
-    found.sections["What a run would do"] = list(_consequences(settings, summary))
+        return False
+    found.sections["What a run would do"] = _consequences(settings, summary, pictures)
     if found.verdict == "fit" and (warnings := found.sections.get("Mind")):
         found.verdict, found.reasons = "but", warnings
+    return True
 
 
-def _consequences(settings: PipelineSettings, summary: dict[str, Any]) -> list[str]:
-    read, events = summary["rows_read"], summary["events"]
-    rejected = {reason: count for reasons in summary["rejected"].values() for reason, count in reasons.items()}
-    unused = {name: count for name, count in summary["not_used"].items() if count}
-    lines = [
-        f"Of {read['interactions']:,} rows of the log, {sum(events.values()):,} are used: {events['train']:,} to train, "
-        f"{events['validation']:,} to validate, {events['holdout']:,} to judge.",
-        f"Split '{summary['split']}': {summary['split_reason']}.",
-    ]
-    for word, counts in (("set aside", rejected), ("not used", unused)):
-        if counts:
-            lines.append(f"{word}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()) + ".")
+def _clusters(settings: PipelineSettings, found: Check, source: Source) -> None:
+    """Stop if the gate of the clusters will."""
+    items, lost = found.ingest["items"], profile.without_view(source, settings)
+    if lost > settings.gate.max_unclustered * items:
+        fewest = settings.features.min_behaviour_events
+        found.stop(
+            DataError(
+                f"{lost:,} of {items:,} items have no title, no text, no picture and fewer than {fewest} training events, so "
+                f"they will be in no cluster. The gate of the clusters allows {settings.gate.max_unclustered:.0%}.",
+                file=source.file("items"),
+                remedy="add titles, texts or pictures (attributes make no clusters), or raise gate.max_unclustered.",
+            )
+        )
+
+
+def _consequences(settings: PipelineSettings, summary: dict[str, Any], pictures: int) -> list[str]:
+    told = [*accounting(summary), *set_aside(summary), *splits(summary)]
+    lines = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in told]
     items, clusters = summary["items"], settings.clusters
     ks = " and ".join(str(k) for k in Cutoffs.for_catalogue(items).ks)
     lines.append(f"Recall is measured at {ks} of {items:,} items; {summary['users']:,} users get candidates.")
     lines.append(f"{clusters.num_primary} primary clusters will hold {items / clusters.num_primary:.0f} items each on average.")
-    return [*lines, cost_sentence(settings, items=items, events=events["train"])]
+    return [*lines, cost_sentence(settings, items=items, pictures=pictures, events=summary["events"]["train"])]

@@ -1,5 +1,6 @@
 """Guesses how tables that have other names, columns and times fit the contract, and writes that as a `data.yaml` to edit."""
 
+import datetime as dt
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from jobs.base.errors import DataError
 from jobs.base.places import children
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INTERACTIONS, ITEMS, InputTable
+from jobs.landing.dates import looks_like_date
 from jobs.landing.finding import find_table, format_of
 from jobs.landing.mapping import DataMapping
 from jobs.landing.part_reader import first_values, part_columns
@@ -22,7 +24,8 @@ _NAMES: dict[str, str] = {
     "item_id": "item_id itemid item product_id productid product article_id asin parent_asin sku movieid movie_id business_id "
     "track_id song_id artist_id app_id book_id video_id lineitem_sku stock_code stockcode variant_id content_id id",
     "timestamp": "timestamp time ts event_time event_timestamp datetime date t_dat created_at created unixreviewtime "
-    "unix_review_time invoicedate invoice_date order_date processed_at occurred_at event_date listened_at played_at",
+    "unix_review_time invoicedate invoice_date order_date processed_at occurred_at event_date listened_at played_at "
+    "order position",
     "session_id": "session_id sessionid session ga_session_id visit_id",
     "kind": "kind event event_type event_name action behavior behavior_type type",
     "rating": "rating overall stars score",
@@ -39,6 +42,7 @@ _TABLES: dict[str, str] = {
     "items": "item product article movie catalog meta business track song book app game artist",
 }
 _UNITS = (("ns", 17), ("us", 14), ("ms", 11))  # a time has at least so many digits in the unit
+_COUNTS_DIGITS, _SOME_DAY = 7, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)  # a number of fewer digits counts from a start
 
 
 def guess_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
@@ -107,13 +111,18 @@ def _own_columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dic
 
 
 def _time(folder: UPath, table: InputTable, mapping: TableMapping, columns: dict[str, str]) -> dict[str, Any]:
-    """The unit of numeric times, by the number of their digits."""
+    """How numeric times are read: dates such as 20260128, counts from a start, or the unit that the number of digits tells."""
     if table is not INTERACTIONS:
         return {}
     found = find_table(folder, table, mapping)
     name = columns.get("timestamp", "timestamp")
     values = first_values(found.parts[0], mapping, name) if found else []
-    digits = [len(text.split(".")[0].lstrip("-")) for text in map(str, values) if re.fullmatch(r"-?\d+(\.\d+)?", text)]
-    if not digits or len(digits) < len(values) / 2:
+    whole = [text.split(".")[0] for text in map(str, values) if re.fullmatch(r"-?\d+(\.\d+)?", text)]
+    if not whole or len(whole) < len(values) / 2:
         return {}
+    if all(looks_like_date(int(text)) for text in whole):
+        return {"timestamp_format": "%Y%m%d"}
+    digits = [len(text.lstrip("-")) for text in whole]
+    if max(digits) <= _COUNTS_DIGITS:
+        return {"timestamp_origin": _SOME_DAY}
     return next(({"timestamp_unit": unit} for unit, least in _UNITS if min(digits) >= least), {})

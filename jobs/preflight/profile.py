@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.base.settings import PipelineSettings
+from jobs.lake.spark_tables import read_table
 from jobs.landing.records import LandedTable, Landing
 from jobs.source.images import picture_paths
 from jobs.source.picture_cache import PictureCache
@@ -85,15 +86,15 @@ def of_catalogue(source: Source) -> list[str]:
     return found + _texts(items)
 
 
-def of_pictures(source: Source, settings: PipelineSettings) -> list[str]:
-    """How many pictures there are, which are missing and where they were looked for, which cannot be used or are alike."""
+def of_pictures(source: Source, settings: PipelineSettings) -> tuple[int, list[str]]:
+    """The number of pictures, which are missing and where they were looked for, which cannot be used, and which are alike."""
     inside = [table.where("image is not null") for table in (source.items, source.images) if table is not None]
     number_inside = sum(table.count() for table in inside)
     found = [f"{number_inside:,} pictures lie in the tables."] if number_inside else []
     paths, fetched = picture_paths(source, settings.pictures.per_item), PictureCache.of(settings)
     number = paths.count()
     if not (number or number_inside):
-        return ["There are no pictures."]
+        return 0, ["There are no pictures."]
     contents = [row["image"] for row in inside[-1].select("image").limit(_CONTENTS).collect()] if number_inside else []
     if number:
         chosen = paths.orderBy(F.xxhash64("item_id"), "image_path").limit(_PICTURES).collect()
@@ -113,7 +114,8 @@ def of_pictures(source: Source, settings: PipelineSettings) -> list[str]:
             near = nearest_existing(seen)
             found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
         contents += [read_file(source.folder, given, fetched) or b"" for given in there[:_CONTENTS]]
-    return [*found, *_bad_contents(contents), *_alike(Counter(hashlib.sha256(content).hexdigest() for content in contents))]
+    alike = _alike(Counter(hashlib.sha256(content).hexdigest() for content in contents))
+    return number_inside + number, [*found, *_bad_contents(contents), *alike]
 
 
 def _bad_contents(contents: list[bytes]) -> list[str]:
@@ -130,6 +132,23 @@ def _bad_contents(contents: list[bytes]) -> list[str]:
 
 def _counted(causes: Counter[str]) -> str:
     return ", ".join(f"{why.replace('_', ' ')} {count}" for why, count in causes.most_common())
+
+
+def without_view(source: Source, settings: PipelineSettings) -> int:
+    """Items in no cluster: without title, text and picture, and with too few training events for a behavioural view.
+
+    Args:
+        source: the input tables.
+        settings: of a run whose ingest is done.
+    """
+    inside = [table.where("image is not null") for table in (source.items, source.images) if table is not None]
+    pictured = picture_paths(source, settings.pictures.per_item).select("item_id")
+    for table in inside:
+        pictured = pictured.union(table.select("item_id"))
+    pictured = pictured.distinct()
+    items = read_table(pictured.sparkSession, settings, "items").where(f"num_train < {settings.features.min_behaviour_events}")
+    bare = F.trim(F.concat_ws("", "title", "text")) == ""
+    return items.where(bare).join(pictured, "item_id", "left_anti").count()
 
 
 def _of_table(table: LandedTable) -> Iterator[str]:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jobs.base.accounting import accounting, set_aside, splits
 from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.lake.views import MODALITIES
@@ -58,16 +59,12 @@ def _ingested(summary: Mapping[str, Any]) -> list[str]:
     ingest = summary.get("ingest")
     if not ingest:
         return ["nothing: the run stopped before"]
-    events = ingest.get("events") or {}
-    parts = ", ".join(f"{name} {_count(events[name])}" for name in ("train", "validation", "holdout") if name in events)
-    split = f"split '{ingest.get('split')}': {ingest.get('split_reason')}"
+    events = sum((ingest.get("events") or {}).values())
     return [
-        f"{_count(ingest.get('items'))} items, {_count(ingest.get('users'))} users, {_count(sum(events.values()))} events "
+        f"{_count(ingest.get('items'))} items, {_count(ingest.get('users'))} users, {_count(events)} events "
         f"from {ingest.get('first')} to {ingest.get('last')}",
         *_out_of_stock(ingest),
-        f"events: {parts}",
-        *_wrap(split),
-        *(line for sentence in user_sentences(summary) for line in _wrap(sentence)),
+        *(line for sentence in (*splits(ingest), *user_sentences(summary)) for line in _wrap(sentence)),
     ]
 
 
@@ -112,34 +109,11 @@ def _agreed(agreed: Mapping[str, Any] | None) -> list[str]:
     return found
 
 
-def accounting(summary: Mapping[str, Any]) -> list[str]:
-    """What became of the events that were read. Used, set aside and not used add up to all of them."""
-    ingest = summary.get("ingest") or {}
-    total = (ingest.get("rows_read") or {}).get("interactions")
-    if not total:
-        return []
-    unused = {name: number for name, number in (ingest.get("not_used") or {}).items() if number}
-    later = unused.pop("later_than_date", 0)
-    used, aside = sum((ingest.get("events") or {}).values()), sum((ingest["rejected"].get("interactions") or {}).values())
-    detail = ", ".join(f"{name.replace('_', ' ')} {_count(number)}" for name, number in unused.items())
-    left_out = f"{_count(sum(unused.values()))} not used{f' ({detail})' if detail else ''}"
-    found = [f"of {_count(total)} events read, {_count(used)} were used, {_count(aside)} set aside and {left_out}"]
-    return found + ([f"{_count(later)} events after the date were left for later runs"] if later else [])
-
-
 def _rejected(summary: Mapping[str, Any]) -> list[str]:
     ingest = summary.get("ingest")
     if not ingest:
         return []
-    rejected, read = ingest.get("rejected") or {}, ingest.get("rows_read") or {}
-    lines = []
-    for table, reasons in rejected.items():
-        total = sum(reasons.values())
-        share = f" of {_count(read[table])} rows" if read.get(table) else ""
-        detail = ", ".join(f"{reason} {_count(number)}" for reason, number in reasons.items())
-        lines += _wrap(f"{table}: {_count(total)}{share}{f' ({detail})' if detail else ''}")
-    told = [line for sentence in accounting(summary) for line in _wrap(sentence)]
-    return [*(lines if rejected else ["nothing"]), *told]
+    return [line for sentence in (set_aside(ingest) or ["nothing"]) + accounting(ingest) for line in _wrap(sentence)]
 
 
 def _views(summary: Mapping[str, Any]) -> list[str]:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.base.accounting import accounting
 from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
 from jobs.pages.words import MODELS, verdict_text, verdict_tone
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
-from jobs.report.layout import accounting, training_sentences
+from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 from jobs.report.sentences import picture_sentences, user_sentences
 
@@ -34,7 +35,7 @@ def render_page(
         training=training_sentences(summary),
         about_pictures=[_sentence(each) for each in picture_sentences((summary.get("views") or {}).get("visual") or {})],
         about_users=[_sentence(each) for each in user_sentences(summary)],
-        accounting=[_sentence(each) for each in accounting(summary)],
+        accounting=[_sentence(each) for each in accounting(summary.get("ingest") or {})],
         verdict=verdict,
         verdict_text=verdict_text(verdict),
         tone=_tone(summary),

@@ -69,11 +69,11 @@ def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -
 
     Reasons, of which the first that applies counts: `missing_id`, `unusable_timestamp` (no time, or before 1970),
     `future_timestamp` (more than a day past the clock), `unknown_item`, `bot_user` (all events of a user with more than
-    `max_events_per_user_day` on one day). Fates: an event that is told several times (same user, item and second) is kept once,
-    as its strongest kind. Events after the logical date are left for later runs. None of these rules judges them, so a run
-    never sees the future. What kinds of events do to each other is said in `jobs.source.kinds`. A pair of user and item
-    is used once, at the first time of its strongest kind in the whole log, so a repeat can never be a positive of the
-    hold-out that was trained on; unless `repeats` of the mapping is `again`.
+    `max_events_per_user_day` on one day, if the log knows days). Fates: an event that is told several times (same user, item
+    and second) is kept once, as its strongest kind. Events after the logical date are left for later runs. None of these rules
+    judges them, so a run never sees the future. What kinds of events do to each other is said in `jobs.source.kinds`. A pair of
+    user and item is used once, at the first time of its strongest kind in the whole log, so a repeat can never be a positive of
+    the hold-out that was trained on; unless `repeats` of the mapping is `again`.
 
     Args:
         source: the input tables.
@@ -107,7 +107,7 @@ def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -
         .withColumn("reason", F.when(F.col("item_index").isNull(), "unknown_item"))
     )
     bots = (
-        events.where("reason is null and fate is null")
+        events.where(F.expr("reason is null and fate is null") & F.lit(source.mapping.days_are_real))
         .groupBy("user_id", F.expr(f"timestamp div {DAY_SECONDS}").alias("day"))
         .count()
         .where(F.col("count") > settings.ingest.max_events_per_user_day)

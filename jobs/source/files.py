@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from jobs.base.errors import DataError
 from jobs.base.places import file_stamp, place
-from jobs.lake.spark_tables import reachable
+from jobs.lake.spark_tables import readable
 from jobs.landing.contract import SPARK, InputTable
 from jobs.landing.contract import Column as ContractColumn
 from jobs.landing.records import LandedPart, LandedTable
@@ -38,7 +38,7 @@ def _read(spark: SparkSession, table: InputTable, depth: int, types: dict[str, s
     schema = ", ".join(f"`{name}` {kind}" for name, kind in types.items())
     if not depth:
         schema += ", source_file string, source_row bigint"
-    frame = spark.read.schema(schema).parquet(*(reachable(spark, place(part.uri)) for part in parts))
+    frame = spark.read.schema(schema).parquet(*(readable(spark, place(part.uri)) for part in parts))
     if not depth:
         origin = F.struct(F.col("source_file").alias("file"), F.col("source_row").alias("row"))
     else:  # the name of the part, which Spark has made a URI of; so parts of both ways are in one order

@@ -36,7 +36,9 @@ UNWANTED = "unwanted"  # in place of a split: a pair that is no event, but an it
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `items`, `users`, `interactions` and `quarantine` of the logical date.
+    """Publish `items`, `stock`, `users`, `interactions` and `quarantine` of the logical date.
+
+    `stock` says which items can be had when the date ends. It is a table of its own, so a change of it trains nothing anew.
 
     Raises:
         DataError: the source cannot be used, too many rows had to be set aside, the catalogue is too small for the
@@ -53,6 +55,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
     _check_catalogue(num_items, source.file("items"), settings)
     out_of_stock = _out_of_stock(items, num_items, source, settings)
+    stock = items.select("item_index", "item_id", "available")
     attribute_encoder(items, source, "items")
     log, forgotten = without_forgotten(source.interactions, settings)
     source = replace(source, interactions=log)
@@ -100,7 +103,6 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         "title",
         "text",
         "image_path",
-        "available",
         *(["attributes"] if source.mapping.items.attributes else []),
         F.coalesce("num_train", F.lit(0).cast("bigint")).alias("num_train"),
     )
@@ -130,6 +132,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
     for table, frame, by, keys in (
         ("users", users, ["user_index"], num_users),
         ("items", items, ["item_index"], num_items),
+        ("stock", stock, ["item_index"], num_items),
         ("interactions", interactions, ["user_index", "timestamp", "item_index"], num_users),
         ("quarantine", quarantine, ["table", "reason", "key"], None),
     ):

@@ -62,7 +62,8 @@ def assign_split(events: DataFrame, method: Method, settings: PipelineSettings) 
         events: user_id, item_id, timestamp, each pair once.
         method: `window` holds out the last `holdout_days` days up to the logical date and validates on the
             `validation_days` before; `per_user_tail` holds out the latest `ceil(holdout_fraction * n)` of a user's n
-            events and validates on the `ceil(validation_fraction * n)` before, for users with `MIN_TAIL_EVENTS` or more.
+            events and validates on the `ceil(validation_fraction * n)` before, for users with `MIN_TAIL_EVENTS` or more. Of
+            events of one second, a hash says which is later. Ids must not: they often grow with the age or rarity of items.
         settings: the ingest section gives the lengths and shares.
     """
     ingest = settings.ingest
@@ -78,9 +79,10 @@ def assign_split(events: DataFrame, method: Method, settings: PipelineSettings) 
         return f"ceil(round({fraction} * n, 6))"
 
     user = Window.partitionBy("user_id")
+    latest_first = (F.desc("timestamp"), F.xxhash64("user_id", "item_id"), "item_id")
     return (
         events.withColumn("n", F.count(F.lit(1)).over(user))
-        .withColumn("from_end", F.row_number().over(user.orderBy(F.desc("timestamp"), F.desc("item_id"))))
+        .withColumn("from_end", F.row_number().over(user.orderBy(*latest_first)))
         .withColumn("held", F.expr(f"least({share(ingest.holdout_fraction)}, n - 1)"))
         .withColumn("checked", F.expr(f"least({share(ingest.validation_fraction)}, n - 1 - held)"))
         .withColumn(

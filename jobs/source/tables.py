@@ -21,15 +21,14 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import existing_folder, place
 from jobs.base.settings import EMBEDDED, PipelineSettings
-from jobs.landing.contract import INPUT_TABLES, UNITS_PER_SECOND, InputTable
+from jobs.landing.contract import INPUT_TABLES, InputTable
+from jobs.landing.dates import check_times
 from jobs.landing.land import land
 from jobs.landing.mapping import DataMapping, with_attributes
 from jobs.landing.records import Landing
 from jobs.source.files import open_table
 
 DAY_SECONDS = 86_400
-# A log whose median event lies outside these years has its timestamps in another unit than declared.
-_FIRST_YEAR, _LAST_YEAR = 1980, 2100
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
     with named_read_errors(folder):
         frames = {table.name: open_table(spark, table, landing.tables[table.name]) for table in _present(landing, mapping)}
         if check_log:
-            _check_log(frames["interactions"], landing.tables["interactions"].place, settings)
+            _check_log(frames["interactions"], landing, settings)
     for name, key in (("items", "item_id"), ("users", "user_id")):
         if name in frames and getattr(mapping, name).repeated_ids == "first":
             frames[name] = first_rows(frames[name], key)
@@ -173,7 +172,8 @@ def _present(landing: Landing, mapping: DataMapping) -> Iterator[InputTable]:
     return (with_attributes(table, mapping.of(table)[0]) for table in present)
 
 
-def _check_log(interactions: DataFrame, file: str, settings: PipelineSettings) -> None:
+def _check_log(interactions: DataFrame, landing: Landing, settings: PipelineSettings) -> None:
+    file = landing.tables["interactions"].place
     timestamp, start = F.col("timestamp"), day_start(settings.date)
     sane = F.when(timestamp.between(0, future_horizon(settings)), timestamp)
     row = interactions.agg(
@@ -192,7 +192,7 @@ def _check_log(interactions: DataFrame, file: str, settings: PipelineSettings) -
             column="timestamp",
             remedy="give Unix times as numbers, or timestamps such as 2026-01-28 10:30:00.",
         )
-    _check_unit(row["median"], file, settings)
+    check_times(row["median"], landing, settings)
     if row["on_date"] == 0:
         first, last = (dt.datetime.fromtimestamp(row[name], dt.UTC).date() for name in ("first", "last"))
         raise DataError(
@@ -201,34 +201,3 @@ def _check_log(interactions: DataFrame, file: str, settings: PipelineSettings) -
             column="timestamp",
             remedy=f"choose a date that has events (the last one: {last}), or wait for that day's data.",
         )
-
-
-def _check_unit(median_seconds: int, file: str, settings: PipelineSettings) -> None:
-    declared = settings.data.timestamp_unit
-
-    def plausible(seconds: float) -> bool:
-        return day_start(dt.date(_FIRST_YEAR, 1, 1)) <= seconds < day_start(dt.date(_LAST_YEAR, 1, 1))
-
-    if plausible(median_seconds):
-        return
-    raw = median_seconds * UNITS_PER_SECOND[declared]
-    fits = [unit for unit, per_second in UNITS_PER_SECOND.items() if plausible(raw / per_second)]
-    if 19_800_101 <= median_seconds <= 21_001_231:  # read as seconds, these are days of 1970
-        raise DataError(
-            f"the values look like dates, such as {median_seconds}, and not like Unix times.",
-            file=file,
-            column="timestamp",
-            remedy="write timestamp_format: '%Y%m%d' into data.yaml, under interactions.",
-        )
-    remedy = (
-        f"set data.timestamp_unit to '{fits[0]}'."
-        if fits
-        else "check the export and data.timestamp_unit: in no unit (s, ms, us) do these values make sense as times."
-    )
-    raise DataError(
-        f"the median value is about {raw:.4g}. Read as '{declared}', it lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}"
-        + (f"; read as '{fits[0]}', it makes sense." if fits else "."),
-        file=file,
-        column="timestamp",
-        remedy=remedy,
-    )

@@ -28,6 +28,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
     Columns: user_index int64, item_index list<int64>, timestamp list<int64>, num_train, num_validation, num_holdout int32.
     The first num_train entries of the lists are the training events. The validation events come next, then the hold-out.
+    Within a split, events of one second stand in an order drawn by a hash, so that no model can read the next item from it.
     If the log has kinds of events: weight list<float> (0: history only), kind list<string>, num_history_only int32 (of the
     training events). If it has items that users do not want: unwanted list<int64>. If something is known of users: features
     list<float>, those of their attributes, NaN where one is missing, null for a user without any.
@@ -46,9 +47,10 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         sequences = (
             read_table(spark, settings, "interactions")
             .where("split != 'unwanted'")
+            .withColumn("rank", F.expr("array_position(array('train', 'validation', 'holdout'), split)"))
+            .withColumn("drawn", F.xxhash64("user_index", "item_index"))
             .groupBy("user_index")
-            # Events of one second are ordered by item_index. Ingest ordered them by item id, which is the same order.
-            .agg(F.array_sort(F.collect_list(F.struct("timestamp", "item_index", *kinds))).alias("events"))
+            .agg(F.array_sort(F.collect_list(F.struct("timestamp", "rank", "drawn", "item_index", *kinds))).alias("events"))
             .join(counts, "user_index", "right")
             .select("user_index", *columns, *_COUNTS)
         )

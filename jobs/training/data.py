@@ -1,5 +1,6 @@
 """Reads the tables of one date for training and evaluation. Items become tensors; the users' events stay on disk."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ from jobs.lake.views import read_views
 CONTENT_MODALITIES = ("visual", "text")
 ATTRIBUTES, USERS = "attributes", "users"
 INPUTS = ("items", "visual_features", "text_features", "sequences")
+log = logging.getLogger(__name__)
+
 _TIED = 0.8  # share of events with the time of the one before, above which a log has no order
 CLUSTER_INPUTS = ("cluster_index", "codebooks")
 
@@ -69,7 +72,7 @@ def load_training_data(settings: PipelineSettings) -> TrainingData:
     """Read one date's tables.
 
     Raises:
-        DataError: a table is missing, or no item has a visual or textual vector.
+        DataError: a table is missing.
     """
     lake, date = Lake.of(settings), settings.date
     items = lake.read("items", date, ["item_index", "item_id", "num_train"]).sort_by("item_index")
@@ -137,10 +140,7 @@ def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Te
     """Visual and textual vectors and the owner's attributes side by side, and the encoders that made them.
 
     It is float32 [N, F], NaN where an item lacks a view or an attribute. The behavioural view is not part of the content: a new
-    item has none, and the towers learn behaviour themselves.
-
-    Raises:
-        DataError: no item has a visual or a textual vector, and the catalogue names no attributes.
+    item has none, and the towers learn behaviour themselves. If the catalogue holds ids alone, F is 1, and all of it is NaN.
     """
     views = read_views(settings, item_index)
     parts = {}
@@ -153,12 +153,9 @@ def read_content(settings: PipelineSettings, item_index: np.ndarray) -> tuple[Te
         columns = columns_of(attributes)
         encoder = AttributeEncoder.of(kinds_of(attributes), columns)
         parts[ATTRIBUTES], encoders[ATTRIBUTES] = encoder.encode(columns), encoder.fingerprint
-    if not parts:
-        raise DataError(
-            "no item has a visual or a textual vector.",
-            file=Lake.of(settings).path("items", settings.date),
-            remedy="add images or texts, because new items cannot be served without content.",
-        )
+    if not parts:  # one feature that no item has, so that the towers tell items apart by their ids
+        log.warning("no item has a picture, a text or an attribute, so a new item cannot be found before it has events")
+        parts["nothing"] = np.full((len(item_index), 1), np.nan, np.float32)
     content = torch.from_numpy(np.concatenate(list(parts.values()), axis=1))
     return content, encoders
 

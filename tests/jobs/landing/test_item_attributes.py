@@ -14,9 +14,10 @@ from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import Column
-from jobs.landing.conversion import TimeRule, WrongType, convert
+from jobs.landing.conversion import TimeRule, convert
 from jobs.landing.land import land
 from jobs.landing.mapping import DataMapping
+from jobs.landing.python_values import WrongType
 from tests.jobs import source_builder as build
 
 TIMES = TimeRule("s")

@@ -12,7 +12,8 @@ from jobs.landing.records import LandedPart
 from tests.jobs.landing.sources import EXPECTED, csv_source, landing, log, refusal, rows, table_source, with_mapping
 
 LOG = pa.Table.from_pandas(log(), preserve_index=False)
-ODD_NAMES = ["a#b", "what?", "100%", "a%20b", "[x]", "{a,b}", "st*r", " blank ", "ümläut ß", "quo'te\"", "a:b", "a+b&c", "日本"]
+ODD_NAMES = ["a#b", "what?", "100%", "a%20b", "a\\b", "[x]", "{a,b}", "st*r", " blank ", "ümläut ß", "quo'te\"", "a:b"]
+ODD_NAMES += ["a+b&c", "日本"]
 
 
 def parts_of(settings, folder: Path) -> list[LandedPart]:
@@ -40,9 +41,6 @@ def test_odd_names_of_the_folder_of_the_source(settings, tmp_path: Path, name: s
         (folder / "interactions.parquet").unlink()
         write_deltalake(tmp_path / "plain", LOG)
         shutil.move(tmp_path / "plain", folder / "interactions")
-        if name == "a%20b":
-            assert "rename the folder" in refusal(settings, folder).remedy
-            return
     assert as_text(rows(landing(settings, folder).tables["interactions"])) == sorted(EXPECTED)
 
 

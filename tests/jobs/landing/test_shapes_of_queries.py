@@ -4,9 +4,12 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs.landing.sources import csv_source, events, refusal, with_mapping
+from jobs.base.files import file_digest
+from jobs.base.places import place
+from tests.jobs.landing.sources import csv_source, events, landing, refusal, with_mapping
 
 NOON = 1_769_601_600
 
@@ -65,3 +68,17 @@ def test_a_database_that_is_not_there_or_has_its_password_in_the_file(settings, 
         with_mapping(folder, {"interactions": {"database": url, "query": "select 1"}})
         error = refusal(settings, folder)
         assert says in error.problem and "secret" not in str(error)
+
+
+def test_the_rows_of_an_earlier_day_stay_for_the_run_that_names_them(settings, tmp_path: Path) -> None:
+    folder = query(database(tmp_path, [(1, 2, NOON)]), "select a as user_id, b as item_id, c as timestamp from log")
+    (first,) = landing(settings, folder).tables["interactions"].parts
+    (same,) = landing(settings, folder).tables["interactions"].parts
+    with sqlite3.connect(folder / "shop.db") as connection:
+        connection.execute("insert into log values (3, 4, ?)", (NOON + 86_400,))
+    connection.close()
+    (later,) = landing(settings, folder).tables["interactions"].parts
+    assert first == same and later.uri != first.uri
+    assert [file_digest(place(part.uri)) for part in (first, later)] == [first.digest, later.digest]
+    assert [pq.read_table(place(part.uri)).num_rows for part in (first, later)] == [1, 2]
+    assert len(list((settings.home / "landing" / "interactions").iterdir())) == 2

@@ -83,7 +83,7 @@ def test_a_mapping_is_proposed_that_fits(settings: PipelineSettings, tmp_path: P
     assert (log_of.source, log_of.timestamp_unit) == ("events.csv", "ms")
     assert log_of.columns == {"user_id": "visitorid", "item_id": "itemid", "kind": "event"}
     assert mapping.items.columns == {"item_id": "product_id", "title": "name"}
-    assert "What a run would do" in text and "144 are used" in text
+    assert "What a run would do" in text and "144 were used" in text
     found.proposal.rename(folder / "data.yaml")
     assert checked(fit(settings, folder), tmp_path)[0].verdict == "fit"
 
@@ -100,9 +100,28 @@ def test_a_mapping_is_proposed_whatever_the_format(settings: PipelineSettings, t
         else:
             table.to_parquet(folder / f"{name}.parquet")
     found, text = checked(fit(settings, folder), tmp_path)
-    assert found.proposal is not None and "144 are used" in text
+    assert found.proposal is not None and "144 were used" in text
     (log_of,) = DataMapping.model_validate(yaml.safe_load(found.proposal.read_text())).interactions
     assert (log_of.source, log_of.timestamp_unit, log_of.columns) == (f"orders.{form}", "us", {"user_id": "customer_id"})
+
+
+@pytest.mark.parametrize(
+    ("times", "guess"),
+    [
+        (lambda seconds: pd.to_datetime(seconds, unit="s").dt.strftime("%Y%m%d").astype(int), {"timestamp_format": "%Y%m%d"}),
+        (lambda seconds: seconds - seconds.min(), {"timestamp_origin": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}),
+    ],
+)
+def test_numbers_that_are_no_unix_times_are_guessed(settings: PipelineSettings, tmp_path: Path, times, guess: dict) -> None:
+    log = build.interactions().assign(timestamp=lambda rows: times(rows["timestamp"]))
+    folder = build.write_source(tmp_path / "data", interactions=log)
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "not" and found.proposal is not None and len(found.reasons) == 1
+    (log_of,) = DataMapping.model_validate(yaml.safe_load(found.proposal.read_text())).interactions
+    assert log_of.model_dump(exclude_defaults=True) == guess
+    assert "144 were used" in text and found.date is not None and found.date.year >= 2020
+    found.proposal.rename(folder / "data.yaml")
+    assert checked(fit(settings, folder), tmp_path)[0].verdict == "fit"
 
 
 def test_pictures_that_are_not_there_are_named_with_the_place_tried(settings: PipelineSettings, tmp_path: Path) -> None:
@@ -148,6 +167,19 @@ def test_identical_pictures_and_texts_are_counted(settings: PipelineSettings, tm
 def test_a_folder_that_is_not_there_is_said_in_one_line(settings: PipelineSettings, tmp_path: Path) -> None:
     found, text = checked(fit(settings, tmp_path / "nowhere"), tmp_path)
     assert found.verdict == "not" and "does not exist" in text
+
+
+def test_it_stops_where_the_gate_of_the_clusters_stops(settings: PipelineSettings, tmp_path: Path) -> None:
+    items = build.items(80).assign(image_path=None).astype({"image_path": "string"})
+    items.loc[30:, ["title", "text"]] = None  # 24 items are in the log
+    items.loc[30:39, "image_path"] = "somewhere.png"
+    folder = build.write_source(tmp_path / "data", items=items)
+    (folder / "somewhere.png").write_bytes(build.picture(1))
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "not"
+    assert "40 of 80 items have no title, no text, no picture and fewer than 3 training events" in text
+    open_gate = fit(settings, folder, gate={"max_unclustered": 0.5, "min_evaluated_users": 5, "min_view_coverage": 0.0})
+    assert checked(open_gate, tmp_path)[0].verdict == "fit"
 
 
 def test_pandas_frames_of_nothing_but_ids(settings: PipelineSettings, tmp_path: Path) -> None:

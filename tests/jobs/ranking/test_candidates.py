@@ -130,7 +130,7 @@ def test_items_out_of_stock_are_no_candidates_but_stay_in_histories(
     lake = Lake.of(settings)
     items = lake.read_pandas("items", settings.date)
     gone = set(items["item_id"][::2])
-    publish(settings, "items", items.assign(available=~items["item_id"].isin(gone)))
+    publish(settings, "stock", items[["item_id"]].assign(available=~items["item_id"].isin(gone)))
     everything = asked(settings, k=NUM_ITEMS)
     candidates.run(everything)
     found = lake.read("candidates", settings.date).to_pylist()

@@ -100,8 +100,8 @@ def test_items_out_of_stock_are_in_no_answer_but_in_histories(
     home = settings.model_copy(update={"home": tmp_path})
     write_challenger(home)
     gone = np.arange(NUM_ITEMS) % 3 == 0
-    items = Lake.of(home).read_pandas("items", home.date).assign(available=~gone)
-    publish(home, "items", items)
+    items = Lake.of(home).read_pandas("items", home.date)
+    publish(home, "stock", items[["item_id"]].assign(available=~gone))
     histories = [[0, 3, 4], [1], list(range(40)), np.flatnonzero(~gone).tolist()]
     for kind in ("exact", "ivf"):
         chosen = home.model_copy(update={"candidates": CandidateSettings(index=kind, min_index_recall=0)})
@@ -133,7 +133,8 @@ def filterable(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwoTower, dict
         }
     )
     items = Lake.of(settings).read_pandas("items", settings.date)
-    items = items.assign(available=rows % 7 != 0, attributes=table.to_dict("records"))
+    publish(settings, "stock", items[["item_id"]].assign(available=rows % 7 != 0))
+    items = items.assign(attributes=table.to_dict("records"))
     publish(settings, "items", items.sample(frac=1, random_state=0))
     bundles = {}
     for kind in ("exact", "ivf"):

@@ -19,7 +19,7 @@ from jobs.source.tables import read_source
 from tests.jobs import source_builder as build
 
 pytestmark = pytest.mark.spark
-TABLES = ("items", "users", "interactions", "quarantine")
+TABLES = ("items", "stock", "users", "interactions", "quarantine")
 
 
 def published(settings) -> dict[str, pd.DataFrame]:
@@ -100,7 +100,7 @@ class TestOutOfStock:
         folder = build.write_source(tmp_path, items=catalogue)
         chosen = build.tiny(settings, folder)
         summary = ingest.run(chosen)
-        table = published(chosen)["items"].set_index("item_id")["available"]
+        table = published(chosen)["stock"].set_index("item_id")["available"]
         assert table[~table].index.tolist() == ["i00", "i01", "i02", "i05", "i06", "i08"]
         assert summary["out_of_stock"] == 6 and summary["items"] == build.NUM_ITEMS
         # Their events stay.
@@ -110,7 +110,16 @@ class TestOutOfStock:
     def test_without_a_word_about_it_everything_can_be_had(self, settings, tmp_path: Path) -> None:
         chosen = build.tiny(settings, build.write_source(tmp_path))
         assert ingest.run(chosen)["out_of_stock"] == 0
-        assert published(chosen)["items"]["available"].tolist() == [True] * build.NUM_ITEMS
+        assert published(chosen)["stock"]["available"].tolist() == [True] * build.NUM_ITEMS
+
+    def test_a_change_of_the_stock_changes_no_table_that_training_reads(self, settings, tmp_path: Path) -> None:
+        digests = []
+        for gone in (3, 8):
+            catalogue = build.items().assign(available=[row >= gone for row in range(build.NUM_ITEMS)])
+            chosen = build.tiny(settings, build.write_source(tmp_path, items=catalogue))
+            assert ingest.run(chosen)["out_of_stock"] == gone
+            digests.append({table: Lake.of(chosen).manifest(table, chosen.date)["digest"] for table in TABLES})
+        assert {table for table in TABLES if digests[0][table] != digests[1][table]} == {"stock"}
 
     def test_a_catalogue_of_which_nothing_can_be_had_stops_the_run(self, settings, tmp_path: Path) -> None:
         folder = build.write_source(tmp_path, items=build.items().assign(available=False))
@@ -285,7 +294,9 @@ class TestTime:
         folder = build.write_source(tmp_path, interactions=log, items=build.items(30))
         chosen = build.tiny(settings, folder, ingest={"split": "per_user_tail"})
         ingest.run(chosen)
-        rows = named(published(chosen)).sort_values(["user_index", "timestamp", "item_index"])
+        rows = named(published(chosen))
+        rows["rank"] = rows["split"].map({"train": 0, "validation": 1, "holdout": 2})  # any of equal times may be held out
+        rows = rows.sort_values(["user_index", "timestamp", "rank"])
         for user, size in sizes.items():
             held = -(-2 * size // 10) if size >= 5 else 0
             checked = -(-size // 10) if size >= 5 else 0

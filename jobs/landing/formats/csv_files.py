@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from jobs.base.errors import DataError
 from jobs.landing.finding import Part
-from jobs.landing.streams import opened
+from jobs.landing.formats.streams import opened
 from jobs.landing.table_mapping import TableMapping
 
 # One value may be a long text, but not a whole file; an unclosed quote would make it one.

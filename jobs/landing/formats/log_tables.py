@@ -1,8 +1,10 @@
 """Reads Delta and Iceberg tables through their own log, so that removed rows are never seen."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +13,10 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import children, uri_of
 from jobs.landing.finding import Part
+from jobs.landing.formats.typed_tables import MOST_ROWS, Batch, first_line, named_errors, path_of, tops
 from jobs.landing.table_mapping import TableMapping
-from jobs.landing.typed_tables import MOST_ROWS, Batch, first_line, named_errors, path_of, tops
+
+_MISREAD = frozenset("%\\")  # letters of a path that the reader of Delta takes for an escape, and for a slash
 
 
 def open_delta(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
@@ -25,21 +29,19 @@ def open_delta(part: Part, mapping: TableMapping) -> tuple[Part, Any]:
     from deltalake.exceptions import DeltaError
 
     path = path_of(part)
+    links = _linked(path) if isinstance(path, Path) and _MISREAD & set(str(path)) else None
     try:
-        table = DeltaTable(uri_of(path), version=mapping.version)
+        table = DeltaTable(links.name if links else uri_of(path), version=mapping.version)
         if mapping.as_of is not None:
             table.load_as_version(mapping.as_of)
         dataset = table.to_pyarrow_dataset()
+        if links:
+            weakref.finalize(dataset, links.cleanup)
     except (DeltaError, OSError, ValueError) as error:
         raise DataError(
             f"the Delta table cannot be read through its log ({first_line(error)}).",
             file=path,
-            remedy="check version or as_of in data.yaml; else have its owner write it as plain Parquet."
-            + (
-                " The reader does not understand a % or \\ in the path: rename the folder."
-                if set("%\\") & set(path.path)
-                else ""
-            ),
+            remedy="check version or as_of in data.yaml; else have its owner write it as plain Parquet.",
         ) from error
     return replace(part, name=f"{part.name} (Delta version {table.version()})", stamp=f"delta {table.version()}"), dataset
 
@@ -88,6 +90,16 @@ def read_log_table(part: Part, opened: Any, wanted: Sequence[str], names: Sequen
         for batch in batches:
             yield pa.Table.from_batches([batch]), pa.array(range(done, done + len(batch)), pa.int64())
             done += len(batch)
+
+
+def _linked(folder: Path) -> TemporaryDirectory[str]:
+    """A folder of a plain name, whose files are links to those of another."""
+    links = TemporaryDirectory(prefix="esans-delta-")
+    for path in folder.rglob("*"):
+        there = Path(links.name) / path.relative_to(folder)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.mkdir(exist_ok=True) if path.is_dir() else there.symlink_to(path)
+    return links
 
 
 def _iceberg_errors() -> tuple[type[Exception], ...]:

@@ -2,21 +2,19 @@
 
 import ast
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jobs.base.errors import DataError
 from jobs.landing.finding import Part
-from jobs.landing.records import EMPTY_LIST
-from jobs.landing.streams import opened
+from jobs.landing.formats.streams import opened
 from jobs.landing.table_mapping import TableMapping
 
 _ROWS = 50_000
 _PYTHON = ("{'", "{u'")  # how objects begin that Python has printed
 _NAMED_BY = 1_000  # objects whose names are looked at
 
-Batch = tuple[dict[str, list[Any]], list[int]]
+Batch = tuple[dict[str, list[Any]], list[int], int]
 
 
 def json_names(part: Part, mapping: TableMapping) -> list[str]:
@@ -29,14 +27,15 @@ def json_names(part: Part, mapping: TableMapping) -> list[str]:
     return list(names)
 
 
-def read_json(part: Part, mapping: TableMapping, wanted: Sequence[str], left_out: Counter[str]) -> Iterator[Batch]:
-    """Rows of JSON lines (or of one array of objects), with the number of each line. What a row lacks is None.
+def read_json(part: Part, mapping: TableMapping, wanted: Sequence[str]) -> Iterator[Batch]:
+    """Rows of JSON lines (or of one array of objects), the number of each line, and how many objects had an empty list.
+
+    What a row lacks is None.
 
     Args:
         part: the file.
         mapping: its encoding, and the list that is exploded.
         wanted: fields; a dot enters an object.
-        left_out: counts the objects whose list is empty.
 
     Raises:
         DataError: a line is not a JSON object, names a field twice, or holds no list where one is exploded; the message names
@@ -44,20 +43,21 @@ def read_json(part: Part, mapping: TableMapping, wanted: Sequence[str], left_out
     """
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
+    empty = 0
     for value, line in _objects(part, mapping):
         if not mapping.explode:
             rows.append(value)
             lines.append(line)
         else:
             elements = _elements(value, mapping.explode, part, line)
-            left_out[EMPTY_LIST] += not elements
+            empty += not elements
             rows += [value | {mapping.explode: element} for element in elements]
             lines += [line] * len(elements)
         if len(rows) >= _ROWS:
-            yield {name: [field_of(row, name) for row in rows] for name in wanted}, lines
-            rows, lines = [], []
-    if rows:
-        yield {name: [field_of(row, name) for row in rows] for name in wanted}, lines
+            yield {name: [field_of(row, name) for row in rows] for name in wanted}, lines, empty
+            rows, lines, empty = [], [], 0
+    if rows or empty:
+        yield {name: [field_of(row, name) for row in rows] for name in wanted}, lines, empty
 
 
 def field_of(value: Any, name: str) -> Any:

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from jobs.base.errors import DataError
 from jobs.landing.finding import Part
+from jobs.landing.formats.typed_tables import Batch, first_line, two_of_one_name
 from jobs.landing.table_mapping import TableMapping
-from jobs.landing.typed_tables import Batch, first_line, two_of_one_name
 
 
 def read_query(part: Part, mapping: TableMapping) -> Iterator[Batch]:
