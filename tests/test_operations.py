@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,12 @@ class Live:
     keys: dict[str, str]
     alerts: list[dict[str, Any]]
 
-    @property
+    @cached_property
     def airflow(self) -> AirflowClient:
+        """One client, which logs in once: this file asks it every second."""
         return client_of(self.home)
 
-    @property
+    @cached_property
     def registry(self) -> MlflowClient:
         return MlflowClient(self.ports.mlflow_url, self.ports.mlflow_url)
 

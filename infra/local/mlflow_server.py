@@ -7,11 +7,14 @@ import requests
 
 from infra.local.environment import USER, write_private
 
+# A password is meant to be slow to check (0.2 s of a core), and every request carries one. So a right one is remembered for
+# five minutes. The server has one worker, so a password that is changed through it is refused at once.
 _CONFIGURATION = """\
 [mlflow]
 default_permission = READ
 database_uri = {users}
 admin_username = {user}
+auth_cache_ttl_seconds = 300
 """
 
 
