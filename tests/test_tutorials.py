@@ -57,10 +57,17 @@ def test_own_data_can_be_checked_before_a_run(
     follow("own-data.md", {"here"}, tmp_path)
     (line,) = (block.text for block in blocks("own-data.md") if block.kind == "check")
     (words,) = made_by(line)
-    assert check.main(words[words.index("infra.local.check") + 1 :]) == 0
+    arguments = words[words.index("infra.local.check") + 1 :]
+    assert check.main(arguments) == 0
     said = capsys.readouterr().out
     assert "VERDICT: will run, but ..." in said and "items have a picture" in said
     assert "logical date 2026-03-01" in said and "events on a day that has any" in said
+    (mapping,) = (block.text for block in blocks("own-data.md") if block.kind == "mapping")
+    (tmp_path / "my-data" / "data.yaml").write_text(mapping)
+    customers = "".join(f'user-{n},FR,{20 + n % 50},"[""tea"", ""lamps""]"\n' for n in range(300))
+    (tmp_path / "my-data" / "customers.csv").write_text("customer_id,country,age,interests\n" + customers)
+    assert check.main(arguments) == 0
+    assert "interests" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ A line `<!-- tested: KIND -->` before a fenced block says what a test does with 
 - `run`: commands `make run ...`. They are checked up to the point where Airflow would start: make knows the target, and the
   settings, the date and the data are accepted. The end-to-end test does a run itself;
 - `up`: commands of the stack that stays up. They are checked in the same way;
-- `mapping`: a `data.yaml`, with which `tests/jobs/landing/test_export_shapes.py` lands and ingests a source of its shape.
+- `mapping`: a `data.yaml`. Tests write tables of its shape beside it and check them, and ingest those of `coming-from.md`.
 
 A block without such a line is not tested, and a test counts those.
 """

@@ -2,9 +2,7 @@
 
 import os
 import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from infra.local.postgres import Postgres
 from infra.local.processes import StackError
+from tests.postgres_server import started
 
 
 @pytest.fixture
@@ -22,32 +21,20 @@ def reachable() -> Iterator[Path]:
         yield Path(folder)
 
 
-def run(server: Postgres, wanted: int | None) -> int:
-    """Start the server as the launcher does; returns its port as soon as it answers."""
-    port = server.prepare(wanted)
-    command, account, environment = server.command(port)
-    subprocess.Popen(command, user=account, group=account, extra_groups=[] if account else None, env=environment, cwd="/")
-    deadline = time.monotonic() + 60
-    while not server.answers(port):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return port
-
-
 @pytest.mark.slow
 def test_a_cluster_that_was_cut_short_is_made_anew_and_a_killed_one_starts_again(reachable: Path) -> None:
     folder = reachable / "alone" / "postgres"
     (folder.parent / ".postgres-new" / "data").mkdir(parents=True)
     server = Postgres(folder, "a-password", folder.parent / "log")
-    port = run(server, None)
+    port = started(server, None)
     try:
         server.ensure_databases(port, ["one"])
         process = server.process
         assert process is not None
         process.kill()
         process.wait(30)
-        assert run(server, port) == port
-        assert run(server, port) == port, "a server that is left is stopped first"
+        assert started(server, port) == port
+        assert started(server, port) == port, "a server that is left is stopped first"
         server.ensure_databases(port, ["one", "two"])
         with pytest.raises(StackError, match="does not let us in"):
             Postgres(folder, "another", folder.parent / "log").ensure_databases(port, ["one"])

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from infra.local.postgres import Postgres
 from jobs.base.settings import PipelineSettings
 from jobs.base.verdicts import PROMOTED
 from jobs.lake.tables import Lake
@@ -21,6 +22,7 @@ from tests.jobs.day import run_day
 from tests.jobs.landing import export_shapes as shapes
 from tests.jobs.landing import ordered_shapes as without_times
 from tests.jobs.landing import review_shapes as more
+from tests.postgres_server import started
 from tests.tutorials import TUTORIALS, blocks
 
 PAGE = "coming-from.md"
@@ -140,12 +142,10 @@ def test_a_shape_goes_through_a_whole_day(settings, tmp_path: Path, name: str) -
 @pytest.fixture
 def database() -> Iterator[tuple[str, int]]:
     """A PostgreSQL server with an empty database `shop`: its URI and its port."""
-    from infra.local.postgres import Postgres
-
     with tempfile.TemporaryDirectory(prefix="esans-shop-") as folder:
         Path(folder).chmod(0o711)  # PostgreSQL's account can reach it, unlike pytest's own folder
         server = Postgres(Path(folder) / "postgres", "a-password", Path(folder) / "log")
-        port = server.start(None)
+        port = started(server, None)
         try:
             server.ensure_databases(port, ["shop"])
             yield f"postgresql://esans:a-password@127.0.0.1:{port}/shop", port
