@@ -127,7 +127,7 @@ def test_it_answers_as_the_bundle_does(server: Server) -> None:
         ("/recommend", {"histories": [["i0003"]], "users": [{"age": 3}]}, 400, "no attribute"),
         ("/recommend", {"histories": [["i0003", "x"]], "strict": True}, 400, "history 0"),
         ("/recommend", {"histories": [["i0003"]], "filter": {"colour": ["red"]}}, 400, "no attribute"),
-        ("/recommend", {"histories": [["i0003"]], "histroy": []}, 422, "histroy"),
+        ("/recommend", {"histories": [["i0003"]], "history": []}, 422, "extra_forbidden"),
         ("/recommend", {"histories": [["i0003"]] * 1001}, 422, "1000"),
         ("/similar", {"items": "i0003"}, 422, "valid list"),
         ("/nothing", {}, 404, "Not Found"),
