@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8085)
     parser.add_argument("--workers", type=int, default=1, help="processes; they share the bundle's memory")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="requests that a process computes at a time")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="passes that a process computes at a time")
     parser.add_argument("--max-bytes", type=int, default=Options.max_bytes, help="longest body of a request")
     parser.add_argument("--rate", default="", help='what one client may send to a process, such as "100/second" (default: any)')
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="time between two looks for a new bundle")

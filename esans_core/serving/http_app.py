@@ -26,9 +26,11 @@ from esans_core.serving.bundle import Recommendation
 from esans_core.serving.http_limits import Guard
 from esans_core.serving.http_schema import Answer, Answers, RecommendRequest, SimilarRequest, State
 from esans_core.serving.published import PublishedBundle, Served
+from esans_core.serving.together import Together
 
 log = logging.getLogger(__name__)
 
+_WAITING = 256  # requests that a process has in hand; others wait in the network
 _ABOUT = "Recommendations from the model in force. Every answer names the bundle that gave it."
 
 
@@ -39,7 +41,7 @@ class Options:
     Attributes:
         folder: folder of the published bundles, `<home>/serving`.
         token: the password that requests bring.
-        threads: requests that are computed at a time; the others wait.
+        threads: passes that are computed at a time. Requests that wait are answered together (`esans_core.serving.together`).
         max_bytes: longest body of a request.
         rate: requests that one client address may send, such as `100/second`; "" for any number.
         seconds: time between two looks at which bundle is in force.
@@ -117,9 +119,8 @@ def make_app(options: Options) -> ASGIApp:
     torch.set_num_threads(1)  # requests are computed side by side, so each has one core
     faiss.omp_set_num_threads(1)
     awaited, registry = Awaited(options.folder, options.seconds), CollectorRegistry()
-    app = FastAPIOffline(
-        title="ESANS recommendations", description=_ABOUT, version="1", lifespan=_with_threads(options.threads)
-    )
+    app = FastAPIOffline(title="ESANS recommendations", description=_ABOUT, version="1", lifespan=_with_waiting)
+    together = Together(options.threads)
     answered = Counter(
         "esans_answers", "Answers, by bundle, and whether they were fallbacks", ["bundle", "fallback"], registry=registry
     )
@@ -131,13 +132,14 @@ def make_app(options: Options) -> ASGIApp:
         answers: list[Answer | None] = [None] * len(asked.histories)
         for served, rows in of_bundle:
             found = _or_400(
-                served.bundle.recommend,
+                together.recommend,
+                served,
                 [asked.histories[row] for row in rows],
-                asked.k,
+                None if asked.users is None else [asked.users[row] for row in rows],
+                k=asked.k,
                 strict=asked.strict,
                 exclude=asked.exclude,
                 filter=asked.filter,
-                users=None if asked.users is None else [asked.users[row] for row in rows],
                 why=asked.why,
             )
             for row, answer in zip(rows, found, strict=True):
@@ -185,13 +187,10 @@ def make_app(options: Options) -> ASGIApp:
     return _Measured(guarded, {str(getattr(route, "path", "")) for route in app.routes}, registry)
 
 
-def _with_threads(threads: int) -> Any:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = threads
-        yield
-
-    return lifespan
+@asynccontextmanager
+async def _with_waiting(_: FastAPI) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = _WAITING
+    yield
 
 
 def _by_bundle(bundles: Bundles, asked: RecommendRequest) -> Iterable[tuple[Served, list[int]]]:
