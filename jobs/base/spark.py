@@ -14,8 +14,13 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @contextmanager
-def spark_session(settings: PipelineSettings, name: str) -> Iterator[SparkSession]:
+def spark_session(settings: PipelineSettings, name: str, java_options: str = "") -> Iterator[SparkSession]:
     """A session for one job, stopped at the end. If a session is running already, it is used and left running.
+
+    Args:
+        settings: the section `spark` is used, and the home folder.
+        name: of the job, for Spark's own pages.
+        java_options: of the driver's JVM. Those of `spark-defaults.conf` come after them.
 
     Under `spark-submit` the master given there stays in force. Workers run `PYSPARK_PYTHON`, by default this very interpreter,
     with this checkout on their path, so that they can import `jobs` and `esans_core`. All that is not set here, such as event
@@ -39,7 +44,6 @@ def spark_session(settings: PipelineSettings, name: str) -> Iterator[SparkSessio
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "512")
-        .config("spark.sql.adaptive.coalescePartitions.parallelismFirst", "false")
         .config("spark.executorEnv.PYTHONPATH", path)
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
@@ -48,6 +52,7 @@ def spark_session(settings: PipelineSettings, name: str) -> Iterator[SparkSessio
     asked = {
         "spark.driver.bindAddress": host,
         "spark.driver.host": host,
+        "spark.driver.defaultJavaOptions": java_options,
         "spark.executor.memory": settings.spark.executor_memory,
         "spark.executor.cores": settings.spark.executor_cores,
     }

@@ -155,7 +155,10 @@ def _validate(
     in detail only if something does not hold. The second result then replaces the first.
     """
     midnight = dt.datetime.combine(settings.date, dt.time(), dt.UTC)
-    for result_format in [_DETAILED] if isinstance(frame, pd.DataFrame) else [_BARE, _DETAILED]:
+    in_spark = not isinstance(frame, pd.DataFrame)
+    for result_format in [_BARE, _DETAILED] if in_spark else [_DETAILED]:
+        if in_spark and result_format is _DETAILED:
+            frame.persist()  # the gate gives it back
         checkpoint = context.checkpoints.add_or_update(
             gx.Checkpoint(
                 name=definition.name,
@@ -181,7 +184,9 @@ def _batch_definition(context: FileDataContext, name: str, frame: Any) -> BatchD
     try:
         source: Any = context.data_sources.get(kind)
     except KeyError:
-        source = context.data_sources.add_pandas(kind) if kind == "pandas" else context.data_sources.add_spark(kind)
+        source = (
+            context.data_sources.add_pandas(kind) if kind == "pandas" else context.data_sources.add_spark(kind, persist=False)
+        )
     try:
         asset = source.get_asset(name)
     except LookupError:

@@ -42,11 +42,13 @@ class Judged:
         frames: Spark or pandas frame by table name, each with a string column `row`.
         parameters: bounds known only from the data, by the name used in `{"$PARAMETER": name}`.
         digests: digest of each lake table that the frames were made from.
+        read_again: Spark frames that cost less to read again than to keep. They are kept only if something does not hold.
     """
 
     frames: dict[str, Any]
     parameters: Mapping[str, int | float] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    read_again: frozenset[str] = frozenset()
 
 
 def check(

@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from jobs.base.errors import DataError, GateFailed
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
@@ -37,13 +39,12 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
             raise GateFailed(
                 error.problem, remedy=error.remedy, file=error.file, column=error.column, rows=error.rows
             ) from error
-        if spark is not None:
-            for frame in judged.frames.values():
-                frame.persist()
+        large = {name: frame for name, frame in judged.frames.items() if not isinstance(frame, pd.DataFrame)}
+        for name in large.keys() - judged.read_again:
+            large[name].persist()
         result = run_checkpoint(settings, stage, suites_of.suites(settings), judged)
-        if spark is not None:
-            for frame in judged.frames.values():
-                frame.unpersist()
+        for frame in large.values():
+            frame.unpersist()
     write_json(path, result.as_json())
     for failure in result.failures:
         log.warning("%s: %s", failure.severity, failure.message)

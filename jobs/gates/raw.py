@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import replace
 
 import great_expectations.expectations as gxe
+import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -137,10 +138,10 @@ def tables(settings: PipelineSettings, spark: SparkSession) -> Judged:
         frames = {
             "interactions": _interactions(source),
             "items": _items(source),
-            "pictures": _pictures(source, settings, spark),
-            "daily_volume": _daily_volume(source.interactions, settings),
+            "pictures": _pictures(source, settings),
+            "daily_volume": _daily_volume(source.interactions, settings).toPandas(),
         }
-    return Judged(frames, {"future": future_horizon(settings)}, source.digests())
+    return Judged(frames, {"future": future_horizon(settings)}, source.digests(), frozenset({"interactions"}))
 
 
 def _row_label(*names: str) -> Column:
@@ -177,7 +178,7 @@ def _items(source: Source) -> DataFrame:
     )
 
 
-def _pictures(source: Source, settings: PipelineSettings, spark: SparkSession) -> DataFrame:
+def _pictures(source: Source, settings: PipelineSettings) -> pd.DataFrame:
     """Whether some pictures in files or by URL are there, with the place that was tried in the name of the row.
 
     A catalogue without picture files has one row, which is found.
@@ -194,7 +195,7 @@ def _pictures(source: Source, settings: PipelineSettings, spark: SparkSession) -
             nearest = nearest or nearest_existing(found)
             name += f" ({found.why.replace('_', ' ')}: {found.tried}" + (f"; what exists is {nearest}" if nearest else "") + ")"
         rows.append((name, not found.why))
-    return spark.createDataFrame(rows or [("no picture files", True)], f"{ROW} string, found boolean")
+    return pd.DataFrame(rows or [("no picture files", True)], columns=[ROW, "found"])
 
 
 def _daily_volume(interactions: DataFrame, settings: PipelineSettings) -> DataFrame:

@@ -94,6 +94,11 @@ def looks_like_date(value: int) -> bool:
         return False
 
 
+def is_sane(day: str) -> bool:
+    """Whether a day, in ISO 8601, lies in years that a log can have."""
+    return _FIRST <= dt.date.fromisoformat(day) < _LAST
+
+
 def rule_of(landing: Landing, settings: PipelineSettings) -> TimeRule:
     """How the times of the (first) log were read."""
     return TimeRule.of(DataMapping.model_validate(landing.mapping).interactions[0], settings)

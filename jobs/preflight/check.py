@@ -7,11 +7,13 @@ Gate and ingest are those of a run, so that the check and the run agree.
 import datetime as dt
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from pyspark.sql import SparkSession
 from upath import UPath
 
 from jobs.base.accounting import accounting, set_aside, splits
@@ -33,6 +35,8 @@ from jobs.source import ingest
 from jobs.source.tables import Source, read_source
 
 Verdict = Literal["fit", "but", "not"]
+# Compiling code well takes longer than a minute of running it would save.
+_FOR_A_MINUTE = "-XX:TieredStopAtLevel=1 -XX:+UseParallelGC"
 
 
 @dataclass
@@ -86,29 +90,44 @@ def check(
         values |= {"home": Path(scratch), "lake": ""}
         settings = PipelineSettings(**values)
         say("reading the tables")
-        landing = _landing(settings, found, cache or Path(scratch) / "landing", proposal, today)
-        if landing is None:
-            return found
-        found.sections |= {f"Table {name}": lines for name, lines in profile.of_files(landing).items()}
-        if found.date is None:
-            return found
-        settings.date = found.date
-        frozen = {"uri": landing.folder, "kind": "folder", "landing": landing.as_json()}
-        write_json(settings.run_dir / "source.json", frozen)
-        with spark_session(settings, "check") as spark:
-            say("looking at users, items and times")
-            source = read_source(spark, settings, check_log=False)
-            source.interactions.persist()
-            found.sections["Log"] = profile.of_log(source)
-            found.sections["Catalogue"] = profile.of_catalogue(source)
-            pictures, found.sections["Pictures"] = profile.of_pictures(source, settings)
-            say("judging the tables as the first gate of a run does")
-            _gate(settings, found)
-            say("cleaning and splitting the log as a run does")
-            if _ingest(settings, found, pictures):
-                _clusters(settings, found, source)
-            source.interactions.unpersist()
+        with ThreadPoolExecutor(1) as beside:
+            landed = beside.submit(_landing, settings, found, cache or Path(scratch) / "landing", proposal, today)
+            with spark_session(settings, "check", _FOR_A_MINUTE) as spark:  # it starts while the tables are read
+                landing = landed.result()
+                if landing is not None:
+                    found.sections |= {f"Table {name}": lines for name, lines in profile.of_files(landing).items()}
+                if landing is not None and found.date is not None:
+                    settings.date = found.date
+                    _judge(landing, settings, found, spark, beside, say)
     return found
+
+
+def _judge(
+    landing: Landing,
+    settings: PipelineSettings,
+    found: Check,
+    spark: SparkSession,
+    beside: ThreadPoolExecutor,
+    say: Callable[[str], None],
+) -> None:
+    """Do what a run would do with a landed source, and look at it meanwhile."""
+    frozen = {"uri": landing.folder, "kind": "folder", "landing": landing.as_json()}
+    write_json(settings.run_dir / "source.json", frozen)
+    say("looking at users, items and times, and judging the tables as the first gate of a run does")
+    source = read_source(spark, settings, check_log=False)
+    looked = beside.submit(profile.of_source, source, settings)
+    warnings = _gate(settings, found)
+    say("cleaning and splitting the log as a run does")
+    ingested = _ingest(settings, found)
+    pictures, sections = looked.result()
+    found.sections |= sections
+    if warnings:
+        found.sections["Mind"] = warnings
+    if ingested:
+        found.sections["What a run would do"] = _consequences(settings, found.ingest, pictures)
+        if found.verdict == "fit" and warnings:
+            found.verdict, found.reasons = "but", warnings
+        _clusters(settings, found, source)
 
 
 def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Path, today: dt.date) -> Landing | None:
@@ -150,27 +169,23 @@ def _landed_and_dated(
     return landing, None
 
 
-def _gate(settings: PipelineSettings, found: Check) -> None:
+def _gate(settings: PipelineSettings, found: Check) -> list[str]:
+    """The warnings of the gate."""
     try:
         gate.run(settings, "raw")
     except DataError as error:
         found.stop(error)
     verdict = json.loads(gate.verdict_path(settings, "raw").read_text())
-    for failure in verdict["failures"]:
-        if failure["severity"] == "warning":
-            found.sections.setdefault("Mind", []).append(f"{failure['message']}. Remedy: {failure['remedy']}")
+    return [f"{each['message']}. Remedy: {each['remedy']}" for each in verdict["failures"] if each["severity"] == "warning"]
 
 
-def _ingest(settings: PipelineSettings, found: Check, pictures: int) -> bool:
+def _ingest(settings: PipelineSettings, found: Check) -> bool:
     """Whether the ingest came to its end."""
     try:
-        summary = found.ingest = ingest.run(settings)
+        found.ingest = ingest.run(settings, tables=("items",))
     except DataError as error:
         found.stop(error)
         return False
-    found.sections["What a run would do"] = _consequences(settings, summary, pictures)
-    if found.verdict == "fit" and (warnings := found.sections.get("Mind")):
-        found.verdict, found.reasons = "but", warnings
     return True
 
 

@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,7 +18,7 @@ from jobs.source.picture_content import Picture, decode_picture
 from jobs.source.picture_fetching import fetch_pictures
 from jobs.source.picture_files import EMPTY, REFUSED_SCHEME, find_picture, nearest_existing, read_file
 from jobs.source.picture_hosts import is_url
-from jobs.source.spelling import twins_across, twins_within
+from jobs.source.spelling import has_folds, twins_across, twins_within
 from jobs.source.tables import Source
 
 _LAST = 253_402_300_800  # seconds up to the end of the year 9999
@@ -31,59 +32,112 @@ def of_files(landing: Landing) -> dict[str, list[str]]:
     return {name: list(_of_table(table)) for name, table in landing.tables.items()}
 
 
-def of_log(source: Source) -> list[str]:
-    """Users and items by their long tails, repeats, and ids that look like two spellings of one."""
+def of_source(source: Source, settings: PipelineSettings) -> tuple[int, dict[str, list[str]]]:
+    """The number of pictures, and what there is to say of the log, the catalogue and the pictures, by heading."""
+    with counted(source) as counts:
+        log, catalogue = of_log(source, counts), of_catalogue(source, counts)
+    number, pictures = of_pictures(source, settings)
+    return number, {"Log": log, "Catalogue": catalogue, "Pictures": pictures}
+
+
+@contextmanager
+def counted(source: Source) -> Iterator[dict[str, DataFrame]]:
+    """The events of each user and of each item: `user_id` and `item_id` -> id, count. They are kept inside the block."""
     log = source.interactions
+    counts = {column: log.where(f"{column} is not null").groupBy(column).count().persist() for column in ("user_id", "item_id")}
+    try:
+        yield counts
+    finally:
+        for frame in counts.values():
+            frame.unpersist()
+
+
+def of_log(source: Source, counts: dict[str, DataFrame]) -> list[str]:
+    """Users and items by their long tails, repeats, and ids that look like two spellings of one.
+
+    Args:
+        source: the input tables.
+        counts: from `counted`.
+    """
     found = []
     for column, word in (("user_id", "users"), ("item_id", "items")):
-        counts = log.where(f"{column} is not null").groupBy(column).count()
-        row = counts.agg(
-            F.count("*").alias("n"),
-            F.percentile_approx("count", 0.5).alias("half"),
-            F.percentile_approx("count", 0.99).alias("most"),
-            F.max("count").alias("largest"),
-            F.max_by(column, "count").alias("who"),
-            F.count_if(F.col("count") == 1).alias("once"),
-        ).collect()[0]
+        row = (
+            counts[column]
+            .agg(
+                F.count("*").alias("n"),
+                F.percentile_approx("count", 0.5).alias("half"),
+                F.percentile_approx("count", 0.99).alias("most"),
+                F.max("count").alias("largest"),
+                F.max_by(column, "count").alias("who"),
+                F.count_if(F.col("count") == 1).alias("once"),
+                has_folds(column).alias("folds"),
+            )
+            .collect()[0]
+        )
         if row["n"]:
             found.append(
                 f"{row['n']:,} {word} in the log: half of them have {row['half']} events or fewer, one in a hundred more than "
                 f"{row['most']}, '{str(row['who'])[:40]}' has {row['largest']:,}; {row['once'] / row['n']:.0%} have one only."
             )
-        found += [f"{word}: {spelling}." for spelling in twins_within(counts.select(column))]
-    keys = ("user_id", "item_id")
+        found += [f"{word}: {spelling}." for spelling in twins_within(counts[column].select(column), folds=row["folds"])]
+    return found + _repeats(source.interactions) + _kinds(source)
+
+
+def _repeats(log: DataFrame) -> list[str]:
+    # A hash of 64 bits stands for a pair, so that few bytes are compared. The blank keeps (null, a) from (a, null).
+    pairs = log.select(F.xxhash64("user_id", F.lit(" "), "item_id").alias("pair"), "timestamp").repartition("pair")
     row = (
-        log.groupBy(*keys)
+        pairs.groupBy("pair")
         .agg(F.count("*").alias("rows"), F.count_distinct("timestamp").alias("times"))
         .agg(F.sum("rows").alias("rows"), F.sum("times").alias("times"), F.count("*").alias("pairs"))
         .collect()[0]
     )
-    if row["rows"]:
+    if not row["rows"]:
+        return []
+    return [
+        f"{(row['rows'] - row['times']) / row['rows']:.1%} of the rows tell an action again (same user, item and second); "
+        f"{(row['times'] - row['pairs']) / row['rows']:.1%} more are pairs of user and item that came before."
+    ]
+
+
+def _kinds(source: Source) -> list[str]:
+    kinds = source.interactions.groupBy("kind").count().orderBy(F.desc("count")).limit(12).collect()
+    if not source.mapping.kinds and all(row["kind"] is None for row in kinds):
+        return []
+    return ["kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + "."]
+
+
+def of_catalogue(source: Source, counts: dict[str, DataFrame]) -> list[str]:
+    """Ids that differ between catalogue and log, repeated ids, texts that are missing or alike.
+
+    Args:
+        source: the input tables.
+        counts: from `counted`.
+    """
+    known = source.items.where("item_id is not null").select("item_id", F.lit(True).alias("known")).distinct()
+    ids = known.join(counts["item_id"], "item_id", "full").persist()
+    is_known, is_logged = F.col("known").isNotNull(), F.col("count").isNotNull()
+    row = ids.agg(
+        F.count_if(is_known).alias("known"),
+        F.count_if(is_known & ~is_logged).alias("without"),
+        F.count_if(~is_known).alias("lost"),
+        has_folds("item_id").alias("folds"),
+    ).collect()[0]
+    mine, unknown = (ids.where(which).select("item_id") for which in (is_known, ~is_known))
+    found = [f"{row['known']:,} items; {row['without']:,} of them have no event."]
+    if row["lost"]:
         found.append(
-            f"{(row['rows'] - row['times']) / row['rows']:.1%} of the rows tell an action again (same user, item and second); "
-            f"{(row['times'] - row['pairs']) / row['rows']:.1%} more are pairs of user and item that came before."
+            f"{row['lost']:,} items of the log are not in the catalogue, such as {_examples(unknown)}; "
+            f"the catalogue has {_examples(mine)}."
         )
-    if source.mapping.kinds or log.where("kind is not null").limit(1).count():
-        kinds = log.groupBy("kind").count().orderBy(F.desc("count")).limit(12).collect()
-        found.append("kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + ".")
-    return found
+        found += [f"{spelling}." for spelling in twins_across(unknown, mine)]
+    found += [f"items: {spelling}." for spelling in twins_within(mine, folds=row["folds"])]
+    ids.unpersist()
+    return found + _texts(source.items)
 
 
-def of_catalogue(source: Source) -> list[str]:
-    """Ids that differ between catalogue and log, repeated ids, texts that are missing or alike."""
-    items = source.items
-    known = items.where("item_id is not null").select("item_id").distinct()
-    logged = source.interactions.where("item_id is not null").select("item_id").distinct()
-    unknown = logged.join(known, "item_id", "left_anti")
-    lost = unknown.count()
-    found = [f"{known.count():,} items; {known.join(logged, 'item_id', 'left_anti').count():,} of them have no event."]
-    if lost:
-        examples = ", ".join(f"'{row[0]}'" for row in unknown.limit(3).collect())
-        theirs = ", ".join(f"'{row[0]}'" for row in known.orderBy("item_id").limit(3).collect())
-        found.append(f"{lost:,} items of the log are not in the catalogue, such as {examples}; the catalogue has {theirs}.")
-        found += [f"{spelling}." for spelling in twins_across(unknown, known)]
-    found += [f"items: {spelling}." for spelling in twins_within(known)]
-    return found + _texts(items)
+def _examples(ids: DataFrame) -> str:
+    return ", ".join(f"'{row[0]}'" for row in ids.orderBy("item_id").limit(3).collect())
 
 
 def of_pictures(source: Source, settings: PipelineSettings) -> tuple[int, list[str]]:

@@ -97,32 +97,54 @@ def clean_events(source: Source, items: DataFrame, settings: PipelineSettings) -
         *_EVENT, F.lit(None).cast("bigint").alias("item_index"), "reason", apart.alias("fate")
     )
 
-    same_second = Window.partitionBy("user_id", "item_id").orderBy("timestamp", F.desc("rank"), F.desc("weight"), "source_row")
-    cancels = F.col("role") == "cancels"
-    told_before = (F.lag("timestamp").over(same_second) == timestamp) & (F.lag(cancels).over(same_second) == cancels)
-    events = (
-        judged.where("reason is null and not later and role != 'ignored'")
-        .withColumn("fate", F.when(F.coalesce(told_before, F.lit(False)), TOLD_AGAIN))
-        .join(items.select("item_id", "item_index"), "item_id", "left")
-        .withColumn("reason", F.when(F.col("item_index").isNull(), "unknown_item"))
-    )
-    bots = (
-        events.where(F.expr("reason is null and fate is null") & F.lit(source.mapping.days_are_real))
-        .groupBy("user_id", F.expr(f"timestamp div {DAY_SECONDS}").alias("day"))
-        .count()
-        .where(F.col("count") > settings.ingest.max_events_per_user_day)
-        .select("user_id", F.lit("bot_user").alias("bot"))
-        .distinct()
-    )
-    events = with_fates(events.join(bots, "user_id", "left").withColumn("reason", F.coalesce("reason", "bot")), source.mapping)
-    strongest = Window.partitionBy("user_id", "item_id").orderBy(
-        F.col("fate").isNotNull() | F.col("reason").isNotNull(), F.desc("rank"), F.desc("weight"), "timestamp", "source_row"
-    )
-    repeated = (F.row_number().over(strongest) > 1) & F.lit(source.mapping.repeats == "once")
+    rows = judged.where("reason is null and not later and role != 'ignored'")
+    events = _known_and_told(rows.repartition("user_id"), items)
+    if source.mapping.days_are_real and _may_have_bots(rows, settings):
+        events = events.join(_bots(events, settings), "user_id", "left").withColumn("reason", F.coalesce("reason", "bot"))
+    events = with_fates(events, source.mapping)
+    # The least of a pair's rows by this order is the one that counts; a pair is sorted once only.
+    out = F.col("fate").isNotNull() | F.col("reason").isNotNull()
+    strength = F.struct(out.alias("out"), -F.col("rank"), -F.col("weight"), "timestamp", "source_row")
+    repeated = (strength != F.min(strength).over(Window.partitionBy(*_PAIR))) & F.lit(source.mapping.repeats == "once")
     first_used = end - settings.data.lookback_days * DAY_SECONDS if settings.data.lookback_days else 0
     fate = F.when(repeated, REPEATED_PAIR).when(timestamp < first_used, BEFORE_LOOKBACK).otherwise(KEPT)
     used = events.withColumn("fate", F.when(F.col("reason").isNull(), F.coalesce("fate", fate)))
     return used.select(*_EVENT, "item_index", "reason", "fate").unionByName(aside)
+
+
+def _known_and_told(rows: DataFrame, items: DataFrame) -> DataFrame:
+    """Add item_index, `reason` of events about unknown items, and `fate` of those that were told before.
+
+    Args:
+        rows: events that can be used, all of a user in one partition.
+        items: item_index and item_id of the catalogue.
+    """
+    timestamp, cancels = F.col("timestamp"), F.col("role") == "cancels"
+    same_second = Window.partitionBy(*_PAIR).orderBy("timestamp", F.desc("rank"), F.desc("weight"), "source_row")
+    told_before = (F.lag("timestamp").over(same_second) == timestamp) & (F.lag(cancels).over(same_second) == cancels)
+    return (
+        rows.withColumn("pair", F.xxhash64("user_id", "item_id"))
+        .withColumn("fate", F.when(F.coalesce(told_before, F.lit(False)), TOLD_AGAIN))
+        .join(items.select("item_id", "item_index"), "item_id", "left")
+        .withColumn("reason", F.when(F.col("item_index").isNull(), "unknown_item"))
+    )
+
+
+def _may_have_bots(rows: DataFrame, settings: PipelineSettings) -> bool:
+    """Whether any user has so many events at all; most logs have none, and need not be counted by days."""
+    most = rows.groupBy("user_id").count().agg(F.max("count")).collect()[0][0]
+    return (most or 0) > settings.ingest.max_events_per_user_day
+
+
+def _bots(events: DataFrame, settings: PipelineSettings) -> DataFrame:
+    """user_id of those with too many events on one day, and `bot`, their reason."""
+    days = (
+        events.where("reason is null and fate is null")
+        .groupBy("user_id", F.expr(f"timestamp div {DAY_SECONDS}").alias("day"))
+        .count()
+        .where(F.col("count") > settings.ingest.max_events_per_user_day)
+    )
+    return days.select("user_id", F.lit("bot_user").alias("bot")).distinct()
 
 
 def event_quarantine(events: DataFrame) -> DataFrame:
@@ -137,6 +159,8 @@ def event_quarantine(events: DataFrame) -> DataFrame:
     return _quarantine(events, "interactions", column, F.coalesce(value, F.col("timestamp").cast("string")))
 
 
+# A pair's hash comes first, because a number sorts faster than two texts.
+_PAIR = ("pair", "user_id", "item_id")
 _EVENT = ("user_id", "item_id", "timestamp", "source_row", "kind", "weight")
 
 

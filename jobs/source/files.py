@@ -17,18 +17,20 @@ def open_table(spark: SparkSession, table: InputTable, landed: LandedTable) -> D
     """A table with all columns of its contract (null if an optional one is not given) and `source_row`.
 
     Ids are strings, times Unix seconds. `source_row` is a struct (file string, row int64) that orders rows as their owner's
-    files give them.
+    files give them. A column without any value is a constant, so that Spark plans nothing for it.
 
     Raises:
         DataError: a file has changed since it was landed.
     """
+    valued = {name for part in landed.parts for name in part.samples if part.missing.get(name, 0) < part.rows}
     groups: dict[tuple[int, tuple[tuple[str, str], ...]], list[LandedPart]] = {}
     for part in landed.parts:
         if not part.written:
             _check_unchanged(part)
         if part.rows:
             depth = 0 if part.written else part.name.count("/") + 1
-            groups.setdefault((depth, tuple(part.types.items())), []).append(part)
+            types = {name: kind for name, kind in part.types.items() if depth or name in valued}
+            groups.setdefault((depth, tuple(types.items())), []).append(part)
     frames = [_read(spark, table, depth, dict(types), parts) for (depth, types), parts in groups.items()]
     return reduce(DataFrame.unionByName, frames)
 

@@ -67,7 +67,9 @@ def mark_images(source: Source, most: int, fetched: PictureCache | None = None) 
 def picture_paths(source: Source, most: int) -> DataFrame:
     """item_id, image_path of the pictures that are looked for in files or by URL, a row each; of an item, the first `most`."""
     # Pictures in tables are not hashed here: that there are any is enough.
-    given = _given(source, lambda _: F.when(F.col("image").isNotNull(), F.lit(True)), "boolean")
+    some = F.col("image").isNotNull() | _is_path(F.col("image_path")) | F.col("image_paths").isNotNull()
+    own = first_rows(source.items).where(some) if source.images is None else None  # where there are none, Spark does nothing
+    given = _given(source, lambda _: F.when(F.col("image").isNotNull(), F.lit(True)), "boolean", own)
     pictures = given.select("item_id", F.inline(F.slice("given", 1, most)))
     return pictures.where("image_path is not null").select("item_id", "image_path")
 
@@ -97,15 +99,16 @@ def _file(folder: UPath, given: str | None, fetched: PictureCache | None) -> tup
     return found.size, found.stamp, found.why
 
 
-def _given(source: Source, inline: Callable[[str], Column], kind: str) -> DataFrame:
+def _given(source: Source, inline: Callable[[str], Column], kind: str, own: DataFrame | None = None) -> DataFrame:
     """item_id, and `given`: its pictures in order, each with `inline`, null for a file, or with `image_path`.
 
     Args:
         source: the input tables.
         inline: what is said of a picture in a table, from the table's name.
         kind: its type.
+        own: the rows of items that are looked at; if None, the first of each item.
     """
-    own = first_rows(source.items)
+    own = first_rows(source.items) if own is None else own
     paths = F.array_distinct(F.filter(F.concat(F.array("image_path"), F.coalesce("image_paths", F.array())), _is_path))
     files = F.transform(paths, lambda path: F.struct(F.lit(None).cast(kind).alias("inline"), path.alias("image_path")))
     inside = F.array(F.struct(inline("items").alias("inline"), F.lit(None).cast("string").alias("image_path")))

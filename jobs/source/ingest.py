@@ -1,6 +1,7 @@
 """Ingest: clean the log and the catalogue, number users and items, split the log in time, count popularity."""
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -32,13 +33,21 @@ from jobs.source.splitting import SplitChoice, assign_split, choose_split
 from jobs.source.tables import Source, named_read_errors, read_source
 
 _SPLITS = ("train", "validation", "holdout")
+TABLES = ("users", "items", "stock", "interactions", "quarantine")
 UNWANTED = "unwanted"  # in place of a split: a pair that is no event, but an item that the user does not want
 
 
-def run(settings: PipelineSettings) -> dict[str, Any]:
+def run(settings: PipelineSettings, tables: Collection[str] = TABLES) -> dict[str, Any]:
     """Publish `items`, `stock`, `users`, `interactions` and `quarantine` of the logical date.
 
     `stock` says which items can be had when the date ends. It is a table of its own, so a change of it trains nothing anew.
+
+    Args:
+        settings: of the run.
+        tables: those that are written; the check before a run looks at some only.
+
+    Returns:
+        The summary: what was read, used and set aside, and how it was split.
 
     Raises:
         DataError: the source cannot be used, too many rows had to be set aside, the catalogue is too small for the
@@ -47,10 +56,10 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     with spark_session(settings, "ingest") as spark:
         source = read_source(spark, settings)
         with named_read_errors(source.folder), ExitStack() as numbered:
-            return _ingest(source, settings, numbered)
+            return _ingest(source, settings, numbered, tables)
 
 
-def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> dict[str, Any]:
+def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tables: Collection[str]) -> dict[str, Any]:
     catalogue, item_rejects = clean_items(source, settings)
     items, num_items = numbered.enter_context(dense_index(catalogue, "item_id", "item_index"))
     _check_catalogue(num_items, source.file("items"), settings)
@@ -85,7 +94,9 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
 
     kept = events.where(F.col("fate") == KEPT).select("user_id", "item_id", "item_index", "timestamp", "kind", "weight")
     choice, previous = _choose(kept.where("weight > 0"), settings)
-    split = assign_split(kept, choice.method, settings).persist()
+    split = assign_split(kept, choice.method, settings)
+    if choice.method == "per_user_tail":  # else the split is a column of what is kept already
+        split = split.persist()
     users, num_users = numbered.enter_context(dense_index(_users(split, known_users), "user_id", "user_index"))
     unwanted = events.where(F.col("fate") == NEGATIVE).select(*split.columns[:-1]).withColumn("split", F.lit(UNWANTED))
     rows = split.unionByName(unwanted.dropDuplicates(["user_id", "item_id"])) if fates.get(NEGATIVE) else split
@@ -136,9 +147,10 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack) -> 
         ("interactions", interactions, ["user_index", "timestamp", "item_index"], num_users),
         ("quarantine", quarantine, ["table", "reason", "key"], None),
     ):
-        with lake.write(table, settings, extra_inputs=digests) as pending:
-            write_table(frame, pending, by=by, keys=keys)
-            pending.stats |= summary
+        if table in tables:
+            with lake.write(table, settings, extra_inputs=digests) as pending:
+                write_table(frame, pending, by=by, keys=keys)
+                pending.stats |= summary
         summary["users"] = num_users
     for frame in (events, quarantine, split):
         frame.unpersist()

@@ -47,8 +47,13 @@ def _forms(column: Column, *, folds: bool) -> dict[str, Column]:
     return forms | unicode | {"case, blanks, zeros or signs between": plain}
 
 
+def has_folds(column: str) -> Column:
+    """An aggregate: whether any id has letters beyond ASCII."""
+    return F.coalesce(F.bool_or(F.col(column).rlike(r"[^\x00-\x7F]")), F.lit(False))
+
+
 def _folds(ids: DataFrame) -> bool:
-    return bool(ids.where(F.col(ids.columns[0]).rlike(r"[^\x00-\x7F]")).limit(1).count())
+    return bool(ids.agg(has_folds(ids.columns[0])).collect()[0][0])
 
 
 def twins_across(ids: DataFrame, others: DataFrame) -> list[Spelling]:
@@ -69,18 +74,20 @@ def twins_across(ids: DataFrame, others: DataFrame) -> list[Spelling]:
     return _found(list(_forms(F.col("id"), folds=folds)), pairs)
 
 
-def twins_within(ids: DataFrame) -> list[Spelling]:
-    """The ways in which ids of one table look like two spellings of one. `ids` has one column, with each id once."""
-    mine = ids.toDF("id").persist()
-    folds = _folds(mine)
+def twins_within(ids: DataFrame, *, folds: bool) -> list[Spelling]:
+    """The ways in which ids of one table look like two spellings of one.
+
+    Args:
+        ids: one column, each id once. It is read once, or several times if there are such ids.
+        folds: what `has_folds` says of them.
+    """
+    mine = ids.toDF("id")
 
     def pairs(difference: str) -> DataFrame:
         groups = mine.groupBy(_forms(F.col("id"), folds=folds)[difference].alias("form"))
         return groups.agg(F.min("id").alias("id"), F.max("id").alias("other")).where("id != other")
 
-    found = _found(list(_forms(F.col("id"), folds=folds)), pairs)
-    mine.unpersist()
-    return found
+    return _found(list(_forms(F.col("id"), folds=folds)), pairs)
 
 
 def _found(differences: list[str], pairs: Callable[[str], DataFrame]) -> list[Spelling]:

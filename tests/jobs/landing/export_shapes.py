@@ -144,7 +144,7 @@ def retailrocket(folder: Path) -> pd.DataFrame:
 
 
 def handm(folder: Path) -> pd.DataFrame:
-    """Dates only, article ids with leading zeros, rows repeated for pieces, pictures in folders of three digits."""
+    """Dates only, article ids with leading zeros, rows repeated for pieces, pictures in folders, one new customer."""
     from tests.jobs.source_builder import picture
 
     log = base()
@@ -153,6 +153,10 @@ def handm(folder: Path) -> pd.DataFrame:
     day = texts(log["second"], "%Y-%m-%d")
     columns = {"t_dat": day, "customer_id": customer, "article_id": article, "price": 0.05, "sales_channel_id": 2}
     pd.DataFrame(columns).to_csv(folder / "transactions_train.csv", index=False)
+    members = [f"{row:064x}" for row in range(log["user"].max() + 2)]  # the last one has bought nothing yet
+    ages = [float(20 + row % 50) if row % 7 else None for row in range(len(members))]
+    known = {"customer_id": members, "age": ages, "club_member_status": "ACTIVE", "postal_code": "x"}
+    pd.DataFrame(known).to_csv(folder / "customers.csv", index=False)
     ids = [f"{108_775_015 + row:010d}" for row in range(NUM_ITEMS)]
     titles = [words(row) for row in range(NUM_ITEMS)]
     pd.DataFrame({"article_id": ids, "prod_name": titles, "detail_desc": "Soft."}).to_csv(folder / "articles.csv", index=False)

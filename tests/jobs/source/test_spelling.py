@@ -2,13 +2,18 @@
 
 import pytest
 
-from jobs.source.spelling import twins_across, twins_within
+from jobs.source.spelling import Spelling, has_folds, twins_across, twins_within
 
 pytestmark = pytest.mark.spark
 
 
 def frame(spark, *ids: str):
     return spark.createDataFrame([(one,) for one in ids], "any string")
+
+
+def within(spark, *ids: str) -> list[Spelling]:
+    given = frame(spark, *ids)
+    return twins_within(given, folds=given.agg(has_folds("any")).collect()[0][0])
 
 
 @pytest.mark.parametrize(
@@ -24,7 +29,7 @@ def frame(spark, *ids: str):
     ],
 )
 def test_each_difference_is_named_with_both_spellings(spark, one: str, other: str, difference: str) -> None:
-    (found,) = twins_within(frame(spark, one, other, "else", "more"))
+    (found,) = within(spark, one, other, "else", "more")
     assert (found.difference, found.count, set(found.examples[0])) == (difference, 1, {one, other})
     (across,) = twins_across(frame(spark, one), frame(spark, other, "else"))
     assert (across.difference, across.count, across.examples) == (difference, 1, ((one, other),))
@@ -32,11 +37,11 @@ def test_each_difference_is_named_with_both_spellings(spark, one: str, other: st
 
 
 def test_ids_that_differ_in_more_are_no_twins(spark) -> None:
-    assert twins_within(frame(spark, "a1", "a2", "b1", "10", "1", "1.5", "0")) == []
+    assert within(spark, "a1", "a2", "b1", "10", "1", "1.5", "0") == []
     assert twins_across(frame(spark, "x"), frame(spark, "y")) == []
-    assert twins_within(frame(spark)) == []
+    assert within(spark) == []
 
 
 def test_several_differences_are_told_apart(spark) -> None:
-    found = {each.difference: each.count for each in twins_within(frame(spark, "A", "a", "7", "7.0", "x-y", "x y"))}
+    found = {each.difference: each.count for each in within(spark, "A", "a", "7", "7.0", "x-y", "x y")}
     assert found == {"the case of letters": 1, "a trailing '.0'": 1, "case, blanks, zeros or signs between": 3}
