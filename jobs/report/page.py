@@ -8,9 +8,10 @@ from jobs.base.accounting import accounting
 from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
-from jobs.pages.words import MODELS, verdict_text, verdict_tone
+from jobs.pages.words import MODELS, verdict_text
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
+from jobs.report.headline import headline
 from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 from jobs.report.sentences import picture_sentences, user_sentences
@@ -37,8 +38,8 @@ def render_page(
         about_users=[_sentence(each) for each in user_sentences(summary)],
         accounting=[_sentence(each) for each in accounting(summary.get("ingest") or {})],
         verdict=verdict,
-        verdict_text=verdict_text(verdict),
-        tone=_tone(summary),
+        verdict_text=verdict_text(verdict | {"concerns": []} if verdict else None),  # they stand among the warnings
+        headline=headline(facts, summary),
         models=MODELS,
         stages=STAGES,
         metrics=Cutoffs.of(summary).labels,
@@ -67,9 +68,3 @@ def _quarantine(facts: RunFacts) -> list[dict[str, Any]]:
     few = rows.groupby(["table", "reason"], sort=True).head(max(2, _LISTED // rows.groupby(["table", "reason"]).ngroups))
     few = few.astype(object).where(few.notna(), None).head(4 * _LISTED)
     return [{str(name): value for name, value in row.items()} for row in few.to_dict("records")]
-
-
-def _tone(summary: Mapping[str, Any]) -> str:
-    if any(step["state"] != "success" for step in summary["steps"]):
-        return "bad"
-    return verdict_tone(summary.get("verdict"))
