@@ -454,7 +454,7 @@ def test_down_leaves_no_process_and_no_port(live: Live, second: str) -> None:
     assert stack_processes(live.home) == [] and status(live.home).exit_code == 3
     database = database_of(live.home)
     assert database is not None and database.process is None
-    for port in (live.ports.airflow, live.ports.mlflow, live.ports.postgres):
+    for port in (live.ports.airflow, live.ports.mlflow, live.ports.reports, live.ports.postgres):
         with socket.socket() as knock:
             assert knock.connect_ex(("127.0.0.1", int(port or 0))) != 0
     assert down(live.home) is False

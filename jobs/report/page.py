@@ -9,9 +9,10 @@ from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
 from jobs.pages.words import MODELS, verdict_text
+from jobs.report.addresses import date_links
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
-from jobs.report.headline import headline
+from jobs.report.headline import Headline
 from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 from jobs.report.sentences import picture_sentences, user_sentences
@@ -20,13 +21,19 @@ _LISTED = 12
 
 
 def render_page(
-    facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[Picture], *, embed_from: Path | None = None
+    facts: RunFacts,
+    summary: Mapping[str, Any],
+    head: Headline,
+    pictures: Sequence[Picture],
+    *,
+    embed_from: Path | None = None,
 ) -> str:
     """The HTML of a report.
 
     Args:
         facts: records of the run.
         summary: as `build_summary` makes it.
+        head: as `headline` makes it.
         pictures: PNGs that lie beside the page.
         embed_from: folder of the PNGs where the page must hold them itself.
     """
@@ -39,7 +46,9 @@ def render_page(
         accounting=[_sentence(each) for each in accounting(summary.get("ingest") or {})],
         verdict=verdict,
         verdict_text=verdict_text(verdict | {"concerns": []} if verdict else None),  # they stand among the warnings
-        headline=headline(facts, summary),
+        headline=head,
+        links=date_links(facts.settings.run_dir),
+        start=None if embed_from else "../index.html",
         models=MODELS,
         stages=STAGES,
         metrics=Cutoffs.of(summary).labels,

@@ -66,7 +66,7 @@ def test_a_better_model_that_finds_a_third_fewer_new_items_says_so_and_is_not_gr
     (loss,) = found.losses
     assert loss.startswith("Recall of new items fell by 3") and "may be chance" not in loss and found.tone == "warn"
     facts = RunFacts.collect(settings)
-    page = render_page(facts, build_summary(settings, facts), [])
+    page = render_page(facts, build_summary(settings, facts), found, [])
     assert page.index(loss) < page.index("PROMOTED: registered version 2") < page.index('class="cards"')
 
 
@@ -97,7 +97,7 @@ def test_a_promotion_is_green_only_when_nothing_warns(settings: PipelineSettings
     found = seen(settings)
     assert found.tone == tone and len(found.warnings) == 1
     facts = RunFacts.collect(settings)
-    page = render_page(facts, build_summary(settings, facts), [])
+    page = render_page(facts, build_summary(settings, facts), found, [])
     assert page.index(found.warnings[0]) < page.index('class="cards"')
 
 
