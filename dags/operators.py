@@ -248,6 +248,8 @@ def _failure(record: str, status: int, started: float) -> AirflowException:
     elif path.parent.name == "steps":
         from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
 
-        write_json(path, _killed(path.stem, status, time.time() - started))
+        said = _killed(path.stem, status, time.time() - started)
+        write_json(path, said)
+        message = said["message"]
     kind = BadInputError if status == EXIT_BAD_DATA else StepFailedError
     return kind(f"{path.stem} ended with exit status {status}: {message}")

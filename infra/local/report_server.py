@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.local.environment import USER
 from jobs.base.settings import PipelineSettings
-from jobs.report.addresses import DATA_DOCS, run_of
+from jobs.pages.addresses import DATA_DOCS, run_of
 from jobs.report.history import publish_history
 
 _PASSWORD = "ESANS_REPORTS_PASSWORD"

@@ -18,10 +18,10 @@ from jobs.base.verdicts import PROMOTED
 from jobs.pages.templates import html
 from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report import history_charts
-from jobs.report.addresses import date_links
 from jobs.report.gallery import embedded
+from jobs.report.interactive import SCRIPTS, publish_scripts, trend_chart
 from jobs.report.profile import stability_index
-from jobs.report.state import actions_of, decided_at, in_force, trouble, waiting
+from jobs.report.state import actions_of, decided_at, in_force, links_of, trouble, waiting
 from jobs.serving.store import ServingStore
 
 _DATES = 120  # latest ones on the page; the reports of earlier dates stay where they are
@@ -64,17 +64,20 @@ def publish_history(settings: PipelineSettings) -> Path:
     text = html("history.html").render(
         rows=sorted(rows, key=_latest, reverse=True),
         lead=lead,
-        links={} if lead is None else date_links(settings.home / "runs" / str(lead["date"])),
+        links={} if lead is None else links_of(settings.home / "runs" / str(lead["date"])),
         stopped=[row for row in rows[::-1] if not row["verdict"]][:_STOPPED],
         waiting=waiting([settings.home / "runs" / str(row["date"]) for row in rows[::-1]]),
         in_force=in_force(store, actions),
         servers={name: os.environ.get(f"ESANS_{name.upper()}_UI", "") for name in ("Airflow", "MLflow")},
         figures=figures,
+        trend=trend_chart(rows),
+        scripts=SCRIPTS,
         in_production=store[::-1][:_LISTED],
         actions=actions[:_LISTED],
         promotions=sum(row["verdict"].get("verdict") == PROMOTED for row in rows),
         model=settings.registry.model_name,
     )
+    publish_scripts(path.parent)
     write_text(path, text)
     return path
 

@@ -9,13 +9,14 @@ from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
 from jobs.pages.words import MODELS, verdict_text
-from jobs.report.addresses import date_links
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
 from jobs.report.headline import Headline
+from jobs.report.interactive import SCRIPTS, comparison_chart
 from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 from jobs.report.sentences import picture_sentences, user_sentences
+from jobs.report.state import links_of
 
 _LISTED = 12
 
@@ -47,8 +48,10 @@ def render_page(
         verdict=verdict,
         verdict_text=verdict_text(verdict | {"concerns": []} if verdict else None),  # they stand among the warnings
         headline=head,
-        links=date_links(facts.settings.run_dir),
+        links=links_of(facts.settings.run_dir),
         start=None if embed_from else "../index.html",
+        charts={} if embed_from else {"comparison.png": comparison_chart(head.gaps)},
+        scripts=() if embed_from else SCRIPTS,
         models=MODELS,
         stages=STAGES,
         metrics=Cutoffs.of(summary).labels,

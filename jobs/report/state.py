@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.verdicts import AWAITING_REVIEW
-from jobs.report.addresses import review_page
+from jobs.pages.addresses import airflow_run, data_docs, review_page
+from jobs.registry.mlflow_pages import VERSION, mlflow_page
 
 _PROMOTED_BY = re.compile(r"\(promoted by (.*)\)$")
 _PIPELINE = "pipeline"
@@ -43,6 +44,17 @@ def in_force(history: Sequence[Mapping[str, Any]], actions: Sequence[Mapping[str
         "decided": decided,
         "reason": reason,
     }
+
+
+def links_of(run_dir: Path) -> dict[str, str]:
+    """The pages about a date elsewhere, by what the link says; those that are not known are left out.
+
+    Args:
+        run_dir: run folder of the date.
+    """
+    found = {"Run in Airflow": airflow_run(run_dir), "Version in MLflow": mlflow_page(run_dir, VERSION)}
+    found["Data Docs"] = data_docs(run_dir.parent.parent)
+    return {said: address for said, address in found.items() if address}
 
 
 def waiting(run_dirs: Sequence[Path]) -> list[dict[str, str]]:

@@ -1,6 +1,6 @@
-"""Where the pages of a date lead: its run in Airflow, its version in MLflow, its Data Docs. What is not known has no link.
+"""Where the pages of a date lead: its run in Airflow, its review, its Data Docs. What is not known has no address.
 
-The stack says where its parts answer: `ESANS_AIRFLOW_UI`, `ESANS_MLFLOW_UI` and `ESANS_REPORTS_UI`.
+The stack says where its parts answer: `ESANS_AIRFLOW_UI` and `ESANS_REPORTS_UI`.
 """
 
 import json
@@ -9,29 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jobs.registry.mlflow_pages import VERSION, mlflow_page
-
 _DAG, _REVIEW = "esans_daily_retraining", "registry.review"
 DATA_DOCS = Path("gx", "uncommitted", "data_docs", "local_site")  # below the home; served as `/data-docs/`
 
 
-def date_links(run_dir: Path) -> dict[str, str]:
-    """The pages about a date elsewhere, by what the link says.
-
-    Args:
-        run_dir: run folder of the date.
-    """
-    found = {"Run in Airflow": airflow_run(run_dir), "Version in MLflow": mlflow_page(run_dir, VERSION), **home_links(run_dir)}
-    return {said: address for said, address in found.items() if address}
-
-
-def home_links(run_dir: Path) -> dict[str, str]:
-    """The Data Docs of the home in which a run folder lies; empty if no stage has written any."""
-    docs = run_dir.parent.parent / DATA_DOCS / "index.html"
+def data_docs(home: Path) -> str:
+    """The Data Docs of a home; empty if no gate has written any."""
+    docs, server = home / DATA_DOCS / "index.html", _server("ESANS_REPORTS_UI")
     if not docs.exists():
-        return {}
-    server = _server("ESANS_REPORTS_UI")
-    return {"Data Docs": f"{server}/data-docs/index.html" if server else docs.as_uri()}
+        return ""
+    return f"{server}/data-docs/index.html" if server else docs.as_uri()
 
 
 def airflow_run(run_dir: Path) -> str:
