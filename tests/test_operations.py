@@ -266,6 +266,10 @@ def test_a_person_approves_and_the_registry_says_so(live: Live, approved: dict[s
 
 
 def test_mlflow_shows_the_alias(live: Live, approved: dict[str, Any], mlflow_page: Page) -> None:
+    experiment = live.registry.get_experiment(
+        live.registry.get_run(live.registry.get_model_version(MODEL, "1").run_id).info.experiment_id
+    )
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     mlflow_page.goto(f"{live.ports.mlflow_url}/#/models/{MODEL}")
     expect(mlflow_page.get_by_text("@ champion").first).to_be_visible()
     _keep(mlflow_page, "registry")

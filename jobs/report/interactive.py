@@ -36,6 +36,8 @@ def comparison_chart(gaps: Sequence[Gap]) -> dict[str, Any] | None:
             {
                 "type": "scatter",
                 "mode": "markers",
+                "orientation": "h",
+                "offsetgroup": opponent,
                 "name": f"minus {MODELS[opponent]}",
                 "x": [gap.change for gap in shown],
                 "y": [gap.part for gap in shown],
