@@ -24,6 +24,7 @@ from jobs.report import posters
 from jobs.report.__main__ import run
 from jobs.report.facts import RunFacts
 from jobs.report.images import load_images
+from jobs.report.interactive import SCRIPTS
 from jobs.report.pictures import Picture
 from jobs.report.summary import build_summary, format_summary, report_folder
 from jobs.source import prepare
@@ -170,7 +171,8 @@ def read_page(settings: PipelineSettings) -> Page:
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(finished: PipelineSettings) -> None:
     page = read_page(finished)
     assert set(page.images) == ALL_PICTURES
-    assert page.links == ["file:///docs/index.html"]
+    assert page.links == ["../index.html", "script", "script"]  # the two scripts that lie beside the pages
+    assert all((report_folder(finished).parent / name).stat().st_size > 100 for name in SCRIPTS)
     assert "Recall@50" in page.words
     assert "0.3312" in page.words
     assert "<script>alert(1)" in page.words  # shown as text, since no script tag was found above
