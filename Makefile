@@ -41,8 +41,8 @@ run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=, 
 check: setup ## Looks at your tables before a run, in under a minute: DATA=, DATE=, SET=
 	@$(BIN)/python -m infra.local.check $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(SET),--set $(SET))
 
-up: setup ## Starts Airflow and MLflow on PostgreSQL; they run until `make down`: HOME_FOLDER=, DATA=, PORT=, MLFLOW_PORT=, SCHEDULE=, OTEL=
-	@$(BIN)/python -m infra.local.up up $(AT_HOME) $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT)) $(if $(SCHEDULE),--schedule "$(SCHEDULE)") $(if $(OTEL),--otel "$(OTEL)") $(if $(SPARK_MASTER),--spark-master "$(SPARK_MASTER)")
+up: setup ## Starts Airflow and MLflow on PostgreSQL; they run until `make down`: HOME_FOLDER=, DATA=, PORT=, MLFLOW_PORT=, REPORTS_PORT=, SCHEDULE=, OTEL=
+	@$(BIN)/python -m infra.local.up up $(AT_HOME) $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT)) $(if $(REPORTS_PORT),--reports-port $(REPORTS_PORT)) $(if $(SCHEDULE),--schedule "$(SCHEDULE)") $(if $(OTEL),--otel "$(OTEL)") $(if $(SPARK_MASTER),--spark-master "$(SPARK_MASTER)")
 
 down: ## Stops what `make up` has started; data stay: HOME_FOLDER=
 	@$(BIN)/python -m infra.local.up down $(AT_HOME)

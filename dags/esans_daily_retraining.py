@@ -25,7 +25,8 @@ challenger and a uniform-negatives baseline, and moves the registry alias `champ
 * Bad data is never retried. Any other failure is retried twice, with back-off. If a step fails for good, an **alert** says so.
 * If a date is run again, it writes the same bytes again. Tables are named by their digest.
 * The form shows the settings of `jobs.base.settings`. All of them also work as flags when you run a job by hand.
-* The tasks from training to promotion have the links *MLflow run*, *Model version*, *Gate report* and *Data Docs*.
+* The tasks from training to promotion have the links *MLflow run*, *Model version*, *Gate report*, *Data Docs* and *Report*.
+* The tab *Report* of a run shows the report of its date, also if the run failed.
 """
 
 LATE = "The run was queued a day ago and has not ended. Remedy: see which task it is at; a review may be waiting for an answer."
@@ -115,4 +116,4 @@ with DAG(
     baseline.operator_extra_links = (links.BASELINE_RUN,)
     challenger.operator_extra_links = evaluate.operator_extra_links = (links.RUN,)
     for task in (register, judge, review, promote, report):
-        task.operator_extra_links = (links.RUN, links.VERSION, links.GATE_REPORT, links.DATA_DOCS)
+        task.operator_extra_links = (links.RUN, links.VERSION, links.GATE_REPORT, links.DATA_DOCS, links.REPORT)

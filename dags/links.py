@@ -5,6 +5,7 @@ Reports and Data Docs are files of the home folder, and a page served over HTTP 
 with the run, and the links lead there.
 """
 
+import os
 from pathlib import Path
 
 import attrs
@@ -39,8 +40,23 @@ class MlflowLink(BaseOperatorLink):
         return pages.mlflow_page(run_dir, self.pattern, trained_by=self.trained_by)
 
 
+@attrs.define
+class ReportLink(BaseOperatorLink):
+    """The report of the task's date, where the stack serves it (`ESANS_REPORTS_UI`); its button is off elsewhere."""
+
+    name: str = "Report"
+    xcom_key: str = "_link_report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """The address; empty if nothing serves the reports."""
+        server = os.environ.get("ESANS_REPORTS_UI", "").rstrip("/")
+        date = Path(operator.record).parent.parent.name  # type: ignore[attr-defined]
+        return f"{server}/{date}/" if server else ""
+
+
 RUN = MlflowLink(name="MLflow run", pattern=pages.RUN)
 BASELINE_RUN = MlflowLink(name="MLflow run", pattern=pages.RUN, trained_by="train_baseline")
 VERSION = MlflowLink(name="Model version", pattern=pages.VERSION)
 GATE_REPORT = MlflowLink(name="Gate report", pattern=pages.GATE_REPORT)
 DATA_DOCS = MlflowLink(name="Data Docs", pattern=pages.REVIEW)
+REPORT = ReportLink()

@@ -1,6 +1,7 @@
 """The two ways a step runs, spark-submit and a Python command, and what their exit status means to Airflow."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -18,6 +19,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from dags.params import refuse_unknown, settings_flags
 from jobs.base.errors import EXIT_BAD_DATA
+
+log = logging.getLogger(__name__)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HAND_POOL = "by_hand"  # slots that only actions take; made with the stack
@@ -85,6 +88,7 @@ class PythonJobOperator(BaseOperator):
         if self.pool != HAND_POOL:
             give_way()
         self._process.run(self.job, self.command_arguments(context), self.record, self.variables(context))
+        tell_events(self, context)
 
     def command_arguments(self, context: Context) -> list[str]:
         """The arguments of this run; raises `BadInputError` if the settings of the run are refused."""
@@ -159,6 +163,17 @@ class SparkJobOperator(SparkSubmitOperator):
             # job failed.
             submit = getattr(self._hook, "_submit_sp", None)
             raise _failure(self.record, getattr(submit, "returncode", None) or 1, started) from error
+        tell_events(self, context)
+
+
+def tell_events(operator: Any, context: Context) -> None:
+    """Give the summary of a step (verdict, recall, intervals, counts) to the events of the assets that it writes."""
+    path = Path(operator.record)
+    if not operator.outlets or not path.exists():
+        return
+    summary = json.loads(path.read_text()).get("summary") or {}
+    for asset in operator.outlets:
+        context["outlet_events"][asset].extra = summary
 
 
 class JobProcess:
@@ -194,6 +209,29 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))}
 
 
+def _killed(step: str, status: int, seconds: float) -> dict[str, Any]:
+    """The record of a step whose process ended before it could write one."""
+    message = (
+        f"the process ended with status {status} before it could say why; it was killed, or its machine had no memory left"
+    )
+    about = {"step": step, "state": "killed", "reused": False, "message": message, "summary": {}, "exit_status": status}
+    return about | {"seconds": round(seconds, 2), "peak_memory_mb": 0}
+
+
+def renew_report(context: Context) -> None:
+    """Write the pages of a date whose run has failed, as the callback of a failed step. It never raises."""
+    task = context["task"]
+    folder = Path(getattr(task, "record", "")).parent.parent
+    if folder.parent != HOME / "runs":
+        return
+    settings = folder / "settings.json"
+    given = ["--settings", str(settings)] if settings.exists() else [f"--date={folder.name}", f"--home={HOME}"]
+    try:
+        JobProcess().run("report_stopped", given, str(folder / "report_stopped.json"))
+    except AirflowException as error:
+        log.error("the pages of %s could not be renewed: %s", folder.name, error)
+
+
 def _failure(record: str, status: int, started: float) -> AirflowException:
     """The error of a job that ended badly.
 
@@ -207,5 +245,11 @@ def _failure(record: str, status: int, started: float) -> AirflowException:
     if path.exists() and path.stat().st_mtime >= started:
         said = json.loads(path.read_text())
         message, status = said["message"], said.get("exit_status") or status
+    elif path.parent.name == "steps":
+        from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
+
+        said = _killed(path.stem, status, time.time() - started)
+        write_json(path, said)
+        message = said["message"]
     kind = BadInputError if status == EXIT_BAD_DATA else StepFailedError
     return kind(f"{path.stem} ended with exit status {status}: {message}")

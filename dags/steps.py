@@ -9,14 +9,14 @@ from airflow.sdk import Asset, TaskGroup, chain
 
 from dags import assets as a
 from dags.alerts import AlertNotifier
-from dags.operators import HAND_POOL, HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator
+from dags.operators import HAND_POOL, HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator, renew_report
 from dags.review import FORM, ReviewOperator
 
 GPU_POOL = "gpu"  # as many slots as there are devices to train on; made with the stack
 DEFAULTS: dict[str, Any] = {
     "owner": "retrieval",
     "execution_timeout": timedelta(minutes=30),
-    "on_failure_callback": AlertNotifier(),
+    "on_failure_callback": [AlertNotifier(), renew_report],
 } | RETRY_DEFAULTS
 
 BY = "{{ dag_run.triggering_user_name or 'scheduler' }}"

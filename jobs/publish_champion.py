@@ -2,6 +2,7 @@
 
 from jobs.registry.actions import run_action
 from jobs.registry.publish_champion import publish_champion
+from jobs.report.history import publish_history
 
 if __name__ == "__main__":
     run_action(
@@ -9,4 +10,5 @@ if __name__ == "__main__":
         publish_champion,
         description="Publish the champion as the serving bundle.",
         reason_needed=False,
+        then=publish_history,
     )

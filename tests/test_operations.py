@@ -266,6 +266,10 @@ def test_a_person_approves_and_the_registry_says_so(live: Live, approved: dict[s
 
 
 def test_mlflow_shows_the_alias(live: Live, approved: dict[str, Any], mlflow_page: Page) -> None:
+    experiment = live.registry.get_experiment(
+        live.registry.get_run(live.registry.get_model_version(MODEL, "1").run_id).info.experiment_id
+    )
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     mlflow_page.goto(f"{live.ports.mlflow_url}/#/models/{MODEL}")
     expect(mlflow_page.get_by_text("@ champion").first).to_be_visible()
     _keep(mlflow_page, "registry")
@@ -329,9 +333,19 @@ def test_a_person_promotes_the_next_day_by_hand(
     assert {name: digest for name, digest in tables.items() if name.endswith(str(DAY))} == first_kept.tables
 
 
-def test_pages_and_numbers_follow(live: Live, second: str) -> None:
-    history = (live.home / "reports" / "index.html").read_text()
-    assert f"{DAY}/index.html" in history and f"{NEXT_DAY}/index.html" in history
+def test_pages_and_numbers_follow(live: Live, second: str, airflow_page: Page) -> None:
+    who = (USER, live.keys["password"])
+    assert requests.get(live.ports.reports_url, timeout=30).status_code == 401
+    history = requests.get(live.ports.reports_url, auth=who, timeout=30).text
+    assert "Version 2, since" in history and f"Decided by {USER}, a person" in history and "I was on the train." in history
+    run_id = f"test__{NEXT_DAY}"
+    report = requests.get(f"{live.ports.reports_url}/run/{run_id}", auth=who, timeout=30)
+    assert report.url == f"{live.ports.reports_url}/{NEXT_DAY}/" and f"/dags/{DAG_ID}/runs/{run_id}" in report.text
+    airflow_page.goto(f"{live.ports.airflow_url}/dags/{DAG_ID}/runs/{run_id}")
+    expect(airflow_page.get_by_role("link", name="Report", exact=True)).to_be_visible()
+    _leave(airflow_page)
+    extra = live.airflow.asset_events("registry.report")[0]["extra"]
+    assert extra["verdict"] == "rejected_in_review" and extra["users"] > 0 and len(extra["difference_to_champion"]) == 3
     numbers = (live.home / "metrics" / "esans.prom").read_text()
     assert (
         'esans_promotion_verdict{verdict="rejected_in_review"} 1' in numbers
@@ -388,6 +402,7 @@ def test_rollback_takes_alias_and_bundle_back_and_waits_for_no_step(
     assert live.by_hand("esans_publish", {}) == "success"  # nothing comes back by itself
     assert live.store.current() == published
     assert live.store.history()[-1]["reason"] == "The new one is slow."
+    assert f"Decided by {USER}, by a rollback" in (live.home / "reports" / "index.html").read_text()
 
 
 def test_a_run_that_failed_or_was_stopped_is_cleared_before_and_after_its_deadline(live: Live, second: str) -> None:
@@ -407,6 +422,8 @@ def test_a_run_that_failed_or_was_stopped_is_cleared_before_and_after_its_deadli
     _until(lambda: all(missed for _, missed in _deadlines(live, run_id)), 2 * MINUTES, "the deadline that has passed")
     client.clear(run_id)
     assert live.finished(DAG_ID, run_id) == "failed"
+    history = (live.home / "reports" / "index.html").read_text()
+    assert f"Last verdict, {NEXT_DAY}" in history and f"{date}/index.html" in history  # said, but it does not lead
     states = {alert["state"] for alert in live.alerts if alert["run"] == run_id}
     assert "failed" in states and "late" not in states  # whoever was told that it failed need not hear that it is late
     client.delete(run_id)
@@ -454,7 +471,7 @@ def test_down_leaves_no_process_and_no_port(live: Live, second: str) -> None:
     assert stack_processes(live.home) == [] and status(live.home).exit_code == 3
     database = database_of(live.home)
     assert database is not None and database.process is None
-    for port in (live.ports.airflow, live.ports.mlflow, live.ports.postgres):
+    for port in (live.ports.airflow, live.ports.mlflow, live.ports.reports, live.ports.postgres):
         with socket.socket() as knock:
             assert knock.connect_ex(("127.0.0.1", int(port or 0))) != 0
     assert down(live.home) is False

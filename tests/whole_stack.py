@@ -229,7 +229,7 @@ def live_stack(finished_day: FinishedDay) -> Iterator[LiveStack]:
     finished_day.restore()
     with _listening() as heard:
         with _environment(_deployment(heard)):
-            ports = up(home, Options(port=0, mlflow_port=0, schedule="none", otel=heard.url))
+            ports = up(home, Options(port=0, mlflow_port=0, reports_port=0, schedule="none", otel=heard.url))
         try:
             yield LiveStack(home, ports, load_secrets(home / "airflow"), heard)
         finally:

@@ -112,6 +112,11 @@ class AirflowClient:
         """The questions that a run asks people, or has asked: subject, options, who answered, and the waiting task instance."""
         return self._call("GET", f"/dagRuns/{run_id}/hitlDetails")["hitl_details"]
 
+    def asset_events(self, task_id: str) -> list[dict[str, Any]]:
+        """The events of assets that a task of the DAG has caused, latest first, with their extras."""
+        given = {"source_dag_id": self._dag_id, "source_task_id": task_id, "order_by": "-timestamp"}
+        return self._call("GET", "/api/v2/assets/events", params=given)["asset_events"]
+
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool unless there is one of that name, so that changes by its owner stay."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}

@@ -9,11 +9,15 @@ from infra.local.environment import write_private
 
 @dataclass(frozen=True)
 class Ports:
-    """Loopback ports of a stack, the same after each start; `postgres` is None where the databases are SQLite files."""
+    """Loopback ports of a stack, the same after each start.
+
+    `postgres` is None where the databases are SQLite files, and `reports` is None in a home that an earlier release had up.
+    """
 
     airflow: int
     mlflow: int
     postgres: int | None
+    reports: int | None = None
 
     @property
     def airflow_url(self) -> str:
@@ -24,6 +28,11 @@ class Ports:
     def mlflow_url(self) -> str:
         """Where MLflow's pages are; also its tracking URI."""
         return f"http://127.0.0.1:{self.mlflow}"
+
+    @property
+    def reports_url(self) -> str:
+        """Where the reports are."""
+        return f"http://127.0.0.1:{self.reports}"
 
     def keep(self, home: Path) -> None:
         """Remember these ports for the home."""

@@ -13,7 +13,16 @@ from infra.local.environment import MARKER, write_private
 NONE = "none"  # the value that takes back an option
 _KEPT = ("ESANS_", "AIRFLOW_CONN_", "AIRFLOW__METRICS__", "OTEL_", "AWS_", "GOOGLE_", "HADOOP_", "JDK_JAVA_OPTIONS")
 # The stack sets these itself.
-_OWN = ("ESANS_HOME", "ESANS_SCHEDULE", "ESANS_REGISTRY__TRACKING_URI", "ESANS_MLFLOW_UI", "ESANS_DATA__SOURCE", MARKER)
+_OWN = (
+    "ESANS_HOME",
+    "ESANS_SCHEDULE",
+    "ESANS_REGISTRY__TRACKING_URI",
+    "ESANS_MLFLOW_UI",
+    "ESANS_AIRFLOW_UI",
+    "ESANS_REPORTS_UI",
+    "ESANS_DATA__SOURCE",
+    MARKER,
+)
 _SECRET = ("KEY", "SECRET", "TOKEN", "PASSWORD")
 
 

@@ -12,6 +12,7 @@ from infra.local.daemons import daemons_of, database_of, supervisor_of
 from infra.local.environment import load_secrets
 from infra.local.mlflow_server import mlflow_answers
 from infra.local.ports import Ports
+from infra.local.report_server import reports_answer
 
 # Name of a component, and its name in Airflow's own report of health.
 AIRFLOW_COMPONENTS = {
@@ -79,6 +80,10 @@ def status(home: Path) -> Status:
     process, keys = daemons.get("mlflow"), load_secrets(home / "airflow")
     answers = process is not None and mlflow_answers(ports.mlflow, keys["mlflow_password"])
     parts.append(_component("MLflow", ports.mlflow_url, process, answers))
+    process, answers = daemons.get("reports"), False
+    if process is not None and ports.reports:
+        answers = reports_answer(ports.reports, keys["password"])
+    parts.append(_component("reports", ports.reports_url, process, answers))
     client = AirflowClient(ports.airflow_url, keys["password"])
     health = client.health() if "api-server" in daemons else {}
     for name, reported in AIRFLOW_COMPONENTS.items():

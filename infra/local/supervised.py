@@ -21,7 +21,7 @@ from infra.local.processes import StackError, free_port, tail
 _START_SECONDS = 60.0
 _WATCH = "watch"
 # The last to start is the first to stop. The scheduler's tasks need all others, and the database stops last.
-_ORDER = ("postgres", "mlflow", "api-server", "dag-processor", "triggerer", "scheduler")
+_ORDER = ("postgres", "mlflow", "reports", "api-server", "dag-processor", "triggerer", "scheduler")
 _PATIENCE = 60  # seconds to stop; the scheduler waits for its tasks, and the database for its transactions
 _FAILED = ("BACKOFF", "EXITED", "FATAL", "UNKNOWN")
 

@@ -21,6 +21,7 @@ from infra.local.home import claim_home
 from infra.local.mlflow_server import mlflow_answers, mlflow_command, mlflow_environment
 from infra.local.ports import Ports
 from infra.local.processes import StackError, exclusive, exit_on_signals, free_port
+from infra.local.report_server import reports_answer, server_command, server_environment
 from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import cluster_properties
 from infra.local.started import NONE, Started, differences
@@ -32,7 +33,7 @@ from jobs.base.settings import EMBEDDED
 
 HOME = REPOSITORY / "var" / "live"
 _SCHEDULE = "@daily"
-_AIRFLOW_PORT, _MLFLOW_PORT = 8080, 5000
+_AIRFLOW_PORT, _MLFLOW_PORT, _REPORTS_PORT = 8080, 5000, 8090
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Options:
         data: folder or URI with the tables of the data contract; None: the home's own source, at first the embedded shop.
         port: loopback port of Airflow, 0 for any free one; None: the one it had, at first 8080.
         mlflow_port: the same for MLflow, at first 5000.
+        reports_port: the same for the reports, at first 8090.
         schedule: when the daily retraining starts, as cron or a preset; `none`: only when triggered; None: as before, at first
             `@daily`.
         otel: address of the OpenTelemetry collector (OTLP over HTTP) that Airflow's metrics go to; `none`: no metrics; None: as
@@ -53,6 +55,7 @@ class Options:
     data: str | None = None
     port: int | None = None
     mlflow_port: int | None = None
+    reports_port: int | None = None
     schedule: str | None = None
     otel: str | None = None
     spark_master: str | None = None
@@ -138,13 +141,14 @@ def _start(
     keys = load_secrets(folder)
     airflow_port = _port(options.port, kept.airflow if kept else _AIRFLOW_PORT, "PORT")
     mlflow_port = _port(options.mlflow_port, kept.mlflow if kept else _MLFLOW_PORT, "MLFLOW_PORT")
+    reports_port = _port(options.reports_port, (kept and kept.reports) or _REPORTS_PORT, "REPORTS_PORT")
     components = Supervised(folder, home)
     remember_supervisor(home, components.pid)
     databases = start_databases(home, keys["postgres_password"], kept, components, say)
-    ports = Ports(airflow_port, mlflow_port, databases.port)
+    ports = Ports(airflow_port, mlflow_port, databases.port, reports_port)
     ports.keep(home)
-    if kept and (kept.airflow, kept.mlflow) != (ports.airflow, ports.mlflow):
-        now, before = (f"{one.airflow} and {one.mlflow}" for one in (ports, kept))
+    now, before = (None if one is None else f"{one.airflow}, {one.mlflow} and {one.reports}" for one in (ports, kept))
+    if before not in (None, now):
         say(f"differs from last time: the ports are {now} (last time: {before})")
     environment = _environment(home, source, started, ports, keys["mlflow_password"])
     environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = databases.airflow
@@ -152,12 +156,14 @@ def _start(
         environment["JDK_JAVA_OPTIONS"] = java_options(environment, say)
 
     components.use(environment)
-    say(f"starting MLflow and Airflow; logs in {components.logs}")
+    say(f"starting MLflow, Airflow and the reports; logs in {components.logs}")
     server = mlflow_environment(environment, folder, keys, databases.mlflow, databases.users)
     components.spawn("mlflow", *mlflow_command(home, ports.mlflow), environment=server)
+    components.spawn("reports", *server_command(reports_port), environment=server_environment(environment, keys["password"]))
     client = AirflowClient(ports.airflow_url, keys["password"])
     start_airflow(components, client, sqlite=None if databases.port else folder / "airflow.db", triggerer=True)
     components.wait("MLflow", lambda: mlflow_answers(ports.mlflow, keys["mlflow_password"]))
+    components.wait("the reports", lambda: reports_answer(reports_port, keys["password"]))
     return ports
 
 
@@ -173,6 +179,8 @@ def _environment(home: Path, source: str, started: Started, ports: Ports, mlflow
         "ESANS_SCHEDULE": "" if schedule == NONE else schedule,
         "ESANS_REGISTRY__TRACKING_URI": ports.mlflow_url,
         "ESANS_MLFLOW_UI": ports.mlflow_url,
+        "ESANS_AIRFLOW_UI": ports.airflow_url,
+        "ESANS_REPORTS_UI": ports.reports_url,
         "MLFLOW_TRACKING_USERNAME": USER,
         "MLFLOW_TRACKING_PASSWORD": mlflow_password,
     }
@@ -213,6 +221,7 @@ def _tell(home: Path, ports: Ports, say: Callable[[str], None]) -> None:
     secrets = home / "airflow" / "secrets.json"
     say(f"  Airflow  {ports.airflow_url}  user {USER}, password: 'password' in {secrets}")
     say(f"  MLflow   {ports.mlflow_url}  user {USER}, password: 'mlflow_password' in the same file")
+    say(f"  reports  {ports.reports_url}  user and password of Airflow")
     where = "" if home == HOME else f" HOME_FOLDER={home}"
     say(f"  what is up: make status{where}    stop it: make down{where}")
 
@@ -253,6 +262,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", metavar="FOLDER", help="folder with your tables; default: the home's own, or 'embedded'")
     parser.add_argument("--port", type=int, help=f"loopback port of Airflow (0: any); default: as before, or {_AIRFLOW_PORT}")
     parser.add_argument("--mlflow-port", type=int, help=f"the same for MLflow; default: as before, or {_MLFLOW_PORT}")
+    parser.add_argument("--reports-port", type=int, help=f"the same for the reports; default: as before, or {_REPORTS_PORT}")
     parser.add_argument("--schedule", help=f"schedule of the daily retraining, or '{NONE}'; default: as before, or {_SCHEDULE}")
     collector = f"OpenTelemetry collector for Airflow's metrics, or '{NONE}': http://127.0.0.1:4318; default: as before"
     parser.add_argument("--otel", metavar="URL", help=collector)

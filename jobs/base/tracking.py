@@ -19,6 +19,8 @@ from jobs.base.settings import PipelineSettings
 
 RUN_KEY = "esans.run_key"
 LOGICAL_DATE = "esans.date"
+# Without its kind, MLflow takes an experiment for one of generative AI, and shows traces and prompts instead of runs.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _current: tuple[str, str] | None = None  # store and experiment that this process has made current
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -44,8 +46,12 @@ def client(settings: PipelineSettings) -> MlflowClient:
     mlflow.set_registry_uri(uri)
     with alone_in(folder):  # the first access to a new database makes its tables, and two at once fail
         found = MlflowClient()
-        if found.get_experiment_by_name(name) is None:
-            found.create_experiment(name, artifact_location=location)
+        experiment = found.get_experiment_by_name(name)
+        if experiment is None:
+            found.create_experiment(name, artifact_location=location, tags=_KIND)
+        elif not _KIND.keys() <= experiment.tags.keys():  # made by an earlier release
+            for tag, kind in _KIND.items():
+                found.set_experiment_tag(experiment.experiment_id, tag, kind)
     mlflow.set_experiment(name)
     _current = (uri, name)
     return found

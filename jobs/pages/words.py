@@ -56,9 +56,11 @@ def verdict_text(verdict: Mapping[str, Any] | None) -> str:
 
 
 def verdict_tone(verdict: Mapping[str, Any] | None) -> str:
-    """How a page colours a decision: `good` (a promotion without bad news), `bad` (the challenger cannot serve) or `plain`."""
+    """How a page colours a decision: `good`, `warn` (a promotion with bad news), `bad` (it cannot serve) or `plain`."""
     word, concerns = (verdict or {}).get("verdict"), (verdict or {}).get("concerns")
-    return "good" if word == PROMOTED and not concerns else "bad" if word in _BAD else "plain"
+    if word == PROMOTED:
+        return "warn" if concerns else "good"
+    return "bad" if word in _BAD else "plain"
 
 
 def count(value: Any) -> str:

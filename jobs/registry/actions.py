@@ -61,6 +61,7 @@ def run_action(
     flags: Mapping[str, str] = {},
     needed: frozenset[str] = frozenset(),
     reason_needed: bool = True,
+    then: Callable[[PipelineSettings], object] | None = None,
 ) -> None:
     """Run an action as a command and exit: 0 if it is done, 65 if it is refused, 1 after any other error, which may be retried.
 
@@ -75,6 +76,7 @@ def run_action(
         flags: help of each further option that takes no value, by its name. Its value is `yes` if it is given.
         needed: names of the options that must be given.
         reason_needed: whether a reason must be given.
+        then: called with the settings at the end, however it ended, to renew pages. If it fails, the log says so.
     """
     start_log()
     parser = _Parser(prog=f"python -m jobs.{name}", description=description, allow_abbrev=False)
@@ -103,6 +105,11 @@ def run_action(
     message = found.get("message") or summary.pop("message", "")
     write_json(action.record, _record("failed" if status else "success", message, summary, started))
     update_metrics(action.settings)
+    if then is not None:
+        try:
+            then(action.settings)
+        except Exception:
+            log.exception("%s: the pages could not be renewed", name)
     if not status:
         log.info("%s: %s", name, message)
     sys.exit(status)

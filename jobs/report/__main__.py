@@ -3,11 +3,13 @@
 import shutil
 from typing import Any
 
+from jobs.base.cutoffs import Cutoffs
 from jobs.base.files import write_json
 from jobs.base.publish import published_folder
 from jobs.base.settings import PipelineSettings
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import gallery
+from jobs.report.headline import Headline, headline
 from jobs.report.history import publish_history
 from jobs.report.page import render_page
 from jobs.report.profile import build_profile
@@ -22,16 +24,36 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """
     facts = RunFacts.collect(settings)
     summary = build_summary(settings, facts)
+    head = headline(facts, summary)
     drawn, pictures = gallery(facts)
     with published_folder(report_folder(settings)) as folder:
         for picture in pictures:
             shutil.copyfile(drawn / picture.file, folder / picture.file)
-        (folder / "index.html").write_text(render_page(facts, summary, pictures), encoding="utf-8")
-    write_json(settings.run_dir / "summary.json", summary)
+        (folder / "index.html").write_text(render_page(facts, summary, head, pictures), encoding="utf-8")
+    told = {"answer": head.answer, "losses": list(head.losses), "warnings": list(head.warnings), "tone": head.tone}
+    write_json(settings.run_dir / "summary.json", summary | {"headline": told})
     write_json(settings.run_dir / "profile.json", build_profile(facts))
     publish_history(settings)
     _renew_review(settings, facts)
-    return {"pictures": [picture.file for picture in pictures], "report": summary["where"]["report"]}
+    verdict = facts.verdict
+    return {"pictures": [picture.file for picture in pictures], "report": summary["where"]["report"]} | {
+        "answer": head.answer,
+        "losses": list(head.losses),
+        "verdict": verdict.get("verdict"),
+        "version": verdict.get("version"),
+        **_in_numbers(facts, head),
+    }
+
+
+def _in_numbers(facts: RunFacts, head: Headline) -> dict[str, Any]:
+    """Recall, its difference to champion and baseline with intervals, and counts; what was not measured is left out."""
+    recall = Cutoffs.of(facts.metrics).recall
+    found: dict[str, Any] = {recall: ((facts.metrics.get("models") or {}).get("challenger") or {}).get(recall)}
+    found |= {"users": facts.metrics.get("users"), "items": facts.stats("items").get("items")}
+    for gap in head.gaps:
+        if gap.part == Cutoffs.of(facts.metrics).labels[recall]:
+            found[f"difference_to_{gap.opponent}"] = [gap.change, gap.low, gap.high]
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _renew_review(settings: PipelineSettings, facts: RunFacts) -> None:

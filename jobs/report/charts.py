@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jobs.base.cutoffs import Cutoffs, validation_recall
 from jobs.pages.words import MODELS
+from jobs.report.headline import Gap
 
 CHALLENGER, CHAMPION, ANCHOR, BASELINE, POPULARITY = "#2f5d8c", "#d98e32", "#5b8a57", "#8a9a9d", "#cfd4d6"
 _COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "anchor": ANCHOR, "baseline": BASELINE, "popularity": POPULARITY}
@@ -90,6 +91,31 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs
         axes.set_title("Hold-out metrics, same users for every model")
         axes.legend(loc="upper right", ncols=2)
         axes.margins(y=0.16)
+        save(figure, path)
+
+
+def comparison(gaps: Sequence[Gap], path: Path) -> None:
+    """How far the challenger lies from champion and baseline on each metric and part, with the intervals there are."""
+    parts = list(dict.fromkeys(gap.part for gap in gaps))
+    opponents = list(dict.fromkeys(gap.opponent for gap in gaps))
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = figure_with(9.6, 0.9 + 0.4 * len(parts))
+        for place, opponent in enumerate(opponents):
+            shift = 0.24 * (place - (len(opponents) - 1) / 2)
+            for gap in (gap for gap in gaps if gap.opponent == opponent):
+                height = parts.index(gap.part) + shift
+                if gap.low is not None and gap.high is not None:
+                    axes.hlines(height, gap.low, gap.high, color=_COLOURS[opponent], linewidth=2.2)
+                axes.plot(gap.change, height, "o", color=_COLOURS[opponent], markersize=5.5)
+            axes.plot([], [], "o-", color=_COLOURS[opponent], label=f"minus {MODELS[opponent]}")
+        axes.axvline(0, color="#46525a", linewidth=1)
+        axes.set_yticks(range(len(parts)), parts)
+        axes.set_ylim(len(parts) - 0.5, -0.5)
+        axes.grid(visible=True, axis="x")
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:+.2f}"))
+        axes.set_title("Today's model minus the others: left of the line it is worse, right of it better")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
         save(figure, path)
 
 

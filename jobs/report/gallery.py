@@ -12,7 +12,7 @@ from jobs.report.facts import RunFacts
 from jobs.report.pictures import Picture, draw_pictures
 from jobs.step.code_key import code_key
 
-_SHOWN = ("items", "clusters", "challenger", "baseline")
+_SHOWN = ("items", "clusters", "challenger", "baseline", "evaluation")
 _LIST = "pictures.json"
 
 

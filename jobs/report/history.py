@@ -1,7 +1,12 @@
-"""All dates on one page, `<home>/reports/index.html`: challenger against champion, what was promoted and why, and drift."""
+"""The start page, `<home>/reports/index.html`: what is in force, the last verdict, what waits, and all dates with their drift.
+
+It is written anew by the report of a date, when a review begins to wait, after each action on champion or bundle, and after a
+failure. So it is as new as the last of these.
+"""
 
 import datetime as dt
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +19,14 @@ from jobs.pages.templates import html
 from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report import history_charts
 from jobs.report.gallery import embedded
+from jobs.report.interactive import SCRIPTS, publish_scripts, trend_chart
 from jobs.report.profile import stability_index
+from jobs.report.state import actions_of, decided_at, in_force, links_of, trouble, waiting
 from jobs.serving.store import ServingStore
 
 _DATES = 120  # latest ones on the page; the reports of earlier dates stay where they are
 _LISTED = 40
+_STOPPED = 3  # dates without a verdict that are said above the table
 _FIGURES = {
     "quality": (
         history_charts.quality_chart,
@@ -50,14 +58,26 @@ def publish_history(settings: PipelineSettings) -> Path:
                 draw(rows, path)
                 figures[name] = {"source": embedded(path), "caption": caption}
     path = settings.home / "reports" / "index.html"
+    store, actions = ServingStore.of(settings).history(), actions_of(settings.home)
+    decided = [row for row in rows if row["verdict"]]
+    lead = max(decided, key=_latest, default=None)
     text = html("history.html").render(
-        rows=rows[::-1],
+        rows=sorted(rows, key=_latest, reverse=True),
+        lead=lead,
+        links={} if lead is None else links_of(settings.home / "runs" / str(lead["date"])),
+        stopped=[row for row in rows[::-1] if not row["verdict"]][:_STOPPED],
+        waiting=waiting([settings.home / "runs" / str(row["date"]) for row in rows[::-1]]),
+        in_force=in_force(store, actions),
+        servers={name: os.environ.get(f"ESANS_{name.upper()}_UI", "") for name in ("Airflow", "MLflow")},
         figures=figures,
-        in_production=ServingStore.of(settings).history()[::-1][:_LISTED],
-        actions=_actions(settings.home)[:_LISTED],
+        trend=trend_chart(rows),
+        scripts=SCRIPTS,
+        in_production=store[::-1][:_LISTED],
+        actions=actions[:_LISTED],
         promotions=sum(row["verdict"].get("verdict") == PROMOTED for row in rows),
         model=settings.registry.model_name,
     )
+    publish_scripts(path.parent)
     write_text(path, text)
     return path
 
@@ -66,13 +86,15 @@ def collect(home: Path) -> list[dict[str, Any]]:
     """One row for each of the latest dates that have a run, oldest first.
 
     Returns:
-        date, models, cutoffs, users, verdict, verdict_text, tone, by, profile, moved (distribution -> stability index against
+        date, models, cutoffs, users, verdict, verdict_text, tone, headline (of the summary), decided_at, trouble, by, profile,
+        moved (distribution -> stability index against
         the latest earlier date that has one), and report, the address of the date's own page where there is one.
     """
     rows: list[dict[str, Any]] = []
     before: dict[str, dict[str, int]] = {}
     for folder in sorted(path for path in (home / "runs").glob("????-??-??") if path.is_dir())[-_DATES:]:
-        metrics, verdict, profile = (_read(folder / f"{name}.json") for name in ("metrics", "verdict", "profile"))
+        names = ("metrics", "verdict", "profile", "summary")
+        metrics, verdict, profile, summary = (_read(folder / f"{name}.json") for name in names)
         shapes = profile.get("distributions") or {}
         rows.append(
             {
@@ -83,6 +105,9 @@ def collect(home: Path) -> list[dict[str, Any]]:
                 "verdict": verdict,
                 "verdict_text": verdict_text(verdict),
                 "tone": verdict_tone(verdict),
+                "headline": summary.get("headline") or {},
+                "decided_at": decided_at(folder),
+                "trouble": trouble(folder),
                 "by": verdict.get("reviewed_by") or verdict.get("promoted_by") or "",
                 "profile": profile,
                 "moved": {name: stability_index(before[name], counts) for name, counts in shapes.items() if name in before},
@@ -93,10 +118,9 @@ def collect(home: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _actions(home: Path) -> list[dict[str, Any]]:
-    """What somebody did by hand, latest first."""
-    found = [_read(path) | {"action": path.stem.replace("_", " ")} for path in (home / "actions").glob("*/*.json")]
-    return sorted(found, key=lambda record: str(record.get("started_at")), reverse=True)
+def _latest(row: dict[str, Any]) -> tuple[float, dt.date]:
+    """Decisions in the order of time; dates without one come before all others, in theirs."""
+    return row["decided_at"], row["date"]
 
 
 def _read(path: Path) -> dict[str, Any]:

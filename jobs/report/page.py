@@ -8,24 +8,33 @@ from jobs.base.accounting import accounting
 from jobs.base.cutoffs import Cutoffs
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
-from jobs.pages.words import MODELS, verdict_text, verdict_tone
+from jobs.pages.words import MODELS, verdict_text
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import embedded
+from jobs.report.headline import Headline
+from jobs.report.interactive import SCRIPTS, comparison_chart
 from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 from jobs.report.sentences import picture_sentences, user_sentences
+from jobs.report.state import links_of
 
 _LISTED = 12
 
 
 def render_page(
-    facts: RunFacts, summary: Mapping[str, Any], pictures: Sequence[Picture], *, embed_from: Path | None = None
+    facts: RunFacts,
+    summary: Mapping[str, Any],
+    head: Headline,
+    pictures: Sequence[Picture],
+    *,
+    embed_from: Path | None = None,
 ) -> str:
     """The HTML of a report.
 
     Args:
         facts: records of the run.
         summary: as `build_summary` makes it.
+        head: as `headline` makes it.
         pictures: PNGs that lie beside the page.
         embed_from: folder of the PNGs where the page must hold them itself.
     """
@@ -37,8 +46,12 @@ def render_page(
         about_users=[_sentence(each) for each in user_sentences(summary)],
         accounting=[_sentence(each) for each in accounting(summary.get("ingest") or {})],
         verdict=verdict,
-        verdict_text=verdict_text(verdict),
-        tone=_tone(summary),
+        verdict_text=verdict_text(verdict | {"concerns": []} if verdict else None),  # they stand among the warnings
+        headline=head,
+        links=links_of(facts.settings.run_dir),
+        start=None if embed_from else "../index.html",
+        charts={} if embed_from else {"comparison.png": comparison_chart(head.gaps)},
+        scripts=() if embed_from else SCRIPTS,
         models=MODELS,
         stages=STAGES,
         metrics=Cutoffs.of(summary).labels,
@@ -67,9 +80,3 @@ def _quarantine(facts: RunFacts) -> list[dict[str, Any]]:
     few = rows.groupby(["table", "reason"], sort=True).head(max(2, _LISTED // rows.groupby(["table", "reason"]).ngroups))
     few = few.astype(object).where(few.notna(), None).head(4 * _LISTED)
     return [{str(name): value for name, value in row.items()} for row in few.to_dict("records")]
-
-
-def _tone(summary: Mapping[str, Any]) -> str:
-    if any(step["state"] != "success" for step in summary["steps"]):
-        return "bad"
-    return verdict_tone(summary.get("verdict"))

@@ -10,6 +10,7 @@ import pandas as pd
 from jobs.base.cutoffs import Cutoffs
 from jobs.report import charts, posters
 from jobs.report.facts import RunFacts
+from jobs.report.headline import compare
 from jobs.report.images import load_images
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,12 @@ def _model_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
                 "How much of the softmax drawn negatives hold, and how much of them is false: as drawn, and by their weight.",
             )
         )
+    if gaps := compare(facts):
+        charts.comparison(gaps, folder / "comparison.png")
+        what = (
+            "Difference in recall (or NDCG) for the same users. A bar is an interval; one that touches the line may be chance."
+        )
+        drawn.append(Picture("comparison.png", "Today's model against the others", what))
     models = facts.metrics.get("models") or {}
     if any(models.values()):
         ordered = {name: models.get(name) for name in ("challenger", "champion", "anchor", "baseline")}

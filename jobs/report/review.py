@@ -32,6 +32,7 @@ from jobs.registry.versions import CHAMPION, MAX_TEXT, champion_version
 from jobs.report.facts import RunFacts
 from jobs.report.gallery import gallery
 from jobs.report.gate_page import render_gates
+from jobs.report.headline import headline
 from jobs.report.page import render_page
 from jobs.report.summary import build_summary
 
@@ -73,7 +74,8 @@ def log_review(settings: PipelineSettings, run_id: str, version: ModelVersion) -
         folder = Path(scratch)
         for picture in pictures:
             shutil.copyfile(drawn / picture.file, folder / picture.file)
-        page = render_page(facts, build_summary(settings, facts), pictures, embed_from=drawn)
+        summary = build_summary(settings, facts)
+        page = render_page(facts, summary, headline(facts, summary), pictures, embed_from=drawn)
         (folder / "report.html").write_text(page, encoding="utf-8")
         (folder / "gates.html").write_text(render_gates(facts), encoding="utf-8")
         shown = [name for name in _ON_THE_CARD if (folder / name).exists()]

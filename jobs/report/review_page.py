@@ -14,12 +14,13 @@ from jobs.registry.card import quality
 from jobs.registry.comparison import gate_outcomes, read_metrics
 from jobs.registry.intervals import metric_intervals
 from jobs.registry.promotion import Difference
+from jobs.report.history import publish_history
 
 _MOST_WARNINGS = 5
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Write `<run_dir>/review.md` from the verdict, the metrics and the gates of the date.
+    """Write `<run_dir>/review.md` from the verdict, the metrics and the gates of the date, and renew the start page.
 
     Raises:
         DataError: the date has no verdict, or its metrics are about another challenger.
@@ -30,6 +31,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     verdict, metrics = json.loads(path.read_text()), read_metrics(settings)
     intervals = metric_intervals(settings, Cutoffs.of(metrics))
     write_text(settings.run_dir / "review.md", page(settings, verdict, metrics, intervals))
+    publish_history(settings)  # the start page says that a version waits
     return {"version": verdict["version"]}
 
 

@@ -43,7 +43,7 @@ def update_metrics(settings: PipelineSettings) -> None:
 
 
 def collect(settings: PipelineSettings) -> CollectorRegistry:
-    """The metrics of the latest date that has a record, and of the versions in force now."""
+    """Steps and gates of the latest date with a record, models and verdict of the latest date judged, and what is in force."""
     gauges = _Gauges()
     runs = sorted((path for path in (settings.home / "runs").glob("????-??-??") if path.is_dir()), reverse=True)
     if runs:
@@ -53,8 +53,10 @@ def collect(settings: PipelineSettings) -> CollectorRegistry:
         _about_steps(gauges, run, runs, steps)
         _about_rows(gauges, (steps.get("ingest") or {}).get("summary") or {})
         _about_gates(gauges, gates)
-        _about_models(gauges, _read(run / "metrics.json"))
-        _about_promotion(gauges, _read(run / "verdict.json"), _read(settings.serving_root / "CURRENT"))
+        # A date that was stopped has no verdict, and that of the date before is still the latest.
+        judged = next((path for path in runs if (path / "verdict.json").exists()), run)
+        _about_models(gauges, _read(judged / "metrics.json"))
+        _about_promotion(gauges, judged, _read(judged / "verdict.json"), _read(settings.serving_root / "CURRENT"))
     return gauges.registry
 
 
@@ -97,6 +99,8 @@ def _about_steps(gauges: _Gauges, run: Path, runs: Iterable[Path], steps: Mappin
     gauges.by_name("esans_step_duration_seconds", "Time that a step took.", "step", seconds)
     memory = {name: record.get("peak_memory_mb", 0) * 2**20 for name, record in steps.items()}
     gauges.by_name("esans_step_peak_memory_bytes", "Largest resident memory of a step's processes.", "step", memory)
+    killed = {name: record["state"] == "killed" for name, record in steps.items()}
+    gauges.by_name("esans_step_killed", "1 if the step was killed before it could say how it ended, else 0.", "step", killed)
     success = {name: record["state"] == "success" for name, record in steps.items()}
     gauges.by_name("esans_step_success", "1 if the step succeeded, else 0.", "step", success)
 
@@ -133,12 +137,15 @@ def _about_models(gauges: _Gauges, metrics: Mapping[str, Any]) -> None:
     gauges.by_name("esans_model_coverage_ratio", says, "model", coverage)
 
 
-def _about_promotion(gauges: _Gauges, verdict: Mapping[str, Any], serving: Mapping[str, Any]) -> None:
+def _about_promotion(gauges: _Gauges, run: Path, verdict: Mapping[str, Any], serving: Mapping[str, Any]) -> None:
     if word := verdict.get("verdict"):
-        says = "1 for the latest run's verdict, 0 for all others."
+        date = dt.datetime.combine(dt.date.fromisoformat(run.name), dt.time(), dt.UTC)
+        says = "Logical date of the latest verdict, at midnight UTC."
+        gauges.one("esans_verdict_date_timestamp_seconds", says, date.timestamp())
+        says = "1 for the latest verdict, 0 for all others."
         gauges.by_name("esans_promotion_verdict", says, "verdict", {name: name == word for name in VERDICTS})
     champion = verdict.get("champion_version")
-    gauges.one("esans_champion_version", "Version with the alias champion after the latest run's verdict.", champion)
+    gauges.one("esans_champion_version", "Version with the alias champion after the latest verdict.", champion)
     gauges.one("esans_serving_version", "Version of the serving bundle in force.", serving.get("version"))
 
 

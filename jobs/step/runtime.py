@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from jobs.step.metrics_file import update_metrics
 from jobs.step.reuse import Recipe
 
 log = logging.getLogger(__name__)
+
+_AIRFLOW_RUN = "AIRFLOW_CTX_DAG_RUN_ID"  # Airflow tells each task its run under this name
 
 # Read by `jobs.step.code_key`. Code that decides what a step writes must stand in a module that the step imports itself.
 OUTSIDE_KEYS = "this module starts a step and records how it went; what the step writes comes from its own modules"
@@ -63,11 +66,12 @@ def run_job(
     recipe: Recipe | Mapping[str, Recipe] | None = None,
     processes: Callable[[PipelineSettings], int] | None = None,
     records: str | None = None,
+    recorded: bool = True,
 ) -> None:
     """Run a job as a command and exit: with 0 if it is done, 65 for bad data or settings, 1 for anything else.
 
     A record `<run_dir>/steps/<name>.json` is written in every case: state, exit status, seconds, peak resident memory, the
-    message, the small summary (a JSON object) that `work` returns, and whether an earlier result was reused.
+    message, the small summary (a JSON object) that `work` returns, whether an earlier result was reused, and the Airflow `run`.
 
     Args:
         name: name of the step, as the DAG calls it.
@@ -76,6 +80,7 @@ def run_job(
         recipe: says when the step may be reused (`jobs.step.reuse`); with a choice, one recipe for each of its values.
         processes: how many processes do the work together. If more than one, this process starts them and writes their record.
         records: value of `run.records` of a job that is no step of a daily run.
+        recorded: False for a job that is no step at all; it leaves no record.
     """
     argv = sys.argv[1:]
     chosen: list[str] = []
@@ -108,7 +113,9 @@ def run_job(
     if report := workers.report_file():
         write_json(report, record | {"status": status})
     elif not workers.rank():  # no worker, or the first of those that torchrun started
-        write_json(settings.run_dir / "steps" / f"{name}.json", record | {"exit_status": status})
+        if recorded:
+            record |= {"exit_status": status, "run": os.environ.get(_AIRFLOW_RUN)}
+            write_json(settings.run_dir / "steps" / f"{name}.json", record)
         update_metrics(settings)
     log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
     sys.exit(status)

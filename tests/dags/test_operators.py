@@ -160,6 +160,20 @@ def test_spark_submit_hands_the_exit_status_through(tmp_path: Path, monkeypatch:
             task.execute(_context())
 
 
+def test_a_step_that_is_killed_leaves_a_record_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags import operators
+
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "dying.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(operators, "REPOSITORY", tmp_path)
+    record = tmp_path / "steps" / "dying.json"
+    task = operators.PythonJobOperator(task_id="dying", job="dying", arguments=[], record=str(record))
+    with pytest.raises(operators.StepFailedError, match="before it could say why"):
+        task.execute(_context())
+    said = json.loads(record.read_text())
+    assert (said["step"], said["state"]) == ("dying", "killed") and said["seconds"] > 0
+
+
 def test_jobs_see_no_airflow_secrets() -> None:
     from dags.operators import job_environment
 

@@ -85,13 +85,14 @@ class TestStack:
             "supervisor",
             "PostgreSQL",
             "MLflow",
+            "reports",
             "api-server",
             "scheduler",
             "dag-processor",
             "triggerer",
         ]
         assert all(part.memory_mb > 10 and part.since for part in found.components)
-        assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[2:4]}
+        assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[2:5]}
 
     def test_nobody_gets_in_without_the_password_and_it_is_on_no_command_line(self, home: Path) -> None:
         ports, keys = Ports.of(home), load_secrets(home / "airflow")
@@ -135,7 +136,7 @@ class TestStack:
     def test_each_component_that_is_killed_is_back_with_its_data_and_its_log(self, live_stack: LiveStack, home: Path) -> None:
         before, database = daemons_of(home), status_module.database_of(home)
         assert database is not None and database.process is not None
-        assert set(before) == {"mlflow", "api-server", "dag-processor", "scheduler", "triggerer"}
+        assert set(before) == {"mlflow", "reports", "api-server", "dag-processor", "scheduler", "triggerer"}
         server = database.process
         for process in (server, *before.values()):
             process.kill()
@@ -181,7 +182,7 @@ def test_a_component_that_dies_at_the_start_is_shown_and_the_rest_is_stopped(
     monkeypatch.setattr(up_module, "mlflow_command", lambda home, port: ("mlflow", "server", "--no-such-option"))
     lines: list[str] = []
     with pytest.raises(StackError, match=r"the mlflow ended \(.*\); see .*mlflow\.log\n[\s\S]*No such option"):
-        up(tmp_path, Options(port=0, mlflow_port=0, schedule="none"), say=lines.append)
+        up(tmp_path, Options(port=0, mlflow_port=0, reports_port=0, schedule="none"), say=lines.append)
     assert any("SQLite" in line for line in lines)
     assert stack_processes(tmp_path) == [] and status(tmp_path).exit_code == 3
 

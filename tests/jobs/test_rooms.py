@@ -38,7 +38,7 @@ SIDE_BY_SIDE = 22  # modules in one folder; more are no longer read by their nam
 COMMAND_LINES = 60
 # What may be read of the jobs by those who only start them.
 FOR_DAGS = {"jobs.base.errors", "jobs.base.files", "jobs.base.settings", "jobs.registry.mlflow_pages"}
-FOR_INFRA = {"jobs.base", "jobs.report", "jobs.landing", "jobs.preflight"}
+FOR_INFRA = {"jobs.base", "jobs.pages.addresses", "jobs.report", "jobs.landing", "jobs.preflight"}
 
 
 def imports(path: Path) -> Iterator[str]:

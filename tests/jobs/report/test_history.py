@@ -45,13 +45,14 @@ def test_one_date_is_enough_and_none_is_no_error(settings: PipelineSettings) -> 
     record(settings, 0, verdict="promoted")
     page, _ = page_of(settings)
     assert len(page.images) == 3 and all(source.startswith("data:image/png;base64,") for source in page.images)
-    assert page.links == []  # the date has no page of its own, and nothing comes from elsewhere
+    assert page.links == ["script", "script"]  # the date has no page of its own, and nothing comes from elsewhere
 
 
 def test_dates_with_gaps_say_what_was_promoted_why_and_by_whom(settings: PipelineSettings) -> None:
     record(settings, 0, verdict="promoted", promoted_by="pipeline")
     record(settings, 5, verdict="rejected_in_review", reviewed_by="anna")
-    write_json(settings.home / "runs" / "2026-02-03" / "steps" / "prepare.json", {"state": "failed"})
+    stopped = {"step": "gate_raw", "state": "killed", "message": "no memory left"}
+    write_json(settings.home / "runs" / "2026-02-03" / "steps" / "gate_raw.json", stopped)
     (settings.home / "reports" / settings.ds).mkdir(parents=True)
     (settings.home / "reports" / settings.ds / "index.html").touch()
     lines = [{"at": "2026-01-29T03:00:00", "name": "2026-01-28-v1-0123abcd", "version": "1", "by": "ben", "reason": "first"}]
@@ -63,8 +64,10 @@ def test_dates_with_gaps_say_what_was_promoted_why_and_by_whom(settings: Pipelin
     for word in ("rejected in review", "anna", "pipeline", "<b>because</b>", "0.3500", "2026-01-28-v1-0123abcd", "ben"):
         assert word in page.words
     assert "promote version" in page.words and "it was refused" in page.words
-    assert "NONE: the run did not reach the promotion gate" in page.words  # the latest date
-    assert page.links == [f"{settings.ds}/index.html"]
+    assert "Last verdict, 2026-02-02" in page.words and "2026-02-03: gate_raw killed: no memory left" in page.words
+    assert page.words.index("Last verdict") < page.words.index("Without a verdict")  # a stopped date never leads
+    assert "Version 1, since 2026-01-29 03:00" in page.words
+    assert page.links == [f"{settings.ds}/index.html", "script", "script"]
     first, second, last = collect(settings.home)
     assert first["moved"] == {} and last["moved"] == {}
     assert second["moved"] == {"text length": pytest.approx(stability_index({"1": 10, "2": 10}, {"1": 60, "2": 10}))}

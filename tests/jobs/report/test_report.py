@@ -20,14 +20,15 @@ from jobs.lake.tables import Lake
 from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report.__main__ import run
 from jobs.report.facts import RunFacts
+from jobs.report.interactive import SCRIPTS
 from jobs.report.pictures import Picture
 from jobs.report.summary import build_summary, format_summary, report_folder
 from jobs.source import prepare
 from tests.agreements import RECORD
 
 ALL_PICTURES = {
-    "learning_curves.png", "negatives.png", "metrics.png", "false_negatives.png", "cluster_sizes.png", "item_map.png",
-    "clusters.png", "neighbours.png", "popularity.png",
+    "comparison.png", "learning_curves.png", "negatives.png", "metrics.png", "false_negatives.png", "cluster_sizes.png",
+    "item_map.png", "clusters.png", "neighbours.png", "popularity.png",
 }  # fmt: skip
 METRICS = {"recall_50": 0.3312, "recall_200": 0.6, "ndcg_50": 0.17, "head_recall_50": 0.4, "coverage_50": 0.9}
 
@@ -166,7 +167,8 @@ def read_page(settings: PipelineSettings) -> Page:
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(finished: PipelineSettings) -> None:
     page = read_page(finished)
     assert set(page.images) == ALL_PICTURES
-    assert page.links == ["file:///docs/index.html"]
+    assert page.links == ["../index.html", "script", "script"]  # the two scripts that lie beside the pages
+    assert all((report_folder(finished).parent / name).stat().st_size > 100 for name in SCRIPTS)
     assert "Recall@50" in page.words
     assert "0.3312" in page.words
     assert "<script>alert(1)" in page.words  # shown as text, since no script tag was found above
@@ -275,8 +277,8 @@ def test_without_champion_truth_and_pictures_the_rest_is_shown(settings: Pipelin
     put(settings, "codebooks", pd.DataFrame({"x": [0]}), {"cold_because": "no earlier codebooks"})
     alone = {"users": 9, "models": {"challenger": METRICS, "champion": None, "baseline": METRICS}, "incumbent_version": None}
     write_json(settings.run_dir / "metrics.json", alone | {"false_negative_rate": None, "clusters_vs_truth": None})
-    assert set(run(settings)["pictures"]) == {"metrics.png", "cluster_sizes.png", "popularity.png"}
-    assert set(read_page(settings).images) == {"metrics.png", "cluster_sizes.png", "popularity.png"}
+    assert set(run(settings)["pictures"]) == {"comparison.png", "metrics.png", "cluster_sizes.png", "popularity.png"}
+    assert set(read_page(settings).images) == {"comparison.png", "metrics.png", "cluster_sizes.png", "popularity.png"}
     text = format_summary(json.loads((settings.run_dir / "summary.json").read_text()))
     assert "cold start (no earlier codebooks)" in text
     assert "FALSE NEG." not in text
@@ -330,7 +332,7 @@ def test_the_bad_news_of_a_promotion_is_said_once_and_is_not_green() -> None:
     verdict = {"verdict": "promoted", "version": "2", "concerns": reasons[:1], "reasons": reasons}
     text = format_summary({"verdict": verdict})
     assert text.count(reasons[0]) == 1 and text.index(reasons[0]) < text.index(f"- {reasons[1]}")
-    assert (verdict_tone(verdict), verdict_tone(verdict | {"concerns": []})) == ("plain", "good")
+    assert (verdict_tone(verdict), verdict_tone(verdict | {"concerns": []})) == ("warn", "good")
 
 
 def test_pictures_are_drawn_once(finished: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,20 @@ def test_the_latest_run_speaks(settings: PipelineSettings) -> None:
     assert not [name for name in found if "register" in name or 'model="champion"' in name]
 
 
+def test_a_killed_step_is_there_and_a_stopped_date_does_not_hide_the_latest_verdict(settings: PipelineSettings) -> None:
+    step(settings, "report", "2026-01-27")
+    write_json(settings.home / "runs" / "2026-01-27" / "verdict.json", {"verdict": "promoted", "champion_version": "4"})
+    write_json(settings.home / "runs" / "2026-01-27" / "metrics.json", {"models": {"challenger": metrics(recall_50=0.25)}})
+    step(settings, "ingest", state="killed")
+    update_metrics(settings)
+    found = samples(settings)
+    assert (found['esans_step_success{step="ingest"}'], found['esans_step_killed{step="ingest"}']) == (0, 1)
+    assert 'esans_step_success{step="report"}' not in found  # steps are those of the latest date
+    assert found['esans_promotion_verdict{verdict="promoted"}'] == 1
+    assert found['esans_model_recall_ratio{k="50",model="challenger"}'] == 0.25
+    assert found["esans_run_date_timestamp_seconds"] - found["esans_verdict_date_timestamp_seconds"] == 86_400
+
+
 def test_nothing_yet_is_a_heartbeat_alone_and_a_broken_record_fails_no_job(settings: PipelineSettings) -> None:
     update_metrics(settings)
     assert samples(settings).keys() == {"esans_heartbeat_timestamp_seconds"}

@@ -1,0 +1,105 @@
+"""The state of things, for the start page: what is in force and by whose decision, what waits, and what was decided last."""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.base.verdicts import AWAITING_REVIEW
+from jobs.pages.addresses import airflow_run, data_docs, review_page
+from jobs.registry.mlflow_pages import VERSION, mlflow_page
+
+_PROMOTED_BY = re.compile(r"\(promoted by (.*)\)$")
+_PIPELINE = "pipeline"
+
+
+def actions_of(home: Path) -> list[dict[str, Any]]:
+    """What was done to champion, bundle and settings besides the daily runs, latest first; `action` is the command."""
+    found = [_read(path) | {"action": path.stem} for path in (home / "actions").glob("*/*.json")]
+    return sorted(found, key=lambda record: str(record.get("started_at")), reverse=True)
+
+
+def in_force(history: Sequence[Mapping[str, Any]], actions: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """The bundle in force: name, version, since, decided (by whom, in words) and reason; None before the first one.
+
+    Args:
+        history: of the serving store, oldest first.
+        actions: as `actions_of` gives them.
+    """
+    if not history:
+        return None
+    entry = history[-1]
+    promoted = _PROMOTED_BY.search(entry.get("reason", ""))
+    if _action_behind(entry, actions) == "rollback":
+        decided = f"{entry['by']}, by a rollback"
+    elif promoted and promoted[1] == _PIPELINE:
+        decided = "the promotion gate"
+    else:
+        decided = f"{promoted[1] if promoted else entry['by']}, a person"
+    reason = _PROMOTED_BY.sub("", entry.get("reason", "")).strip()
+    return {name: str(entry.get(name, "")) for name in ("name", "version")} | {
+        "since": minute(entry["at"]),
+        "decided": decided,
+        "reason": reason,
+    }
+
+
+def links_of(run_dir: Path) -> dict[str, str]:
+    """The pages about a date elsewhere, by what the link says; those that are not known are left out.
+
+    Args:
+        run_dir: run folder of the date.
+    """
+    found = {"Run in Airflow": airflow_run(run_dir), "Version in MLflow": mlflow_page(run_dir, VERSION)}
+    found["Data Docs"] = data_docs(run_dir.parent.parent)
+    return {said: address for said, address in found.items() if address}
+
+
+def waiting(run_dirs: Sequence[Path]) -> list[dict[str, str]]:
+    """The versions that wait for a person: date, version, and the address at which to answer ('' if it is not known)."""
+    found = []
+    for folder in run_dirs:
+        verdict = _read(folder / "verdict.json")
+        if verdict.get("verdict") == AWAITING_REVIEW and not (folder / "review.json").exists():
+            about = {"date": folder.name, "version": str(verdict.get("version")), "address": review_page(folder)}
+            found.append(about)
+    return found
+
+
+def decided_at(run_dir: Path) -> float:
+    """When the verdict of a date was written or last changed, in seconds since 1970; 0 without a verdict."""
+    path = run_dir / "verdict.json"
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def trouble(run_dir: Path) -> str:
+    """The step at which a date failed, and its message; empty if no step did."""
+    records = [_read(path) for path in sorted((run_dir / "steps").glob("*.json"))]
+    failed = [f"{record['step']} {record['state']}: {record['message']}" for record in records if _ended_badly(record)]
+    return "; ".join(failed)
+
+
+def minute(at: str) -> str:
+    """A time of a record, to the minute, in UTC."""
+    return dt.datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M") if at else ""
+
+
+def _action_behind(entry: Mapping[str, Any], actions: Sequence[Mapping[str, Any]]) -> str:
+    """The command of the latest action that named the bundle of an entry and began before it."""
+    at = dt.datetime.fromisoformat(entry["at"]).replace(tzinfo=None)
+    for record in actions:
+        began = record.get("started_at")
+        named = (record.get("summary") or {}).get("bundle") == entry["name"]
+        if named and began and dt.datetime.fromisoformat(began).replace(tzinfo=None) <= at:
+            return str(record["action"])
+    return ""
+
+
+def _ended_badly(record: Mapping[str, Any]) -> bool:
+    return record.get("state") in ("failed", "killed") and bool(record.get("step"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}

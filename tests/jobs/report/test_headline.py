@@ -1,0 +1,106 @@
+"""What the first screen of a report says: is today's model better, and for whom is it worse?"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs.base.files import write_json
+from jobs.base.settings import PipelineSettings
+from jobs.report.facts import RunFacts
+from jobs.report.headline import Headline, headline
+from jobs.report.page import render_page
+from jobs.report.summary import build_summary
+from tests.jobs.records import metrics, publish_frame
+
+USERS = 400
+PROMOTED = {"verdict": "promoted", "version": "2", "champion_version": "2", "concerns": []}
+METRICS = ("recall_50", "recall_200", "ndcg_50", "head_recall_50", "tail_recall_50", "new_item_recall_50")
+
+
+def day(settings: PipelineSettings, challenger: float, champion: float | None, **parts: tuple[float, float]) -> None:
+    """A date whose models find this share of what every user wants; `parts` says otherwise for challenger and champion."""
+    random = np.random.default_rng(0)
+    shares = {"challenger": challenger, "baseline": 0.2} | ({} if champion is None else {"champion": champion})
+    frames, models = [], {}
+    for name, share in shares.items():
+        place = 0 if name == "challenger" else 1
+        found = {metric: parts.get(metric, (share, share))[place] for metric in METRICS}
+        columns = {metric: random.binomial(10, value, USERS) / 10 for metric, value in found.items()}
+        frames.append(pd.DataFrame({"model": name, "user_index": range(USERS)} | columns))
+        models[name] = metrics(**{metric: float(values.mean()) for metric, values in columns.items()})
+    publish_frame(settings, "evaluation", pd.concat(frames, ignore_index=True))
+    write_json(settings.run_dir / "metrics.json", {"users": USERS, "models": {"champion": None} | models})
+    write_json(settings.run_dir / "verdict.json", PROMOTED)
+
+
+def seen(settings: PipelineSettings) -> Headline:
+    facts = RunFacts.collect(settings)
+    return headline(facts, build_summary(settings, facts))
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "answer"),
+    [
+        (0.5, 0.3, "Today's model is better than the champion."),
+        (0.3, 0.5, "Today's model is worse than the champion."),
+        (0.3, 0.3, "Today's model is neither clearly better nor clearly worse than the champion."),
+        (0.5, None, "There is no champion to compare with. Today's model is better than the uniform baseline."),
+    ],
+)
+def test_the_answer_comes_from_the_interval(
+    settings: PipelineSettings, challenger: float, champion: float | None, answer: str
+) -> None:
+    day(settings, challenger, champion)
+    found = seen(settings)
+    assert found.answer == answer
+    assert "that of the uniform baseline" in found.numbers and all(gap.low is not None for gap in found.gaps)
+
+
+def test_a_better_model_that_finds_a_third_fewer_new_items_says_so_and_is_not_green(settings: PipelineSettings) -> None:
+    day(settings, 0.5, 0.3)
+    assert seen(settings).tone == "good" and not seen(settings).losses
+    day(settings, 0.5, 0.3, new_item_recall_50=(0.2, 0.3))
+    found = seen(settings)
+    (loss,) = found.losses
+    assert loss.startswith("Recall of new items fell by 3") and "may be chance" not in loss and found.tone == "warn"
+    facts = RunFacts.collect(settings)
+    page = render_page(facts, build_summary(settings, facts), found, [])
+    assert page.index(loss) < page.index("PROMOTED: registered version 2") < page.index('class="cards"')
+
+
+def test_what_is_measured_apart_is_compared_too(settings: PipelineSettings) -> None:
+    day(settings, 0.5, 0.3)
+    path = settings.run_dir / "metrics.json"
+    apart = {"new users": {"users": 9, "recall": {"challenger": 0.1, "champion": 0.2, "baseline": 0.1}}}
+    write_json(path, RunFacts.collect(settings).metrics | {"recall_apart": apart})
+    assert seen(settings).losses == ("Recall of new users fell by 50% against the champion, from 0.2000 to 0.1000.",)
+
+
+@pytest.mark.parametrize("trouble", ["concern", "finding", "failed"])
+def test_a_promotion_is_green_only_when_nothing_warns(settings: PipelineSettings, trouble: str) -> None:
+    day(settings, 0.5, 0.3)
+    failure: dict[str, Any] = {"severity": "warning", "message": "items.title: 3 % are empty"}
+    gate = {"stage": "raw", "success": True, "worst": "warning", "checked": 3, "failures": [failure]}
+    files: dict[str, tuple[str, dict[str, Any], str]] = {
+        "concern": ("verdict.json", PROMOTED | {"concerns": ["the anchor is gone"]}, "warn"),
+        "finding": ("gates/raw.json", gate, "warn"),
+        "failed": (
+            "steps/candidates.json",
+            {"step": "candidates", "state": "failed", "message": "no room", "seconds": 1},
+            "bad",
+        ),
+    }
+    name, content, tone = files[trouble]
+    write_json(settings.run_dir / name, content)
+    found = seen(settings)
+    assert found.tone == tone and len(found.warnings) == 1
+    facts = RunFacts.collect(settings)
+    page = render_page(facts, build_summary(settings, facts), found, [])
+    assert page.index(found.warnings[0]) < page.index('class="cards"')
+
+
+def test_a_run_that_stopped_early_has_nothing_to_compare(settings: PipelineSettings) -> None:
+    found = seen(settings)
+    assert found.answer.startswith("There is no model of this date") and not found.gaps

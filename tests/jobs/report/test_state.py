@@ -1,0 +1,66 @@
+"""What the start page says of the state of things: by whose decision a bundle is in force, and what waits for a person."""
+
+from typing import Any
+
+import pytest
+
+from jobs.base.files import write_json
+from jobs.base.settings import PipelineSettings
+from jobs.report.state import in_force, trouble, waiting
+
+FIRST, SECOND = "2026-01-28-v1-0123abcd", "2026-01-29-v2-0123abcd"
+
+
+def entry(name: str, at: str, by: str, reason: str) -> dict[str, Any]:
+    return {"at": f"2026-01-30T{at}:00.5+00:00", "name": name, "version": name[12], "by": by, "reason": reason}
+
+
+def action(command: str, bundle: str, at: str) -> dict[str, Any]:
+    return {"action": command, "summary": {"bundle": bundle}, "started_at": f"2026-01-30T{at}:00+00:00"}
+
+
+GATE = entry(FIRST, "03:00", "scheduler", "all floors are met (promoted by pipeline)")
+PERSON = entry(SECOND, "04:00", "scheduler", "I was on the train (promoted by anna)")
+BACK = entry(FIRST, "05:00", "ben", "the new one is slow")
+ACTIONS = [
+    action("publish_champion", FIRST, "06:00"),  # the hourly one, after the rollback: it changed nothing
+    action("rollback", FIRST, "05:00"),
+    action("publish_champion", SECOND, "04:00"),
+    action("publish_champion", FIRST, "03:00"),
+]
+
+
+@pytest.mark.parametrize(
+    ("history", "version", "since", "decided", "reason"),
+    [
+        ([GATE], "1", "2026-01-30 03:00", "the promotion gate", "all floors are met"),
+        ([GATE, PERSON], "2", "2026-01-30 04:00", "anna, a person", "I was on the train"),
+        ([GATE, PERSON, BACK], "1", "2026-01-30 05:00", "ben, by a rollback", "the new one is slow"),
+    ],
+)
+def test_a_bundle_is_in_force_by_gate_person_or_rollback(
+    history: list[dict[str, Any]], version: str, since: str, decided: str, reason: str
+) -> None:
+    found = in_force(history, ACTIONS)
+    assert found is not None
+    assert (found["version"], found["since"], found["decided"], found["reason"]) == (version, since, decided, reason)
+    assert in_force([], ACTIONS) is None
+
+
+def test_a_version_waits_until_somebody_has_answered(settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESANS_AIRFLOW_UI", "http://127.0.0.1:8080")
+    folder = settings.run_dir
+    write_json(folder / "verdict.json", {"verdict": "awaiting_review", "version": "3"})
+    assert waiting([folder]) == [{"date": settings.ds, "version": "3", "address": ""}]
+    write_json(folder / "steps" / "prepare.json", {"run": "manual__1+00:00"})
+    run = "http://127.0.0.1:8080/dags/esans_daily_retraining/runs/manual__1%2B00%3A00"
+    assert waiting([folder])[0]["address"] == f"{run}/tasks/registry.review/required_actions"
+    write_json(folder / "review.json", {"decision": "rejected"})
+    assert waiting([folder]) == []
+
+
+def test_a_date_says_at_which_step_it_was_stopped(settings: PipelineSettings) -> None:
+    write_json(settings.run_dir / "steps" / "ingest.json", {"step": "ingest", "state": "success", "message": ""})
+    assert trouble(settings.run_dir) == ""
+    write_json(settings.run_dir / "steps" / "evaluate.json", {"step": "evaluate", "state": "killed", "message": "no memory"})
+    assert trouble(settings.run_dir) == "evaluate killed: no memory"
