@@ -13,7 +13,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(shell cat requirements.txt $(PEERS_NEEDS) |
 AT_HOME = $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)")
 DATA_SETS ?= shop-100k-low shop-100k-mid shop-100k-high
 
-.PHONY: help setup java run check up down status spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-published bench-negatives bench-scale clean
+.PHONY: help setup java run check up down status serve spark-cluster spark-cluster-down test test-fast lint docs lock bench bench-speed bench-quality bench-published bench-negatives bench-scale clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ down: ## Stops what `make up` has started; data stay: HOME_FOLDER=
 
 status: ## Says what is up, where, since when, and how large: HOME_FOLDER=
 	@$(BIN)/python -m infra.local.up status $(AT_HOME)
+
+serve: setup ## Answers queries over HTTP from the model in force: HOME_FOLDER=, SERVE_PORT=, WORKERS=, RATE=
+	@$(BIN)/python -m esans_core.serving --folder "$(or $(HOME_FOLDER),var/embedded)/serving" --token-file "$(or $(HOME_FOLDER),var/embedded)/serve-token" $(if $(SERVE_PORT),--port $(SERVE_PORT)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RATE),--rate "$(RATE)")
 
 spark-cluster: setup ## Starts a Spark master and workers on this machine: PORT=, WORKERS=
 	@$(BIN)/python -m infra.local.spark_cluster up $(if $(PORT),--port $(PORT)) $(if $(WORKERS),--workers $(WORKERS))

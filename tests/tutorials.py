@@ -81,8 +81,8 @@ def shell(text: str, folder: Path) -> str:
     return done.stdout
 
 
-def made_by(command: str) -> list[list[str]]:
-    """The Python commands that a `make ...` would execute, as words; none is executed.
+def made_by(command: str, module: str = "infra.local.") -> list[list[str]]:
+    """The Python commands of some modules that a `make ...` would execute, as words; none is executed.
 
     Raises:
         AssertionError: make does not know the target.
@@ -91,8 +91,8 @@ def made_by(command: str) -> list[list[str]]:
         ["make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if " -m infra.local." in line]
-    assert lines, f"{command} starts nothing of infra/local: {done.stdout}"
+    lines = [line for line in done.stdout.splitlines() if f" -m {module}" in line]
+    assert lines, f"{command} starts nothing of {module}: {done.stdout}"
     return [shlex.split(line) for line in lines]
 
 

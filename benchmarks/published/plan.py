@@ -14,21 +14,22 @@ from benchmarks.published.logs import TIES, log_of
 from benchmarks.published.trial import METHOD, TUNING_SEED, Trial
 from benchmarks.trials import Runs
 from esans_core.defaults import TRAINING
+from esans_core.towers import Order
 
 POOL = 2048  # of the recipe
 STAGES = ("recipe", "tune", "tuned", "ties")
 Settings = Mapping[str, Any]
 
 
-def rounds(epochs: int) -> tuple[tuple[Settings, ...], ...]:
+def rounds(epochs: int, order: Order) -> tuple[tuple[Settings, ...], ...]:
     """Changes to a recipe of some epochs that are tried together, round after round; the first one is the recipe itself."""
-    return (
-        ({}, {"epochs": 2 * epochs}),
-        ({"dropout": round(TRAINING.dropout - 0.2, 2)},),
-        ({"dim": 2 * TRAINING.dim},),
-        ({"negatives.num_pool": 2 * POOL},),
-        ({"temperature": round(1.4 * TRAINING.temperature, 2), "learn_temperature": False},),
-    )
+    less_dropout, more_negatives = {"dropout": round(TRAINING.dropout - 0.2, 2)}, {"negatives.num_pool": 2 * POOL}
+    if order == "set":
+        fixed = {"temperature": round(1.4 * TRAINING.temperature, 2), "learn_temperature": False}
+        return (({}, {"epochs": 2 * epochs}), (less_dropout,), ({"dim": 2 * TRAINING.dim},), (more_negatives,), (fixed,))
+    plain = {"history_means": False, "batch_size": TRAINING.batch_size // 2}
+    fixed = {"temperature": TRAINING.temperature / 2, "learn_temperature": False}
+    return (({}, plain), ({"members": 3, "dim": 3 * TRAINING.dim},), (fixed,), (more_negatives,), (less_dropout,))
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Plan:
         """The tuning trials up to the first unfinished round, or the last one."""
         found, best = list[Trial](), self.recipe
         curve: tuple[float, ...] = ()
-        for changes in rounds(self.epochs):
+        for changes in rounds(self.epochs, log_of(self.log).order):
             left = self.num_trials - len(found)
             settings = [best | dict(change) for change in changes[:left]]
             trials = [Trial(self.log, self.digest, self.method, each, TUNING_SEED, False, curve) for each in settings]

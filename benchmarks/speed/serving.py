@@ -47,7 +47,7 @@ QUICK = Size(num_items=60_000, queries=500)
 
 def rows(size: Size, peers: bool = True) -> Iterator[Row]:
     """Time of a query with a full history, and recall of the approximate index; the peer is the exact index."""
-    model, users = _world(size)
+    model, users = towers_and_users(size)
     item_ids = [f"item-{row}" for row in range(size.num_items)]
     ends = users.offsets.tolist()
     histories = [[item_ids[row] for row in users.items[start:end].tolist()] for start, end in zip(ends, ends[1:], strict=False)]
@@ -76,7 +76,7 @@ def _answer_times(
         return query_times(ServingBundle(Path(scratch)), histories, size.queries), found
 
 
-def _world(size: Size) -> tuple[TwoTower, Sequences]:
+def towers_and_users(size: Size) -> tuple[TwoTower, Sequences]:
     """Towers over items that lie around their tastes, and users who met items of three tastes each."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """Attributes of the catalogue's items, by row, and which items pass a filter. One Arrow file, which is mapped, not loaded.
 
-It needs pyarrow (`pip install "esans-core[serving]"`).
+It needs pyarrow (`pip install ".[serving]"`).
 
 Shape legend: N items.
 """

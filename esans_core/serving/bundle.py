@@ -1,6 +1,6 @@
 """Reads a serving bundle, the folder that production uses: it takes histories of item ids and answers with item ids.
 
-It needs torch, faiss and pyarrow (`pip install "esans-core[serving]"`), but nothing of the pipeline, no registry and no pickle.
+It needs torch, faiss and pyarrow (`pip install ".[serving]"`), but nothing of the pipeline, no registry and no pickle.
 The pipeline writes such folders (`jobs.serving.bundle`).
 """
 
@@ -26,6 +26,7 @@ __all__ = ["ATTRIBUTES", "POPULAR", "ROW", "SHARE", "Recommendation", "ServingBu
 
 POPULAR, ROW, SHARE = "popular.arrow", "row", "share"
 ATTRIBUTES = "attributes.arrow"
+_MOST_REASONS = 20
 _AT_ONCE = 1024  # histories answered together; this bounds the memory that a long list of them takes
 
 
@@ -40,12 +41,15 @@ class Recommendation:
             most popular items.
         unknown_ids: ids of the history that the catalogue does not have, each once, in the order of the history. The answer
             rests on the other ids. If there are many, the caller's catalogue is not the one that this bundle was built from.
+        because: of each item of the answer, the ids of the history that are nearest to it by the cosine of their embeddings,
+            nearest first. Empty unless they were asked for. Items of the history that are out of stock are never named.
     """
 
     item_ids: list[str]
     scores: list[float]
     fallback: bool
     unknown_ids: list[str] = field(default_factory=list)
+    because: list[list[str]] = field(default_factory=list)
 
 
 class ServingBundle:
@@ -85,6 +89,7 @@ class ServingBundle:
         exclude: Sequence[str] = (),
         filter: Mapping[str, Any] | None = None,
         users: Sequence[Mapping[str, Any] | None] | None = None,
+        why: int = 0,
     ) -> list[Recommendation]:
         """The k best items for each history, of those that pass.
 
@@ -100,13 +105,16 @@ class ServingBundle:
             users: what is known of the user of each history: attribute -> value, such as `{"country": "DE", "age": 31}`; see
                 `esans_core.serving.user_attributes.encoded_users`. A user with an attribute needs no history: the answer is
                 then the model's, and no fallback.
+            why: how many items of the history are named as reasons for each item of the answer (`Recommendation.because`).
 
         Raises:
-            ValueError: k is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown id;
-                `exclude` is not a list of strings, `filter` or `users` name what is not there or have the wrong type, or there
-                are not as many users as histories.
+            ValueError: k or `why` is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown
+                id; `exclude` is not a list of strings, `filter` or `users` name what is not there or have the wrong type, or
+                there are not as many users as histories.
         """
         k = self._allowed(k)
+        if isinstance(why, bool) or not isinstance(why, int) or not 0 <= why <= _MOST_REASONS:
+            raise ValueError(f"why: expected a whole number from 0 to {_MOST_REASONS}, got {why!r}")
         for number, history in enumerate(histories):
             _check_ids(history, f"history {number}")
         if users is not None and len(users) != len(histories):
@@ -117,7 +125,59 @@ class ServingBundle:
         for start in range(0, len(histories), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             answers += self._answers(histories[part], features_UG[part], k, start if strict else None, allowed_N)
+        if why:
+            answers = [
+                replace(answer, because=self._reasons(history, answer, why))
+                for history, answer in zip(histories, answers, strict=True)
+            ]
         return answers
+
+    def similar(
+        self,
+        items: Sequence[str],
+        k: int | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        filter: Mapping[str, Any] | None = None,
+    ) -> list[Recommendation]:
+        """The k items that are most like each of some items, of those that pass.
+
+        The score is the cosine of the two items' embeddings. An item that is out of stock has no embedding in the bundle: its
+        answer, and its scores, are those of a user whose history is this item alone.
+
+        Args:
+            items: item ids. One that the catalogue does not have gets the most popular items, marked as a fallback.
+            k: how many items; by default the number that the bundle was built with.
+            exclude: ids of items that are in no answer.
+            filter: attribute -> what it must be, as in `recommend`.
+
+        Raises:
+            ValueError: k is out of bounds, `items` or `exclude` is not a list of strings, or `filter` names what is not there.
+        """
+        k = self._allowed(k)
+        _check_ids(items, "items")
+        allowed_N = self._passing(exclude, filter)
+        answers: list[Recommendation] = []
+        for start in range(0, len(items), _AT_ONCE):
+            answers += self._similar(items[start : start + _AT_ONCE], k, allowed_N)
+        return answers
+
+    def _similar(self, items: Sequence[str], k: int, allowed_N: np.ndarray | None) -> list[Recommendation]:
+        rows = self._retriever.item_ids.rows(list(items))
+        held, vectors_RD = self._retriever.directions(rows)
+        seen = np.arange(held.sum() + 1), rows[held]
+        near = iter(self._recommendations(*self._retriever.index.search(vectors_RD[held], k, seen, allowed_N)))
+        alone = [[item] for item, here in zip(items, held, strict=True) if not here]
+        others = iter(self._answers(alone, encoded_users([None] * len(alone), self._user_encoder), k, None, allowed_N))
+        return [next(near if here else others) for here in held]
+
+    def _reasons(self, history: Sequence[str], answer: Recommendation, count: int) -> list[list[str]]:
+        known = list(dict.fromkeys(history))
+        held, known_HD = self._retriever.directions(self._retriever.item_ids.rows(known))
+        _, found_KD = self._retriever.directions(self._retriever.item_ids.rows(answer.item_ids))
+        near_KH = found_KD @ known_HD[held].T
+        ids = [item for item, here in zip(known, held, strict=True) if here]
+        return [[ids[place] for place in row[:count]] for row in (-near_KH).argsort(axis=1, kind="stable")]
 
     def _passing(self, exclude: Sequence[str], wanted: Mapping[str, Any] | None) -> np.ndarray | None:
         """bool [N], the items that may be in an answer; None: all that the index holds."""
@@ -167,7 +227,9 @@ class ServingBundle:
     def _found(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None) -> list[Recommendation]:
         if not sequences.num_users:
             return []
-        items_UK, scores_UK = self._retriever.search(sequences, k, allowed_N)
+        return self._recommendations(*self._retriever.search(sequences, k, allowed_N))
+
+    def _recommendations(self, items_UK: np.ndarray, scores_UK: np.ndarray) -> list[Recommendation]:
         left_UK = items_UK >= 0
         ids = iter(self._retriever.item_ids.take(items_UK[left_UK]).to_pylist())
         return [

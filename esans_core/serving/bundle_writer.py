@@ -1,6 +1,6 @@
 """Writes the folder that `esans_core.serving.bundle` reads, from trained towers and an index. The folder holds its own digest.
 
-It needs the same as the reader: torch, faiss and pyarrow (`pip install "esans-core[serving]"`).
+It needs the same as the reader: torch, faiss and pyarrow (`pip install ".[serving]"`).
 """
 
 import json

@@ -1,6 +1,6 @@
 """Ids of the catalogue's items, from row to id and from id to row, in one Arrow file that is mapped, not loaded.
 
-It needs pyarrow (`pip install "esans-core[serving]"`).
+It needs pyarrow (`pip install ".[serving]"`).
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 An index may hold some rows of a catalogue only. Those that it does not hold are never found, but may be among the seen.
 
-It needs faiss (`pip install "esans-core[cluster]"`), which is imported only where it is used.
+It needs faiss (`pip install ".[cluster]"`), which is imported only where it is used.
 
 Shapes: N items of the catalogue, A items in the index, D dimensions, B users, E seen items of all users of a call.
 """
@@ -108,6 +108,23 @@ class RetrievalIndex:
 
             lists = faiss.read_index(str(folder / _LISTS), faiss.IO_FLAG_MMAP)
         return cls(items_AD, lists, rows_A, probes=meta["probes"])
+
+    def vectors(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The embeddings of some rows of the catalogue.
+
+        Args:
+            rows: int64 [R].
+
+        Returns:
+            bool [R], which rows the index holds, and float32 [R, D], zeros for those that it does not hold.
+        """
+        if self.rows_A is None:
+            held = (rows >= 0) & (rows < len(self.items_AD))
+            places = np.where(held, rows, 0)
+        else:
+            places = np.searchsorted(self.rows_A, rows).clip(max=len(self.rows_A) - 1)
+            held = self.rows_A[places] == rows
+        return held, np.where(held[:, None], self.items_AD[places], np.float32(0))
 
     def search(
         self, users_BD: np.ndarray, k: int, seen: tuple[np.ndarray, np.ndarray], allowed_N: np.ndarray | None = None

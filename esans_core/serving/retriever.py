@@ -1,6 +1,6 @@
 """A trained model that is ready to answer: the user tower, the item inputs that it reads, ids and index, in one folder.
 
-It needs torch, faiss and pyarrow (`pip install "esans-core[serving]"`), and every process of a machine maps the same files.
+It needs torch, faiss and pyarrow (`pip install ".[serving]"`), and every process of a machine maps the same files.
 
 Shape legend: N items, U users, D embedding dimension.
 """
@@ -71,6 +71,7 @@ class Retriever:
             "padding": "after the last event, mask False; the item input there is not read",
             "content_features": len(model.item_input.content_mean),
             "embedding_dim": model.options["dim"] + (model.item_input.popularity is not None),
+            "popularity": model.item_input.popularity is not None,
         }
         if model.user_input is not None:
             preprocessing["user_features"] = len(model.user_input.mean)
@@ -92,6 +93,21 @@ class Retriever:
         inputs_ULD = functional.embedding(history_UL.clamp_min(0), self._item_inputs)
         beside = (features_UG,) if "user_features" in self.preprocessing else ()
         return self._tower(inputs_ULD, history_UL >= 0, *beside)
+
+    def directions(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where some items lie among all others, without their popularity.
+
+        Args:
+            rows: int64 [R], rows of the catalogue.
+
+        Returns:
+            bool [R], which of them the index holds, and float32 [R, D]; zeros for those that it does not hold. The inner
+            product of two of them is the cosine of the two items.
+        """
+        held, vectors_RD = self.index.vectors(rows)
+        if self.preprocessing.get("popularity"):
+            vectors_RD[:, -1] = 0
+        return held, vectors_RD
 
     def search(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [U, k] and scores float32 [U, k] of each user's best items.

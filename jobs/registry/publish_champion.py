@@ -65,8 +65,8 @@ def publish_champion(action: Action) -> dict[str, object]:
     require_key(settings)  # without a key no version can be checked, and that is not the fault of this version
     try:
         with checked_copy(settings, champion) as (report, copy):
-            _check_bundle(copy / IN_MODEL, champion, report)
-            _check_decisions(settings, champion, report)
+            check_bundle(copy / IN_MODEL, champion, report)
+            check_decisions(settings, champion, report)
             name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
             store.add(copy / IN_MODEL, name)
     except DataError as error:
@@ -80,7 +80,7 @@ def publish_champion(action: Action) -> dict[str, object]:
     return {"message": f"bundle {name} is in force.", "bundle": name, "before": current, "version": number, "changed": True}
 
 
-def _check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> None:
+def check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> None:
     """Raise `DataError` unless the version's tag and its bundle name the bundle that was judged; `add` hashes the files."""
     there = folder / BUNDLE
     if not (report.bundle_digest and there.is_file()):
@@ -93,7 +93,7 @@ def _check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> No
     raise DataError(problem, file=said(version), remedy=remedy)
 
 
-def _check_decisions(settings: PipelineSettings, version: ModelVersion, report: GateReport) -> None:
+def check_decisions(settings: PipelineSettings, version: ModelVersion, report: GateReport) -> None:
     """Raise `DataError` if a person took the version back or rejected it. A move of the alias names no person and no reason."""
     held = held_back(settings, report.weights) or withdrawal_of(version)
     if held is not None and held.by != UNKNOWN:

@@ -1,9 +1,10 @@
 """Keeps the published serving bundles on disk: one of them is in force, and a history says which was in force when, and why.
 
-Layout: `<root>/bundles/<date>-v<version>-<digest>/`, `<root>/CURRENT` (JSON: what is in force, by whom and why) and
-`<root>/history.jsonl` (the same, one line for every change). A bundle is copied aside, checked, and put in place by one rename.
-Another rename replaces CURRENT and so puts it in force. So a bundle is there completely or not at all, and a reader finds the
-state before or after a change, whenever a writer is killed.
+Layout: `<root>/bundles/<date>-v<version>-<digest>/`, `<root>/CURRENT` (JSON: what is in force, by whom and why),
+`<root>/history.jsonl` (the same, one line for every change) and, while a bundle is tried on a share of the users,
+`<root>/CANARY`. A bundle is copied aside, checked, and put in place by one rename. Another rename replaces CURRENT and so
+puts it in force. So a bundle is there completely or not at all, and a reader finds the state before or after a change,
+whenever a writer is killed.
 """
 
 import datetime as dt
@@ -36,6 +37,7 @@ class ServingStore:
     def __init__(self, root: Path, *, keep: int = 10) -> None:
         self.root, self.keep = root, keep
         self._bundles, self._pointer, self._history = root / "bundles", root / "CURRENT", root / "history.jsonl"
+        self._trial = root / "CANARY"
 
     @classmethod
     def of(cls, settings: PipelineSettings) -> "ServingStore":
@@ -126,13 +128,47 @@ class ServingStore:
                 return
             self._write_history()  # the writer of the present entry may have been killed before it wrote the history
             now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-            entry = {"at": now, "name": name, "version": str(version), "by": by, "reason": reason}
-            aside = self.root / f"{_ASIDE}{uuid.uuid4().hex}"
-            aside.write_text(json.dumps(entry) + "\n")
-            _sync(aside)
-            aside.replace(self._pointer)
-            _sync(self.root)
+            self._put(self._pointer, {"at": now, "name": name, "version": str(version), "by": by, "reason": reason})
+            self._trial.unlink(missing_ok=True)  # it was compared with the bundle before, and may have been taken back
             self._write_history()
+
+    def canary(self) -> dict[str, Any] | None:
+        """The bundle that is tried on a share of the users: at, name, version, share, by, reason. None if there is none."""
+        return _read(self._trial)
+
+    def start_canary(self, name: str, share: float, *, by: str, reason: str, version: str) -> None:
+        """Let a share of the users get another bundle, until `end_canary` or until the bundle in force changes.
+
+        Args:
+            name: name of a bundle in the store.
+            share: above 0 and below 1.
+            by: who did it.
+            reason: why.
+            version: version of the registered model.
+
+        Raises:
+            DataError: the bundle is not in the store, its files are not those that were built, or it is in force.
+        """
+        with alone_in(self.root):
+            _check(self.path(name), name, _parts(name)[2])
+            if name == self.current():
+                raise DataError(f"bundle {name} is in force: all users get it.", remedy="name another one.")
+            now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+            entry = {"at": now, "name": name, "version": version, "share": share, "by": by, "reason": reason}
+            self._put(self._trial, entry)
+
+    def end_canary(self) -> None:
+        """Let all users get the bundle in force again."""
+        with alone_in(self.root):
+            self._trial.unlink(missing_ok=True)
+            _sync(self.root)
+
+    def _put(self, path: Path, entry: dict[str, Any]) -> None:
+        aside = self.root / f"{_ASIDE}{uuid.uuid4().hex}"
+        aside.write_text(json.dumps(entry) + "\n")
+        _sync(aside)
+        aside.replace(path)
+        _sync(self.root)
 
     def history(self) -> list[dict[str, Any]]:
         """Every change of the bundle in force, oldest first: at, name, version, by, reason."""
@@ -140,10 +176,7 @@ class ServingStore:
         return written if in_force is None or in_force in written else [*written, in_force]
 
     def _in_force(self) -> dict[str, Any] | None:
-        try:
-            return json.loads(self._pointer.read_text())
-        except FileNotFoundError:
-            return None
+        return _read(self._pointer)
 
     def _lines(self) -> list[dict[str, Any]]:
         """The entries of the history file. A last line without a line end was cut off in writing, and does not count."""
@@ -165,8 +198,8 @@ class ServingStore:
             os.fsync(stream.fileno())
 
     def _prune(self, added: str) -> None:
-        """Remove the oldest bundles, but neither the one in force nor the one just added."""
-        spared = {self.current(), added}
+        """Remove the oldest bundles, but neither the one in force, nor its canary, nor the one just added."""
+        spared = {self.current(), (self.canary() or {}).get("name"), added}
         for name in self.names()[: -self.keep]:
             if name not in spared:
                 (self._bundles / name).rename(self._bundles / f"{_ASIDE}{uuid.uuid4().hex}")  # at once, not file by file
@@ -177,6 +210,13 @@ class ServingStore:
         for folder in (self.root, self._bundles):
             for path in folder.glob(f"{_ASIDE}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
 
 
 def _parts(name: str) -> tuple[str, str, str]:

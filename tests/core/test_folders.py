@@ -27,7 +27,12 @@ def at_the_top(path: Path) -> set[str]:
 def test_only_two_folders_take_more_than_torch_and_numpy_and_faiss_waits_for_its_function() -> None:
     extras = {name for names in FOLDERS.values() for name in names}
     assert {path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(FOLDERS)
+    http = {"fastapi", "fastapi_offline", "limits", "prometheus_client", "pydantic", "starlette", "uvicorn"}
     for path in LIBRARY.rglob("*.py"):
+        taken = {name.split(".")[0] for name in imported(ast.parse(path.read_text()).body)}
+        server = path.parent.name == "serving" and path.stem.startswith(("http_", "__main__"))
+        assert server or not taken & http, f"{path.relative_to(LIBRARY)} imports {taken & http}"
+        assert server or not any("serving.http_" in name for name in imported(ast.parse(path.read_text()).body))
         allowed = FOLDERS.get(path.parent.name, set())
         taken = {name.split(".")[0] for name in imported(ast.parse(path.read_text()).body)} & extras
         assert taken <= allowed, f"{path.relative_to(LIBRARY)} imports {taken - allowed}"

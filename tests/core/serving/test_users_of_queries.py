@@ -15,6 +15,7 @@ from esans_core.serving.retrieval_index import RetrievalIndex
 from esans_core.serving.retriever import item_embeddings
 from esans_core.serving.user_attributes import encoded_users
 from esans_core.towers import TwoTower
+from tests.tutorials import blocks
 
 pytest.importorskip("faiss")
 ITEMS = 40
@@ -60,6 +61,8 @@ def test_answers_are_those_of_the_towers_also_without_any_history(tmp_path: Path
     assert answers[4].fallback and answers[4].item_ids == [f"i{ITEMS - 1 - row}" for row in range(5)]
     assert bundle.recommend([["i4"]])[0].item_ids == answers[3].item_ids
     assert bundle.recommend([[]], users=[{"country": "never seen"}])[0].fallback is False
+    (of_the_docs,) = (block.text for block in blocks("../serving.md") if block.kind == "users")
+    exec(of_the_docs, {"bundle": bundle})
 
 
 @pytest.mark.slow

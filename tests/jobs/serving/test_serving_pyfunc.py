@@ -28,12 +28,15 @@ from jobs.serving.bundle import build_bundle
 from jobs.serving.store import ServingStore
 from jobs.serving.verified import IN_MODEL
 from jobs.training.model_store import load_towers
+from tests.tutorials import blocks
 
 pytestmark = pytest.mark.mlflow
 
+DOCS = {kind: [block.text for block in blocks("../serving.md") if block.kind == kind] for kind in ("registry", "mlflow")}
 USER = """
-import json, sys
+import json, os, sys
 import mlflow, pandas as pd
+exec("\\n".join(line for line in os.environ["OF_THE_DOCS"].splitlines() if not line.startswith("mlflow.set_tracking_uri")))
 model = mlflow.pyfunc.load_model("models:/esans-retrieval@champion")
 histories = [["i0003", "unknown", "i0004"], [], ["nobody"]]
 lists = model.predict(histories, params={"k": 5})
@@ -126,7 +129,8 @@ def expected(settings: PipelineSettings, histories: list[list[str]], k: int, **a
 def test_the_champion_is_loaded_and_served_where_the_project_is_not(
     settings: PipelineSettings, registered: dict[str, str], tmp_path: Path
 ) -> None:
-    done = subprocess.run([sys.executable, "-c", USER], cwd=tmp_path, env=registered, capture_output=True, text=True)
+    environment = registered | {"OF_THE_DOCS": DOCS["registry"][0]}
+    done = subprocess.run([sys.executable, "-c", USER], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["answers"] == expected(settings, [["i0003", "unknown", "i0004"], [], ["nobody"]], 5)
@@ -149,6 +153,7 @@ def test_the_champion_is_loaded_and_served_where_the_project_is_not(
 def _served_over_http(settings: PipelineSettings, environment: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
     command = ["serve", "-m", "models:/esans-retrieval@champion", "--env-manager", "local", "--host", "127.0.0.1"]
+    assert f"mlflow models {' '.join(command)} --port 5055" in DOCS["mlflow"][0]
     log = tmp_path / "server.log"
     with log.open("w") as out:
         server = subprocess.Popen(
@@ -171,6 +176,9 @@ def _served_over_http(settings: PipelineSettings, environment: dict[str, str], t
         answer = requests.post(f"{base}/invocations", json=asked, timeout=30)
         assert answer.ok, log.read_text()
         assert answer.json()["predictions"] == expected(settings, asked["inputs"], 5)
+        typed = ["bash", "-euc", DOCS["mlflow"][1].replace("5055", str(port))]
+        said = json.loads(subprocess.run(typed, capture_output=True, text=True, check=True).stdout)
+        assert [len(found["item_id"]) for found in said["predictions"]] == [5, 5]
         asked["params"] |= {"exclude": ["i0005"], "filter": json.dumps({"price": {"max": 9}})}
         answer = requests.post(f"{base}/invocations", json=asked, timeout=30)
         narrow = expected(settings, asked["inputs"], 5, exclude=["i0005"], filter={"price": {"max": 9}})
