@@ -132,16 +132,19 @@ class PrepareOperator(PythonJobOperator):
 class SparkJobOperator(SparkSubmitOperator):
     """Submits `jobs/<name>.py` to the Spark of connection `spark_default`, whose extra may name a `properties-file`.
 
+    If an earlier result of the step is kept, the job is asked first whether that still holds. Then Spark need not start.
+
     Args:
         job: file name of the job without `.py`.
         arguments: its whole command line (templated).
         record: the JSON file in which the job says how it ended (templated).
+        kept: the file that is there if a result of the step is kept (templated); empty if the step keeps none.
     """
 
-    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "record")
+    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "record", "kept")
     ui_color = "#fdebd8"
 
-    def __init__(self, *, job: str, arguments: Sequence[str], record: str, **kwargs: Any) -> None:
+    def __init__(self, *, job: str, arguments: Sequence[str], record: str, kept: str = "", **kwargs: Any) -> None:
         super().__init__(
             application=str(REPOSITORY / "jobs" / f"{job}.py"),
             application_args=list(arguments),
@@ -149,12 +152,17 @@ class SparkJobOperator(SparkSubmitOperator):
             conf={"spark.driver.memory": "{{ params['spark.driver_memory'] }}"},
             **({"name": f"esans-{kwargs['task_id']}"} | kwargs),
         )
-        self.record = record
+        self.record, self.kept = record, kept
+        self._process = JobProcess()
 
     def execute(self, context: Context) -> None:
         """Submit and wait; raises `BadInputError` or `StepFailedError` when the job does not end well."""
         started = time.time()
         give_way()
+        if self.kept and Path(self.kept).exists():
+            asked = [*(self.application_args or ()), "--only-if-kept"]
+            if self._process.status(Path(str(self.application)).stem, asked) == 0:
+                return
         self.properties_file = BaseHook.get_connection(self._conn_id).extra_dejson.get("properties-file")
         try:
             super().execute(context)
@@ -175,6 +183,11 @@ def tell_events(operator: Any, context: Context) -> None:
     for asset in operator.outlets:
         context["outlet_events"][asset].extra = summary
 
+    def on_kill(self) -> None:
+        """Stop the job with the task."""
+        self._process.stop()
+        super().on_kill()
+
 
 class JobProcess:
     """One Python job at a time, as a process that ends with the task."""
@@ -192,11 +205,15 @@ class JobProcess:
             variables: environment variables besides the task's own.
         """
         started = time.time()
+        if status := self.status(job, arguments, variables):
+            raise _failure(record, status, started)
+
+    def status(self, job: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
+        """Run `python -m jobs.<job>`; returns its exit status. The arguments are those of `run`."""
         self._hook = SubprocessHook()
         command = [sys.executable, "-m", f"jobs.{job}", *arguments]
         result = self._hook.run_command(command, env=job_environment(os.environ) | dict(variables or {}), cwd=str(REPOSITORY))
-        if result.exit_code:
-            raise _failure(record, result.exit_code, started)
+        return int(result.exit_code)
 
     def stop(self) -> None:
         """Tell the process to end."""

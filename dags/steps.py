@@ -47,7 +47,8 @@ class Steps:
 
     def spark(self, name: str, doc: str, *, job: str | None = None, **about: Any) -> SparkJobOperator:
         """A step that Spark runs; further arguments are those of `_about`."""
-        return SparkJobOperator(task_id=name, job=job or name, record=self.record(name), **self._about(doc, **about))
+        kept = f"{HOME}/reuse/{{{{ ds }}}}/{name}.json"  # written by `jobs.step.reuse`
+        return SparkJobOperator(task_id=name, job=job or name, record=self.record(name), kept=kept, **self._about(doc, **about))
 
     def python(self, name: str, doc: str, *, job: str | None = None, **about: Any) -> PythonJobOperator:
         """A step in Python; further arguments are those of `_about`."""

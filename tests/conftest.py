@@ -32,15 +32,16 @@ def _file(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the whole stack first, then files with slow tests. Only short files are left for the end, so no worker waits long."""
-    slow = {_file(item) for item in items if item.get_closest_marker("slow")}
+    """Run the whole stack first, then files that start a tool or train long. Only short files are left for the end."""
+    kinds = ("slow", "spark", "airflow", "mlflow", "browser")
+    long = {_file(item) for item in items if any(item.get_closest_marker(kind) for kind in kinds)}
     for item in items:
         if _file(item) not in WHOLE_STACK and {"finished_day", "live_stack"} & set(getattr(item, "fixturenames", ())):
             raise pytest.UsageError(f"{_file(item)} uses the shared day or stack: name it in WHOLE_STACK of tests/conftest.py")
 
     def place(item: pytest.Item) -> tuple[int, int]:
         file = _file(item)
-        return (0, WHOLE_STACK.index(file)) if file in WHOLE_STACK else (1 if file in slow else 2, 0)
+        return (0, WHOLE_STACK.index(file)) if file in WHOLE_STACK else (1 if file in long else 2, 0)
 
     items.sort(key=place)
 

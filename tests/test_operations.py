@@ -383,7 +383,7 @@ def test_rollback_takes_alias_and_bundle_back_and_waits_for_no_step(
     form.locator("[name=element_reason]").fill("The new one is slow.")
     _keep(airflow_page, "rollback")
     features, busy = live.airflow.about("esans_features"), f"test__{NEXT_DAY}-busy"
-    features.trigger(busy, NEXT_DAY, {})
+    features.trigger(busy, NEXT_DAY, {"features.text_dim": 8})  # so that the views are made anew, which takes a while
 
     def at_work() -> list[str]:
         return [task["task_id"] for task in features.task_instances(busy) if task["state"] == "running"]

@@ -209,7 +209,7 @@ class LiveStack:
 
 def _deployment(heard: Ears) -> dict[str, str]:
     defaults = {f"ESANS_{name.replace('.', '__').upper()}": str(value) for name, value in CONF.items()}  # the form shows them
-    return defaults | {"AIRFLOW_CONN_ESANS_ALERTS": f"{heard.url}/alerts", "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+    return defaults | {"AIRFLOW_CONN_ESANS_ALERTS": f"{heard.url}/alerts", "OTEL_METRIC_EXPORT_INTERVAL": "10000"}
 
 
 @contextmanager

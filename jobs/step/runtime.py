@@ -28,6 +28,8 @@ from jobs.step.reuse import Recipe
 log = logging.getLogger(__name__)
 
 _AIRFLOW_RUN = "AIRFLOW_CTX_DAG_RUN_ID"  # Airflow tells each task its run under this name
+ONLY_IF_KEPT = "--only-if-kept"  # asks a step to end at once, with this status, if no earlier result of it can be kept
+EXIT_NOT_KEPT = 3
 
 # Read by `jobs.step.code_key`. Code that decides what a step writes must stand in a module that the step imports itself.
 OUTSIDE_KEYS = "this module starts a step and records how it went; what the step writes comes from its own modules"
@@ -73,6 +75,8 @@ def run_job(
     A record `<run_dir>/steps/<name>.json` is written in every case: state, exit status, seconds, peak resident memory, the
     message, the small summary (a JSON object) that `work` returns, whether an earlier result was reused, and the Airflow `run`.
 
+    With the flag `--only-if-kept`, a step that would have to run ends with status 3 instead, and leaves no record.
+
     Args:
         name: name of the step, as the DAG calls it.
         work: called with the settings, and with the choice if there is one.
@@ -92,8 +96,9 @@ def run_job(
         elif "--help" not in argv and "-h" not in argv:
             sys.exit(f"usage: {sys.argv[0]} {{{','.join(allowed)}}} [flags]\nfirst argument: {label}; --help lists the flags")
     start_log()
+    only_if_kept = ONLY_IF_KEPT in argv
     try:
-        settings = load_settings(argv)
+        settings = load_settings([argument for argument in argv if argument != ONLY_IF_KEPT])
     except (ValidationError, DataError) as error:
         log.error("settings refused: %s", error)
         sys.exit(EXIT_BAD_DATA)
@@ -108,7 +113,7 @@ def run_job(
             found, status = workers.run_workers(count)
         else:
             chosen_recipe = recipe[chosen[0]] if isinstance(recipe, Mapping) else recipe
-            found, status = attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name))
+            found, status = attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name, only_if_kept))
     record |= found | {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
     if report := workers.report_file():
         write_json(report, record | {"status": status})
@@ -143,15 +148,23 @@ def attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, An
 
 
 def _do(
-    work: Callable[..., dict[str, Any] | None], settings: PipelineSettings, chosen: list[str], recipe: Recipe | None, name: str
+    work: Callable[..., dict[str, Any] | None],
+    settings: PipelineSettings,
+    chosen: list[str],
+    recipe: Recipe | None,
+    name: str,
+    only_if_kept: bool,
 ) -> dict[str, Any]:
     """Run the step, or find that it need not run. Return what the record of a success says."""
-    if recipe is None:
-        return {"summary": work(settings, *chosen) or {}}
-    key = recipe.key(name, settings, code_key(work))
-    if settings.run.reuse and (kept := recipe.recall(name, settings, key)) is not None:
+    key = recipe.key(name, settings, code_key(work)) if recipe else None
+    if recipe and settings.run.reuse and (kept := recipe.recall(name, settings, key)) is not None:
         log.info("nothing has changed since this step's last success: its result is kept (run.reuse)")
         return {"summary": kept, "reused": True}
+    if only_if_kept:
+        log.info("no earlier result can be kept, so the step has to run")
+        sys.exit(EXIT_NOT_KEPT)
+    if recipe is None:
+        return {"summary": work(settings, *chosen) or {}}
     summary = work(settings.only(recipe.sections), *chosen) or {}
     recipe.remember(name, settings, key, summary)
     return {"summary": summary}

@@ -141,6 +141,35 @@ def test_of_a_spark_job_its_own_word_counts_before_that_of_spark_submit(
             task.execute(_context())
 
 
+def test_spark_starts_only_if_no_earlier_result_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags import operators
+
+    kept, submit, said = tmp_path / "kept.json", tmp_path / "bin" / "spark-submit", tmp_path / "said"
+    for folder in (submit.parent, tmp_path / "jobs"):
+        folder.mkdir()
+    submit.write_text(f"#!/bin/sh\necho spark >> {said}\n")
+    submit.chmod(0o755)
+    (tmp_path / "jobs" / "asked.py").write_text(
+        f"import sys\nprint(*sys.argv[1:], file=open({str(said)!r}, 'a'))\nsys.exit(int(sys.argv[1]))\n"
+    )
+    monkeypatch.setattr(operators, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("PATH", f"{submit.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "local[1]"}')
+
+    def started(status: str) -> list[str]:
+        said.unlink(missing_ok=True)
+        about = {"task_id": "asked", "job": "asked", "arguments": [status], "record": "/none"}
+        task = operators.SparkJobOperator(kept=str(kept), **about)
+        task.conf = {}  # the template of the driver's memory is rendered by Airflow only inside a run
+        task.execute(_context())
+        return said.read_text().splitlines()
+
+    assert started("0") == ["spark"]
+    kept.touch()
+    assert started("0") == ["0 --only-if-kept"]
+    assert started("3") == ["3 --only-if-kept", "spark"]
+
+
 @pytest.mark.spark
 @pytest.mark.slow
 def test_spark_submit_hands_the_exit_status_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

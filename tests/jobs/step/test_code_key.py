@@ -206,6 +206,19 @@ def test_nothing_that_is_really_imported_is_missed(step: str) -> None:
     assert len(ours) > 8 and ours <= code_files(ROOT, ROOT / "jobs" / f"{step}.py")
 
 
+# Commands one after the other in one process, so that the second finds the JVM that the first has started.
+COMMANDS = """
+import runpy, sys
+
+for name in sys.argv[2:]:
+    sys.argv[1:] = ["--settings", {settings!r}]
+    try:
+        runpy.run_module(f"jobs.{{name}}", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        assert ended.code == 0, name
+"""
+
+
 @pytest.mark.spark
 @pytest.mark.slow
 def test_two_real_steps_after_edits(checkout: Path, settings: PipelineSettings, tmp_path: Path, short_jvm: str) -> None:
@@ -213,21 +226,19 @@ def test_two_real_steps_after_edits(checkout: Path, settings: PipelineSettings, 
     path = tmp_path / "settings.json"
     path.write_text(settings.model_dump_json())
 
-    def reused(*edited: str) -> tuple[bool, bool]:
+    def commands(*names: str) -> None:
+        environment = os.environ | {"PYTHONPATH": "", "JDK_JAVA_OPTIONS": short_jvm}
+        program = [sys.executable, "-c", COMMANDS.format(settings=str(path)), "-", *names]
+        subprocess.run(program, cwd=checkout, env=environment, check=True)
+
+    def reused(*edited: str, first: tuple[str, ...] = ()) -> tuple[bool, bool]:
         for name in edited:
             edit(checkout / name)
-        found = []
-        for step in ("ingest", "build_training_set"):
-            command([step, "--settings", str(path)])
-            found.append(json.loads((settings.run_dir / "steps" / f"{step}.json").read_text())["reused"])
+        commands(*first, "ingest", "build_training_set")
+        records = [settings.run_dir / "steps" / f"{step}.json" for step in ("ingest", "build_training_set")]
+        found = [json.loads(record.read_text())["reused"] for record in records]
         return found[0], found[1]
 
-    def command(arguments: list[str]) -> None:
-        name, *rest = arguments
-        environment = os.environ | {"PYTHONPATH": "", "JDK_JAVA_OPTIONS": short_jvm}
-        subprocess.run([sys.executable, "-m", f"jobs.{name}", *rest], cwd=checkout, env=environment, check=True)
-
-    command(["prepare", "--settings", str(path)])
-    assert reused() == (False, False)
+    assert reused(first=("prepare",)) == (False, False)
     assert reused("jobs/report/charts.py", "jobs/training/data.py", "esans_core/towers.py") == (True, True)
     assert reused("jobs/source/splitting.py") == (False, True), "the ingest runs again and leaves the same tables"

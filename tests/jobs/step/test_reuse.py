@@ -13,7 +13,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
 from jobs.step import runtime
 from jobs.step.reuse import Recipe
-from jobs.step.runtime import run_job
+from jobs.step.runtime import EXIT_NOT_KEPT, run_job
 
 
 def put(settings: PipelineSettings, table: str, values: list[int]) -> None:
@@ -45,11 +45,18 @@ class Step:
         (settings.run_dir / "verdict.txt").write_text("good")
         return {"rows": len(values)}
 
-    def run(self, *flags: str) -> dict[str, Any]:
+    def ask(self, *flags: str) -> None:
+        """The command as the DAG asks it; ends with its exit status."""
+        self._command("--only-if-kept", *flags)
+
+    def _command(self, *flags: str) -> None:
         home = [f"--home={self.settings.home}", f"--date={self.settings.ds}"]
         self.monkeypatch.setattr(sys, "argv", ["demo", *home, *flags])
+        run_job("demo", self.work, recipe=self.recipe)
+
+    def run(self, *flags: str) -> dict[str, Any]:
         with pytest.raises(SystemExit):
-            run_job("demo", self.work, recipe=self.recipe)
+            self._command(*flags)
         return json.loads((self.settings.run_dir / "steps" / "demo.json").read_text())
 
 
@@ -104,6 +111,21 @@ def test_what_is_lost_or_damaged_is_made_again(step: Step, loss: str) -> None:
     assert len(Lake.of(step.settings).read("doubled", step.settings.date)) == 2
     assert step.run()["reused"]
     assert not list((step.settings.home / "lake").rglob(".*"))
+
+
+def test_a_step_can_be_asked_whether_its_result_is_kept(step: Step) -> None:
+    """So that Spark need not start for a step that ends at once."""
+    record = step.settings.run_dir / "steps" / "demo.json"
+    with pytest.raises(SystemExit) as ended:
+        step.ask()
+    assert ended.value.code == EXIT_NOT_KEPT and step.runs == 0 and not record.exists()
+    step.run()
+    with pytest.raises(SystemExit) as ended:
+        step.ask()
+    assert ended.value.code == 0 and step.runs == 1 and json.loads(record.read_text())["reused"]
+    with pytest.raises(SystemExit) as ended:
+        step.ask("--no-run.reuse")
+    assert ended.value.code == EXIT_NOT_KEPT and step.runs == 1
 
 
 @pytest.mark.parametrize("text", [None, "forged"])
