@@ -162,6 +162,7 @@ class SparkJobOperator(SparkSubmitOperator):
         if self.kept and Path(self.kept).exists():
             asked = [*(self.application_args or ()), "--only-if-kept"]
             if self._process.status(Path(str(self.application)).stem, asked) == 0:
+                tell_events(self, context)
                 return
         self.properties_file = BaseHook.get_connection(self._conn_id).extra_dejson.get("properties-file")
         try:
@@ -173,6 +174,11 @@ class SparkJobOperator(SparkSubmitOperator):
             raise _failure(self.record, getattr(submit, "returncode", None) or 1, started) from error
         tell_events(self, context)
 
+    def on_kill(self) -> None:
+        """Stop the job with the task."""
+        self._process.stop()
+        super().on_kill()
+
 
 def tell_events(operator: Any, context: Context) -> None:
     """Give the summary of a step (verdict, recall, intervals, counts) to the events of the assets that it writes."""
@@ -182,11 +188,6 @@ def tell_events(operator: Any, context: Context) -> None:
     summary = json.loads(path.read_text()).get("summary") or {}
     for asset in operator.outlets:
         context["outlet_events"][asset].extra = summary
-
-    def on_kill(self) -> None:
-        """Stop the job with the task."""
-        self._process.stop()
-        super().on_kill()
 
 
 class JobProcess:

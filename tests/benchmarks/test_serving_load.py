@@ -16,9 +16,9 @@ def test_lost_requests_are_counted() -> None:
 
     async def answer(request: web.Request) -> web.Response:
         nonlocal answered
-        answered += 1
+        number = answered = answered + 1
         await asyncio.sleep(0.005)
-        return web.Response(text="item_id", status=500 if answered > 20 and answered % 10 == 0 else 200)
+        return web.Response(text="item_id", status=500 if number > 20 and number % 10 == 0 else 200)
 
     async def measured():
         app = web.Application()

@@ -149,6 +149,7 @@ def test_spark_starts_only_if_no_earlier_result_is_kept(tmp_path: Path, monkeypa
         folder.mkdir()
     submit.write_text(f"#!/bin/sh\necho spark >> {said}\n")
     submit.chmod(0o755)
+    (tmp_path / "jobs" / "__init__.py").touch()
     (tmp_path / "jobs" / "asked.py").write_text(
         f"import sys\nprint(*sys.argv[1:], file=open({str(said)!r}, 'a'))\nsys.exit(int(sys.argv[1]))\n"
     )

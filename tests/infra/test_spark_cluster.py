@@ -28,10 +28,12 @@ TIMEOUT = 900  # seconds; a minute or two on idle cores
 # A task of the DAG, executed with the connection of the environment.
 PROBE = """
 import sys
+from collections import defaultdict
 from types import SimpleNamespace
 from dags.esans_daily_retraining import dag
 
 context = {"ds": sys.argv[1], "params": dag.params.dump(), "dag_run": SimpleNamespace(conf={})}
+context["outlet_events"] = defaultdict(SimpleNamespace)
 task = dag.get_task(sys.argv[2])
 task.render_template_fields(context)
 task.execute(context)

@@ -77,7 +77,11 @@ def start(store: ServingStore, names: list[str], *further: str) -> Server:
         except requests.ConnectionError:
             return False
 
-    server.until(up, "the server starts")
+    try:
+        server.until(up, "the server starts")
+    except AssertionError:
+        process.kill()
+        raise
     return server
 
 
