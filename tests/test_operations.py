@@ -336,8 +336,13 @@ def test_a_person_promotes_the_next_day_by_hand(
 def test_pages_and_numbers_follow(live: Live, second: str, airflow_page: Page) -> None:
     who = (USER, live.keys["password"])
     assert requests.get(live.ports.reports_url, timeout=30).status_code == 401
-    history = requests.get(live.ports.reports_url, auth=who, timeout=30).text
-    assert "Version 2, since" in history and f"Decided by {USER}, a person" in history and "I was on the train." in history
+
+    def start_page() -> str:
+        return requests.get(live.ports.reports_url, auth=who, timeout=30).text
+
+    _until(lambda: "Version 2, since" in start_page(), MINUTES, "the page of what was published just now")
+    history = start_page()
+    assert f"Decided by {USER}, a person" in history and "I was on the train." in history
     run_id = f"test__{NEXT_DAY}"
     report = requests.get(f"{live.ports.reports_url}/run/{run_id}", auth=who, timeout=30)
     assert report.url == f"{live.ports.reports_url}/{NEXT_DAY}/" and f"/dags/{DAG_ID}/runs/{run_id}" in report.text
