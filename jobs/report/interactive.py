@@ -15,6 +15,7 @@ from jobs.report.charts import BASELINE, CHALLENGER, CHAMPION
 from jobs.report.headline import Gap
 
 SCRIPTS = ("plotly.min.js", "charts.js")
+_TICKS = 5  # dates that are named below a chart
 _COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "baseline": BASELINE}
 _LAYOUT: dict[str, Any] = {
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#26323a"},
@@ -86,7 +87,9 @@ def trend_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not data:
         return None
     title = {"text": "recall on the hold-out of the date"}
-    axes = {"xaxis": _AXIS | {"tickformat": "%Y-%m-%d", "nticks": 5}, "yaxis": _AXIS | {"title": title}}
+    dates = sorted({date for series in data for date in series["x"]})
+    ticks = {"nticks": _TICKS} if len(dates) > _TICKS else {"tickvals": dates}
+    axes = {"xaxis": _AXIS | {"tickformat": "%Y-%m-%d"} | ticks, "yaxis": _AXIS | {"title": title}}
     return {"data": data, "layout": _LAYOUT | {"height": 340} | axes}
 
 

@@ -19,6 +19,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as TimeIsOver
 
+from jobs.base.locks import alone_in
 from jobs.base.settings import PictureSettings, PipelineSettings
 from jobs.source.picture_cache import FetchedPicture, PictureCache
 from jobs.source.picture_files import EMPTY, NOT_FOUND, TOO_LARGE
@@ -196,12 +197,13 @@ def fetch_pictures(urls: Iterable[str], settings: PipelineSettings) -> dict[str,
     if cache is None:
         return {}
     fetcher, done = PictureFetcher(cache, settings.pictures), Counter[str]()
-    end = time.monotonic() + settings.pictures.minutes * 60
 
     def work(url: str) -> str:
         return fetcher.fetch(url) if time.monotonic() < end else LATER
 
-    with ThreadPoolExecutor(settings.pictures.parallel) as threads:
+    # Two at a time would ask the servers twice for the same picture, and twice as often as the limits say.
+    with alone_in(cache.folder), ThreadPoolExecutor(settings.pictures.parallel) as threads:
+        end = time.monotonic() + settings.pictures.minutes * 60
         for future in _bounded(threads, work, urls, 4 * settings.pictures.parallel):
             done[future.result()] += 1
     return dict(sorted(done.items()))
