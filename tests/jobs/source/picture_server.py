@@ -51,8 +51,10 @@ class _Handler(BaseHTTPRequestHandler):
             answers = server.pages.get(self.path, [(404, {}, b"")])
             answers = answers if isinstance(answers, list) else [(200, {}, answers)]
             status, headers, body = answers.pop(0) if len(answers) > 1 else answers[0]
+        time.sleep(float(headers.get("X-Wait", 0)))
+        with server.lock:  # before the answer, because whoever has it may ask again at once
+            server.under_way -= 1
         try:
-            time.sleep(float(headers.get("X-Wait", 0)))
             etag = headers.get("ETag")
             if etag and self.headers.get("If-None-Match") == etag:
                 status, body = 304, b""
@@ -64,9 +66,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         except OSError:  # the other side has had enough
             pass
-        finally:
-            with server.lock:
-                server.under_way -= 1
 
     def log_message(self, *args: Any) -> None:
         pass
