@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import anyio.to_thread
 import limits
@@ -55,24 +55,6 @@ class Options:
     seconds: float = 5.0
 
 
-class Bundles(Protocol):
-    """Where the server takes a bundle from."""
-
-    @property
-    def served(self) -> Served:
-        """The bundle in force."""
-        ...
-
-    @property
-    def canary(self) -> tuple[Served, float] | None:
-        """A second bundle, and the share of the users who get it."""
-        ...
-
-    def served_for(self, key: str) -> Served:
-        """The bundle of one user."""
-        ...
-
-
 class Awaited:
     """The published bundles of a folder. Until the first one is in force, it looks again every few seconds.
 
@@ -82,11 +64,11 @@ class Awaited:
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
-        self._folder, self._seconds, self._found, self._why = folder, seconds, self._try(folder, seconds), ""
+        self._folder, self._seconds, self._found = folder, seconds, self._try(folder, seconds)
         if self._found is None:
             threading.Thread(target=self._wait, name="first bundle", daemon=True).start()
 
-    def get(self) -> Bundles:
+    def get(self) -> PublishedBundle:
         """The published bundles.
 
         Raises:
@@ -193,7 +175,7 @@ async def _with_waiting(_: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def _by_bundle(bundles: Bundles, asked: RecommendRequest) -> Iterable[tuple[Served, list[int]]]:
+def _by_bundle(bundles: PublishedBundle, asked: RecommendRequest) -> Iterable[tuple[Served, list[int]]]:
     """Which histories each bundle answers. Without keys, the history itself says who the user is."""
     if bundles.canary is None:
         return [(bundles.served, list(range(len(asked.histories))))]

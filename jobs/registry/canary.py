@@ -4,11 +4,9 @@ from typing import Any
 
 from jobs.base.errors import DataError
 from jobs.registry.actions import Action
-from jobs.registry.gate_report import checked_copy
-from jobs.registry.publish_champion import check_bundle, check_decisions
+from jobs.registry.publish_champion import add_bundle
 from jobs.registry.versions import numbered_version
 from jobs.serving.store import ServingStore
-from jobs.serving.verified import IN_MODEL
 
 _MOST = 0.5  # with more, the version should be promoted
 
@@ -42,11 +40,7 @@ def canary(action: Action) -> dict[str, Any]:
             file=settings.tracking_uri,
             remedy="give the number of a version that the registry lists.",
         )
-    with checked_copy(settings, version) as (report, copy):
-        check_bundle(copy / IN_MODEL, version, report)
-        check_decisions(settings, version, report)
-        name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
-        store.add(copy / IN_MODEL, name)
+    name, _ = add_bundle(store, settings, version)
     store.start_canary(name, share, by=action.by, reason=action.reason, version=number)
     message = f"{share:.1%} of the users get bundle {name}, all others {store.current()}."
     return {"message": message, "bundle": name, "version": number, "share": share}

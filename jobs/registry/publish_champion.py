@@ -64,11 +64,7 @@ def publish_champion(action: Action) -> dict[str, object]:
         return {"message": f"bundle {current} is in force already.", "bundle": current, "version": number, "changed": False}
     require_key(settings)  # without a key no version can be checked, and that is not the fault of this version
     try:
-        with checked_copy(settings, champion) as (report, copy):
-            check_bundle(copy / IN_MODEL, champion, report)
-            check_decisions(settings, champion, report)
-            name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
-            store.add(copy / IN_MODEL, name)
+        name, report = add_bundle(store, settings, champion)
     except DataError as error:
         raise _refused(settings, champion, served, current, error) from error
     if moved_in_registry(settings, champion):
@@ -80,7 +76,21 @@ def publish_champion(action: Action) -> dict[str, object]:
     return {"message": f"bundle {name} is in force.", "bundle": name, "before": current, "version": number, "changed": True}
 
 
-def check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> None:
+def add_bundle(store: ServingStore, settings: PipelineSettings, version: ModelVersion) -> tuple[str, GateReport]:
+    """Copy a version's bundle into the store; returns its name there, and the gate report that allows it.
+
+    Raises:
+        DataError: the version did not pass its gates or was changed, or a person took it back or rejected it.
+    """
+    with checked_copy(settings, version) as (report, copy):
+        _check_bundle(copy / IN_MODEL, version, report)
+        _check_decisions(settings, version, report)
+        name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
+        store.add(copy / IN_MODEL, name)
+        return name, report
+
+
+def _check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> None:
     """Raise `DataError` unless the version's tag and its bundle name the bundle that was judged; `add` hashes the files."""
     there = folder / BUNDLE
     if not (report.bundle_digest and there.is_file()):
@@ -93,7 +103,7 @@ def check_bundle(folder: Path, version: ModelVersion, report: GateReport) -> Non
     raise DataError(problem, file=said(version), remedy=remedy)
 
 
-def check_decisions(settings: PipelineSettings, version: ModelVersion, report: GateReport) -> None:
+def _check_decisions(settings: PipelineSettings, version: ModelVersion, report: GateReport) -> None:
     """Raise `DataError` if a person took the version back or rejected it. A move of the alias names no person and no reason."""
     held = held_back(settings, report.weights) or withdrawal_of(version)
     if held is not None and held.by != UNKNOWN:
