@@ -157,7 +157,7 @@ class SparkJobOperator(SparkSubmitOperator):
 
     def execute(self, context: Context) -> None:
         """Submit and wait; raises `BadInputError` or `StepFailedError` when the job does not end well."""
-        started = time.time()
+        before = _Before(self.record)
         give_way()
         if self.kept and Path(self.kept).exists():
             asked = [*(self.application_args or ()), "--only-if-kept"]
@@ -171,7 +171,7 @@ class SparkJobOperator(SparkSubmitOperator):
             # The exit status of spark-submit; there is none if it never started. In cluster deploy mode it says only that the
             # job failed.
             submit = getattr(self._hook, "_submit_sp", None)
-            raise _failure(self.record, getattr(submit, "returncode", None) or 1, started) from error
+            raise _failure(before, getattr(submit, "returncode", None) or 1) from error
         tell_events(self, context)
 
     def on_kill(self) -> None:
@@ -205,9 +205,9 @@ class JobProcess:
             record: file in which it says how it ended.
             variables: environment variables besides the task's own.
         """
-        started = time.time()
+        before = _Before(record)
         if status := self.status(job, arguments, variables):
-            raise _failure(record, status, started)
+            raise _failure(before, status)
 
     def status(self, job: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
         """Run `python -m jobs.<job>`; returns its exit status. The arguments are those of `run`."""
@@ -250,23 +250,45 @@ def renew_report(context: Context) -> None:
         log.error("the pages of %s could not be renewed: %s", folder.name, error)
 
 
-def _failure(record: str, status: int, started: float) -> AirflowException:
+class _Before:
+    """How a job's record was before a try, so that what an earlier try wrote is not quoted.
+
+    The times of the file and of the clock are not compared: files are stamped by a coarser clock, and a clock may be set back.
+    """
+
+    def __init__(self, record: str) -> None:
+        self.path, self.started = Path(record), time.monotonic()
+        self._was = self._now()
+
+    def _now(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def was_renewed(self) -> bool:
+        """Whether the record was written since."""
+        return self._now() not in (None, self._was)
+
+
+def _failure(before: _Before, status: int) -> AirflowException:
     """The error of a job that ended badly.
 
     Args:
-        record: file in which the job says how it ended: its message and, if it got that far, its own exit status.
+        before: the file in which the job says how it ended (its message and, if it got that far, its own exit status), as it
+            was before this try.
         status: exit status of the process that was started; it counts if the job left no record.
-        started: when this try started; an older record belongs to an earlier try.
     """
-    path = Path(record)
+    path = before.path
     message = "no message was recorded; see the lines above"
-    if path.exists() and path.stat().st_mtime >= started:
+    if before.was_renewed():
         said = json.loads(path.read_text())
         message, status = said["message"], said.get("exit_status") or status
     elif path.parent.name == "steps":
         from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
 
-        said = _killed(path.stem, status, time.time() - started)
+        said = _killed(path.stem, status, time.monotonic() - before.started)
         write_json(path, said)
         message = said["message"]
     kind = BadInputError if status == EXIT_BAD_DATA else StepFailedError
