@@ -20,9 +20,9 @@ DOC = """
 One run takes the catalogue and the log up to its **day** (in UTC), rebuilds features and clusters, trains a challenger and a
 uniform-negatives baseline, and moves the registry alias `champion` only when the challenger passes the gate.
 
-* **The day** is the last finished one, unless you choose another as *Logical Date* under *Advanced Options*. The name of the
-  run says its kind and its day. A day may have several runs. To change a setting, choose *Trigger again with this config* on
-  the earlier run, which opens the form with that run's values.
+* **The day** is the last finished one, unless you choose another as *Logical Date* at the top of the form. The name of the
+  run says its kind and its day. A day may have several runs. To change a setting, press *Trigger* on the page of the
+  earlier run, and choose *Trigger again with this config*. The form opens with that run's values.
 * A **gate** that finds a critical failure stops the run, and the champion stays. Warnings go into the report.
 * **Promotion** decides what happens to a version that passed: `auto` makes it champion, `review` lets the run wait at *review*
   until somebody approves or rejects it (no answer rejects it), and `never` only registers it.

@@ -14,8 +14,8 @@ DOC = """
 ### Search for better settings
 
 Trains with other settings on the tables of a **day**, which the daily retraining must have made. The day is the last finished
-one, unless you choose another as *Logical Date* under *Advanced Options*. Today's
-settings are the first trial, so what is proposed is never worse than these on validation. The hold-out is not looked at.
+one, unless you choose another as *Logical Date* at the top of the form. Today's settings are the first trial, so what is
+proposed is never worse than these on validation. The hold-out is not looked at.
 
 * After the **minutes** no trial starts, and the running one stops after its epoch. A run of the same date goes on there.
 * *review* shows what is proposed and waits until somebody approves or rejects it. No answer rejects it. It is skipped if

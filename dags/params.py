@@ -124,7 +124,10 @@ def refuse_unknown(conf: Mapping[str, Any] | None, known: Collection[str]) -> No
     unknown = sorted(set(_names(dict(conf or {}))) - set(known))
     if unknown:
         said = [f"{name!r}{_hint(name, known)}" for name in unknown]
-        raise ValueError(f"there is no parameter named {' and none named '.join(said)}")
+        raise ValueError(
+            f"the run was triggered with a name that its DAG does not have: there is no parameter named "
+            f"{' and none named '.join(said)}. Remedy: trigger it again without it."
+        )
 
 
 def _names(conf: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

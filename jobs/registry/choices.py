@@ -18,14 +18,19 @@ _LINES = 30
 
 
 def version_choices(settings: PipelineSettings) -> list[str]:
-    """Versions, latest first: number, day, recall and verdict.
+    """Versions, latest first: number, day, recall, and verdict of that day. The one in force is marked.
 
     Args:
         settings: for its home; its date does not matter.
     """
+    in_force = ServingStore.of(settings).current() or ""
     found = sorted(_judged(settings), key=lambda verdict: int(verdict["version"]), reverse=True)[:_LINES]
-    lines = ([each["version"], each["date"], *_recall(each), each["verdict"].replace("_", " ")] for each in found)
-    return [_BETWEEN.join(line) for line in lines]
+    lines = []
+    for each in found:
+        serves = in_force.startswith(f"{each['date']}-v{each['version']}-")
+        parts = [each["version"], each["date"], *_recall(each), "in force now" if serves else each["verdict"].replace("_", " ")]
+        lines.append(_BETWEEN.join(parts))
+    return lines
 
 
 def bundle_choices(settings: PipelineSettings) -> list[str]:

@@ -238,17 +238,22 @@ def test_forms_refuse(dags: dict[str, Any], dag: str, name: str, value: object) 
     ],
 )
 def test_a_run_with_an_unknown_name_is_refused_before_its_first_job_starts(
-    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, dag: str, conf: dict[str, Any], said: str
+    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dag: str, conf: dict[str, Any], said: str
 ) -> None:
     from dags.operators import BadInputError, JobProcess
 
     first = dags[dag].roots[0]
-    started: list[Any] = []
+    record, started = tmp_path / "steps" / "first.json", list[Any]()
+    monkeypatch.setattr(first, "record", str(record))
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "manual__1")
     monkeypatch.setattr(JobProcess, "run", lambda *arguments: started.append(arguments))
     run = SimpleNamespace(conf=conf, run_type="manual", triggering_user_name="ada")
     with pytest.raises(BadInputError) as refusal:
         first.execute({"dag_run": run})
     assert said in str(refusal.value) and "Remedy" in str(refusal.value) and not started
+    left = json.loads(record.read_text())
+    assert (left["step"], left["state"], left["run"]) == ("first", "failed", "manual__1") and said in left["message"]
+    record.unlink()
     first.execute({"dag_run": SimpleNamespace(conf=None, run_type="manual")})
     assert len(started) == 1
 

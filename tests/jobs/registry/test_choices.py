@@ -37,6 +37,8 @@ def test_versions_and_bundles_say_what_speaks_for_them(tmp_path: Path) -> None:
     assert version_choices(settings) == ["10 | 2026-01-28 | kept champion", "9 | 2026-01-27 | Recall@50 0.412 | promoted"]
 
     first, second, third = "2026-01-27-v9-0a1b2c3d", "2026-01-28-v10-0a1b2c3d", "2026-01-30-v11-0a1b2c3d"
+    _served(tmp_path, ("1", second), ("2", first))
+    assert version_choices(settings)[1] == "9 | 2026-01-27 | Recall@50 0.412 | in force now"
     _served(tmp_path, ("1", first), ("2", second), ("3", first), ("4", third))
     (tmp_path / "serving" / "bundles" / "2026-01-31-v12-0a1b2c3d").mkdir()
     assert bundle_choices(settings) == [
