@@ -232,8 +232,9 @@ def _killed(step: str, status: int, seconds: float) -> dict[str, Any]:
     message = (
         f"the process ended with status {status} before it could say why; it was killed, or its machine had no memory left"
     )
-    about = {"step": step, "state": "killed", "reused": False, "message": message, "summary": {}, "exit_status": status}
-    return about | {"seconds": round(seconds, 2), "peak_memory_mb": 0}
+    about = {"step": step, "state": "killed", "message": message, "summary": {}, "exit_status": status}
+    nothing: dict[str, Any] = {"reused": False, "why": "", "reads": [], "writes": []}
+    return about | nothing | {"seconds": round(seconds, 2), "peak_memory_mb": 0}
 
 
 def renew_report(context: Context) -> None:
