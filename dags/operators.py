@@ -17,6 +17,7 @@ from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from dags.news import tell_events
 from dags.params import refuse_unknown, settings_flags
 from jobs.base.errors import EXIT_BAD_DATA
 
@@ -178,16 +179,6 @@ class SparkJobOperator(SparkSubmitOperator):
         """Stop the job with the task."""
         self._process.stop()
         super().on_kill()
-
-
-def tell_events(operator: Any, context: Context) -> None:
-    """Give the summary of a step (verdict, recall, intervals, counts) to the events of the assets that it writes."""
-    path = Path(operator.record)
-    if not operator.outlets or not path.exists():
-        return
-    summary = json.loads(path.read_text()).get("summary") or {}
-    for asset in operator.outlets:
-        context["outlet_events"][asset].extra = summary
 
 
 class JobProcess:

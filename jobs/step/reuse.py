@@ -88,7 +88,9 @@ class Recipe:
         there = [table for table in self.writes if lake.exists(table, settings.date)]
         return [TableUse.of(lake.manifest(table, settings.date), new=False) for table in there]
 
-    def remember(self, step: str, settings: PipelineSettings, key: Mapping[str, str] | None, summary: Mapping[str, Any]) -> None:
+    def remember(
+        self, step: str, settings: PipelineSettings, key: Mapping[str, str] | None, summary: Mapping[str, Any]
+    ) -> None:
         """Keep what `recall` needs."""
         files = {path.name: path.read_text() for path in self.leaves(settings)}
         kept = {"key": key, "tables": self._tables(settings), "files": files, "summary": summary}
