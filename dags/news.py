@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 def tell_events(operator: Any, context: Context) -> None:
     """Give what a step's record says to the events of the assets that it writes.
 
-    The extra of an event is the step's summary (verdict, recall, intervals, counts), whether an earlier result was `reused`, and
-    `why`; for a table also its `rows`, and whether these are `new`. Airflow makes an event even if nothing is new.
+    The extra of an event is the step's summary (verdict, recall, intervals, counts), whether an earlier result was `reused`,
+    and `why`; for a table also its `rows`, and whether these are `new`. Airflow makes an event even if nothing is new.
     """
     path = Path(operator.record)
     if not operator.outlets or not path.exists():

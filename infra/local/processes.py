@@ -15,6 +15,7 @@ from types import FrameType
 import psutil
 
 from infra.local.environment import MARKER
+from jobs.base.scratch import sweep
 
 _GRACE_SECONDS = 8.0
 _KERNEL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")  # first and last port that the kernel gives by itself
@@ -62,7 +63,10 @@ def stack_processes(home: Path) -> list[psutil.Process]:
 
 
 def end_processes(home: Path) -> int:
-    """End every process of the stacks of this home: ask first, then kill. Returns how many there were."""
+    """End every process of the stacks of this home: ask first, then kill. Returns how many there were.
+
+    Temporary files of Spark's drivers that were killed, now or earlier, are removed (`jobs.base.scratch`).
+    """
     first = alive = stack_processes(home)
     for process in alive:
         _send(process, kill=False)
@@ -75,6 +79,7 @@ def end_processes(home: Path) -> int:
             _send(process, kill=True)
         psutil.wait_procs(alive, timeout=1)
     psutil.wait_procs(first, timeout=0)  # ask for the status of our own children
+    sweep()
     return len(first)
 
 

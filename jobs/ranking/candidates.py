@@ -5,8 +5,6 @@ It reads `sequences`, `users`, `items` and their content, the verdict of `promot
 
 import json
 import logging
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -15,6 +13,7 @@ from upath import UPath
 from esans_core.serving.retriever import Retriever
 from jobs.base.errors import DataError
 from jobs.base.places import open_dataset
+from jobs.base.scratch import scratch_in
 from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
 from jobs.base.tracking import client
@@ -68,8 +67,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     if digest:
         bundle = bundle_name(version_date(version).isoformat(), number, digest)
     # It is in the home folder, because the executors of a cluster must reach it.
-    with TemporaryDirectory(prefix=".candidates-", dir=settings.home) as scratch:
-        folder = Path(scratch)
+    with scratch_in(settings.home) as folder:
         chosen, available = settings.candidates, available_items(lake, date, item_ids)
         index, compared = tuned_index(chosen, model, sampled_users(settings), chosen.k, available)
         Retriever.save(folder, model, item_ids, index)

@@ -2,8 +2,9 @@
 
 A step that can be reused has a recipe. Its code is what its module imports (`jobs.step.code_key`). After a success, its key is
 kept in `<home>/reuse/<date>/<step>.json`, with the digests of the tables that the step wrote and the text of its files. The
-next run of the date compares both. If they agree, it leaves the tables and puts the files back; if not, it says what differs. A step gets only the sections
-of the settings that its recipe names, so it cannot read another. But nothing notices a table that the recipe does not name.
+next run of the date compares both. If they agree, it leaves the tables and puts the files back; if not, it says what differs.
+A step gets only the sections of the settings that its recipe names, so it cannot read another. But nothing notices a table
+that the recipe does not name.
 """
 
 import hashlib

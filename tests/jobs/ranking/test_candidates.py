@@ -13,6 +13,7 @@ from training_tables import NUM_ITEMS, NUM_USERS, write_training_tables
 from esans_core.towers import TwoTower
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
+from jobs.base.scratch import IN_HOME
 from jobs.base.settings import CandidateSettings, PipelineSettings
 from jobs.base.tracking import LOGICAL_DATE, client
 from jobs.forget.tables import LakeEraser
@@ -114,7 +115,7 @@ def test_every_user_gets_the_best_unseen_items_however_the_rows_come(
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", before)
     assert (again["index"], again["index_given_up"], again["index_recall"]) == ("exact", "ivf", 0.5)
     assert lake.manifest("candidates", settings.date)["digest"] == manifest["digest"]
-    assert not list(settings.home.glob(".candidates-*"))
+    assert not (settings.home / IN_HOME).exists()
 
 
 @pytest.mark.spark
