@@ -29,7 +29,7 @@ from infra.local.client import DAG_ID, AirflowClient
 from infra.local.daemons import daemons_of, database_of
 from infra.local.environment import USER
 from infra.local.ports import Ports
-from infra.local.processes import free_port, stack_processes
+from infra.local.processes import await_answer, free_port, stack_processes
 from infra.local.status import status
 from infra.local.up import client_of, down
 from jobs.base.settings import PipelineSettings
@@ -293,7 +293,7 @@ def test_the_bundle_answers_over_http(live: Live, published: str) -> None:
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        _until(lambda: _answers(f"{url}/ping"), 3 * MINUTES, "the model server")
+        await_answer(server, f"{url}/ping")
         items = Lake.of(PipelineSettings(home=live.home)).read("items", DAY, ["item_id"])["item_id"].to_pylist()
         histories = [[items[0], items[1]], ["never heard of"], []]
         answer = requests.post(f"{url}/invocations", json={"inputs": histories, "params": {"k": 5}}, timeout=60)
@@ -305,13 +305,6 @@ def test_the_bundle_answers_over_http(live: Live, published: str) -> None:
     finally:
         server.terminate()
         server.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.RequestException:
-        return False
 
 
 def test_silence_rejects(live: Live, unanswered: dict[str, Any]) -> None:
