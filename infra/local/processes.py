@@ -134,7 +134,7 @@ def await_answer(process: "subprocess.Popen[Any]", url: str, *, seconds: float =
                 return
         if process.poll() is not None or time.monotonic() > deadline:
             said = f":\n{tail(log)}" if log else ""
-            raise StackError(f"{process.args} does not answer at {url} (exit status {process.returncode}){said}")
+            raise StackError(f"{process.args!r} does not answer at {url} (exit status {process.returncode}){said}")
         time.sleep(0.2)
 
 
