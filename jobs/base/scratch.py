@@ -1,6 +1,6 @@
 """Temporary folders that go with the process that made them, or are swept when it was killed.
 
-A process holds a lock on its folder. The kernel drops the lock when the process ends, however it ends. So a folder that nobody
+A process holds the lock of its folder. The kernel drops the lock when the process ends, however it ends. So a folder that nobody
 holds has no owner any more, and whoever takes a folder beside it removes it first.
 
 Spark leaves `blockmgr-*`, `spark-*` and `artifacts-*` in the temporary folder if its JVM is killed, with all shuffled data, and
@@ -27,11 +27,11 @@ _held: dict[int, tuple[Path, int]] = {}  # of this process, by its number: a for
 @contextmanager
 def scratch_in(home: Path) -> Iterator[Path]:
     """A folder in the home, for files that processes of other machines must reach. It is removed when the block ends."""
-    folder, lock = _take(home / IN_HOME)
+    folder, handle = _take(home / IN_HOME)
     try:
         yield folder
     finally:
-        _give_back(folder, lock)
+        _give_back(folder, handle)
 
 
 def spark_scratch(root: Path = SYSTEM) -> Path:
@@ -72,9 +72,9 @@ def _is_ours(base: Path) -> bool:
 
 def _sweep(base: Path) -> int:
     swept = 0
-    for folder in base.iterdir():
-        if (lock := _lock(folder)) is not None:
-            _give_back(folder, lock)
+    for name in base.glob("*.lock"):
+        if (handle := _hold(name)) is not None:
+            _give_back(name.with_suffix(""), handle)
             swept += 1
     return swept
 
@@ -85,22 +85,24 @@ def _take(base: Path) -> tuple[Path, int]:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(base)
         folder = base / uuid.uuid4().hex
-        with suppress(FileNotFoundError):  # another process has just removed the empty base
+        if (handle := _hold(folder.with_suffix(".lock"), os.O_CREAT | os.O_EXCL)) is not None:
             folder.mkdir(mode=0o700)
-        if (lock := _lock(folder)) is not None:
-            return folder, lock
+            return folder, handle
     raise OSError(f"no folder could be made and locked in {base}; does its file system know locks (flock)?")
 
 
-def _lock(folder: Path) -> int | None:
-    """A handle that holds a folder; None if another process holds it, or if it is gone."""
+def _hold(path: Path, further: int = 0) -> int | None:
+    """A handle that holds a lock; None if another process holds it, or if the file is gone.
+
+    The lock is on a file beside the folder, because a folder on NFS cannot be locked.
+    """
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | further, 0o600)
     except OSError:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), folder.stat()):  # else it was swept before it could be held
+        if os.path.samestat(os.fstat(handle), path.stat()):  # else it was swept before it could be held
             return handle
     except OSError:
         pass
@@ -108,9 +110,10 @@ def _lock(folder: Path) -> int | None:
     return None
 
 
-def _give_back(folder: Path, lock: int) -> None:
+def _give_back(folder: Path, handle: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    os.close(lock)
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+    os.close(handle)
     with suppress(OSError):  # others lie beside it
         folder.parent.rmdir()
 

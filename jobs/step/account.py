@@ -17,11 +17,11 @@ class Account:
         aloud: whether each table goes into the log when it is read or written.
 
     Attributes:
-        why: why the step had to run, or why an earlier result of it was kept; empty for a step that always runs.
+        why: why the step had to run, or why an earlier result of it was kept.
     """
 
     def __init__(self, *, aloud: bool = True) -> None:
-        self.why = ""
+        self.why = "it ran, because this step runs each time"
         self._aloud, self._kept = aloud, False
         self._reads: dict[tuple[str, str], TableUse] = {}
         self._writes: dict[tuple[str, str], TableUse] = {}

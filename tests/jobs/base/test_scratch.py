@@ -79,9 +79,9 @@ def test_what_a_killed_process_left_is_swept_and_the_others_stay(tmp_path: Path)
     killed, at_work = hold(tmp_path), hold(tmp_path)
     killed.kill()
     killed.wait()
-    assert len(list(tmp_path.glob("esans-spark-*/*"))) == 2
+    assert len(list(tmp_path.glob("esans-spark-*/*/"))) == 2
     third = hold(tmp_path)  # it sweeps before it takes a folder of its own
-    assert len(list(tmp_path.glob("esans-spark-*/*"))) == 2
+    assert len(list(tmp_path.glob("esans-spark-*/*/"))) == 2
     for process in (at_work, third):
         process.communicate("\n")
     assert left(tmp_path) == ["blockmgr-of-somebody"]
@@ -173,7 +173,7 @@ def test_nothing_of_a_real_session_stays(
     session: Callable[[str, str], subprocess.Popen[str]], tmp_path: Path, how: str, killed: tuple[str, ...]
 ) -> None:
     process = session(how, "first" if killed else "second")
-    (folder,) = (tmp_path / "tmp").glob("esans-spark-*/*")
+    (folder,) = (path for path in (tmp_path / "tmp").glob("esans-spark-*/*") if path.is_dir())
     assert {path.name.split("-")[0] for path in folder.iterdir()} >= {"blockmgr", "spark", "artifacts"}
     assert left(tmp_path / "tmp") == [folder.parent.name], "all that Spark makes lies in one folder"
     for one in _family(process):
