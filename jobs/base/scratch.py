@@ -1,6 +1,6 @@
 """Temporary folders that go with the process that made them, or are swept when it was killed.
 
-A process holds the lock of its folder. The kernel drops the lock when the process ends, however it ends. So a folder that nobody
+A process holds the lock of its folder. The kernel drops it when the process ends, however it ends. So a folder that nobody
 holds has no owner any more, and whoever takes a folder beside it removes it first.
 
 Spark leaves `blockmgr-*`, `spark-*` and `artifacts-*` in the temporary folder if its JVM is killed, with all shuffled data, and
