@@ -25,14 +25,13 @@ from typing import Any
 import aiohttp
 import mlflow
 import numpy as np
-import requests
 
 from benchmarks.measure import beside, judged
 from benchmarks.record import REPOSITORY, RESULTS, Row, write_result
 from benchmarks.speed import serving as world
 from esans_core.serving.bundle import checked
 from esans_core.serving.bundle_writer import write_bundle
-from infra.local.processes import free_port
+from infra.local.processes import await_answer, free_port
 from jobs.base.settings import CandidateSettings
 from jobs.serving.index import tuned_index
 from jobs.serving.store import ServingStore
@@ -40,7 +39,6 @@ from jobs.serving.store import ServingStore
 OURS, MLFLOW = "make serve", "mlflow models serve"
 _FOLDER = REPOSITORY / "var" / "bench" / "serving_load"
 _TOKEN = "the-password-of-the-benchmark"
-_PATIENCE = 300  # seconds until a server answers
 
 
 @dataclass(frozen=True)
@@ -228,15 +226,7 @@ def running(command: list[str], log: Path, base: str, path: str) -> Iterator[str
             command, cwd=REPOSITORY, env=os.environ | {"PATH": programs}, stdout=out, stderr=out, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(command)} did not start: {log.read_text()[-2000:]}")
-            try:
-                if requests.get(f"{base}{path}", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(0.3)
+        await_answer(process, f"{base}{path}", log=log)
         yield base
     finally:
         with suppress(ProcessLookupError):

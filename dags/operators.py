@@ -18,6 +18,7 @@ from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from dags.news import tell_events
 from dags.params import refuse_unknown, settings_flags
 from jobs.base.errors import EXIT_BAD_DATA
 
@@ -181,16 +182,6 @@ class SparkJobOperator(SparkSubmitOperator):
         super().on_kill()
 
 
-def tell_events(operator: Any, context: Context) -> None:
-    """Give the summary of a step (verdict, recall, intervals, counts) to the events of the assets that it writes."""
-    path = Path(operator.record)
-    if not operator.outlets or not path.exists():
-        return
-    summary = json.loads(path.read_text()).get("summary") or {}
-    for asset in operator.outlets:
-        context["outlet_events"][asset].extra = summary
-
-
 class JobProcess:
     """One Python job at a time, as a process that ends with the task."""
 
@@ -233,7 +224,8 @@ def _write_record(path: Path, state: str, message: str, status: int, seconds: fl
     from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
 
     if path.parent.name == "steps":
-        about = {"step": path.stem, "state": state, "reused": False, "message": message, "summary": {}, "exit_status": status}
+        about = {"step": path.stem, "state": state, "message": message, "summary": {}, "exit_status": status}
+        about |= {"reused": False, "why": "", "reads": [], "writes": []}
         about |= {"run": run or os.environ.get("AIRFLOW_CTX_DAG_RUN_ID"), "seconds": round(seconds, 2), "peak_memory_mb": 0}
         write_json(path, about)
 

@@ -24,7 +24,14 @@ pytest_plugins = ["tests.whole_stack"]
 
 # Files that share a finished day or a live stack. They run on one worker, before all others, and in this order: files that only
 # look at them, then those of the stack from its start to its end, then those that go on in the home of the finished day.
-WHOLE_STACK = ("tests/test_forgetting.py", "tests/infra/test_up.py", "tests/test_operations.py", "tests/test_end_to_end.py")
+WHOLE_STACK = (
+    "tests/test_forgetting.py",
+    "tests/infra/test_up.py",
+    "tests/operations/test_live_decisions.py",
+    "tests/operations/test_live_pages.py",
+    "tests/operations/test_live_ways_back.py",
+    "tests/test_end_to_end.py",
+)
 
 
 def _file(item: pytest.Item) -> str:

@@ -1,7 +1,7 @@
 """`make run` under the real Airflow: a first day, and a day of poisoned data.
 
 The first day is the one that all tests share (`tests/whole_stack.py`). A second stack in the same home runs the other one.
-`test_operations.py` tests the same day again, and a second day.
+The folder `operations` tests the same day again, and a second day.
 """
 
 import datetime as dt

@@ -222,7 +222,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def live_stack(finished_day: FinishedDay) -> Iterator[LiveStack]:
-    """`make up` on a home in which `make run` has worked before; `test_operations.py` takes it down in the end."""
+    """`make up` on a home in which `make run` has worked before; `operations/test_live_ways_back.py` takes it down."""
     from infra.local.up import Options, down, up
 
     home = finished_day.home

@@ -5,16 +5,20 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
+import requests
 
 from infra.local.environment import MARKER
+from jobs.base.scratch import sweep
 
 _GRACE_SECONDS = 8.0
 _KERNEL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")  # first and last port that the kernel gives by itself
@@ -62,7 +66,10 @@ def stack_processes(home: Path) -> list[psutil.Process]:
 
 
 def end_processes(home: Path) -> int:
-    """End every process of the stacks of this home: ask first, then kill. Returns how many there were."""
+    """End every process of the stacks of this home: ask first, then kill. Returns how many there were.
+
+    Temporary files of Spark's drivers that were killed, now or earlier, are removed (`jobs.base.scratch`).
+    """
     first = alive = stack_processes(home)
     for process in alive:
         _send(process, kill=False)
@@ -75,6 +82,7 @@ def end_processes(home: Path) -> int:
             _send(process, kill=True)
         psutil.wait_procs(alive, timeout=1)
     psutil.wait_procs(first, timeout=0)  # ask for the status of our own children
+    sweep()
     return len(first)
 
 
@@ -111,6 +119,23 @@ def _bound(port: int) -> int:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         return int(listener.getsockname()[1])
+
+
+def await_answer(process: "subprocess.Popen[Any]", url: str, *, seconds: float = 300, log: Path | None = None) -> None:
+    """Wait until a server that was just started answers a GET of `url` with success.
+
+    Raises:
+        StackError: its process has ended, or it does not answer in time; with the end of its log, if that is given.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(requests.RequestException):
+            if requests.get(url, timeout=5).ok:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = f":\n{tail(log)}" if log else ""
+            raise StackError(f"{process.args!r} does not answer at {url} (exit status {process.returncode}){said}")
+        time.sleep(0.2)
 
 
 def tail(path: Path, lines: int = 15) -> str:

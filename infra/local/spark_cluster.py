@@ -33,7 +33,7 @@ class SparkCluster:
     """A master and its workers.
 
     Attributes:
-        folder: configuration, logs, the executors' work and scratch files. A folder holds one cluster.
+        folder: configuration, logs, the executors' work and, while it is up, scratch files. A folder holds one cluster.
         workers: number of workers.
         slots: tasks that a worker runs at once (what Spark calls its cores).
         memory_mb: heap that a worker can give to executors.
@@ -52,6 +52,10 @@ class SparkCluster:
         """The file of Spark properties that every process of the cluster, and every job on it, needs."""
         return _properties(self.folder)
 
+    @property
+    def _scratch(self) -> Path:
+        return self.folder / "scratch"
+
     def start(self, *, port: int = 7077, say: Callable[[str], None] = print) -> str:
         """Start master and workers, wait until all workers are there, and return the master's URL.
 
@@ -69,6 +73,7 @@ class SparkCluster:
         for name in ("logs", "work", "scratch"):  # what an earlier cluster left
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self._configure(url)
+        self._scratch.mkdir()
         environment = self._environment(say)
         try:
             master = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
@@ -86,8 +91,13 @@ class SparkCluster:
         return url
 
     def stop(self) -> int:
-        """End every process of the cluster, executors and Python workers included; returns how many there were."""
-        return end_processes(self.folder)
+        """End every process of the cluster, executors and Python workers included; returns how many there were.
+
+        Their scratch files are removed. Logs, and what executors said (`work`), stay until the next start.
+        """
+        ended = end_processes(self.folder)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        return ended
 
     def alive_workers(self, page: int) -> int:
         """Number of workers that are alive according to the master's page."""
@@ -117,11 +127,12 @@ class SparkCluster:
             "SPT_NOENV": "1",  # setproctitle would write over it
             "PYSPARK_PYTHON": sys.executable,  # by which spark-class finds Spark
             "SPARK_LOCAL_IP": "127.0.0.1",  # for the web pages too
-            "SPARK_LOCAL_DIRS": str(self.folder / "scratch"),
+            "SPARK_LOCAL_DIRS": str(self._scratch),
             "SPARK_DAEMON_MEMORY": "512m",
         }
         if "JDK_JAVA_OPTIONS" not in environment:  # what the caller says about Java wins
             environment["JDK_JAVA_OPTIONS"] = java_options(environment, say)
+        environment["JDK_JAVA_OPTIONS"] = f'"-Djava.io.tmpdir={self._scratch}" {environment["JDK_JAVA_OPTIONS"]}'
         return environment
 
     def _spawn(self, name: str, environment: Mapping[str, str], kind: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -3,11 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from jobs.base.scratch import spark_scratch
 from jobs.base.settings import PipelineSettings
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,6 +28,8 @@ def spark_session(settings: PipelineSettings, name: str, java_options: str = "")
     Under `spark-submit` the master given there stays in force. Workers run `PYSPARK_PYTHON`, by default this very interpreter,
     with this checkout on their path, so that they can import `jobs` and `esans_core`. All that is not set here, such as event
     logs or an object store, can be set in the `spark-defaults.conf` of `SPARK_CONF_DIR`.
+
+    The driver's temporary files lie in a folder of their own (`jobs.base.scratch`), unless `spark.local.dir` names another.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -37,33 +42,47 @@ def spark_session(settings: PipelineSettings, name: str, java_options: str = "")
         return
     path = os.pathsep.join(part for part in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if part)
     os.environ["PYTHONPATH"] = path
-    builder = (
-        SparkSession.builder.appName(name)
-        .config("spark.driver.memory", settings.spark.driver_memory)
-        .config("spark.sql.shuffle.partitions", settings.spark.shuffle_partitions)
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "512")
-        .config("spark.executorEnv.PYTHONPATH", path)
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.warehouse.dir", str(settings.home / "spark-warehouse"))
-    )
+    conf = SparkConf().setAppName(name)
     asked = {
+        "spark.driver.memory": settings.spark.driver_memory,
+        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "512",
+        "spark.executorEnv.PYTHONPATH": path,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.warehouse.dir": str(settings.home / "spark-warehouse"),
         "spark.driver.bindAddress": host,
         "spark.driver.host": host,
         "spark.driver.defaultJavaOptions": java_options,
         "spark.executor.memory": settings.spark.executor_memory,
-        "spark.executor.cores": settings.spark.executor_cores,
+        "spark.executor.cores": str(settings.spark.executor_cores or ""),
     }
-    for name, value in asked.items():
-        if value:
-            builder = builder.config(name, value)
     if "SPARK_ENV_LOADED" not in os.environ:  # set by spark-submit, which brings its own master
-        builder = builder.master(settings.spark.master)
-    session = builder.getOrCreate()
+        asked["spark.master"] = settings.spark.master
+    for key, value in asked.items():
+        if value:
+            conf.set(key, value)
+    _tidy(conf)
+    session = SparkSession.builder.config(conf=conf).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     try:
         yield session
     finally:
         session.stop()
+
+
+def _tidy(conf: SparkConf) -> None:
+    """Let the driver's JVM, which is started if it does not run yet, keep its temporary files where they are swept."""
+    SparkContext._ensure_initialized(conf=conf)
+    root = Path(SparkContext.getSystemProperty("java.io.tmpdir"))
+    if (folder := spark_scratch(root)) == root:  # an earlier session of this process has done it
+        return
+    SparkContext.setSystemProperty("java.io.tmpdir", str(folder))
+    # The launcher has made one folder before this could be said. It stays empty, unless files are sent to the cluster.
+    java: Any = SparkContext._jvm
+    for left in root.glob("spark-*"):
+        if java.org.apache.spark.util.ShutdownHookManager.hasShutdownDeleteDir(java.java.io.File(str(left))):
+            with suppress(OSError):
+                left.rmdir()

@@ -1,7 +1,6 @@
 """Behavioural view of every item: Spark MLlib learns from the training events which items are used together."""
 
 from contextlib import ExitStack
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pyspark.ml.feature import Word2Vec
@@ -12,6 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.base.errors import DataError
 from jobs.base.places import open_dataset
+from jobs.base.scratch import scratch_in
 from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
 from jobs.features.behaviour_alignment import TABLE, align
@@ -49,8 +49,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         frame = items.select("item_index", "item_id", F.lit(None).cast("array<float>").alias("vector"))
         if most >= features.min_behaviour_events:
             # In the home folder, because the executors of a cluster must reach it.
-            checkpoints = stack.enter_context(TemporaryDirectory(prefix=".spark-checkpoints-", dir=settings.home))
-            spark.sparkContext.setCheckpointDir(checkpoints)
+            checkpoints = stack.enter_context(scratch_in(settings.home))
+            spark.sparkContext.setCheckpointDir(str(checkpoints))
             vectors = item_vectors(events, settings, blocks)
             frame = items.join(vectors, "item_index", "left").select(
                 "item_index", "item_id", F.when(enough, F.col("vector")).alias("vector")

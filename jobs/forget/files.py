@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.places import place
+from jobs.base.scratch import IN_HOME
 from jobs.base.settings import PipelineSettings
 from jobs.forget.databases import clean_database, is_database
 from jobs.forget.parquet import Change, dropped, rewrite_file
@@ -33,7 +34,8 @@ _SETTINGS = frozenset({"settings.json", "source.json", "agreed.json", "agreed_se
 _LOGS = "logs"  # folder of Airflow's logs
 _CARD = "MODEL_CARD.md"  # of a version's own files, the only one that can name a user: it quotes what gates found
 _IN_MODEL = Path(TRAINED)
-_SCRATCH = (".candidates-*", ".register-*", ".version-*")  # what killed steps leave in the home
+# What killed steps leave in the home; under the names with a star those of version 0.2 and before.
+_SCRATCH = (IN_HOME, ".candidates-*", ".register-*", ".version-*", ".spark-checkpoints-*")
 _PROBED = 8192  # bytes
 _NO_TEXT = frozenset(
     {".safetensors", ".npy", ".png", ".jpg", ".pt2", ".arrow", ".ttf", ".woff", ".woff2", ".jsa", ".jar", ".zip", ".pid"}

@@ -28,6 +28,7 @@ from jobs.base.errors import DataError
 from jobs.base.files import folder_digest, json_text
 from jobs.base.places import arrow_source, children, files_below, open_dataset, place, remove_folder, replace_text
 from jobs.base.settings import PipelineSettings
+from jobs.lake.table_use import TableUse, tell
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _VERSION, _WHEN = re.compile(r"^v-(\d{8}T\d{6})-[0-9a-f]{8}$"), "%Y%m%dT%H%M%S"
@@ -100,6 +101,7 @@ class Lake:
             published = version  # set before the write: if its answer is lost, it looks failed but may have happened
             # `aside` lies among the writer's own files, so it is removed with them if the writer is killed at this moment.
             replace_text(folder / "CURRENT", json_text(manifest), aside=pending.path / "CURRENT")
+            tell(TableUse.of(manifest, new=not same))
         finally:
             if published != pending.path:
                 remove_folder(pending.path)
@@ -177,8 +179,10 @@ class Lake:
         return manifest
 
     def path(self, table: str, date: dt.date) -> UPath:
-        """Folder with the files of the version in force."""
-        return self._folder(table, date) / self.manifest(table, date)["version"]
+        """Folder with the files of the version in force, for a reader of them."""
+        manifest = self.manifest(table, date)
+        tell(TableUse.of(manifest))
+        return self._folder(table, date) / manifest["version"]
 
     def exists(self, table: str, date: dt.date) -> bool:
         """Whether that date of the table is published."""
@@ -268,6 +272,7 @@ def _manifest(folder: UPath) -> dict[str, Any] | None:
         return None
 
 
-def _parquet_rows(folder: UPath) -> int:
+def _parquet_rows(folder: UPath) -> int | None:
+    """How many rows the Parquet files of a folder have; None if it has none, as that of a model."""
     files = [path for path in files_below(folder) if path.suffix == ".parquet"]
-    return sum(pq.ParquetFile(**arrow_source(path)).metadata.num_rows for path in files)
+    return None if not files else sum(pq.ParquetFile(**arrow_source(path)).metadata.num_rows for path in files)

@@ -5,8 +5,6 @@ It reads `sequences`, `users`, `items` and their content, the verdict of `promot
 
 import json
 import logging
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -15,6 +13,7 @@ from upath import UPath
 from esans_core.serving.retriever import Retriever
 from jobs.base.errors import DataError
 from jobs.base.places import open_dataset
+from jobs.base.scratch import scratch_in
 from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
 from jobs.base.tracking import client
@@ -24,9 +23,11 @@ from jobs.lake.spark_tables import read_table, write_table
 from jobs.lake.tables import Lake
 from jobs.lake.user_features import num_features
 from jobs.ranking.evaluate import champion_on_catalogue
-from jobs.registry.versions import MODEL_DIGEST, download_version
+from jobs.registry.versions import MODEL_DIGEST, download_version, version_date
 from jobs.serving.candidate_search import SCHEMA, recommender
 from jobs.serving.index import sampled_users, tuned_index
+from jobs.serving.store import bundle_name
+from jobs.serving.verified import BUNDLE_DIGEST
 from jobs.training.data import read_content, user_encoder
 from jobs.training.model_store import load_served
 
@@ -36,7 +37,8 @@ _USERS_PER_BLOCK = 1024  # users scored at once. It is a constant, because the l
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine).
+    """Publish `candidates`: user_index int64, user_id string, item_id list<string> (best first), score list<float> (cosine),
+    model_version string (of the model that found them), bundle string (that version's serving bundle; null if it has none).
 
     There is one row for each user with an event, and for each other user of whom something is known. The history is all of the
     user's events up to the date. None of these items is a candidate, unless people come back to items (`repeats: again`), none
@@ -61,17 +63,19 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     )
     if model is None:
         return _skip(f"version {number} cannot run on this catalogue: {note}")
+    digest, bundle = version.tags.get(BUNDLE_DIGEST), None
+    if digest:
+        bundle = bundle_name(version_date(version).isoformat(), number, digest)
     # It is in the home folder, because the executors of a cluster must reach it.
-    with TemporaryDirectory(prefix=".candidates-", dir=settings.home) as scratch:
-        folder = Path(scratch)
+    with scratch_in(settings.home) as folder:
         chosen, available = settings.candidates, available_items(lake, date, item_ids)
         index, compared = tuned_index(chosen, model, sampled_users(settings), chosen.k, available)
         Retriever.save(folder, model, item_ids, index)
         tables = ["sequences", "users", "items", "visual_features", "text_features"]
-        digest = {"model": version.tags.get(MODEL_DIGEST, "")}
+        made_by = {"model": version.tags.get(MODEL_DIGEST, "")}
         with (
             spark_session(settings, "candidates") as spark,
-            lake.write("candidates", settings, inputs=tables, extra_inputs=digest) as pending,
+            lake.write("candidates", settings, inputs=tables, extra_inputs=made_by) as pending,
         ):
             block = F.floor(F.col("user_index") / _USERS_PER_BLOCK).alias("block")
             sequences = read_table(spark, settings, "sequences")
@@ -88,8 +92,15 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             )
             again = bool(lake.manifest("sequences", date)["stats"].get("again"))
             found = users.mapInArrow(recommender(folder, settings.candidates.k, again=again, user_features=features), SCHEMA)
+            # A reader of the files alone, or of a copy of them, sees by these columns which model it has.
+            found = found.withColumn("model_version", F.lit(number)).withColumn("bundle", F.lit(bundle).cast("string"))
             write_table(found, pending, by=["user_index"], keys=lake.manifest("users", date)["rows"])
-            pending.stats = {"model_version": number, "k": settings.candidates.k, "items": len(item_ids)} | compared
+            pending.stats = {
+                "model_version": number,
+                "bundle": bundle,
+                "k": settings.candidates.k,
+                "items": len(item_ids),
+            } | compared
             pending.stats |= _shape(pending.path, settings.candidates.k)
             return dict(pending.stats)
 

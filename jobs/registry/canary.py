@@ -5,7 +5,7 @@ from typing import Any
 from jobs.base.errors import DataError
 from jobs.registry.actions import Action
 from jobs.registry.publish_champion import add_bundle
-from jobs.registry.versions import numbered_version
+from jobs.registry.versions import required_version
 from jobs.serving.store import ServingStore
 
 _MOST = 0.5  # with more, the version should be promoted
@@ -29,18 +29,12 @@ def canary(action: Action) -> dict[str, Any]:
         store.end_canary()
         ended = f"the canary {before['name']} has ended." if before else "there was no canary."
         return {"message": f"{ended} All users get the bundle in force.", "bundle": None, "share": 0.0}
-    share, version = _share(action.options["share"]), numbered_version(settings, number)
+    share = _share(action.options["share"])
     if store.current() is None:
         raise DataError(
             "no bundle is in force.", file=settings.serving_root, remedy="promote a version first, which all users then get."
         )
-    if version is None:
-        raise DataError(
-            f"there is no version {number[:20]!r} of {settings.registry.model_name}.",
-            file=settings.tracking_uri,
-            remedy="give the number of a version that the registry lists.",
-        )
-    name, _ = add_bundle(store, settings, version)
+    name, _ = add_bundle(store, settings, required_version(settings, number))
     store.start_canary(name, share, by=action.by, reason=action.reason, version=number)
     message = f"{share:.1%} of the users get bundle {name}, all others {store.current()}."
     return {"message": message, "bundle": name, "version": number, "share": share}

@@ -7,7 +7,7 @@ from jobs.registry.actions import Action
 from jobs.registry.champion import put_in_force, record_decision
 from jobs.registry.decisions import Review, held_back, read_decision
 from jobs.registry.gate_report import check_gate_report, passing_report
-from jobs.registry.versions import aliased_version, champion_version, numbered_version, version_date
+from jobs.registry.versions import aliased_version, champion_version, required_version, version_date
 
 
 def promote_version(action: Action) -> dict[str, object]:
@@ -19,13 +19,7 @@ def promote_version(action: Action) -> dict[str, object]:
         DataError: there is no such version, its gate report does not allow it, or a person has rejected it.
     """
     settings, number = action.settings, str(action.options["version"])
-    version, champion = numbered_version(settings, number), champion_version(settings)
-    if version is None:
-        raise DataError(
-            f"there is no version {number[:20]!r} of {settings.registry.model_name}.",
-            file=settings.tracking_uri,
-            remedy="give the number of a version that the registry lists.",
-        )
+    version, champion = required_version(settings, number), champion_version(settings)
     before, aliased = None if champion is None else str(champion.version), aliased_version(settings)
     if aliased is not None and aliased.version == version.version:
         return {

@@ -30,7 +30,7 @@ from jobs.registry.gate_report import GateReport, check_gate_report, checked_cop
 from jobs.registry.signing import require_key
 from jobs.registry.version_records import said
 from jobs.registry.versions import CHAMPION, aliased_version, version_of
-from jobs.serving.store import ServingStore
+from jobs.serving.store import ServingStore, bundle_name
 from jobs.serving.verified import BUNDLE_DIGEST, IN_MODEL
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def add_bundle(store: ServingStore, settings: PipelineSettings, version: ModelVe
     with checked_copy(settings, version) as (report, copy):
         _check_bundle(copy / IN_MODEL, version, report)
         _check_decisions(settings, version, report)
-        name = f"{report.date}-v{report.version}-{report.bundle_digest[:8]}"
+        name = bundle_name(report.date, report.version, report.bundle_digest)
         store.add(copy / IN_MODEL, name)
         return name, report
 

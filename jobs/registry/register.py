@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -12,6 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.places import copy_files
+from jobs.base.scratch import scratch_in
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import start_or_resume_run
 from jobs.lake.tables import Lake
@@ -53,10 +52,10 @@ def register_challenger(settings: PipelineSettings) -> tuple[ModelVersion, bool,
         VALIDATION_STATUS: "pending",
     } | {f"esans.gate.{stage}": _outcome(record) for stage, record in gates.items()}
     with (
-        TemporaryDirectory(prefix=".register-", dir=settings.home) as scratch,
+        scratch_in(settings.home) as scratch,
         start_or_resume_run(settings, run_key, f"challenger-{settings.ds}"),
     ):
-        bundle, trained = Path(scratch) / "bundle", Path(scratch) / "model"
+        bundle, trained = scratch / "bundle", scratch / "model"
         content = build_bundle(settings, bundle)
         tags[BUNDLE_DIGEST] = content["digest"]
         copy_files(lake.path("challenger", settings.date), trained)

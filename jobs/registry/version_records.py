@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from jobs.base.errors import DataError
 from jobs.base.files import file_digest
+from jobs.base.scratch import scratch_in
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import RUN_KEY, client
 
@@ -24,8 +25,8 @@ _WRITTEN_ON_DOWNLOAD = "registered_model_meta"  # MLflow's client writes this be
 def version_copy(settings: PipelineSettings, version: ModelVersion) -> Iterator[Path]:
     """A copy of a version's files. It exists while the block runs, and nobody else changes it."""
     uri = client(settings).get_model_version_download_uri(version.name, version.version)
-    with TemporaryDirectory(prefix=".version-", dir=settings.home) as scratch:
-        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
+    with scratch_in(settings.home) as scratch:
+        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(scratch)))
 
 
 def files_of(copy: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import LOGICAL_DATE, RUN_KEY, client
 from jobs.serving.store import ServingStore
@@ -180,6 +181,17 @@ def register_version(
         description=description[:MAX_TEXT],
     )
     return version, True
+
+
+def required_version(settings: PipelineSettings, number: str) -> ModelVersion:
+    """The version with this number, which a person has named. Raises `DataError` if the registry has none."""
+    if (version := numbered_version(settings, number)) is not None:
+        return version
+    raise DataError(
+        f"there is no version {number[:20]!r} of {settings.registry.model_name}.",
+        file=settings.tracking_uri,
+        remedy="give the number of a version that the registry lists.",
+    )
 
 
 def numbered_version(settings: PipelineSettings, number: str) -> ModelVersion | None:

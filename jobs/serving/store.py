@@ -81,7 +81,7 @@ class ServingStore:
 
         Args:
             source: folder of the bundle.
-            name: `<date>-v<version>-<first eight digits of its digest>`.
+            name: as `bundle_name` gives it.
 
         Returns:
             Its folder in the store.
@@ -210,6 +210,11 @@ class ServingStore:
         for folder in (self.root, self._bundles):
             for path in folder.glob(f"{_ASIDE}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def bundle_name(date: str, version: str, digest: str) -> str:
+    """Name of a bundle: its logical date (YYYY-MM-DD), the number of its version, and the first eight digits of its digest."""
+    return f"{date}-v{version}-{digest[:8]}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

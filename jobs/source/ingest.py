@@ -14,6 +14,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
 from jobs.lake.dense_index import dense_index
 from jobs.lake.spark_tables import write_table
+from jobs.lake.table_use import TableUse, tell
 from jobs.lake.tables import Lake
 from jobs.source.attributes import attribute_encoder
 from jobs.source.cleaning import (
@@ -89,6 +90,8 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
     for name, frame in (("images", source.images), ("users", source.users)):
         if frame is not None:
             rows_read[name] = frame.count()
+    for name, count in rows_read.items():
+        tell(TableUse(f"source/{name}", settings.ds, count))
     _check_rejected(quarantine, rejected, rows_read, source, settings)
     _check_shrinkage(rows_read["interactions"], source, settings)
 

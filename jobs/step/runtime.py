@@ -20,7 +20,9 @@ from jobs.base.home import home_of_settings, settle
 from jobs.base.locks import at_work
 from jobs.base.memory import PeakMemory
 from jobs.base.settings import PipelineSettings
+from jobs.lake.table_use import heard_by
 from jobs.step import workers
+from jobs.step.account import Account, lines
 from jobs.step.code_key import code_key
 from jobs.step.metrics_file import update_metrics
 from jobs.step.reuse import Recipe
@@ -73,7 +75,8 @@ def run_job(
     """Run a job as a command and exit: with 0 if it is done, 65 for bad data or settings, 1 for anything else.
 
     A record `<run_dir>/steps/<name>.json` is written in every case: state, exit status, seconds, peak resident memory, the
-    message, the small summary (a JSON object) that `work` returns, whether an earlier result was reused, and the Airflow `run`.
+    message, the small summary (a JSON object) that `work` returns, whether an earlier result was reused and why, the tables
+    that were read and written with their rows (`jobs.step.account`), and the Airflow `run`. The log ends with the same.
 
     With the flag `--only-if-kept`, a step that would have to run ends with status 3 instead, and leaves no record.
 
@@ -106,15 +109,16 @@ def run_job(
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"records": records})})
     settle(settings.home)
     count = processes(settings) if processes and workers.rank() is None else 1
-    record: dict[str, Any] = {"step": name, "state": "failed", "reused": False, "message": "", "summary": {}}
+    record: dict[str, Any] = {"step": name, "state": "failed", "message": "", "summary": {}}
+    account = Account(aloud=not workers.rank())
     started = time.monotonic()
     with at_work(settings.home), PeakMemory(_process_tree()) as memory:
         if count > 1:
             found, status = workers.run_workers(count)
         else:
             chosen_recipe = recipe[chosen[0]] if isinstance(recipe, Mapping) else recipe
-            found, status = attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name, only_if_kept))
-    record |= found | {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
+            found, status = attempt(name, lambda: _do(work, settings, chosen, chosen_recipe, name, only_if_kept, account))
+    record |= account.record() | found | {"seconds": round(time.monotonic() - started, 2), "peak_memory_mb": memory.megabytes}
     if report := workers.report_file():
         write_json(report, record | {"status": status})
     elif not workers.rank():  # no worker, or the first of those that torchrun started
@@ -122,7 +126,8 @@ def run_job(
             record |= {"exit_status": status, "run": os.environ.get(_AIRFLOW_RUN)}
             write_json(settings.run_dir / "steps" / f"{name}.json", record)
         update_metrics(settings)
-    log.info("%s: %s in %.1f s, peak %d MB", name, record["state"], record["seconds"], record["peak_memory_mb"])
+        for line in lines(record):
+            log.info("%s: %s", name, line)
     sys.exit(status)
 
 
@@ -154,19 +159,25 @@ def _do(
     recipe: Recipe | None,
     name: str,
     only_if_kept: bool,
+    account: Account,
 ) -> dict[str, Any]:
-    """Run the step, or find that it need not run. Return what the record of a success says."""
-    key = recipe.key(name, settings, code_key(work)) if recipe else None
-    if recipe and settings.run.reuse and (kept := recipe.recall(name, settings, key)) is not None:
-        log.info("nothing has changed since this step's last success: its result is kept (run.reuse)")
-        return {"summary": kept, "reused": True}
+    """Run the step, or find that it need not run. Return what the record of a success says besides the account."""
+    key = recipe.key(settings, code_key(work)) if recipe else None
+    if recipe and settings.run.reuse:
+        found = recipe.recall(name, settings, key)
+        account.why = found.why
+        if found.summary is not None:
+            account.keep(recipe.kept_tables(settings))
+            return {"summary": found.summary}
+    elif recipe:
+        account.why = "it ran, because run.reuse is off"
     if only_if_kept:
-        log.info("no earlier result can be kept, so the step has to run")
+        log.info("no earlier result can be kept: %s", account.why)
         sys.exit(EXIT_NOT_KEPT)
-    if recipe is None:
-        return {"summary": work(settings, *chosen) or {}}
-    summary = work(settings.only(recipe.sections), *chosen) or {}
-    recipe.remember(name, settings, key, summary)
+    with heard_by(account):
+        summary = work(settings.only(recipe.sections) if recipe else settings, *chosen) or {}
+    if recipe:
+        recipe.remember(name, settings, key, summary)
     return {"summary": summary}
 
 

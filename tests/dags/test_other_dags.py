@@ -276,6 +276,8 @@ def test_a_backfill_of_features_has_a_run_folder_of_its_own_and_works_in_order(d
 def test_features_are_made_as_in_the_daily_run(dags: dict[str, Any]) -> None:
     daily = dags["esans_daily_retraining"]
     for task in dags["esans_features"].tasks:
+        if task.task_id == "what_is_new":
+            continue
         same = daily.get_task(task.task_id)
         assert type(task) is type(same) and task.upstream_task_ids == same.upstream_task_ids
         assert task.inlets == same.inlets and task.outlets == same.outlets

@@ -107,9 +107,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SparkClu
     url = made.start(port=0, say=lambda text: None)
     try:
         yield made, url
+        assert any(path.name.startswith("spark-") for path in (folder / "scratch").iterdir())
     finally:
         made.stop()
-    assert stack_processes(folder) == []
+    assert stack_processes(folder) == [] and not (folder / "scratch").exists()
 
 
 @pytest.fixture(scope="module")

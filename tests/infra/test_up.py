@@ -74,7 +74,7 @@ def home(live_stack: LiveStack) -> Path:
 
 
 class TestStack:
-    """One stack, in order: up, looked at, killed at, up again. `test_operations.py` works with it and takes it down."""
+    """One stack, in order: up, looked at, killed at, up again. The folder `operations` works with it and takes it down."""
 
     pytestmark = [pytest.mark.airflow, pytest.mark.mlflow, pytest.mark.slow]
 

@@ -13,17 +13,20 @@ from training_tables import NUM_ITEMS, NUM_USERS, write_training_tables
 from esans_core.towers import TwoTower
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
+from jobs.base.scratch import IN_HOME
 from jobs.base.settings import CandidateSettings, PipelineSettings
-from jobs.base.tracking import client
+from jobs.base.tracking import LOGICAL_DATE, client
 from jobs.forget.tables import LakeEraser
 from jobs.lake.tables import Lake
 from jobs.ranking import candidates
 from jobs.serving.candidate_search import SCHEMA, _blocks
+from jobs.serving.verified import BUNDLE_DIGEST
 from jobs.training.data import load_training_data
 from jobs.training.model_store import save_towers
 
 pytest.importorskip("faiss")
 K = 20
+BUNDLE = "2026-01-28-v1-01234567"
 
 
 def write_verdict(settings: PipelineSettings, verdict: str, version: str, incumbent: str | None) -> None:
@@ -47,7 +50,8 @@ def model(settings: PipelineSettings, home: Path) -> TwoTower:
         save_towers(pending.path, towers, data.item_ids, {"encoders": data.encoders})
     registry, name = client(settings), settings.registry.model_name
     registry.create_registered_model(name)
-    registry.create_model_version(name, folder.as_uri(), tags={"esans.model_digest": "abc"})
+    tags = {"esans.model_digest": "abc", LOGICAL_DATE: settings.ds, BUNDLE_DIGEST: "0123456789ab"}
+    registry.create_model_version(name, folder.as_uri(), tags=tags)
     write_verdict(settings, "promoted", "1", None)
     # The towers as a reload gives them: without the content, which a model on disk does not carry.
     rows = torch.arange(NUM_ITEMS)
@@ -77,6 +81,7 @@ def test_every_user_gets_the_best_unseen_items_however_the_rows_come(
     summary = candidates.run(today)
     assert summary == {
         "model_version": "1",
+        "bundle": BUNDLE,
         "k": K,
         "items": NUM_ITEMS,
         "index": "exact",
@@ -90,12 +95,16 @@ def test_every_user_gets_the_best_unseen_items_however_the_rows_come(
         "user_id: string",
         "item_id: list<element: string>",
         "score: list<element: float>",
+        "model_version: string",
+        "bundle: string",
     ]
+    assert set(table["model_version"].to_pylist()) == {"1"} and set(table["bundle"].to_pylist()) == {BUNDLE}
     assert table["user_index"].to_pylist() == list(range(NUM_USERS)) and table["user_id"][7].as_py() == "u0007"
     for row, (ids, scores) in zip(table.to_pylist(), brute_force(model, settings), strict=True):
         assert row["item_id"] == ids, row["user_id"]
         np.testing.assert_allclose(row["score"], scores, atol=1e-6)
     manifest = lake.manifest("candidates", settings.date)
+    assert (manifest["stats"]["model_version"], manifest["stats"]["bundle"]) == ("1", BUNDLE)
     assert manifest["inputs"]["model"] == "abc" and "sequences" in manifest["inputs"]
 
     # Cut into other batches and searched through lists that miss the floor: the same bytes.
@@ -106,7 +115,7 @@ def test_every_user_gets_the_best_unseen_items_however_the_rows_come(
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", before)
     assert (again["index"], again["index_given_up"], again["index_recall"]) == ("exact", "ivf", 0.5)
     assert lake.manifest("candidates", settings.date)["digest"] == manifest["digest"]
-    assert not list(settings.home.glob(".candidates-*"))
+    assert not (settings.home / IN_HOME).exists()
 
 
 @pytest.mark.spark

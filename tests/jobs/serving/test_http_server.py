@@ -16,7 +16,7 @@ import requests
 from bundles import build
 
 from esans_core.serving.bundle import ServingBundle, checked
-from infra.local.processes import free_port
+from infra.local.processes import StackError, await_answer, free_port
 from jobs.base.settings import PipelineSettings
 from jobs.serving import bundle as module
 from jobs.serving.store import ServingStore
@@ -70,16 +70,9 @@ def start(store: ServingStore, names: list[str], *further: str) -> Server:
     command = [sys.executable, "-m", "esans_core.serving", "--folder", str(store.root), "--port", str(port), "--seconds", "0.2"]
     process = subprocess.Popen([*command, *further], env=os.environ | {"ESANS_SERVE_TOKEN": TOKEN}, text=True)
     server = Server(f"http://127.0.0.1:{port}", store, names, process)
-
-    def up() -> bool:
-        try:
-            return requests.get(f"{server.base}/health", timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
     try:
-        server.until(up, "the server starts")
-    except AssertionError:
+        await_answer(process, f"{server.base}/health")
+    except StackError:
         process.kill()
         raise
     return server

@@ -7,17 +7,15 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 from bundles import write_challenger
 from source_builder import publish
 
 from esans_core.serving.bundle import ServingBundle, checked
-from infra.local.processes import free_port
+from infra.local.processes import await_answer, free_port
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
 from jobs.serving import bundle as module
@@ -62,14 +60,7 @@ def port(folder: Path) -> Iterator[int]:
     (command,) = made_by(f"make serve SERVE_PORT={port}", "esans_core.serving")
     process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
-        deadline = time.monotonic() + 180
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline
-            try:
-                if requests.get(f"http://127.0.0.1:{port}/ready", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(0.2)
+        await_answer(process, f"http://127.0.0.1:{port}/ready")
         yield port
     finally:
         process.terminate()

@@ -17,7 +17,7 @@ from bundles import build, write_challenger
 from source_builder import publish
 
 from esans_core.serving.bundle import ServingBundle, checked
-from infra.local.processes import free_port
+from infra.local.processes import await_answer, free_port
 from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import start_or_resume_run
@@ -165,13 +165,8 @@ def _served_over_http(settings: PipelineSettings, environment: dict[str, str], t
             start_new_session=True,
         )
     try:
-        base, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                if requests.get(f"{base}/health", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(0.3)
+        base = f"http://127.0.0.1:{port}"
+        await_answer(server, f"{base}/health", log=log)
         asked = {"inputs": [["i0003", "unknown", "i0004"], []], "params": {"k": 5}}
         answer = requests.post(f"{base}/invocations", json=asked, timeout=30)
         assert answer.ok, log.read_text()
