@@ -16,6 +16,7 @@ from jobs.source.picture_cache import PictureCache
 from jobs.source.picture_fetching import fetch_pictures
 from jobs.source.picture_files import find_picture, nearest_existing
 from jobs.source.picture_hosts import is_url
+from jobs.source.picture_words import in_words
 from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
 
 _EARLIEST = dt.date(1990, 1, 1)
@@ -193,7 +194,7 @@ def _pictures(source: Source, settings: PipelineSettings) -> pd.DataFrame:
         name = f"item {row['item_id']}"
         if found.why:
             nearest = nearest or nearest_existing(found)
-            name += f" ({found.why.replace('_', ' ')}: {found.tried}" + (f"; what exists is {nearest}" if nearest else "") + ")"
+            name += f" ({in_words(found.why)}: {found.tried}" + (f"; what exists is {nearest}" if nearest else "") + ")"
         rows.append((name, not found.why))
     return pd.DataFrame(rows or [("no picture files", True)], columns=[ROW, "found"])
 

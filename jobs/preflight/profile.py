@@ -18,6 +18,7 @@ from jobs.source.picture_content import Picture, decode_picture
 from jobs.source.picture_fetching import fetch_pictures
 from jobs.source.picture_files import EMPTY, REFUSED_SCHEME, find_picture, nearest_existing, read_file
 from jobs.source.picture_hosts import is_url
+from jobs.source.picture_words import counted as in_words
 from jobs.source.spelling import has_folds, twins_across, twins_within
 from jobs.source.tables import Source
 
@@ -161,7 +162,7 @@ def of_pictures(source: Source, settings: PipelineSettings) -> tuple[int, list[s
         there = [given for _, given, seen in looked_at if not seen.why]
         found.append(f"{items:,} items name {number:,} picture files; of {len(looked_at)} looked at, {len(there)} can be read.")
         reasons = Counter(seen.why for _, seen in lost)
-        found += [f"not readable: {_counted(reasons)}."] if lost else []
+        found += [f"not readable: {in_words(dict(reasons.most_common()))}."] if lost else []
         if reasons[REFUSED_SCHEME]:
             found.append("Pictures by URL are fetched only from servers that the setting pictures.hosts names.")
         for item, seen in lost[:3]:
@@ -179,13 +180,9 @@ def _bad_contents(contents: list[bytes]) -> list[str]:
     if not causes:
         return []
     return [
-        f"of {len(contents)} pictures that were opened, {causes.total()} cannot be used: {_counted(causes)}. An item keeps its "
+        f"of {len(contents)} pictures that were opened, {causes.total()} cannot be used: {in_words(dict(causes.most_common()))}. An item keeps its "
         "view if another picture of it can be used."
     ]
-
-
-def _counted(causes: Counter[str]) -> str:
-    return ", ".join(f"{why.replace('_', ' ')} {count}" for why, count in causes.most_common())
 
 
 def without_view(source: Source, settings: PipelineSettings) -> int:

@@ -128,7 +128,7 @@ def test_pictures_that_are_not_there_are_named_with_the_place_tried(settings: Pi
     items = build.items().assign(image_path=[f"pictures/{row}.png" for row in range(build.NUM_ITEMS)])
     found, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
     assert found.verdict == "not"
-    assert "of 24 looked at, 0 can be read" in text and "not found 24" in text
+    assert "of 24 looked at, 0 can be read" in text and "not readable: 24 not found." in text
     assert f"{tmp_path}/data/pictures/" in text
 
 
@@ -139,8 +139,8 @@ def test_one_bad_picture_of_several_is_counted_with_its_cause(settings: Pipeline
         (folder / f"{name}.png").write_bytes(content)
     items = build.items().assign(image_paths=[["0.png", "bad.png", "1.png"], ["gone.png"]] + [None] * (build.NUM_ITEMS - 2))
     _, text = checked(fit(settings, build.write_source(folder, items=items)), tmp_path)
-    assert "2 items name 4 picture files; of 4 looked at, 3 can be read" in text and "not readable: not found 1." in text
-    assert "of 3 pictures that were opened, 1 cannot be used: no picture 1." in text
+    assert "2 items name 4 picture files; of 4 looked at, 3 can be read" in text and "not readable: 1 not found." in text
+    assert "of 3 pictures that were opened, 1 cannot be used: 1 that are no JPEG, PNG, WebP, GIF or BMP." in " ".join(text.split())
 
 
 def test_no_server_is_asked_unless_the_list_names_it(settings: PipelineSettings, tmp_path: Path) -> None:
