@@ -19,6 +19,7 @@ from great_expectations.data_context import FileDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.data_context.types.resource_identifiers import ExpectationSuiteIdentifier, ValidationResultIdentifier
 
+from jobs.base.errors import DataError
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Severity, Suite
@@ -97,6 +98,9 @@ def run_checkpoint(settings: PipelineSettings, stage: str, suites: list[Suite], 
 
     Returns:
         The result. A missing table, an expectation that was not evaluated and one that raised an error are critical failures.
+
+    Raises:
+        DataError: a table changed while it was judged.
     """
     with alone_in(settings.home / "gx"):  # gates may run at the same time, and they share the files of the context
         context = _context(settings)
@@ -153,6 +157,9 @@ def _validate(
 
     Details cost two Spark jobs for each expectation, and bare outcomes cost one job for all of them. So a Spark table is judged
     in detail only if something does not hold. The second result then replaces the first.
+
+    Raises:
+        DataError: all holds at the second look. So the table is not the one that was judged first.
     """
     midnight = dt.datetime.combine(settings.date, dt.time(), dt.UTC)
     in_spark = not isinstance(frame, pd.DataFrame)
@@ -174,6 +181,12 @@ def _validate(
         ((identifier, validated),) = result.run_results.items()
         outcomes = [outcome.to_json_dict() for outcome in validated.results]
         if all(_holds(outcome) for outcome in outcomes):
+            if in_spark and result_format is _DETAILED:
+                raise DataError(
+                    "the table changed while the gate read it.",
+                    file=f"gate {definition.name}",
+                    remedy="run the date again when nothing writes to the source.",
+                )
             break
     return outcomes, identifier
 
