@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 from string import Formatter
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -20,6 +20,11 @@ _PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 Format = Literal["parquet", "csv", "json", "delta", "iceberg"]
 TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "d"]
 Scalar = str | int | float | bool
+
+
+def without_empty(values: Any) -> Any:
+    """What `data.yaml` says, without names under which nothing stands, as where all lines below are comments."""
+    return {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
 
 
 class TableMapping(Section):
@@ -86,6 +91,11 @@ class TableMapping(Section):
     )
     encoding: str = Field("", description="Encoding of a CSV or JSON file. If empty: UTF-8 (or UTF-16 with a byte order mark).")
     names: list[str] = Field([], description="Names of the columns of a CSV file that has no header line.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, values: Any) -> Any:
+        return without_empty(values)
 
     @field_validator("as_of", "timestamp_origin")
     @classmethod

@@ -120,6 +120,7 @@ def _judge(
     say("cleaning and splitting the log as a run does")
     ingested = _ingest(settings, found)
     pictures, sections = looked.result()
+    warnings += sections.pop("Mind", [])
     found.sections |= sections
     if warnings:
         found.sections["Mind"] = warnings

@@ -23,7 +23,7 @@ from jobs.source.spelling import has_folds, twins_across, twins_within
 from jobs.source.tables import Source
 
 _LAST = 253_402_300_800  # seconds up to the end of the year 9999
-_SHOWN_FILES, _SHOWN_COLUMNS = 5, 12
+_SHOWN_FILES, _SHOWN_COLUMNS, _KINDS = 5, 12, 30
 _PICTURES, _CONTENTS = 300, 100  # picture files looked at, and of how many pictures the content is opened and compared
 _SIDE = 64  # pixels
 
@@ -34,11 +34,12 @@ def of_files(landing: Landing) -> dict[str, list[str]]:
 
 
 def of_source(source: Source, settings: PipelineSettings) -> tuple[int, dict[str, list[str]]]:
-    """The number of pictures, and what there is to say of the log, the catalogue and the pictures, by heading."""
+    """The number of pictures, what there is to say of the log, the catalogue and the pictures, and warnings, by heading."""
     with counted(source) as counts:
         log, catalogue = of_log(source, counts), of_catalogue(source, counts)
+    kinds, warnings = of_kinds(source)
     number, pictures = of_pictures(source, settings)
-    return number, {"Log": log, "Catalogue": catalogue, "Pictures": pictures}
+    return number, {"Log": log + kinds, "Catalogue": catalogue, "Pictures": pictures} | ({"Mind": warnings} if warnings else {})
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def of_log(source: Source, counts: dict[str, DataFrame]) -> list[str]:
                 f"{row['most']}, '{str(row['who'])[:40]}' has {row['largest']:,}; {row['once'] / row['n']:.0%} have one only."
             )
         found += [f"{word}: {spelling}." for spelling in twins_within(counts[column].select(column), folds=row["folds"])]
-    return found + _repeats(source.interactions) + _kinds(source)
+    return found + _repeats(source.interactions)
 
 
 def _repeats(log: DataFrame) -> list[str]:
@@ -101,11 +102,25 @@ def _repeats(log: DataFrame) -> list[str]:
     ]
 
 
-def _kinds(source: Source) -> list[str]:
-    kinds = source.interactions.groupBy("kind").count().orderBy(F.desc("count")).limit(12).collect()
-    if not source.mapping.kinds and all(row["kind"] is None for row in kinds):
-        return []
-    return ["kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + "."]
+def of_kinds(source: Source) -> tuple[list[str], list[str]]:
+    """The kinds of events; and a warning if `data.yaml` names kinds that no event has, while others have kinds without a name.
+
+    A log may lack a kind for a while, such as returns. But a kind that is spelt otherwise there would lose its meaning.
+    """
+    rules = source.mapping.kinds
+    kinds = source.interactions.groupBy("kind").count().orderBy(F.desc("count")).limit(_KINDS).collect()
+    if not rules and all(row["kind"] is None for row in kinds):
+        return [], []
+    told = ["kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + "."]
+    named, met = rules.keys() | {rule.cancels for rule in rules.values() if rule.cancels}, {row["kind"] for row in kinds}
+    absent, unnamed = sorted(named - met), sorted(met - named - {None})
+    if not (rules and absent and unnamed) or len(kinds) == _KINDS:
+        return told, []
+    lost, plain = (", ".join(f"'{kind}'" for kind in some) for some in (absent, unnamed))
+    return told, [
+        f"data.yaml names the kinds {lost}, which no event has. Events of {plain}, which it does not name, are targets of "
+        "weight 1. Remedy: write each kind under kinds as the log spells it."
+    ]
 
 
 def of_catalogue(source: Source, counts: dict[str, DataFrame]) -> list[str]:
@@ -179,9 +194,10 @@ def _bad_contents(contents: list[bytes]) -> list[str]:
     causes = Counter(picture.traits[0] for picture in decoded if picture.image is None)
     if not causes:
         return []
+    why = in_words(dict(causes.most_common()))
     return [
-        f"of {len(contents)} pictures that were opened, {causes.total()} cannot be used: {in_words(dict(causes.most_common()))}. An item keeps its "
-        "view if another picture of it can be used."
+        f"of {len(contents)} pictures that were opened, {causes.total()} cannot be used: {why}. An item keeps its view if "
+        "another picture of it can be used."
     ]
 
 
