@@ -56,7 +56,10 @@ class TableMapping(Section):
         description="Of items and users. Further column: what it holds. text: one category; texts: several; number; embedding: "
         "a vector made elsewhere. Models learn from them, and answers can be filtered by those of items but embeddings.",
     )
-    where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
+    where: dict[str, list[Scalar]] = Field(
+        {},
+        description="Column of the table: the values of the rows that are wanted. In a column of numbers, 5 and 5.0 are one.",
+    )
     repeated_ids: Literal["damage", "first"] = Field(
         "damage",
         description="Of items and users. damage: rows that repeat an id are set aside and counted; first: they are expected, "

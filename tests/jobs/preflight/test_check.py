@@ -203,3 +203,13 @@ def test_kinds_that_the_log_spells_otherwise(settings: PipelineSettings, tmp_pat
     (folder / "data.yaml").write_text(f"kinds: {rules}")
     found, text = checked(fit(settings, folder), tmp_path)
     assert found.verdict == ("but" if warns else "fit") and warns in text
+
+
+@pytest.mark.parametrize("damage", [b"u00,\xf6,1769601600\n", b"u00,i00\n", b'u00,"i00,1769601600\n', b"u00,i\0,1769601600\n"])
+def test_a_fault_below_the_first_rows_is_the_verdict(settings: PipelineSettings, tmp_path: Path, damage: bytes) -> None:
+    folder = build.write_source(tmp_path / "data")
+    (folder / "interactions.parquet").unlink()
+    (folder / "interactions.csv").write_bytes(build.interactions().to_csv(index=False).encode() + damage)
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "not" and found.proposal is None and len(found.reasons) == 1
+    assert "line 146" in text and "VERDICT: will not run, because ..." in text
