@@ -26,10 +26,10 @@ def set_aside(ingest: Mapping[str, Any]) -> list[str]:
     """How many rows of each table were set aside, for which reasons of the `quarantine`. Arguments as for `accounting`."""
     found, read = [], ingest.get("rows_read") or {}
     for table, reasons in (ingest.get("rejected") or {}).items():
-        share = f" of {read[table]:,} rows" if read.get(table) else ""
+        share = f" of {read[table]:,}" if read.get(table) else ""
         named = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items())
         detail = f" ({named})" if named else ""
-        found.append(f"{table}: {sum(reasons.values()):,}{share}{detail}")
+        found.append(f"{table}: {sum(reasons.values()):,}{share} rows were set aside{detail}")
     return found
 
 

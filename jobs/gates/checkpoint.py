@@ -39,7 +39,7 @@ class Failure:
 
     Attributes:
         observed: the number or share seen, or why the expectation could not be evaluated.
-        examples: a few of the rows that break it, each as `row name (value)`.
+        examples: a few of the rows that break it, each as `row name (value)`, or `row name` for true, false and no value.
     """
 
     table: str
@@ -234,9 +234,13 @@ def _failure(table: str, outcome: dict[str, Any]) -> Failure:
     observed = f"could not be evaluated: {raised}" if raised else _observed(result)
     examples = tuple(_example(row, column) for row in result.get("partial_unexpected_index_list") or ())
     where = f"{table}.{column}" if column else table
-    message = f"{where}: expected that {meta['says']}{_bound(config['kwargs'])}; observed {observed}" + (
-        f", such as {'; '.join(examples)}" if examples else ""
-    )
+    if raised or "unexpected_count" not in result:
+        found = f"observed {observed}"
+    elif examples and result["element_count"] == 1:  # a table of one row, which has a name
+        found = f"this does not hold for {examples[0]}"
+    else:
+        found = f"this does not hold for {observed}" + (f", such as {'; '.join(examples)}" if examples else "")
+    message = f"{where}: expected that {meta['says']}{_bound(config['kwargs'])}; {found}"
     return Failure(
         table,
         config["type"],
@@ -265,7 +269,10 @@ def _observed(result: dict[str, Any]) -> str | float | None:
 
 
 def _example(row: dict[str, Any], column: str | None) -> str:
+    """The name of a row, and its value if that says more than that the expectation does not hold."""
     value = row.get(column) if column else None
+    if value is None or isinstance(value, bool):
+        return str(row[ROW])
     return f"{row[ROW]} ({value:.4g})" if isinstance(value, float) else f"{row[ROW]} ({value})"
 
 

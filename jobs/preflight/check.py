@@ -119,13 +119,15 @@ def _judge(
     warnings = _gate(settings, found)
     say("cleaning and splitting the log as a run does")
     ingested = _ingest(settings, found)
-    pictures, sections = looked.result()
-    warnings += sections.pop("Mind", [])
-    found.sections |= sections
+    seen = looked.result()
+    warnings += seen.warnings
+    for reason in seen.stops:
+        found.stop(reason)
+    found.sections |= seen.sections
     if warnings:
         found.sections["Mind"] = warnings
     if ingested:
-        found.sections["What a run would do"] = _consequences(settings, found.ingest, pictures)
+        found.sections["What a run would do"] = _consequences(settings, found.ingest, seen.pictures)
         if found.verdict == "fit" and warnings:
             found.verdict, found.reasons = "but", warnings
         _clusters(settings, found, source)

@@ -189,22 +189,6 @@ def test_pandas_frames_of_nothing_but_ids(settings: PipelineSettings, tmp_path: 
     assert found.verdict == "fit" and "100.0% of the items have neither title nor text" in text
 
 
-@pytest.mark.parametrize(
-    ("rules", "warns"),
-    [
-        ("{purchase: {weight: 8}, view: {role: history}}", "the kinds 'purchase', which no event has. Events of 'Purchase', "),
-        ("{Purchase: {weight: 8}, view: {}, return: {role: cancels, cancels: purchase}}", ""),
-        ("{Purchase: {weight: 8}, return: {role: cancels, cancels: purchase}}", "'purchase', 'return', which no event has"),
-    ],
-)
-def test_kinds_that_the_log_spells_otherwise(settings: PipelineSettings, tmp_path: Path, rules: str, warns: str) -> None:
-    log = build.interactions().assign(kind=["Purchase", "view"] * (build.NUM_USERS * build.NUM_DAYS // 2))
-    folder = build.write_source(tmp_path / "data", interactions=log)
-    (folder / "data.yaml").write_text(f"kinds: {rules}")
-    found, text = checked(fit(settings, folder), tmp_path)
-    assert found.verdict == ("but" if warns else "fit") and warns in text
-
-
 @pytest.mark.parametrize("damage", [b"u00,\xf6,1769601600\n", b"u00,i00\n", b'u00,"i00,1769601600\n', b"u00,i\0,1769601600\n"])
 def test_a_fault_below_the_first_rows_is_the_verdict(settings: PipelineSettings, tmp_path: Path, damage: bytes) -> None:
     folder = build.write_source(tmp_path / "data")

@@ -202,7 +202,7 @@ def test_the_summary_says_what_happened_at_a_glance(finished: PipelineSettings) 
     for expected in (
         "120 items, 60 users, 8,700 events from 2026-01-22 to 2026-01-28",
         "events: train 7,000, validation 800, holdout 900",
-        "interactions: 50 of 9,000 rows (unknown_item 50)",
+        "interactions: 50 of 9,000 rows were set aside (unknown_item 50)",
         "balance 0.87",
         "2 repaired; churn since 2026-01-27: 12.5% of unchanged items",
         "items without any view, and so without a cluster: 1",
