@@ -39,7 +39,7 @@ macOS. Further columns are ignored, whatever their types, unless `attributes` na
 These faults stop a run, with a message that names file, column and rows or line and says what to do:
 
 - a required table or column is missing, two tables have one name, a table is empty, or a file is damaged;
-- a CSV file is not in its encoding or holds zero bytes, a row has more or fewer values than the header, a quote is never
+- a CSV file is not in its encoding or holds NUL characters, a row has more or fewer values than the header, a quote is never
   closed, or two columns have one name;
 - a text is not UTF-8, or the values of a column cannot be brought to what is needed;
 - timestamps are in another unit than declared, or the logical date has no events;

@@ -84,11 +84,11 @@ def _columns(rows: list[list[str]], places: list[tuple[str, int]]) -> dict[str, 
 
 
 def _whole(lines: Iterator[str], part: Part, first: int) -> Iterator[str]:
-    """The lines, as long as no zero byte is in them: a disk leaves these in place of what it has lost."""
+    """The lines, as long as no NUL character is in them."""
     for number, line in enumerate(lines, first):
         if "\0" in line:
             raise DataError(
-                f"line {number} holds zero bytes, so a part of the file is lost.",
+                f"line {number} holds NUL characters, which a disk leaves in place of what it has lost.",
                 file=part.path,
                 rows=[str(number)],
                 remedy="write or copy the file again.",

@@ -245,4 +245,4 @@ def test_zeros_in_place_of_a_part_of_the_file(settings, tmp_path: Path, lines: i
     start = sum(len(line) + 1 for line in content.split(b"\n")[:100]) + 3
     (csv_source(tmp_path) / "interactions.csv").write_bytes(content[:start] + bytes(16 * lines) + content[start + 16 * lines :])
     error = refusal(settings, tmp_path)
-    assert error.rows == ("101",) and "line 101 holds zero bytes" in error.problem
+    assert error.rows == ("101",) and "line 101 holds NUL characters" in error.problem
