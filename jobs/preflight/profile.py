@@ -108,7 +108,14 @@ def of_kinds(source: Source, looked: Looked) -> list[str]:
     told = ["kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + "."]
     named, met = rules.keys() | {rule.cancels for rule in rules.values() if rule.cancels}, {row["kind"] for row in kinds}
     absent, unnamed = sorted(named - met), sorted(met - named - {None})
-    if rules and absent and unnamed and len(kinds) < _KINDS:
+    if len(kinds) == _KINDS:  # there may be more
+        return told
+    looked.warnings += [
+        f"data.yaml says that '{kind}' takes back '{rule.cancels}', which no event is. Remedy: write it as the log spells it."
+        for kind, rule in rules.items()
+        if kind in met and rule.cancels not in ("", *met)
+    ]
+    if rules and absent and unnamed:
         lost, plain = (", ".join(f"'{kind}'" for kind in some) for some in (absent, unnamed))
         looked.warnings.append(
             f"data.yaml names the kinds {lost}, which no event has. Events of {plain}, which it does not name, are targets of "

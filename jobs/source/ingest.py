@@ -17,6 +17,7 @@ from jobs.lake.spark_tables import write_table
 from jobs.lake.tables import Lake
 from jobs.source.attributes import attribute_encoder
 from jobs.source.cleaning import (
+    IGNORED,
     KEPT,
     LATER,
     REPEATED_PAIR,
@@ -104,9 +105,11 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
         "user_index", "item_index", "timestamp", "split", "kind", "weight"
     )
     is_kind = F.max(F.col("kind").isNotNull() | (F.col("weight") != 1)).alias("kinds")
-    counted = split.groupBy("split").agg(F.count("*").alias("n"), F.min("timestamp"), F.max("timestamp"), is_kind).collect()
+    targets = F.count_if(F.col("weight") > 0).alias("targets")
+    counts = (F.count("*").alias("n"), targets, F.min("timestamp"), F.max("timestamp"), is_kind)
+    counted = split.groupBy("split").agg(*counts).collect()
     sizes = {row["split"]: row["n"] for row in counted}
-    _check_split(sizes, fates, choice, source, settings)
+    _check_split(sizes, {row["split"]: row["targets"] for row in counted}, fates, choice, source, settings)
     popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
     items = items.join(popularity, "item_index", "left").select(
         "item_index",
@@ -249,20 +252,29 @@ def _why_unknown(quarantine: DataFrame, source: Source) -> str:
 
 
 def _check_split(
-    sizes: dict[str, int], fates: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings
+    sizes: dict[str, int],
+    targets: dict[str, int],
+    fates: dict[str, int],
+    choice: SplitChoice,
+    source: Source,
+    settings: PipelineSettings,
 ) -> None:
-    repeated, used = fates.get(REPEATED_PAIR, 0), sum(sizes.values())
+    """Stop if there is nothing to train on or to judge with."""
+    repeated, ignored, used = fates.get(REPEATED_PAIR, 0), fates.get(IGNORED, 0), sum(sizes.values())
     for name in ("train", "holdout"):
-        if not sizes.get(name):
+        if not targets.get(name):
             other = "per_user_tail" if choice.method == "window" else "window"
             remedy = f"set ingest.split to {other}, change ingest.holdout_days, or choose a later date, with a longer log."
             why = ""
-            if repeated > used:
+            if sizes.get(name) or ignored > used:
+                why = f" In all, {ignored} events are left out, and {used - sum(targets.values())} only describe users."
+                remedy = "give a kind the role target under kinds in data.yaml, or lower rating.at_least; or " + remedy
+            elif repeated > used:
                 why = f" {repeated} more are a pair of user and item that came before, which counts once."
                 remedy = "write 'repeats: again' into data.yaml if people come back to the same items; or " + remedy
             raise DataError(
-                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}."
-                + why,
+                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds} that a model can "
+                f"learn to find; events: {sizes}." + why,
                 file=source.file("interactions"),
                 remedy=remedy,
             )

@@ -47,6 +47,7 @@ def test_contents_that_many_items_share(
         ("{purchase: {weight: 8}, view: {role: history}}", "the kinds 'purchase', which no event has. Events of 'Purchase', "),
         ("{Purchase: {weight: 8}, view: {}, return: {role: cancels, cancels: purchase}}", ""),
         ("{Purchase: {weight: 8}, return: {role: cancels, cancels: purchase}}", "'purchase', 'return', which no event has"),
+        ("{Purchase: {}, view: {role: cancels, cancels: purchse}}", "'view' takes back 'purchse', which no event is"),
     ],
 )
 def test_kinds_that_the_log_spells_otherwise(settings: PipelineSettings, tmp_path: Path, rules: str, warns: str) -> None:

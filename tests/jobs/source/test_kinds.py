@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from jobs.base.errors import DataError
 from jobs.lake.event_log import of_kind, of_repeats
 from jobs.lake.tables import Lake
 from jobs.source import ingest
@@ -124,6 +125,23 @@ def test_ratings_below_the_threshold(settings, tmp_path: Path) -> None:
     ingest.run(history)
     rows = used(history)
     assert set(rows.query("item_id == 'i03'")["weight"]) == {0.0} and set(rows.query("item_id != 'i03'")["weight"]) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ("kinds: {view: {role: history}, buy: {role: history}}", "0 events are left out, and 144 only describe users"),
+        ("kinds: {view: {role: ignored}, buy: {role: ignored}}", "144 events are left out, and 0 only describe users"),
+        ("rating: {at_least: 4}", "144 events are left out"),
+    ],
+)
+def test_a_log_without_a_target_stops(settings, tmp_path: Path, rules: str, says: str) -> None:
+    log = build.interactions().assign(kind=["view", "buy"] * 72, rating=3.0)
+    folder = build.write_source(tmp_path / "source", interactions=log)
+    (folder / "data.yaml").write_text(rules)
+    with pytest.raises(DataError, match="leaves no train events on 2026-01-28 that a model can learn to find") as caught:
+        ingest.run(build.tiny(settings, folder))
+    assert says in caught.value.problem and "role target under kinds" in caught.value.remedy
 
 
 def test_repeats_are_kept_where_people_come_again(settings, tmp_path: Path) -> None:
