@@ -104,7 +104,8 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
     run_of = run.get if isinstance(run, Mapping) else lambda name: getattr(run, name, None)
     dag = run_of("dag_id") or getattr(task, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
     name = run_of("run_id") or run_of("dag_run_id") or getattr(task, "run_id", None) or context.get("run_id")
-    date, error = run_of("logical_date"), context.get("exception")
+    # Where a run works on a day, its interval is that day, whenever the run was asked for.
+    date, error = run_of("data_interval_start") or run_of("logical_date"), context.get("exception")
     reason = context.get("reason")
     about_run = reason is not None or isinstance(run, Mapping)  # a run that timed out hands over its last task only
     url = f"{conf.get('api', 'base_url', fallback='http://localhost:8080').rstrip('/')}/dags/{dag}/runs/{quote(str(name))}"

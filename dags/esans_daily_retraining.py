@@ -3,27 +3,31 @@
 import os
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, TaskGroup, TriggerRule, chain
+from airflow.sdk import DAG, TaskGroup, TriggerRule, chain
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from dags import assets as a
 from dags import links
 from dags.alerts import AlertNotifier
+from dags.days import days
 from dags.params import dag_params
 from dags.steps import DEFAULTS, GPU_POOL, Steps
 
 DOC = """
 ### Daily retraining with semantic-aware negatives (ESANS, WWW 2025)
 
-One run takes the catalogue and the log up to its **logical date** (a day in UTC), rebuilds features and clusters, trains a
-challenger and a uniform-negatives baseline, and moves the registry alias `champion` only when the challenger passes the gate.
+One run takes the catalogue and the log up to its **day** (in UTC), rebuilds features and clusters, trains a challenger and a
+uniform-negatives baseline, and moves the registry alias `champion` only when the challenger passes the gate.
 
+* **The day** is the last finished one, unless you choose another as *Logical Date* at the top of the form. The name of the
+  run says its kind and its day. A day may have several runs. To change a setting, press *Trigger* on the page of the
+  earlier run, and choose *Trigger again with this config*. The form opens with that run's values.
 * A **gate** that finds a critical failure stops the run, and the champion stays. Warnings go into the report.
 * **Promotion** decides what happens to a version that passed: `auto` makes it champion, `review` lets the run wait at *review*
   until somebody approves or rejects it (no answer rejects it), and `never` only registers it.
 * Bad data is never retried. Any other failure is retried twice, with back-off. If a step fails for good, an **alert** says so.
-* If a date is run again, it writes the same bytes again. Tables are named by their digest.
+* If a day is run again with the same settings, it writes the same bytes again. Tables are named by their digest.
 * The form shows the settings of `jobs.base.settings`. All of them also work as flags when you run a job by hand.
 * The tasks from training to promotion have the links *MLflow run*, *Model version*, *Gate report*, *Data Docs* and *Report*.
 * The tab *Report* of a run shows the report of its date, also if the run failed.
@@ -32,15 +36,14 @@ challenger and a uniform-negatives baseline, and moves the registry alias `champ
 LATE = "The run was queued a day ago and has not ended. Remedy: see which task it is at; a review may be waiting for an answer."
 STOPPED = "The run was stopped. Remedy: see the log of its last task, then clear that task to go on from there."
 
-schedule = os.environ.get("ESANS_SCHEDULE", "@daily")
 steps = Steps()
 
 with DAG(
     dag_id="esans_daily_retraining",
     description="Ingest, cluster, train, evaluate and promote the retrieval model of one logical date.",
     doc_md=DOC,
-    # A data interval, so that the run of date D starts when D is over and {{ ds }} is the last day of events used.
-    schedule=CronDataIntervalTimetable(schedule, "UTC") if schedule else None,
+    # The run of a day starts when the day is over. Its events are the last ones used.
+    schedule=days(os.environ.get("ESANS_SCHEDULE", "@daily")),
     start_date=datetime(1990, 1, 1, tzinfo=UTC),  # a run of any earlier date would never start; public logs begin in 1995
     catchup=False,
     max_active_runs=1,  # a date builds upon the one before it

@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, chain
+from airflow.sdk import DAG, chain
 
+from dags.days import days
 from dags.params import dag_params
 from dags.steps import DEFAULTS, Steps
 
@@ -29,7 +30,7 @@ with DAG(
     dag_id="esans_features",
     description="Ingest one logical date and make its feature tables; meant for backfills.",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable("@daily", "UTC"),
+    schedule=days("@daily"),
     start_date=datetime(1990, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

@@ -5,8 +5,9 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from dags.assets import CHAMPION
-from dags.params import reason_param
+from dags.params import choices, chosen, reason_param
 from dags.steps import DEFAULTS, action
+from jobs.registry.choices import version_choices
 
 DOC = """
 ### Make a version champion
@@ -23,7 +24,14 @@ with DAG(
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=2),
     params={
-        "version": Param(type="integer", minimum=1, title="Version", description="Number of the version in the registry."),
+        "version": Param(
+            type=["string", "integer"],
+            minimum=1,
+            pattern=r"^[1-9]\d{0,17}( .*)?$",
+            examples=choices(version_choices),
+            title="Version",
+            description="Click into the field to choose a version, or type its number in the registry.",
+        ),
         "reason": reason_param("with the version"),
     },
     default_args=DEFAULTS,
@@ -32,6 +40,6 @@ with DAG(
     promote_version = action(
         "promote_version",
         "Checks the version's gate report, then moves the alias.",
-        ["--version={{ params.version }}", "--reason={{ params.reason }}"],
+        [chosen("version", "version"), "--reason={{ params.reason }}"],
         outlets=[CHAMPION],
     )

@@ -5,8 +5,9 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from dags.assets import SERVING
-from dags.params import reason_param
+from dags.params import choices, chosen, reason_param
 from dags.steps import DEFAULTS, action
+from jobs.registry.choices import bundle_choices
 
 DOC = """
 ### Back to an earlier bundle
@@ -28,9 +29,10 @@ with DAG(
         "bundle": Param(
             None,
             type=["null", "string"],
-            pattern=r"^\d{4}-\d{2}-\d{2}-v[1-9]\d*-[0-9a-f]{8}$",
+            pattern=r"^\d{4}-\d{2}-\d{2}-v[1-9]\d*-[0-9a-f]{8}( .*)?$",
+            examples=choices(bundle_choices),
             title="Bundle",
-            description="A published bundle, such as 2026-01-28-v3-0a1b2c3d. Empty: the last one that nobody took back.",
+            description="Click into the field to choose a published bundle. Empty: the last one that nobody took back.",
         ),
         "reason": reason_param("with the version and in the history of bundles"),
     },
@@ -40,6 +42,6 @@ with DAG(
     rollback = action(
         "rollback",
         "Checks the bundle, then puts it and its version back in force.",
-        ["{{ '--to=' ~ params.bundle if params.bundle else '' }}", "--reason={{ params.reason }}"],
+        [chosen("to", "bundle"), "--reason={{ params.reason }}"],
         outlets=[SERVING],
     )

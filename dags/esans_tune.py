@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, chain
 
+from dags.days import DAY, days
 from dags.operators import HOME, PrepareOperator
 from dags.params import dag_params
 from dags.review import FORM, ProposalOperator
@@ -12,8 +13,9 @@ from dags.steps import DEFAULTS, GPU_POOL, Steps, action
 DOC = """
 ### Search for better settings
 
-Trains with other settings on the tables of the **logical date**, for which the daily retraining must have made them. Today's
-settings are the first trial, so what is proposed is never worse than these on validation. The hold-out is not looked at.
+Trains with other settings on the tables of a **day**, which the daily retraining must have made. The day is the last finished
+one, unless you choose another as *Logical Date* at the top of the form. Today's settings are the first trial, so what is
+proposed is never worse than these on validation. The hold-out is not looked at.
 
 * After the **minutes** no trial starts, and the running one stops after its epoch. A run of the same date goes on there.
 * *review* shows what is proposed and waits until somebody approves or rejects it. No answer rejects it. It is skipped if
@@ -36,7 +38,7 @@ with DAG(
     dag_id="esans_tune",
     description="Search for better settings of one date's data; a person decides about them.",
     doc_md=DOC,
-    schedule=None,
+    schedule=days(""),
     max_active_runs=1,
     dagrun_timeout=timedelta(days=9),  # a day of search, and the week that a review may wait
     params=dag_params({"tuning"}),
@@ -46,7 +48,7 @@ with DAG(
     tuning = PrepareOperator(
         task_id="tuning",
         job="tuning",
-        arguments=["--date={{ ds }}", f"--home={HOME}"],
+        arguments=[f"--date={DAY}", f"--home={HOME}"],
         record=steps.record("tuning"),
         execution_timeout=timedelta(hours=32),  # the longest search, and its last epoch
         pool=GPU_POOL,
@@ -61,7 +63,7 @@ with DAG(
     adopt_settings = action(
         "adopt_settings",
         "Puts the approved settings in force.",
-        ["--date={{ ds }}", _answer("proposal"), _answer("reason")],
+        [f"--date={DAY}", _answer("proposal"), _answer("reason")],
         by=_answer("by").removeprefix("--by="),
     )
     chain(tuning, review, adopt_settings)

@@ -81,17 +81,17 @@ class PythonJobOperator(BaseOperator):
         """
         try:
             refuse_unknown(context["dag_run"].conf, list(self.dag.params) if self.has_dag() else [])
+            arguments = self.command_arguments(context)
         except ValueError as error:
-            raise BadInputError(
-                f"the run was triggered with a name that its DAG does not have: {error}. Remedy: trigger it again without it."
-            ) from error
+            _write_record(Path(self.record), "failed", str(error), EXIT_BAD_DATA, 0.0)
+            raise BadInputError(str(error)) from error
         if self.pool != HAND_POOL:
             give_way()
-        self._process.run(self.job, self.command_arguments(context), self.record, self.variables(context))
+        self._process.run(self.job, arguments, self.record, self.variables(context))
         tell_events(self, context)
 
     def command_arguments(self, context: Context) -> list[str]:
-        """The arguments of this run; raises `BadInputError` if the settings of the run are refused."""
+        """The arguments of this run; raises `ValueError` if the settings of the run are refused."""
         return [argument for argument in self.arguments if argument]
 
     def variables(self, context: Context) -> dict[str, str]:
@@ -126,7 +126,7 @@ class PrepareOperator(PythonJobOperator):
         try:
             return [*super().command_arguments(context), *settings_flags(context["dag_run"].conf)]
         except ValueError as error:
-            raise BadInputError(f"settings refused: {error}") from error
+            raise ValueError(f"settings refused: {error}") from error
 
 
 class SparkJobOperator(SparkSubmitOperator):
@@ -227,13 +227,14 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))}
 
 
-def _killed(step: str, status: int, seconds: float) -> dict[str, Any]:
-    """The record of a step whose process ended before it could write one."""
-    message = (
-        f"the process ended with status {status} before it could say why; it was killed, or its machine had no memory left"
-    )
-    about = {"step": step, "state": "killed", "reused": False, "message": message, "summary": {}, "exit_status": status}
-    return about | {"seconds": round(seconds, 2), "peak_memory_mb": 0}
+def _write_record(path: Path, state: str, message: str, status: int, seconds: float) -> None:
+    """Leave the record of a step of a date that could not write its own; pages and metrics are made from it."""
+    from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
+
+    if path.parent.name == "steps":
+        about = {"step": path.stem, "state": state, "reused": False, "message": message, "summary": {}, "exit_status": status}
+        about |= {"run": os.environ.get("AIRFLOW_CTX_DAG_RUN_ID"), "seconds": round(seconds, 2), "peak_memory_mb": 0}
+        write_json(path, about)
 
 
 def renew_report(context: Context) -> None:
@@ -286,10 +287,9 @@ def _failure(before: _Before, status: int) -> AirflowException:
         said = json.loads(path.read_text())
         message, status = said["message"], said.get("exit_status") or status
     elif path.parent.name == "steps":
-        from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
-
-        said = _killed(path.stem, status, time.monotonic() - before.started)
-        write_json(path, said)
-        message = said["message"]
+        message = (
+            f"the process ended with status {status} before it could say why; it was killed, or its machine had no memory left"
+        )
+        _write_record(path, "killed", message, status, time.monotonic() - before.started)
     kind = BadInputError if status == EXIT_BAD_DATA else StepFailedError
     return kind(f"{path.stem} ended with exit status {status}: {message}")

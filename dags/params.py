@@ -2,13 +2,16 @@
 
 import difflib
 import functools
-from collections.abc import Collection, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from airflow.sdk import Param
 from pydantic import ValidationError
 
 from jobs.base.settings import PipelineSettings, Section, explain, flatten, nest
+
+log = logging.getLogger(__name__)
 
 # These settings belong to the deployment, not to one run: where Spark and MLflow are, and which of the DAGs it is. If the form
 # took another address, the passwords that the environment holds for the real one would be sent there.
@@ -62,6 +65,31 @@ def reason_param(kept: str) -> Param:
     return Param(type="string", description=f"Why? It is kept {kept}.", **about)
 
 
+def choices(of: Callable[[PipelineSettings], list[str]]) -> list[str]:
+    """The lines that a field offers; empty if they cannot be read, because a person in need of a rollback must get the form.
+
+    The form has them anew some minutes after a change.
+
+    Args:
+        of: gives the lines; each begins with the name that is meant, and a blank.
+    """
+    try:
+        return of(PipelineSettings())
+    except Exception as error:
+        log.error("the form has nothing to choose from: %s: %s", type(error).__name__, error)
+        return []
+
+
+def chosen(flag: str, name: str) -> str:
+    """A flag with what was chosen in a field with `choices` or typed into it, which is the first word; a template.
+
+    Args:
+        flag: of the job. It is left out if the field was left empty.
+        name: of the field.
+    """
+    return f"{{{{ '--{flag}=' ~ (params.{name} | string).split()[0] if params.{name} else '' }}}}"
+
+
 def settings_flags(conf: Mapping[str, Any] | None) -> list[str]:
     """Command-line flags of a job for the settings that a DAG run was given.
 
@@ -96,7 +124,10 @@ def refuse_unknown(conf: Mapping[str, Any] | None, known: Collection[str]) -> No
     unknown = sorted(set(_names(dict(conf or {}))) - set(known))
     if unknown:
         said = [f"{name!r}{_hint(name, known)}" for name in unknown]
-        raise ValueError(f"there is no parameter named {' and none named '.join(said)}")
+        raise ValueError(
+            f"the run was triggered with a name that its DAG does not have: there is no parameter named "
+            f"{' and none named '.join(said)}. Remedy: trigger it again without it."
+        )
 
 
 def _names(conf: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

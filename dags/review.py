@@ -11,6 +11,7 @@ from airflow.sdk import Context, Param
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import AWAITING_REVIEW, AlertNotifier
+from dags.days import DAY
 from dags.operators import JobProcess
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -81,7 +82,7 @@ class ReviewOperator(AskOperator):
     template_fields: Sequence[str] = (*AskOperator.template_fields, "arguments")
 
     def __init__(self, *, arguments: Sequence[str], record: str, **kwargs: Any) -> None:
-        subject = "Shall the version of {{ ds }} become champion?"
+        subject = f"Shall the version of {DAY} become champion?"
         super().__init__(record=record, waits="A version waits", subject=subject, **kwargs)
         self.arguments = list(arguments)
         self._process = JobProcess()
@@ -111,7 +112,7 @@ class ProposalOperator(AskOperator):
     """
 
     def __init__(self, *, record: str, **kwargs: Any) -> None:
-        subject = "Shall the settings found for {{ ds }} be in force?"
+        subject = f"Shall the settings found for {DAY} be in force?"
         super().__init__(record=record, waits="A proposal of settings waits", subject=subject, **kwargs)
 
     def execute(self, context: Context) -> None:

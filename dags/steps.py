@@ -9,6 +9,7 @@ from airflow.sdk import Asset, TaskGroup, chain
 
 from dags import assets as a
 from dags.alerts import AlertNotifier
+from dags.days import DAY
 from dags.operators import HAND_POOL, HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator, renew_report
 from dags.review import FORM, ReviewOperator
 
@@ -35,7 +36,7 @@ class Steps:
     @property
     def folder(self) -> str:
         """Run folder of the logical date (a template)."""
-        return f"{HOME}/{self.records}/{{{{ ds }}}}"
+        return f"{HOME}/{self.records}/{DAY}"
 
     def record(self, name: str) -> str:
         """The record that a step leaves (a template)."""
@@ -47,7 +48,7 @@ class Steps:
 
     def spark(self, name: str, doc: str, *, job: str | None = None, **about: Any) -> SparkJobOperator:
         """A step that Spark runs; further arguments are those of `_about`."""
-        kept = f"{HOME}/reuse/{{{{ ds }}}}/{name}.json"  # written by `jobs.step.reuse`
+        kept = f"{HOME}/reuse/{DAY}/{name}.json"  # written by `jobs.step.reuse`
         return SparkJobOperator(task_id=name, job=job or name, record=self.record(name), kept=kept, **self._about(doc, **about))
 
     def python(self, name: str, doc: str, *, job: str | None = None, **about: Any) -> PythonJobOperator:
@@ -64,7 +65,7 @@ class Steps:
             prepare = PrepareOperator(
                 task_id="prepare",
                 job="prepare",
-                arguments=["--date={{ ds }}", f"--home={HOME}", f"--run.records={self.records}"],
+                arguments=[f"--date={DAY}", f"--home={HOME}", f"--run.records={self.records}"],
                 record=self.record("prepare"),
                 scheduled=scheduled,
                 outlets=[a.SOURCE],

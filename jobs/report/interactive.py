@@ -14,7 +14,7 @@ from jobs.pages.words import MODELS
 from jobs.report.charts import BASELINE, CHALLENGER, CHAMPION
 from jobs.report.headline import Gap
 
-SCRIPTS = ("plotly.min.js", "charts.js")
+SCRIPTS = ("framed.js", "plotly.min.js", "charts.js")
 _TICKS = 5  # dates that are named below a chart
 _COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "baseline": BASELINE}
 _LAYOUT: dict[str, Any] = {
@@ -94,10 +94,10 @@ def trend_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def publish_scripts(reports: Path) -> None:
-    """Put the two scripts beside the pages, unless they are there already."""
-    sources = {"plotly.min.js": files("plotly") / "package_data", "charts.js": files(templates.__package__)}
+    """Put the scripts beside the pages, unless they are there already."""
+    own, plotly = files(templates.__package__), files("plotly") / "package_data"
     for name in SCRIPTS:
-        text = (sources[name] / name).read_text(encoding="utf-8")
+        text = ((plotly if name.startswith("plotly") else own) / name).read_text(encoding="utf-8")
         path = reports / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)

@@ -109,18 +109,14 @@ def test_airflow_reads_the_deadline_when_a_run_is_made_and_when_it_is_cleared(da
 
 
 def test_tasks_are_named_after_the_steps_they_record(dag: Any) -> None:
+    from dags.days import DAY
+
     names = [task.task_id.rsplit(".", 1)[-1] for task in dag.tasks]
     assert len(set(names)) == len(names)
     for task in dag.tasks:
         if task.task_id != "prepare.prepare":
-            assert "/runs/{{ ds }}/settings.json" in " ".join(getattr(task, "application_args", None) or task.arguments)
-        assert task.record.endswith(f"/runs/{{{{ ds }}}}/steps/{task.task_id.rsplit('.', 1)[-1]}.json")
-
-
-def test_daily_run_covers_the_day_of_its_logical_date(dag: Any) -> None:
-    from airflow.sdk import CronDataIntervalTimetable
-
-    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+            assert f"/runs/{DAY}/settings.json" in " ".join(getattr(task, "application_args", None) or task.arguments)
+        assert task.record.endswith(f"/runs/{DAY}/steps/{task.task_id.rsplit('.', 1)[-1]}.json")
 
 
 def test_form_offers_every_setting_with_its_default(dag: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 import runpy
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,21 +40,23 @@ def test_promotion_by_hand_names_version_reason_and_person(dags: dict[str, Any])
     from dags.operators import HOME
 
     (task,) = dags["esans_promote"].tasks
-    found = _arguments(task, {"version": 3, "reason": "better; rm -rf / {{ run_id }}"})
     assert task.job == "promote_version"
-    assert found == [
-        f"--home={HOME}",
-        "--action=manual__2026",
-        "--by=ada",
-        "--version=3",
-        "--reason=better; rm -rf / {{ run_id }}",
-    ]
+    for version in (3, "3", "3 | 2026-01-28 | Recall@50 0.412 | kept champion"):
+        found = _arguments(task, {"version": version, "reason": "better; rm -rf / {{ run_id }}"})
+        assert found == [
+            f"--home={HOME}",
+            "--action=manual__2026",
+            "--by=ada",
+            "--version=3",
+            "--reason=better; rm -rf / {{ run_id }}",
+        ]
 
 
 def test_rollback_goes_to_the_bundle_named_or_leaves_the_choice_to_the_job(dags: dict[str, Any]) -> None:
     (task,) = dags["esans_rollback"].tasks
-    named = _arguments(task, {"bundle": "2026-01-28-v3-0a1b2c3d", "reason": "worse"})
-    assert named[3:] == ["--to=2026-01-28-v3-0a1b2c3d", "--reason=worse"]
+    for bundle in ("2026-01-28-v3-0a1b2c3d", "2026-01-28-v3-0a1b2c3d | Recall@50 0.412 | never in force"):
+        named = _arguments(task, {"bundle": bundle, "reason": "worse"})
+        assert named[3:] == ["--to=2026-01-28-v3-0a1b2c3d", "--reason=worse"]
     assert _arguments(task, {"bundle": None, "reason": "worse"})[3:] == ["--reason=worse"]
 
 
@@ -73,6 +76,7 @@ def test_publishing_follows_the_champion_and_the_clock(dags: dict[str, Any]) -> 
 def test_a_search_runs_for_the_date_and_the_minutes_of_its_form_and_has_none_of_the_daily_settings(
     dags: dict[str, Any],
 ) -> None:
+    from dags.days import DAY
     from dags.operators import HOME
     from jobs.base.settings import TuningSettings
 
@@ -81,11 +85,11 @@ def test_a_search_runs_for_the_date_and_the_minutes_of_its_form_and_has_none_of_
     assert not [name for name in dag.params if "section" in dag.params.get_param(name).schema]  # a closed form of four fields
     task = dag.get_task("tuning")
     assert task.command_arguments({"dag_run": SimpleNamespace(conf={"tuning.minutes": 5})}) == [
-        "--date={{ ds }}",
+        f"--date={DAY}",
         f"--home={HOME}",
         "--tuning.minutes=5",
     ]
-    assert task.record == f"{HOME}/tuning/{{{{ ds }}}}/steps/tuning.json" and task.pool == "gpu"
+    assert task.record == f"{HOME}/tuning/{DAY}/steps/tuning.json" and task.pool == "gpu"
     longest = dag.params.get_param("tuning.minutes").schema["maximum"]
     assert task.execution_timeout.total_seconds() > 60 * longest
     week = 7 * 24 * 3600
@@ -100,7 +104,7 @@ def test_settings_come_into_force_only_after_a_review_and_in_the_name_of_who_app
     task = dag.get_task("adopt_settings")
     assert task.upstream_task_ids == {"review"} and task.trigger_rule == "all_success"
     answer = {"by": "bob", "reason": "two per cent more; rm -rf / {{ run_id }}", "proposal": "0a1b2c3d4e5f"}
-    about = {"ds": "2026-01-28", "run_id": "manual__2026", "dag_run": RUN}
+    about = {"data_interval_start": datetime(2026, 1, 28, tzinfo=UTC), "run_id": "manual__2026", "dag_run": RUN}
     ti = SimpleNamespace(xcom_pull=lambda task_ids: {"review": answer}[task_ids])
     assert task.render_template(task.arguments, about | {"ti": ti}) == [
         f"--home={HOME}",
@@ -195,7 +199,8 @@ def test_the_plugin_is_no_dag_and_every_deployment_loads_it() -> None:
     ("dag", "name", "value"),
     [
         ("esans_promote", "version", 0),
-        ("esans_promote", "version", "3"),
+        ("esans_promote", "version", "v3"),
+        ("esans_promote", "version", "3; rm"),
         ("esans_promote", "version", None),
         ("esans_promote", "reason", ""),
         ("esans_promote", "reason", "    "),
@@ -233,29 +238,35 @@ def test_forms_refuse(dags: dict[str, Any], dag: str, name: str, value: object) 
     ],
 )
 def test_a_run_with_an_unknown_name_is_refused_before_its_first_job_starts(
-    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, dag: str, conf: dict[str, Any], said: str
+    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dag: str, conf: dict[str, Any], said: str
 ) -> None:
     from dags.operators import BadInputError, JobProcess
 
     first = dags[dag].roots[0]
-    started: list[Any] = []
+    record, started = tmp_path / "steps" / "first.json", list[Any]()
+    monkeypatch.setattr(first, "record", str(record))
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "manual__1")
     monkeypatch.setattr(JobProcess, "run", lambda *arguments: started.append(arguments))
     run = SimpleNamespace(conf=conf, run_type="manual", triggering_user_name="ada")
     with pytest.raises(BadInputError) as refusal:
         first.execute({"dag_run": run})
     assert said in str(refusal.value) and "Remedy" in str(refusal.value) and not started
+    left = json.loads(record.read_text())
+    assert (left["step"], left["state"], left["run"]) == ("first", "failed", "manual__1") and said in left["message"]
+    record.unlink()
     first.execute({"dag_run": SimpleNamespace(conf=None, run_type="manual")})
     assert len(started) == 1
 
 
 def test_a_backfill_of_features_has_a_run_folder_of_its_own_and_works_in_order(dags: dict[str, Any]) -> None:
+    from dags.days import DAY
     from dags.operators import HOME
 
     dag = dags["esans_features"]
     prepare = dag.get_task("prepare.prepare")
     assert "--run.records=feature_runs" in prepare.arguments and not prepare.scheduled
     for task in dag.tasks:
-        assert f"{HOME}/feature_runs/{{{{ ds }}}}/" in task.record, task.task_id
+        assert f"{HOME}/feature_runs/{DAY}/" in task.record, task.task_id
         # Vectors are taken over from the date before. The rest needs no order, and a run that is skipped must not wait for one.
         assert task.depends_on_past == task.task_id.endswith(("visual_features", "text_features", "behaviour_features"))
     assert dag.timetable.can_be_scheduled  # which Airflow asks of what it backfills

@@ -45,7 +45,7 @@ def test_one_date_is_enough_and_none_is_no_error(settings: PipelineSettings) -> 
     record(settings, 0, verdict="promoted")
     page, _ = page_of(settings)
     assert len(page.images) == 3 and all(source.startswith("data:image/png;base64,") for source in page.images)
-    assert page.links == ["script", "script"]  # the date has no page of its own, and nothing comes from elsewhere
+    assert page.links == ["script"] * 3  # the date has no page of its own, and nothing comes from elsewhere
 
 
 def test_dates_with_gaps_say_what_was_promoted_why_and_by_whom(settings: PipelineSettings) -> None:
@@ -67,7 +67,7 @@ def test_dates_with_gaps_say_what_was_promoted_why_and_by_whom(settings: Pipelin
     assert "Last verdict, 2026-02-02" in page.words and "2026-02-03: gate_raw killed: no memory left" in page.words
     assert page.words.index("Last verdict") < page.words.index("Without a verdict")  # a stopped date never leads
     assert "Version 1, since 2026-01-29 03:00" in page.words
-    assert page.links == [f"{settings.ds}/index.html", "script", "script"]
+    assert page.links == [f"{settings.ds}/index.html", *["script"] * 3]
     first, second, last = collect(settings.home)
     assert first["moved"] == {} and last["moved"] == {}
     assert second["moved"] == {"text length": pytest.approx(stability_index({"1": 10, "2": 10}, {"1": 60, "2": 10}))}
