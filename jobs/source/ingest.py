@@ -123,6 +123,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
 
     summary: dict[str, Any] = {
         "rows_read": rows_read,
+        "left_out": source.landing.left_out(),
         "items": num_items,
         "out_of_stock": out_of_stock,
         "events": {name: sizes.get(name, 0) for name in _SPLITS},
