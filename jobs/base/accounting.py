@@ -19,6 +19,9 @@ def accounting(ingest: Mapping[str, Any]) -> list[str]:
     named = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in unused.items())
     detail = f" ({named})" if named else ""
     found = [f"of {total:,} events read, {used:,} were used, {aside:,} set aside and {sum(unused.values()):,} not used{detail}"]
+    targets = sum((ingest.get("targets") or ingest.get("events") or {}).values())
+    if targets < used:
+        found.append(f"{targets:,} of the {used:,} are what models learn to find, the others only describe users")
     found += [f"{later:,} events after the date were left for later runs"] if later else []
     return found + _left_out(ingest)
 

@@ -109,7 +109,8 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
     counts = (F.count("*").alias("n"), targets, F.min("timestamp"), F.max("timestamp"), is_kind)
     counted = split.groupBy("split").agg(*counts).collect()
     sizes = {row["split"]: row["n"] for row in counted}
-    _check_split(sizes, {row["split"]: row["targets"] for row in counted}, fates, choice, source, settings)
+    num_targets = {row["split"]: row["targets"] for row in counted}
+    _check_split(sizes, num_targets, fates, choice, source, settings)
     popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
     items = items.join(popularity, "item_index", "left").select(
         "item_index",
@@ -127,6 +128,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
         "items": num_items,
         "out_of_stock": out_of_stock,
         "events": {name: sizes.get(name, 0) for name in _SPLITS},
+        "targets": {name: num_targets.get(name, 0) for name in _SPLITS},
         "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
         "rejected": rejected,
         "forgotten": forgotten,

@@ -23,6 +23,12 @@ def test_used_set_aside_and_not_used_are_all_that_was_read() -> None:
     ]
 
 
+def test_events_that_only_describe_users_are_told_apart() -> None:
+    told = accounting(INGEST | {"targets": {"train": 20, "validation": 5, "holdout": 3}})
+    assert told[1] == "28 of the 75 are what models learn to find, the others only describe users"
+    assert accounting(INGEST | {"targets": INGEST["events"]}) == accounting(INGEST)
+
+
 def test_what_the_mapping_leaves_out_is_told(settings, tmp_path: Path) -> None:
     lines = ['{"user_id": 1, "paid": 1, "of": [{"id": 3}, {"id": 4}], "timestamp": 1769601600}', '{"user_id": 2, "of": []}']
     lines.append('{"user_id": 2, "paid": 0, "of": [{"id": 3}], "timestamp": 1769601600}')
