@@ -176,6 +176,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(finished: PipelineSe
     assert all((report_folder(finished).parent / name).stat().st_size > 100 for name in SCRIPTS)
     assert "Recall@50" in page.words
     assert "0.3312" in page.words
+    assert "visual_features.status3 % have no picture" in page.words  # the place has a cell of its own, and is said once
     assert "<script>alert(1)" in page.words  # shown as text, since no script tag was found above
 
 
