@@ -110,7 +110,13 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
     counted = split.groupBy("split").agg(*counts).collect()
     sizes = {row["split"]: row["n"] for row in counted}
     num_targets = {row["split"]: row["targets"] for row in counted}
-    _check_split(sizes, num_targets, fates, choice, source, settings)
+    if not any(num_targets.values()) and sizes:
+        raise DataError(
+            f"none of {sum(sizes.values())} events is one that a model can learn to find: they only describe users.",
+            file=source.file("interactions"),
+            remedy="give a kind the role target under kinds in data.yaml, or lower rating.at_least.",
+        )
+    _check_split(sizes, fates, choice, source, settings)
     popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
     items = items.join(popularity, "item_index", "left").select(
         "item_index",
@@ -255,29 +261,23 @@ def _why_unknown(quarantine: DataFrame, source: Source) -> str:
 
 
 def _check_split(
-    sizes: dict[str, int],
-    targets: dict[str, int],
-    fates: dict[str, int],
-    choice: SplitChoice,
-    source: Source,
-    settings: PipelineSettings,
+    sizes: dict[str, int], fates: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings
 ) -> None:
-    """Stop if there is nothing to train on or to judge with."""
     repeated, ignored, used = fates.get(REPEATED_PAIR, 0), fates.get(IGNORED, 0), sum(sizes.values())
     for name in ("train", "holdout"):
-        if not targets.get(name):
+        if not sizes.get(name):
             other = "per_user_tail" if choice.method == "window" else "window"
             remedy = f"set ingest.split to {other}, change ingest.holdout_days, or choose a later date, with a longer log."
             why = ""
-            if sizes.get(name) or ignored > used:
-                why = f" In all, {ignored} events are left out, and {used - sum(targets.values())} only describe users."
-                remedy = "give a kind the role target under kinds in data.yaml, or lower rating.at_least; or " + remedy
-            elif repeated > used:
+            if repeated > used:
                 why = f" {repeated} more are a pair of user and item that came before, which counts once."
                 remedy = "write 'repeats: again' into data.yaml if people come back to the same items; or " + remedy
+            elif ignored > used:
+                why = f" {ignored} more are left out by kinds or rating in data.yaml."
+                remedy = "correct kinds or rating.at_least in data.yaml; or " + remedy
             raise DataError(
-                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds} that a model can "
-                f"learn to find; events: {sizes}." + why,
+                f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}."
+                + why,
                 file=source.file("interactions"),
                 remedy=remedy,
             )
