@@ -57,6 +57,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "quality": (("quality",), quality_block),
     "scale": (("scale",), measured_block),
     "serving": (("serving",), measured_block),
+    "serving_load": (("serving_load",), measured_block),
     "negatives": (("negatives",), negatives_block),
     "near_clusters": (("near_clusters",), measured_block),
     "shop_drawing": (("shop_statistics",), drawing_block),

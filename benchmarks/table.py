@@ -20,6 +20,7 @@ _TITLES = {
     "trainer": "Training",
     "index": "Clusters",
     "check": "A look before a run",
+    "serving over HTTP": "Serving over HTTP",
 }
 _SHOWN = {
     "sampler": {"throughput", "growth of the cost per negative", "memory", "waits that torch reports"},
@@ -37,8 +38,14 @@ _SHOWN = {
     "trainer": {"peak memory"},
     "index": {"time to open"},
     "check": {"time", "peak memory"},
+    "serving over HTTP": {
+        "requests per second",
+        "a request, median",
+        "a request, 99th percentile",
+        "requests lost while the bundle changed 20 times",
+    },
 }
-_OF_KINDS = {"check"}  # their cases differ in kind and not in size, so each is shown
+_OF_KINDS = {"check", "serving over HTTP"}  # their cases differ in kind and not in size, so each is shown
 
 
 def block(result: dict[str, Any]) -> str:

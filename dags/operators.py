@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -227,22 +228,30 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))}
 
 
-def _write_record(path: Path, state: str, message: str, status: int, seconds: float) -> None:
+def _write_record(path: Path, state: str, message: str, status: int, seconds: float, run: str | None = None) -> None:
     """Leave the record of a step of a date that could not write its own; pages and metrics are made from it."""
     from jobs.base.files import write_json  # it imports Arrow, and reading the DAG file must not wait for that
 
     if path.parent.name == "steps":
         about = {"step": path.stem, "state": state, "reused": False, "message": message, "summary": {}, "exit_status": status}
-        about |= {"run": os.environ.get("AIRFLOW_CTX_DAG_RUN_ID"), "seconds": round(seconds, 2), "peak_memory_mb": 0}
+        about |= {"run": run or os.environ.get("AIRFLOW_CTX_DAG_RUN_ID"), "seconds": round(seconds, 2), "peak_memory_mb": 0}
         write_json(path, about)
 
 
 def renew_report(context: Context) -> None:
-    """Write the pages of a date whose run has failed, as the callback of a failed step. It never raises."""
-    task = context["task"]
-    folder = Path(getattr(task, "record", "")).parent.parent
+    """Write the pages of a date whose run has failed, as the callback of a failed step. It never raises.
+
+    If the step's whole Airflow worker died, nobody has recorded that. Then Airflow's dag-processor calls this, and it does.
+    """
+    record = Path(getattr(context["task"], "record", ""))
+    folder = record.parent.parent
     if folder.parent != HOME / "runs":
         return
+    attempt = context["ti"]
+    began = attempt.start_date.timestamp() if attempt.start_date else 0.0
+    if not record.exists() or record.stat().st_mtime < began:
+        message = "the step left no word; its Airflow worker was killed or had no memory left, or somebody marked it as failed"
+        _write_record(record, "killed", message, -signal.SIGKILL, max(0.0, time.time() - began), attempt.run_id)
     settings = folder / "settings.json"
     given = ["--settings", str(settings)] if settings.exists() else [f"--date={folder.name}", f"--home={HOME}"]
     try:

@@ -1,6 +1,7 @@
 """The command with which a person agrees to the settings that a search proposes, or takes back what was agreed to."""
 
 from jobs.registry.actions import run_action
+from jobs.report.history import publish_history
 from jobs.tuning.agreement import adopt_settings
 
 if __name__ == "__main__":
@@ -13,4 +14,5 @@ if __name__ == "__main__":
             "proposal": "name of the proposal that was looked at; if the date has another one by now, it is refused",
         },
         flags={"revoke": "take back what was agreed to"},
+        then=publish_history,
     )

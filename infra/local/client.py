@@ -80,16 +80,17 @@ class AirflowClient:
         """One DAG run."""
         return self._call("GET", f"/dagRuns/{run_id}")
 
-    def trigger(self, run_id: str, date: dt.date | None, conf: dict[str, Any]) -> None:
-        """Start a new run; raises `ApiError` with the reason when Airflow refuses the conf.
+    def trigger(self, run_id: str | None, date: dt.date | dt.datetime | None, conf: dict[str, Any]) -> str:
+        """Start a new run; returns its name, and raises `ApiError` with the reason when Airflow refuses the conf.
 
         Args:
-            run_id: name of the new run.
-            date: logical date; None for a DAG that does not work on a date.
+            run_id: name of the new run; None lets the DAG choose it.
+            date: the day to work on, or a moment of it (UTC); None for a DAG that does not work on a day.
             conf: parameters of the run.
         """
-        body = {"dag_run_id": run_id, "logical_date": date and _midnight(date), "conf": conf}
-        self._call("POST", "/dagRuns", json=body)
+        moment = date.isoformat() if isinstance(date, dt.datetime) else date and _midnight(date)
+        made = self._call("POST", "/dagRuns", json={"dag_run_id": run_id, "logical_date": moment, "conf": conf})
+        return str(made["dag_run_id"])
 
     def clear(self, run_id: str) -> None:
         """Run every task of an existing run again."""

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 _DAG, _REVIEW = "esans_daily_retraining", "registry.review"
+_TUNE, _TUNE_REVIEW = "esans_tune", "review"
 DATA_DOCS = Path("gx", "uncommitted", "data_docs", "local_site")  # below the home; served as `/data-docs/`
 
 
@@ -23,8 +24,7 @@ def data_docs(home: Path) -> str:
 
 def airflow_run(run_dir: Path) -> str:
     """The page of the run that worked on a date last; empty if it is not known."""
-    server, run = _server("ESANS_AIRFLOW_UI"), run_of(run_dir)
-    return f"{server}/dags/{_DAG}/runs/{quote(run, safe='')}" if server and run else ""
+    return _run(_DAG, run_of(run_dir))
 
 
 def review_page(run_dir: Path) -> str:
@@ -33,9 +33,24 @@ def review_page(run_dir: Path) -> str:
     return f"{run}/tasks/{_REVIEW}/required_actions" if run else ""
 
 
+def proposal_page(folder: Path) -> str:
+    """The page on which a person approves or rejects the settings that a search proposes; empty if it is not known.
+
+    Args:
+        folder: of the search.
+    """
+    run = _run(_TUNE, str(_read(folder / "steps" / "tuning.json").get("run") or ""))
+    return f"{run}/tasks/{_TUNE_REVIEW}/required_actions" if run else ""
+
+
 def run_of(run_dir: Path) -> str:
     """Name of the Airflow run that worked on a date last; empty if none did."""
     return str(_read(run_dir / "steps" / "prepare.json").get("run") or "")
+
+
+def _run(dag: str, run: str) -> str:
+    server = _server("ESANS_AIRFLOW_UI")
+    return f"{server}/dags/{dag}/runs/{quote(run, safe='')}" if server and run else ""
 
 
 def _server(name: str) -> str:

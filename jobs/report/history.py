@@ -66,7 +66,7 @@ def publish_history(settings: PipelineSettings) -> Path:
         lead=lead,
         links={} if lead is None else links_of(settings.home / "runs" / str(lead["date"])),
         stopped=[row for row in rows[::-1] if not row["verdict"]][:_STOPPED],
-        waiting=waiting([settings.home / "runs" / str(row["date"]) for row in rows[::-1]]),
+        waiting=waiting(settings.home),
         in_force=in_force(store, actions),
         servers={name: os.environ.get(f"ESANS_{name.upper()}_UI", "") for name in ("Airflow", "MLflow")},
         figures=figures,

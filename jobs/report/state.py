@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.verdicts import AWAITING_REVIEW
-from jobs.pages.addresses import airflow_run, data_docs, review_page
+from jobs.pages.addresses import airflow_run, data_docs, proposal_page, review_page
 from jobs.registry.mlflow_pages import VERSION, mlflow_page
 
 _PROMOTED_BY = re.compile(r"\(promoted by (.*)\)$")
@@ -57,14 +57,19 @@ def links_of(run_dir: Path) -> dict[str, str]:
     return {said: address for said, address in found.items() if address}
 
 
-def waiting(run_dirs: Sequence[Path]) -> list[dict[str, str]]:
-    """The versions that wait for a person: date, version, and the address at which to answer ('' if it is not known)."""
+def waiting(home: Path) -> list[dict[str, str]]:
+    """What waits for a person, latest first: `what`, and the `address` at which to answer ('' if it is not known)."""
     found = []
-    for folder in run_dirs:
+    for folder in sorted((home / "runs").glob("????-??-??"), reverse=True):
         verdict = _read(folder / "verdict.json")
         if verdict.get("verdict") == AWAITING_REVIEW and not (folder / "review.json").exists():
-            about = {"date": folder.name, "version": str(verdict.get("version")), "address": review_page(folder)}
-            found.append(about)
+            found.append({"what": f"Version {verdict.get('version')} of {folder.name} waits", "address": review_page(folder)})
+    for proposal in sorted((home / "tuning").glob("????-??-??/proposal.json"), reverse=True):
+        answer = proposal.with_name("review.json")
+        answered = answer.exists() and answer.stat().st_mtime >= proposal.stat().st_mtime  # an older one was about another
+        if _read(proposal).get("changes") and not answered:
+            address = proposal_page(proposal.parent)
+            found.append({"what": f"A proposal of settings, from {proposal.parent.name}, waits", "address": address})
     return found
 
 

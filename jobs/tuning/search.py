@@ -20,6 +20,7 @@ from jobs.base.files import write_json, write_text
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
+from jobs.report.history import publish_history
 from jobs.step.code_key import code_key
 from jobs.training.checkpoint import Progress
 from jobs.training.data import ItemClusters, TrainingData, load_item_clusters, load_training_data
@@ -63,6 +64,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         write_text(folder / "review.md", review(found))
         write_text(folder / "index.html", page(found))
         write_json(folder / FILE, found)
+        publish_history(settings)  # the start page says what waits
     log.info("%s %s", found["headline"], found["unfinished"])
     log.info("the page: %s", folder / "index.html")
     return {name: found[name] for name in ("headline", "proposal", "changes", "counts")} | {"page": str(folder / "index.html")}

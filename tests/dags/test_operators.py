@@ -1,9 +1,10 @@
 """Operators over real processes: exit status 65 ends a task for good, anything else takes its retries."""
 
 import json
+import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -216,3 +217,27 @@ def test_back_off_is_short_first_and_bounded() -> None:
     from dags.operators import RETRY_DEFAULTS
 
     assert RETRY_DEFAULTS["retry_delay"] < RETRY_DEFAULTS["max_retry_delay"] <= timedelta(minutes=30)
+
+
+def test_a_step_whose_worker_died_is_recorded_by_the_callback_and_one_that_has_spoken_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dags import operators
+
+    monkeypatch.setattr(operators, "HOME", tmp_path)
+    renewed: list[Any] = []
+    monkeypatch.setattr(operators.JobProcess, "run", lambda *arguments: renewed.append(arguments[1:]))
+    record = tmp_path / "runs" / "2026-01-28" / "steps" / "ingest.json"
+    about: Any = {"task": SimpleNamespace(record=str(record))}
+    about["ti"] = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(seconds=5), run_id="manual__1")
+    operators.renew_report(about)
+    left = json.loads(record.read_text())
+    assert (left["step"], left["state"], left["run"], left["exit_status"]) == ("ingest", "killed", "manual__1", -9)
+    assert 4 < left["seconds"] < 60 and "worker" in left["message"] and renewed[0][0] == "report_stopped"
+
+    record.write_text("{}")  # what the step said itself
+    operators.renew_report(about)
+    assert record.read_text() == "{}" and len(renewed) == 2
+    os.utime(record, (0, 0))  # an earlier try said it
+    operators.renew_report(about)
+    assert json.loads(record.read_text())["state"] == "killed"

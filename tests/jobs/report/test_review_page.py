@@ -53,7 +53,7 @@ def _page(settings: PipelineSettings) -> str:
 def test_the_page_says_what_is_decided_and_on_what_grounds(judged: PipelineSettings) -> None:
     found = _page(judged)
     assert "Version **2** of `esans-retrieval`, trained on data up to 2026-01-28" in found
-    assert "in place of version 1" in found and "within 24 hours rejects" in found
+    assert "in place of version 1" in found and "within 24 h it is rejected" in found
     assert re.search(r"\| Recall@50 \| 0\.2200 \| 0\.2000 \| \+0\.0\d+ \[.+\] \| 0\.1500 \| \+0\.0\d+ \[.+\] \|", found)
     assert "| 400 users | challenger | champion | difference | baseline | difference |" in found
     assert "Recall@50, new items" not in found  # nobody has measured it
@@ -93,3 +93,13 @@ def test_without_a_verdict_there_is_nothing_to_review(judged: PipelineSettings) 
     (judged.run_dir / "verdict.json").unlink()
     with pytest.raises(DataError, match="no verdict for this date.*run judge"):
         review_page.run(judged)
+
+
+def test_what_speaks_against_a_version_comes_first_and_once(judged: PipelineSettings) -> None:
+    assert "speaks against it" not in _page(judged)
+    path = judged.run_dir / "verdict.json"
+    verdict = json.loads(path.read_text())
+    worse = "new items are found less often"
+    _write(judged, "verdict.json", verdict | {"concerns": [worse], "reasons": [worse, *verdict["reasons"]]})
+    found = _page(judged)
+    assert found.count(worse) == 1 and found.index("speaks against it") < found.index(worse) < found.index("Why it passed")

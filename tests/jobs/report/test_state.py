@@ -1,5 +1,6 @@
 """What the start page says of the state of things: by whose decision a bundle is in force, and what waits for a person."""
 
+import os
 from typing import Any
 
 import pytest
@@ -51,12 +52,29 @@ def test_a_version_waits_until_somebody_has_answered(settings: PipelineSettings,
     monkeypatch.setenv("ESANS_AIRFLOW_UI", "http://127.0.0.1:8080")
     folder = settings.run_dir
     write_json(folder / "verdict.json", {"verdict": "awaiting_review", "version": "3"})
-    assert waiting([folder]) == [{"date": settings.ds, "version": "3", "address": ""}]
+    assert waiting(settings.home) == [{"what": f"Version 3 of {settings.ds} waits", "address": ""}]
     write_json(folder / "steps" / "prepare.json", {"run": "manual__1+00:00"})
     run = "http://127.0.0.1:8080/dags/esans_daily_retraining/runs/manual__1%2B00%3A00"
-    assert waiting([folder])[0]["address"] == f"{run}/tasks/registry.review/required_actions"
+    assert waiting(settings.home)[0]["address"] == f"{run}/tasks/registry.review/required_actions"
     write_json(folder / "review.json", {"decision": "rejected"})
-    assert waiting([folder]) == []
+    assert waiting(settings.home) == []
+
+
+def test_a_proposal_of_settings_waits_until_somebody_has_answered_it(
+    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESANS_AIRFLOW_UI", "http://127.0.0.1:8080")
+    folder = settings.home / "tuning" / settings.ds
+    write_json(folder / "review.json", {"decision": "approved"})  # of an earlier search of the date
+    os.utime(folder / "review.json", (0, 0))
+    write_json(folder / "proposal.json", {"changes": {}})
+    assert waiting(settings.home) == []
+    write_json(folder / "proposal.json", {"changes": {"training.epochs": [1, 2]}})
+    write_json(folder / "steps" / "tuning.json", {"run": "manual__2"})
+    address = "http://127.0.0.1:8080/dags/esans_tune/runs/manual__2/tasks/review/required_actions"
+    assert waiting(settings.home) == [{"what": f"A proposal of settings, from {settings.ds}, waits", "address": address}]
+    write_json(folder / "review.json", {"decision": "rejected"})
+    assert waiting(settings.home) == []
 
 
 def test_a_date_says_at_which_step_it_was_stopped(settings: PipelineSettings) -> None:

@@ -96,7 +96,7 @@ def test_the_pages_show_every_trial_and_need_nothing_from_elsewhere(prepared: Pi
         assert f"{name}{old}{new}" in "".join(reader.words.split())
     assert len(reader.sources) == 2 and all(source.startswith("data:image/png;base64,") for source in reader.sources)
     markdown = (folder / "review.md").read_text()
-    assert found["headline"] in markdown and found["proposal"] in markdown and "No answer within 24 hours rejects" in markdown
+    assert found["headline"] in markdown and found["proposal"] in markdown and "within 24 h they are rejected" in markdown
 
 
 def test_a_search_without_time_stops_between_epochs_and_the_next_one_goes_on_there(
