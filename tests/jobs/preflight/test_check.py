@@ -173,9 +173,10 @@ def test_a_folder_that_is_not_there_is_said_in_one_line(settings: PipelineSettin
 def test_it_stops_where_the_gate_of_the_clusters_stops(settings: PipelineSettings, tmp_path: Path) -> None:
     items = build.items(80).assign(image_path=None).astype({"image_path": "string"})
     items.loc[30:, ["title", "text"]] = None  # 24 items are in the log
-    items.loc[30:39, "image_path"] = "somewhere.png"
+    items.loc[30:39, "image_path"] = [f"{row}.png" for row in range(10)]
     folder = build.write_source(tmp_path / "data", items=items)
-    (folder / "somewhere.png").write_bytes(build.picture(1))
+    for row in range(10):
+        (folder / f"{row}.png").write_bytes(build.picture(row))
     found, text = checked(fit(settings, folder), tmp_path)
     assert found.verdict == "not"
     assert "40 of 80 items have no title, no text, no picture and fewer than 3 training events" in text
