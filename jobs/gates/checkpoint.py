@@ -263,7 +263,7 @@ def _bound(kwargs: Mapping[str, Any]) -> str:
 def _observed(result: dict[str, Any]) -> str | float | None:
     if "unexpected_count" in result:
         judged = result["element_count"] - (result.get("missing_count") or 0)
-        return f"{result['unexpected_count']} of {judged} rows ({result['unexpected_count'] / max(judged, 1):.2%})"
+        return f"{result['unexpected_count']:,} of {judged:,} rows ({result['unexpected_count'] / max(judged, 1):.2%})"
     value = result.get("observed_value")
     return str(value) if isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)) else value
 
