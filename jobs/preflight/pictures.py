@@ -57,8 +57,10 @@ def of_pictures(source: Source, settings: PipelineSettings, looked: Looked) -> l
             near = nearest_existing(seen)
             found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
         contents += [read_file(source.folder, given, fetched) or b"" for given in there[:_CONTENTS]]
-    same = Counter(hashlib.sha256(content).hexdigest() for content in contents)
-    total, most = len(contents), max(same.values(), default=0)
+    decoded = [decode_picture(content, _SIDE) if content else Picture(None, (EMPTY,)) for content in contents]
+    usable = [content for content, picture in zip(contents, decoded, strict=True) if picture.image is not None]
+    same = Counter(hashlib.sha256(content).hexdigest() for content in usable)
+    total, most = len(usable), max(same.values(), default=0)
     if total > 1 and most > 1:
         found.append(
             f"{most} of {total} pictures that were compared are identical" + (", all of them." if most == total else ".")
@@ -67,17 +69,16 @@ def of_pictures(source: Source, settings: PipelineSettings, looked: Looked) -> l
         tables = [paths, *inside]
         items_of = reduce(DataFrame.union, [table.select("item_id") for table in tables]).distinct().count()
         looked.foresee("picture", most, total, surely=total == looked.pictures == items_of)
-    return [*found, *_bad_contents(contents)]
+    return [*found, *_bad_contents(decoded)]
 
 
-def _bad_contents(contents: list[bytes]) -> list[str]:
+def _bad_contents(decoded: list[Picture]) -> list[str]:
     """Why some pictures cannot be decoded, as the visual features say it."""
-    decoded = (decode_picture(content, _SIDE) if content else Picture(None, (EMPTY,)) for content in contents)
     causes = Counter(picture.traits[0] for picture in decoded if picture.image is None)
     if not causes:
         return []
     why = in_words(dict(causes.most_common()))
     return [
-        f"of {len(contents)} pictures that were opened, {causes.total()} cannot be used: {why}. An item keeps its view if "
+        f"of {len(decoded)} pictures that were opened, {causes.total()} cannot be used: {why}. An item keeps its view if "
         "another picture of it can be used."
     ]

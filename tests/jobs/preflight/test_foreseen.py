@@ -26,6 +26,7 @@ def images(*of_items: list[bytes]) -> pd.DataFrame:
         ({"images": images(*[[SAME]] * 21, *[[build.picture(row)] for row in (1, 2, 3)])}, "but", "warns above 10%"),
         ({"images": images(*[[SAME, SAME]] * 24)}, "but", "48 of 48 pictures"),  # the gate compares items, not pictures
         ({"images": images(*[[SAME]] * 3, *[[build.picture(row)] for row in range(1, 22)])}, "fit", "fit to run"),
+        ({"images": images(*[[b"<html>gone</html>"]] * 24)}, "fit", "24 that are no JPEG"),  # no vector is made of them
         ({"items": build.items().assign(title="a thing", text=None)}, "not", "24 of 24 texts that were compared are one"),
         (
             {"items": build.items().assign(title=["a thing"] * 12 + [f"n {row}" for row in range(12)], text=None)},
