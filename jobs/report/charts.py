@@ -114,7 +114,7 @@ def comparison(gaps: Sequence[Gap], path: Path) -> None:
         axes.set_ylim(len(parts) - 0.5, -0.5)
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:+.2f}"))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:+.3f}"))
         axes.set_title("Today's model minus the others: left of the line it is worse, right of it better")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
         save(figure, path)

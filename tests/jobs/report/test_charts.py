@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from jobs.base.cutoffs import Cutoffs
 from jobs.report import charts
+from jobs.report.headline import Gap
 
 
 @pytest.fixture
@@ -44,3 +45,11 @@ def test_the_legend_of_the_curves_covers_no_point(drawn: list[Figure]) -> None:
     box = recall.get_legend().get_window_extent()
     points = [point for line in recall.lines for point in recall.transData.transform(line.get_xydata())]
     assert len(points) == 4 and not any(box.contains(*point) for point in points)
+
+
+def test_small_differences_have_an_axis_of_different_numbers(drawn: list[Figure]) -> None:
+    gaps = [Gap("Recall@50", "baseline", 0.1353, 0.1332, low, high) for low, high in ((0.0, 0.0043), (-0.009, 0.011))]
+    charts.comparison(gaps, Path())
+    drawn[0].canvas.draw()
+    shown = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert len(shown) > 3 and len(set(shown)) == len(shown)
