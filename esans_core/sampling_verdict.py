@@ -74,9 +74,10 @@ def sampling_verdict(noise: SamplingNoise, pool_size: int) -> SamplingVerdict:
         )
     elif needed is None:
         largest = noise.pools[-1].pool_size
+        more = f", and neither do {largest:,}" if largest > pool_size else ""
         text = (
-            f"{count} do not do what {all_items} items would, and neither do {largest:,}, so better negatives may win much: "
-            f"up to what full softmax wins. {numbers}"
+            f"{count} do not do what {all_items} items would{more}, so better negatives may win much: up to what full softmax "
+            f"wins. {numbers}"
         )
     else:
         text = (

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def accounting(ingest: Mapping[str, Any]) -> list[str]:
-    """What became of the events that were read. Used, set aside and not used add up to all of them.
+    """What became of the events that were read. Used, set aside and not used add up to all of them; and what was not read.
 
     Args:
         ingest: the summary of an ingest; nothing is said of what it does not hold.
@@ -19,17 +19,32 @@ def accounting(ingest: Mapping[str, Any]) -> list[str]:
     named = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in unused.items())
     detail = f" ({named})" if named else ""
     found = [f"of {total:,} events read, {used:,} were used, {aside:,} set aside and {sum(unused.values()):,} not used{detail}"]
-    return found + ([f"{later:,} events after the date were left for later runs"] if later else [])
+    targets = sum((ingest.get("targets") or ingest.get("events") or {}).values())
+    if targets < used:
+        found.append(f"{targets:,} of the {used:,} are what models learn to find, the others only describe users")
+    found += [f"{later:,} events after the date were left for later runs"] if later else []
+    return found + _left_out(ingest)
+
+
+def _left_out(ingest: Mapping[str, Any]) -> list[str]:
+    """The rows of the owner's tables that were never read as events, items or pictures, because `data.yaml` says so."""
+    words = {"where": "by where", "empty_list": "with an empty list"}
+    return [
+        f"data.yaml left out {sum(reasons.values()):,} rows of {table} before that ("
+        + ", ".join(f"{number:,} {words.get(reason, reason)}" for reason, number in reasons.items())
+        + ")"
+        for table, reasons in (ingest.get("left_out") or {}).items()
+    ]
 
 
 def set_aside(ingest: Mapping[str, Any]) -> list[str]:
     """How many rows of each table were set aside, for which reasons of the `quarantine`. Arguments as for `accounting`."""
     found, read = [], ingest.get("rows_read") or {}
     for table, reasons in (ingest.get("rejected") or {}).items():
-        share = f" of {read[table]:,} rows" if read.get(table) else ""
+        share = f" of {read[table]:,}" if read.get(table) else ""
         named = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items())
         detail = f" ({named})" if named else ""
-        found.append(f"{table}: {sum(reasons.values()):,}{share}{detail}")
+        found.append(f"{table}: {sum(reasons.values()):,}{share} rows were set aside{detail}")
     return found
 
 

@@ -1,6 +1,7 @@
 """Settings as text: flat names, what is wrong with a value, and the name of a workspace."""
 
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,10 +48,19 @@ def explain(error: ValidationError, *, section: str = "") -> str:
         if detail["type"] == "extra_forbidden":
             reasons.append(f"{name}: there is no such setting")
         elif name and not isinstance(detail["input"], dict):
-            reasons.append(f"{name}: {detail['msg']} (got {detail['input']!r})")
+            reasons.append(f"{name}: {detail['msg']} (got {_shown(detail['input'])})")
+        elif name and detail["type"] != "value_error":
+            reasons.append(f"{name}: {detail['msg']}")
         else:
             reasons.append(detail["msg"].removeprefix("Value error, "))
     return "; ".join(reasons)
+
+
+def _shown(value: object) -> str:
+    """A value as Python prints it; of lists in lists, which a file of a few lines can make endless, the beginning."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    return repr(value) if isinstance(value, str) else short.repr(value)
 
 
 def workspace_name(source: str) -> str:

@@ -19,6 +19,7 @@ from great_expectations.data_context import FileDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.data_context.types.resource_identifiers import ExpectationSuiteIdentifier, ValidationResultIdentifier
 
+from jobs.base.errors import DataError
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
 from jobs.gates.checks import ROW, Judged, Severity, Suite
@@ -38,7 +39,7 @@ class Failure:
 
     Attributes:
         observed: the number or share seen, or why the expectation could not be evaluated.
-        examples: a few of the rows that break it, each as `row name (value)`.
+        examples: a few of the rows that break it, each as `row name (value)`, or `row name` for true, false and no value.
     """
 
     table: str
@@ -97,6 +98,9 @@ def run_checkpoint(settings: PipelineSettings, stage: str, suites: list[Suite], 
 
     Returns:
         The result. A missing table, an expectation that was not evaluated and one that raised an error are critical failures.
+
+    Raises:
+        DataError: a table changed while it was judged.
     """
     with alone_in(settings.home / "gx"):  # gates may run at the same time, and they share the files of the context
         context = _context(settings)
@@ -153,6 +157,9 @@ def _validate(
 
     Details cost two Spark jobs for each expectation, and bare outcomes cost one job for all of them. So a Spark table is judged
     in detail only if something does not hold. The second result then replaces the first.
+
+    Raises:
+        DataError: all holds at the second look. So the table is not the one that was judged first.
     """
     midnight = dt.datetime.combine(settings.date, dt.time(), dt.UTC)
     in_spark = not isinstance(frame, pd.DataFrame)
@@ -174,6 +181,12 @@ def _validate(
         ((identifier, validated),) = result.run_results.items()
         outcomes = [outcome.to_json_dict() for outcome in validated.results]
         if all(_holds(outcome) for outcome in outcomes):
+            if in_spark and result_format is _DETAILED:
+                raise DataError(
+                    "the table changed while the gate read it.",
+                    file=f"gate {definition.name}",
+                    remedy="run the date again when nothing writes to the source.",
+                )
             break
     return outcomes, identifier
 
@@ -221,9 +234,13 @@ def _failure(table: str, outcome: dict[str, Any]) -> Failure:
     observed = f"could not be evaluated: {raised}" if raised else _observed(result)
     examples = tuple(_example(row, column) for row in result.get("partial_unexpected_index_list") or ())
     where = f"{table}.{column}" if column else table
-    message = f"{where}: expected that {meta['says']}{_bound(config['kwargs'])}; observed {observed}" + (
-        f", such as {'; '.join(examples)}" if examples else ""
-    )
+    if raised or "unexpected_count" not in result:
+        found = f"observed {observed}"
+    elif examples and result["element_count"] == 1:  # a table of one row, which has a name
+        found = f"this does not hold for {examples[0]}"
+    else:
+        found = f"this does not hold for {observed}" + (f", such as {'; '.join(examples)}" if examples else "")
+    message = f"{where}: expected that {meta['says']}{_bound(config['kwargs'])}; {found}"
     return Failure(
         table,
         config["type"],
@@ -246,13 +263,16 @@ def _bound(kwargs: Mapping[str, Any]) -> str:
 def _observed(result: dict[str, Any]) -> str | float | None:
     if "unexpected_count" in result:
         judged = result["element_count"] - (result.get("missing_count") or 0)
-        return f"{result['unexpected_count']} of {judged} rows ({result['unexpected_count'] / max(judged, 1):.2%})"
+        return f"{result['unexpected_count']:,} of {judged:,} rows ({result['unexpected_count'] / max(judged, 1):.2%})"
     value = result.get("observed_value")
     return str(value) if isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def _example(row: dict[str, Any], column: str | None) -> str:
+    """The name of a row, and its value if that says more than that the expectation does not hold."""
     value = row.get(column) if column else None
+    if value is None or isinstance(value, bool):
+        return str(row[ROW])
     return f"{row[ROW]} ({value:.4g})" if isinstance(value, float) else f"{row[ROW]} ({value})"
 
 

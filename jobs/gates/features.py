@@ -19,8 +19,8 @@ STATUSES = {
     "behaviour": ("ok", "too_few_events"),
 }
 _CONTENT = {"visual": "picture", "text": "text"}  # views that are made of something that the source gives
-_COLLAPSED = 0.9  # above this share of identical vectors, the encoder does not tell items apart
-_REPEATED = 0.1  # above this, a placeholder picture or a boilerplate text is likely
+COLLAPSED = 0.9  # above this share of identical vectors, the encoder does not tell items apart
+REPEATED = 0.1  # above this, a placeholder picture or a boilerplate text is likely
 
 
 def suites(settings: PipelineSettings) -> list[Suite]:
@@ -87,17 +87,17 @@ def _view_suite(view: str, settings: PipelineSettings) -> Suite:
             between,
             "identical_share",
             "critical",
-            f"vectors tell items apart (no vector is shared by more than {_COLLAPSED:.0%} of the items)",
+            f"vectors tell items apart (no vector is shared by more than {COLLAPSED:.0%} of the items)",
             "look at the encoder: it gives nearly every item the same vector.",
-            max_value=_COLLAPSED,
+            max_value=COLLAPSED,
         ),
         check(
             between,
             "identical_share",
             "warning",
-            f"no vector is shared by more than {_REPEATED:.0%} of the items",
+            f"no vector is shared by more than {REPEATED:.0%} of the items",
             "look at the encoder, or at what the contents of the items named have in common.",
-            max_value=_REPEATED,
+            max_value=REPEATED,
         ),
         check(
             gxe.ExpectColumnValuesToBeInSet,
@@ -136,8 +136,8 @@ def _contents_differ(view: str) -> tuple[Expectation, Expectation]:
     remedy = f"look at the data: the items named have the same {what}, such as a placeholder. Leave it out of the source."
     between, says = gxe.ExpectColumnValuesToBeBetween, f"no {what} is shared by more than {{:.0%}} of the items"
     return (
-        check(between, "identical_content", "critical", says.format(_COLLAPSED), remedy, max_value=_COLLAPSED),
-        check(between, "identical_content", "warning", says.format(_REPEATED), remedy, max_value=_REPEATED),
+        check(between, "identical_content", "critical", says.format(COLLAPSED), remedy, max_value=COLLAPSED),
+        check(between, "identical_content", "warning", says.format(REPEATED), remedy, max_value=REPEATED),
     )
 
 

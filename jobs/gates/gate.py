@@ -23,28 +23,23 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
         stage: one of `STAGES`; `model` needs no Spark.
 
     Raises:
-        GateFailed: an expectation of severity critical does not hold, could not be evaluated, or has no table.
+        GateFailed: an expectation of severity critical does not hold, could not be evaluated, or has no table; or the
+            table changed meanwhile.
     """
-    from jobs.gates.checkpoint import run_checkpoint, unavailable  # Great Expectations takes seconds to import
+    from jobs.gates.checkpoint import unavailable  # Great Expectations takes seconds to import
 
     suites_of = importlib.import_module(f"jobs.gates.{stage}")
     path = verdict_path(settings, stage)
     path.unlink(missing_ok=True)  # a gate that is stopped half-way must not leave the verdict of an earlier run
     with _engine(settings, stage) as spark:
         try:
-            judged = suites_of.tables(settings, spark)
+            result = _judged(suites_of, settings, stage, spark)
         except DataError as error:
             table = str(error.file or stage)
             write_json(path, unavailable(stage, error.problem, error.remedy, table, error.column).as_json())
             raise GateFailed(
                 error.problem, remedy=error.remedy, file=error.file, column=error.column, rows=error.rows
             ) from error
-        large = {name: frame for name, frame in judged.frames.items() if not isinstance(frame, pd.DataFrame)}
-        for name in large.keys() - judged.read_again:
-            large[name].persist()
-        result = run_checkpoint(settings, stage, suites_of.suites(settings), judged)
-        for frame in large.values():
-            frame.unpersist()
     write_json(path, result.as_json())
     for failure in result.failures:
         log.warning("%s: %s", failure.severity, failure.message)
@@ -58,6 +53,21 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
             column=first.column,
         )
     return {"checked": result.checked, "warnings": len(result.failures), "data_docs": result.data_docs}
+
+
+def _judged(suites_of: Any, settings: PipelineSettings, stage: str, spark: Any) -> Any:
+    """The `GateResult` of a stage."""
+    from jobs.gates.checkpoint import run_checkpoint
+
+    judged = suites_of.tables(settings, spark)
+    large = {name: frame for name, frame in judged.frames.items() if not isinstance(frame, pd.DataFrame)}
+    for name in large.keys() - judged.read_again:
+        large[name].persist()
+    try:
+        return run_checkpoint(settings, stage, suites_of.suites(settings), judged)
+    finally:
+        for frame in large.values():
+            frame.unpersist()
 
 
 def verdict_path(settings: PipelineSettings, stage: str) -> Path:

@@ -16,6 +16,7 @@ from jobs.source.picture_cache import PictureCache
 from jobs.source.picture_fetching import fetch_pictures
 from jobs.source.picture_files import find_picture, nearest_existing
 from jobs.source.picture_hosts import is_url
+from jobs.source.picture_words import in_words
 from jobs.source.tables import DAY_SECONDS, Source, day_start, future_horizon, named_read_errors, read_source
 
 _EARLIEST = dt.date(1990, 1, 1)
@@ -186,14 +187,14 @@ def _pictures(source: Source, settings: PipelineSettings) -> pd.DataFrame:
     paths = picture_paths(source, settings.pictures.per_item)
     chosen = paths.orderBy(F.xxhash64("item_id"), "image_path").limit(_LOOKED_AT).collect()
     fetch_pictures({row["image_path"].strip() for row in chosen if is_url(row["image_path"])}, settings)
-    nearest = ""
-    rows = []
+    rows, nearest = [], ""
     for row in chosen:
         found = find_picture(source.folder, row["image_path"], PictureCache.of(settings))
         name = f"item {row['item_id']}"
         if found.why:
-            nearest = nearest or nearest_existing(found)
-            name += f" ({found.why.replace('_', ' ')}: {found.tried}" + (f"; what exists is {nearest}" if nearest else "") + ")"
+            near = "" if nearest else nearest_existing(found)  # once, because to look costs time, and the others are much alike
+            nearest = nearest or near
+            name += f" ({in_words(found.why)}: {found.tried}" + (f"; what exists is {near}" if near else "") + ")"
         rows.append((name, not found.why))
     return pd.DataFrame(rows or [("no picture files", True)], columns=[ROW, "found"])
 

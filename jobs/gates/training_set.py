@@ -157,7 +157,7 @@ def _totals(
         F.coalesce(F.sum("num_train"), F.lit(0)).alias("train_events"),
         F.coalesce(F.sum("num_validation"), F.lit(0)).alias("validation_events"),
         F.coalesce(F.sum("num_holdout"), F.lit(0)).alias("holdout_events"),
-        F.count_if((F.col("num_train") > 0) & (F.col("num_holdout") > 0)).alias("evaluated_users"),
+        F.count_if((F.col("num_train") > 0) & _has_target(sequences)).alias("evaluated_users"),
         F.max(F.array_max(_train(F.col("timestamp")))).alias("last_train"),
         F.min(F.array_min(_holdout(F.col("timestamp")))).alias("first_holdout"),
     )
@@ -180,6 +180,12 @@ def _totals(
             to_window.alias("seconds_to_window"),
         )
     )
+
+
+def _has_target(sequences: DataFrame) -> Column:
+    """Whether a user's hold-out has an event that is to be found. In a log with kinds, some only describe the user."""
+    held = F.col("num_holdout") > 0
+    return F.exists(_holdout(F.col("weight")), lambda weight: weight > 0) if "weight" in sequences.columns else held
 
 
 def _train(values: Column) -> Column:

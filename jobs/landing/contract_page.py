@@ -39,10 +39,11 @@ macOS. Further columns are ignored, whatever their types, unless `attributes` na
 These faults stop a run, with a message that names file, column and rows or line and says what to do:
 
 - a required table or column is missing, two tables have one name, a table is empty, or a file is damaged;
-- a CSV file is not in its encoding, a row has more or fewer values than the header, a quote is never closed, or two columns
-  have one name;
+- a CSV file is not in its encoding or holds NUL characters, a row has more or fewer values than the header, a quote is never
+  closed, or two columns have one name;
 - a text is not UTF-8, or the values of a column cannot be brought to what is needed;
 - timestamps are in another unit than declared, or the logical date has no events;
+- `data.yaml` says what ratings or kinds mean, and no event has any;
 - there are fewer items than clusters;
 - none of the picture files is where the catalogue says;
 - the log is shorter than the day before by more than `data.max_log_shrinkage`;
@@ -81,7 +82,8 @@ _MAPPING_HEAD = """
 
 The file is needed only if something does not fit as it is. `make check` writes one that fits your tables as well as it can
 tell, ready to
-edit. It may also lie elsewhere: the setting `data.mapping` names it. Unknown names are refused.
+edit. It may also lie elsewhere: the setting `data.mapping` names it. Unknown names are refused. A value stays the text that it
+is: `NO`, `012` and `1.10` need no quotes.
 
 ```yaml
 interactions:

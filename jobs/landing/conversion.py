@@ -104,7 +104,8 @@ def _check_utf8(array: pa.Array) -> None:
             try:
                 (value or b"").decode()
             except UnicodeDecodeError as error:
-                raise NotText(place, value) from error
+                remedy = "write the column again as UTF-8 (these bytes look like Latin-1 or Windows-1252)."
+                raise NotText(place, value, remedy) from error
         raise
 
 

@@ -37,17 +37,21 @@ def last_event_date(landing: Landing, settings: PipelineSettings, *, today: dt.d
         if not _sane(median):  # then a value tells more than its day
             check_times(next((int(value) for value in examples if not _sane(int(value))), median), landing, settings)
         return dt.date.fromisoformat(max(days))
+    if not examples:  # what landing says of the values that it could not read names the first of them
+        told = " ".join(each for part in log.parts for each in part.told if " values of timestamp " in each)
+        raise DataError(
+            f"the column holds no value that is a time. {told}".rstrip(),
+            file=log.place,
+            column="timestamp",
+            remedy="say in data.yaml, under interactions, in which form the times are, such as "
+            "timestamp_format: '%d/%m/%Y %H:%M'.",
+        )
     raise DataError(
-        f"there is no event between 1970 and {today} if times are read in the unit '{rule_of(landing, settings).unit}'"
-        + (
-            f" (as seconds, the first are {', '.join(examples)})."
-            if examples
-            else "; the column holds no value that is a time."
-        ),
+        f"there is no event between 1970 and {today} if times are read in the unit '{rule_of(landing, settings).unit}' "
+        f"(as seconds, the first are {', '.join(examples)}).",
         file=log.place,
         column="timestamp",
-        remedy='state the unit, such as SET="data.timestamp_unit=ms", or the form of texts in data.yaml, such as '
-        "timestamp_format: '%d/%m/%Y %H:%M'.",
+        remedy='state the unit, such as SET="data.timestamp_unit=ms".',
     )
 
 

@@ -21,7 +21,7 @@ from jobs.base.places import uri_of
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INPUT_TABLES, USERS, InputTable
 from jobs.landing.finding import Part, find_table
-from jobs.landing.mapping import read_mapping, with_attributes
+from jobs.landing.mapping import DataMapping, read_mapping, with_attributes
 from jobs.landing.part_reader import PartReader
 from jobs.landing.records import LandedPart, LandedTable, Landing
 from jobs.landing.table_mapping import TableMapping
@@ -78,7 +78,21 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
             raise DataError(problem, file=places[0], remedy="export it again; at least one row is needed.")
         tables[table.name] = LandedTable(", ".join(dict.fromkeys(places)), parts, left_out)
     _sweep(cache, used)
+    _check_rules(mapping, tables["interactions"])
     return Landing(uri_of(folder), tables, mapping.model_dump(mode="json"))
+
+
+def _check_rules(mapping: DataMapping, log: LandedTable) -> None:
+    """Raise `DataError` if `data.yaml` says what ratings or kinds mean, and no event has any: the rule would change nothing."""
+    for column, name, rule in (("rating", "rating", mapping.rating), ("kind", "kinds", mapping.kinds)):
+        if rule and not any(column in part.samples and part.missing.get(column, 0) < part.rows for part in log.parts):
+            told = " ".join(sentence for part in log.parts for sentence in part.told if f" values of {column} " in sentence)
+            raise DataError(
+                f"data.yaml says under {name} what values of it mean, but no event has one. {told}".rstrip(),
+                file=log.place,
+                column=column,
+                remedy=f"name the column under interactions (columns: {{{column}: ...}}), or take {name} out of data.yaml.",
+            )
 
 
 def _landed(

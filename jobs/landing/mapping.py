@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from upath import UPath
 
 from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.base.settings import PipelineSettings, Section, explain
 from jobs.landing.contract import INPUT_TABLES, INTERACTIONS, ITEMS, USERS, Column, InputTable
-from jobs.landing.table_mapping import TableMapping
+from jobs.landing.table_mapping import TableMapping, without_empty
 
 FILE_NAME = "data.yaml"
 _PASSWORD = re.compile(r"(://[^:/@\s]+):[^@\s]+@")
@@ -36,7 +36,7 @@ class KindRule(Section):
 class RatingRule(Section):
     """What a rating means."""
 
-    at_least: float = Field(description="Ratings from this value on are targets.")
+    at_least: FiniteFloat = Field(description="Ratings from this value on are targets.")
     below: Literal["ignored", "history", "negative"] = Field("ignored", description="What lower ratings are.")
 
 
@@ -62,6 +62,7 @@ class DataMapping(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_or_several(cls, values: Any) -> Any:
+        values = without_empty(values)
         if isinstance(values, dict) and isinstance(values.get("interactions"), dict):
             return values | {"interactions": [values["interactions"]]}
         return values
@@ -95,10 +96,14 @@ class DataMapping(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a name that comes twice, of which YAML would keep the last without a word. Leaves a date the text that it is."""
+    """Refuses a name that comes twice, of which YAML would keep the last without a word. Leaves a value the text that it is.
+
+    YAML would make false of `no`, 10 of `012`, 90 of `1:30` and 1.1 of `1.10`, and these would no longer be what a table holds.
+    The schema makes numbers of texts where it wants numbers.
+    """
 
     yaml_implicit_resolvers = {
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, form) for tag, form in resolvers if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -112,7 +117,7 @@ class _Loader(yaml.SafeLoader):
 
 def with_attributes(table: InputTable, mapping: TableMapping) -> InputTable:
     """A table of the contract, joined by the attributes that its mapping names."""
-    further = tuple(Column(name, kind, True, "An attribute.") for name, kind in mapping.attributes.items())
+    further = tuple(Column(name, kind, True, "It is an attribute in data.yaml.") for name, kind in mapping.attributes.items())
     return replace(table, columns=table.columns + further)
 
 
@@ -133,7 +138,17 @@ def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
         raise DataError(f"the file cannot be read ({error}).", file=path, remedy="save it as text in UTF-8.") from error
     try:
         values = yaml.load(text, _Loader)
-        return DataMapping.model_validate({} if values is None else values)
+        if not isinstance(values, dict | None):
+            raise DataError(
+                f"the file holds {'a list' if isinstance(values, list) else 'one value'}, and not names with what they mean.",
+                file=path,
+                remedy="begin a line with each name, such as interactions: {source: events.csv}.",
+            )
+        return DataMapping.model_validate(values or {})
+    except RecursionError as error:
+        raise DataError(
+            "the file is nested too deeply.", file=path, remedy="see docs/data-contract.md for its form."
+        ) from error
     except yaml.YAMLError as error:
         raise DataError(
             f"the file is not YAML ({' '.join(str(error).split())}).", file=path, remedy="correct that line."

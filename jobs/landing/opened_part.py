@@ -1,6 +1,7 @@
 """Opens one part of a table: what columns it has, and whether they are those that its mapping needs."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from string import Formatter
 from typing import Any
 
@@ -79,11 +80,13 @@ class OpenedPart:
             if self.part.format == "csv" and not self.mapping.names
             else ""
         )
+        near = get_close_matches(name, self.names, 1, cutoff=0.75)
+        meant = f" Is {near[0]} meant?" if near else ""
         return DataError(
             f"a column is missing; columns found: {found}.",
             file=self.part.path or self.part.name,
             column=name,
-            remedy=remedy + header,
+            remedy=remedy + (meant or header),
         )
 
 

@@ -187,7 +187,7 @@ class PartReader:
                 file=self.part.path or self.part.name,
                 column=origin,
                 rows=[row],
-                remedy="write the column again as UTF-8 (these bytes look like Latin-1 or Windows-1252).",
+                remedy=error.remedy,
             ) from error
         return made.fill_null(self._default(column)) if column.name in self.mapping.defaults else made, told
 

@@ -32,11 +32,12 @@ class NotText(Exception):
     Attributes:
         place: which value, from 0.
         value: its bytes.
+        remedy: what to do about it.
     """
 
-    def __init__(self, place: int, value: bytes) -> None:
+    def __init__(self, place: int, value: bytes, remedy: str) -> None:
         super().__init__(place)
-        self.place, self.value = place, value
+        self.place, self.value, self.remedy = place, value, remedy
 
 
 def arrow_of(values: list[Any], kind: Kind) -> pa.Array:
@@ -62,7 +63,8 @@ def arrow_of(values: list[Any], kind: Kind) -> pa.Array:
             try:
                 str(value).encode()
             except UnicodeEncodeError as error:
-                raise NotText(place, str(value).encode("utf-8", "surrogatepass")) from error
+                half = "a text was cut in the middle of a character, such as an emoji; cut texts between characters."
+                raise NotText(place, str(value).encode("utf-8", "surrogatepass"), half) from error
         raise
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +36,30 @@ class RawRows:
         return _values(self.columns.get(name), otherwise, len(self.numbers))
 
 
+class _Wanted:
+    """The values that `where` wants of one column. `data.yaml` gives texts, and the column has values of any type."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._texts = {word(value) for value in values}
+        self._flags = {text.lower() for text in self._texts} & {"true", "false"}
+        self._numbers = {number for text in self._texts if (number := _number(text)) is not None}
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            return _number(value) in self._numbers
+        text = word(value)
+        return text in self._texts or text.lower() in self._flags
+
+
+def _number(value: Any) -> Decimal | None:
+    """A number, so that 5, 5.0 and the text 5 are one; None for what is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
 def read_rows(opened: OpenedPart, wanted: Sequence[str]) -> Iterator[RawRows]:
     """The wanted columns of a part, in batches. Raises `DataError` if the part cannot be read."""
     mapping, partition = opened.mapping, opened.part.partition
@@ -44,8 +69,8 @@ def read_rows(opened: OpenedPart, wanted: Sequence[str]) -> Iterator[RawRows]:
             keep = set(range(rows_in))
             for name, values in mapping.where.items():
                 given = enumerate(_values(columns.get(name), partition.get(name), rows_in))
-                words = {word(value) for value in values}
-                keep &= {row for row, value in given if word(value) in words}
+                wanted_values = _Wanted(values)
+                keep &= {row for row, value in given if value in wanted_values}
             kept = pa.array(sorted(keep), pa.int64())
             columns = {name: _taken(column, kept) for name, column in columns.items()}
             numbers = numbers.take(kept)

@@ -112,6 +112,17 @@ class Landing:
         }
         return cls(values["folder"], tables, values["mapping"])
 
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Table -> reason -> rows that were not landed, as `LandedPart.left_out`; only tables that have such rows."""
+        found: dict[str, dict[str, int]] = {}
+        for name, table in self.tables.items():
+            counts: Counter[str] = Counter()
+            for part in table.parts:
+                counts.update(part.left_out)
+            if counts:
+                found[name] = dict(sorted(counts.items()))
+        return found
+
     def digests(self) -> dict[str, str]:
         """One digest for each table, of all that Spark reads of it."""
         return {

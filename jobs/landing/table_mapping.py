@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 from string import Formatter
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -20,6 +20,11 @@ _PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 Format = Literal["parquet", "csv", "json", "delta", "iceberg"]
 TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "d"]
 Scalar = str | int | float | bool
+
+
+def without_empty(values: Any) -> Any:
+    """What `data.yaml` says, without names under which nothing stands, as where all lines below are comments."""
+    return {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
 
 
 class TableMapping(Section):
@@ -51,7 +56,10 @@ class TableMapping(Section):
         description="Of items and users. Further column: what it holds. text: one category; texts: several; number; embedding: "
         "a vector made elsewhere. Models learn from them, and answers can be filtered by those of items but embeddings.",
     )
-    where: dict[str, list[Scalar]] = Field({}, description="Column of the table: the values of the rows that are wanted.")
+    where: dict[str, list[Scalar]] = Field(
+        {},
+        description="Column of the table: the values of the rows that are wanted. In a column of numbers, 5 and 5.0 are one.",
+    )
     repeated_ids: Literal["damage", "first"] = Field(
         "damage",
         description="Of items and users. damage: rows that repeat an id are set aside and counted; first: they are expected, "
@@ -86,6 +94,11 @@ class TableMapping(Section):
     )
     encoding: str = Field("", description="Encoding of a CSV or JSON file. If empty: UTF-8 (or UTF-16 with a byte order mark).")
     names: list[str] = Field([], description="Names of the columns of a CSV file that has no header line.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, values: Any) -> Any:
+        return without_empty(values)
 
     @field_validator("as_of", "timestamp_origin")
     @classmethod

@@ -119,12 +119,15 @@ def _judge(
     warnings = _gate(settings, found)
     say("cleaning and splitting the log as a run does")
     ingested = _ingest(settings, found)
-    pictures, sections = looked.result()
-    found.sections |= sections
+    seen = looked.result()
+    warnings += seen.warnings
+    for reason in seen.stops:
+        found.stop(reason)
+    found.sections |= seen.sections
     if warnings:
         found.sections["Mind"] = warnings
     if ingested:
-        found.sections["What a run would do"] = _consequences(settings, found.ingest, pictures)
+        found.sections["What a run would do"] = _consequences(settings, found.ingest, seen.pictures)
         if found.verdict == "fit" and warnings:
             found.verdict, found.reasons = "but", warnings
         _clusters(settings, found, source)
@@ -199,7 +202,8 @@ def _clusters(settings: PipelineSettings, found: Check, source: Source) -> None:
                 f"{lost:,} of {items:,} items have no title, no text, no picture and fewer than {fewest} training events, so "
                 f"they will be in no cluster. The gate of the clusters allows {settings.gate.max_unclustered:.0%}.",
                 file=source.file("items"),
-                remedy="add titles, texts or pictures (attributes make no clusters), or raise gate.max_unclustered.",
+                remedy="add titles, texts or pictures (attributes make no clusters), lower features.min_behaviour_events, or "
+                "raise gate.max_unclustered.",
             )
         )
 
@@ -210,5 +214,7 @@ def _consequences(settings: PipelineSettings, summary: dict[str, Any], pictures:
     items, clusters = summary["items"], settings.clusters
     ks = " and ".join(str(k) for k in Cutoffs.for_catalogue(items).ks)
     lines.append(f"Recall is measured at {ks} of {items:,} items; {summary['users']:,} users get candidates.")
-    lines.append(f"{clusters.num_primary} primary clusters will hold {items / clusters.num_primary:.0f} items each on average.")
+    lines.append(
+        f"{clusters.num_primary} primary clusters will hold {items / clusters.num_primary:,.0f} items each on average."
+    )
     return [*lines, cost_sentence(settings, items=items, pictures=pictures, events=summary["events"]["train"])]

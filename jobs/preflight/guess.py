@@ -114,9 +114,12 @@ def _time(folder: UPath, table: InputTable, mapping: TableMapping, columns: dict
     """How numeric times are read: dates such as 20260128, counts from a start, or the unit that the number of digits tells."""
     if table is not INTERACTIONS:
         return {}
-    found = find_table(folder, table, mapping)
     name = columns.get("timestamp", "timestamp")
-    values = first_values(found.parts[0], mapping, name) if found else []
+    try:
+        found = find_table(folder, table, mapping)
+        values = first_values(found.parts[0], mapping, name) if found else []
+    except DataError:  # a fault further down in the file, which landing names
+        return {}
     whole = [text.split(".")[0] for text in map(str, values) if re.fullmatch(r"-?\d+(\.\d+)?", text)]
     if not whole or len(whole) < len(values) / 2:
         return {}

@@ -1,7 +1,6 @@
 """What a source holds, in sentences: files, columns, span of time, repeats, spellings, long tails, pictures and texts."""
 
 import datetime as dt
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +11,14 @@ from pyspark.sql import functions as F
 from jobs.base.settings import PipelineSettings
 from jobs.lake.spark_tables import read_table
 from jobs.landing.records import LandedTable, Landing
+from jobs.preflight.looked import Looked
+from jobs.preflight.pictures import of_pictures
 from jobs.source.images import picture_paths
-from jobs.source.picture_cache import PictureCache
-from jobs.source.picture_content import Picture, decode_picture
-from jobs.source.picture_fetching import fetch_pictures
-from jobs.source.picture_files import EMPTY, REFUSED_SCHEME, find_picture, nearest_existing, read_file
-from jobs.source.picture_hosts import is_url
 from jobs.source.spelling import has_folds, twins_across, twins_within
 from jobs.source.tables import Source
 
 _LAST = 253_402_300_800  # seconds up to the end of the year 9999
-_SHOWN_FILES, _SHOWN_COLUMNS = 5, 12
-_PICTURES, _CONTENTS = 300, 100  # picture files looked at, and of how many pictures the content is opened and compared
-_SIDE = 64  # pixels
+_SHOWN_FILES, _SHOWN_COLUMNS, _KINDS = 5, 12, 30
 
 
 def of_files(landing: Landing) -> dict[str, list[str]]:
@@ -32,12 +26,14 @@ def of_files(landing: Landing) -> dict[str, list[str]]:
     return {name: list(_of_table(table)) for name, table in landing.tables.items()}
 
 
-def of_source(source: Source, settings: PipelineSettings) -> tuple[int, dict[str, list[str]]]:
-    """The number of pictures, and what there is to say of the log, the catalogue and the pictures, by heading."""
+def of_source(source: Source, settings: PipelineSettings) -> Looked:
+    """What there is to say of the log, the catalogue and the pictures."""
+    looked = Looked()
     with counted(source) as counts:
-        log, catalogue = of_log(source, counts), of_catalogue(source, counts)
-    number, pictures = of_pictures(source, settings)
-    return number, {"Log": log, "Catalogue": catalogue, "Pictures": pictures}
+        log, catalogue = of_log(source, counts), of_catalogue(source, counts, looked)
+    log += of_kinds(source, looked)
+    looked.sections = {"Log": log, "Catalogue": catalogue, "Pictures": of_pictures(source, settings, looked)}
+    return looked
 
 
 @contextmanager
@@ -80,7 +76,7 @@ def of_log(source: Source, counts: dict[str, DataFrame]) -> list[str]:
                 f"{row['most']}, '{str(row['who'])[:40]}' has {row['largest']:,}; {row['once'] / row['n']:.0%} have one only."
             )
         found += [f"{word}: {spelling}." for spelling in twins_within(counts[column].select(column), folds=row["folds"])]
-    return found + _repeats(source.interactions) + _kinds(source)
+    return found + _repeats(source.interactions)
 
 
 def _repeats(log: DataFrame) -> list[str]:
@@ -100,19 +96,41 @@ def _repeats(log: DataFrame) -> list[str]:
     ]
 
 
-def _kinds(source: Source) -> list[str]:
-    kinds = source.interactions.groupBy("kind").count().orderBy(F.desc("count")).limit(12).collect()
-    if not source.mapping.kinds and all(row["kind"] is None for row in kinds):
+def of_kinds(source: Source, looked: Looked) -> list[str]:
+    """The kinds of events; and a warning if `data.yaml` names kinds that no event has, while others have kinds without a name.
+
+    A log may lack a kind for a while, such as returns. But a kind that is spelt otherwise there would lose its meaning.
+    """
+    rules = source.mapping.kinds
+    kinds = source.interactions.groupBy("kind").count().orderBy(F.desc("count")).limit(_KINDS).collect()
+    if not rules and all(row["kind"] is None for row in kinds):
         return []
-    return ["kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + "."]
+    told = ["kinds of events: " + ", ".join(f"{row['kind'] or '(none)'} {row['count']:,}" for row in kinds) + "."]
+    named, met = rules.keys() | {rule.cancels for rule in rules.values() if rule.cancels}, {row["kind"] for row in kinds}
+    absent, unnamed = sorted(named - met), sorted(met - named - {None})
+    if len(kinds) == _KINDS:  # there may be more
+        return told
+    looked.warnings += [
+        f"data.yaml says that '{kind}' takes back '{rule.cancels}', which no event is. Remedy: write it as the log spells it."
+        for kind, rule in rules.items()
+        if kind in met and rule.cancels not in ("", *met)
+    ]
+    if rules and absent and unnamed:
+        lost, plain = (", ".join(f"'{kind}'" for kind in some) for some in (absent, unnamed))
+        looked.warnings.append(
+            f"data.yaml names the kinds {lost}, which no event has. Events of {plain}, which it does not name, are targets of "
+            "weight 1. Remedy: write each kind under kinds as the log spells it."
+        )
+    return told
 
 
-def of_catalogue(source: Source, counts: dict[str, DataFrame]) -> list[str]:
+def of_catalogue(source: Source, counts: dict[str, DataFrame], looked: Looked) -> list[str]:
     """Ids that differ between catalogue and log, repeated ids, texts that are missing or alike.
 
     Args:
         source: the input tables.
         counts: from `counted`.
+        looked: takes what a run will say of texts that are alike.
     """
     known = source.items.where("item_id is not null").select("item_id", F.lit(True).alias("known")).distinct()
     ids = known.join(counts["item_id"], "item_id", "full").persist()
@@ -133,59 +151,11 @@ def of_catalogue(source: Source, counts: dict[str, DataFrame]) -> list[str]:
         found += [f"{spelling}." for spelling in twins_across(unknown, mine)]
     found += [f"items: {spelling}." for spelling in twins_within(mine, folds=row["folds"])]
     ids.unpersist()
-    return found + _texts(source.items)
+    return found + _texts(source.items, looked)
 
 
 def _examples(ids: DataFrame) -> str:
     return ", ".join(f"'{row[0]}'" for row in ids.orderBy("item_id").limit(3).collect())
-
-
-def of_pictures(source: Source, settings: PipelineSettings) -> tuple[int, list[str]]:
-    """The number of pictures, which are missing and where they were looked for, which cannot be used, and which are alike."""
-    inside = [table.where("image is not null") for table in (source.items, source.images) if table is not None]
-    number_inside = sum(table.count() for table in inside)
-    found = [f"{number_inside:,} pictures lie in the tables."] if number_inside else []
-    paths, fetched = picture_paths(source, settings.pictures.per_item), PictureCache.of(settings)
-    number = paths.count()
-    if not (number or number_inside):
-        return 0, ["There are no pictures."]
-    contents = [row["image"] for row in inside[-1].select("image").limit(_CONTENTS).collect()] if number_inside else []
-    if number:
-        chosen = paths.orderBy(F.xxhash64("item_id"), "image_path").limit(_PICTURES).collect()
-        fetch_pictures({row["image_path"].strip() for row in chosen if is_url(row["image_path"])}, settings)
-        looked_at = [
-            (row["item_id"], row["image_path"], find_picture(source.folder, row["image_path"], fetched)) for row in chosen
-        ]
-        lost = [(item, seen) for item, _, seen in looked_at if seen.why]
-        items = paths.select("item_id").distinct().count()
-        there = [given for _, given, seen in looked_at if not seen.why]
-        found.append(f"{items:,} items name {number:,} picture files; of {len(looked_at)} looked at, {len(there)} can be read.")
-        reasons = Counter(seen.why for _, seen in lost)
-        found += [f"not readable: {_counted(reasons)}."] if lost else []
-        if reasons[REFUSED_SCHEME]:
-            found.append("Pictures by URL are fetched only from servers that the setting pictures.hosts names.")
-        for item, seen in lost[:3]:
-            near = nearest_existing(seen)
-            found.append(f"item '{item}' was looked for at {seen.tried}" + (f"; what exists is {near}." if near else "."))
-        contents += [read_file(source.folder, given, fetched) or b"" for given in there[:_CONTENTS]]
-    alike = _alike(Counter(hashlib.sha256(content).hexdigest() for content in contents))
-    return number_inside + number, [*found, *_bad_contents(contents), *alike]
-
-
-def _bad_contents(contents: list[bytes]) -> list[str]:
-    """Why some pictures cannot be decoded, as the visual features say it."""
-    decoded = (decode_picture(content, _SIDE) if content else Picture(None, (EMPTY,)) for content in contents)
-    causes = Counter(picture.traits[0] for picture in decoded if picture.image is None)
-    if not causes:
-        return []
-    return [
-        f"of {len(contents)} pictures that were opened, {causes.total()} cannot be used: {_counted(causes)}. An item keeps its "
-        "view if another picture of it can be used."
-    ]
-
-
-def _counted(causes: Counter[str]) -> str:
-    return ", ".join(f"{why.replace('_', ' ')} {count}" for why, count in causes.most_common())
 
 
 def without_view(source: Source, settings: PipelineSettings) -> int:
@@ -240,7 +210,7 @@ def _of_table(table: LandedTable) -> Iterator[str]:
         yield from (f"{part.name}: {sentence}" for sentence in part.told)
 
 
-def _texts(items: DataFrame) -> list[str]:
+def _texts(items: DataFrame, looked: Looked) -> list[str]:
     text = F.trim(F.concat_ws(" ", "title", "text"))
     texts = items.select(text.alias("text")).groupBy("text").count()
     row = texts.agg(
@@ -253,11 +223,5 @@ def _texts(items: DataFrame) -> list[str]:
     found = [f"{missing / max(rows, 1):.1%} of the items have neither title nor text."]
     if alike:
         found.append(f"{alike / rows:.1%} of the items share their text with another one; one text stands {most:,} times.")
+        looked.foresee("text", most, rows - missing, surely=True)
     return found
-
-
-def _alike(contents: Counter[str]) -> list[str]:
-    total, most = contents.total(), max(contents.values(), default=0)
-    if total > 1 and most > 1:
-        return [f"{most} of {total} pictures that were compared are identical" + (", all of them." if most == total else ".")]
-    return []

@@ -48,7 +48,7 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
         recall.set(title=f"Validation Recall@{depth}", xlabel="epoch")
         for axes in (loss, recall):
             _epochs(axes, curves)
-        recall.legend(loc="lower right")
+        recall.legend(loc="best")
         save(figure, path)
 
 
@@ -74,9 +74,10 @@ def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_
 
 
 def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs, path: Path) -> None:
-    """The models beside each other on every hold-out metric that users have."""
-    names = {name: cutoffs.labels[name].replace(", ", "\n") for name in cutoffs.of_users}
+    """The models beside each other on every hold-out metric that users have, and for which there are any."""
     present = {name: values for name, values in models.items() if values}
+    measured = [name for name in cutoffs.of_users if any(values.get(name) is not None for values in present.values())]
+    names = {name: cutoffs.labels[name].replace(", ", "\n") for name in measured}
     with mpl.rc_context(STYLE):
         figure, (axes,) = figure_with(9.6, 3.4)
         width = 0.8 / max(len(present), 1)
@@ -89,7 +90,7 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs
         axes.set_xticks(np.arange(len(names)), list(names.values()))
         axes.tick_params(axis="x", length=0)
         axes.set_title("Hold-out metrics, same users for every model")
-        axes.legend(loc="upper right", ncols=2)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
         axes.margins(y=0.16)
         save(figure, path)
 
@@ -113,7 +114,7 @@ def comparison(gaps: Sequence[Gap], path: Path) -> None:
         axes.set_ylim(len(parts) - 0.5, -0.5)
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:+.2f}"))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:+.3f}"))
         axes.set_title("Today's model minus the others: left of the line it is worse, right of it better")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
         save(figure, path)

@@ -60,7 +60,7 @@ def comparison_chart(gaps: Sequence[Gap]) -> dict[str, Any] | None:
         return None
     parts = len({gap.part for gap in gaps})
     layout = _LAYOUT | {"height": 90 + 44 * parts, "scattermode": "group", "scattergap": 0.6}
-    layout |= {"xaxis": _AXIS | {"tickformat": "+.2f"}, "yaxis": _AXIS | {"autorange": "reversed"}}
+    layout |= {"xaxis": _AXIS | {"tickformat": "+.3~f"}, "yaxis": _AXIS | {"autorange": "reversed"}}
     return {"data": data, "layout": layout}
 
 

@@ -15,7 +15,7 @@ from jobs.report.headline import Headline
 from jobs.report.interactive import SCRIPTS, comparison_chart
 from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
-from jobs.report.sentences import picture_sentences, user_sentences
+from jobs.report.sentences import picture_sentences, trait_sentences, user_sentences
 from jobs.report.state import links_of
 
 _LISTED = 12
@@ -38,11 +38,11 @@ def render_page(
         pictures: PNGs that lie beside the page.
         embed_from: folder of the PNGs where the page must hold them itself.
     """
-    verdict = summary.get("verdict") or {}
+    verdict, visual = summary.get("verdict") or {}, (summary.get("views") or {}).get("visual") or {}
     return html("page.html").render(
         summary=summary,
         training=training_sentences(summary),
-        about_pictures=[_sentence(each) for each in picture_sentences((summary.get("views") or {}).get("visual") or {})],
+        about_pictures=[_sentence(each) for each in trait_sentences(visual) + picture_sentences(visual)],
         about_users=[_sentence(each) for each in user_sentences(summary)],
         accounting=[_sentence(each) for each in accounting(summary.get("ingest") or {})],
         verdict=verdict,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.source.picture_words import counted
+
 
 def picture_sentences(stats: Mapping[str, Any]) -> list[str]:
     """Which pictures are not used though their items have others, and what was done about pictures by URL.
@@ -13,10 +15,16 @@ def picture_sentences(stats: Mapping[str, Any]) -> list[str]:
     found = []
     if lost := stats.get("lost_pictures"):
         total = f"{stats['pictures']:,} pictures, {sum(lost.values()):,}"
-        found.append(f"of {total} are not used ({_counted(lost)}); their items have others")
+        found.append(f"of {total} cannot be used, but their items have others ({counted(lost)})")
     if fetched := stats.get("fetched"):
-        found.append(f"pictures by URL: {_counted(fetched)}")
+        found.append(f"pictures by URL: {counted(fetched)}")
     return found
+
+
+def trait_sentences(stats: Mapping[str, Any]) -> list[str]:
+    """What was found in the items' pictures, and why some items have none. Arguments as for `picture_sentences`."""
+    traits = counted(stats.get("traits") or {})
+    return [f"pictures of the items: {traits}"] if traits else []
 
 
 def user_sentences(summary: Mapping[str, Any]) -> list[str]:
@@ -27,7 +35,3 @@ def user_sentences(summary: Mapping[str, Any]) -> list[str]:
     )
     joined = ", ".join(told)
     return [f"known of users: {joined}"] if joined else []
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items())

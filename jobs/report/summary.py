@@ -69,7 +69,7 @@ def _ingest(facts: RunFacts) -> dict[str, Any]:
     stats = facts.stats("items")
     if not stats:
         return {}
-    counts = ("rows_read", "items", "out_of_stock", "users", "events", "rejected", "not_used")
+    counts = ("rows_read", "left_out", "items", "out_of_stock", "users", "events", "targets", "rejected", "not_used")
     keys = (*counts, "split", "split_reason", "previous_split")
     days = {
         name: dt.datetime.fromtimestamp(stats[f"{name}_timestamp"], dt.UTC).date().isoformat()

@@ -18,6 +18,7 @@ from jobs.lake.table_use import TableUse, tell
 from jobs.lake.tables import Lake
 from jobs.source.attributes import attribute_encoder
 from jobs.source.cleaning import (
+    IGNORED,
     KEPT,
     LATER,
     REPEATED_PAIR,
@@ -107,8 +108,17 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
         "user_index", "item_index", "timestamp", "split", "kind", "weight"
     )
     is_kind = F.max(F.col("kind").isNotNull() | (F.col("weight") != 1)).alias("kinds")
-    counted = split.groupBy("split").agg(F.count("*").alias("n"), F.min("timestamp"), F.max("timestamp"), is_kind).collect()
+    targets = F.count_if(F.col("weight") > 0).alias("targets")
+    counts = (F.count("*").alias("n"), targets, F.min("timestamp"), F.max("timestamp"), is_kind)
+    counted = split.groupBy("split").agg(*counts).collect()
     sizes = {row["split"]: row["n"] for row in counted}
+    num_targets = {row["split"]: row["targets"] for row in counted}
+    if not any(num_targets.values()) and sizes:
+        raise DataError(
+            f"none of {sum(sizes.values())} events is one that a model can learn to find: they only describe users.",
+            file=source.file("interactions"),
+            remedy="give a kind the role target under kinds in data.yaml, or lower rating.at_least.",
+        )
     _check_split(sizes, fates, choice, source, settings)
     popularity = split.where("split = 'train'").groupBy("item_index").agg(F.count(F.lit(1)).alias("num_train"))
     items = items.join(popularity, "item_index", "left").select(
@@ -123,9 +133,11 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
 
     summary: dict[str, Any] = {
         "rows_read": rows_read,
+        "left_out": source.landing.left_out(),
         "items": num_items,
         "out_of_stock": out_of_stock,
         "events": {name: sizes.get(name, 0) for name in _SPLITS},
+        "targets": {name: num_targets.get(name, 0) for name in _SPLITS},
         "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
         "rejected": rejected,
         "forgotten": forgotten,
@@ -254,7 +266,7 @@ def _why_unknown(quarantine: DataFrame, source: Source) -> str:
 def _check_split(
     sizes: dict[str, int], fates: dict[str, int], choice: SplitChoice, source: Source, settings: PipelineSettings
 ) -> None:
-    repeated, used = fates.get(REPEATED_PAIR, 0), sum(sizes.values())
+    repeated, ignored, used = fates.get(REPEATED_PAIR, 0), fates.get(IGNORED, 0), sum(sizes.values())
     for name in ("train", "holdout"):
         if not sizes.get(name):
             other = "per_user_tail" if choice.method == "window" else "window"
@@ -263,6 +275,9 @@ def _check_split(
             if repeated > used:
                 why = f" {repeated} more are a pair of user and item that came before, which counts once."
                 remedy = "write 'repeats: again' into data.yaml if people come back to the same items; or " + remedy
+            elif ignored > used:
+                why = f" {ignored} more are left out by kinds or rating in data.yaml."
+                remedy = "correct kinds or rating.at_least in data.yaml; or " + remedy
             raise DataError(
                 f"the split '{choice.method}' ({choice.reason}) leaves no {name} events on {settings.ds}; events: {sizes}."
                 + why,

@@ -23,7 +23,7 @@ class Spelling:
     examples: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        pairs = ", ".join(f"'{one}' and '{other}'" for one, other in self.examples)
+        pairs = ", ".join(f"'{_visible(one)}' and '{_visible(other)}'" for one, other in self.examples)
         return f"{self.count} ids differ from another one by {self.difference} alone, such as {pairs}"
 
 
@@ -42,7 +42,7 @@ def _forms(column: Column, *, folds: bool) -> dict[str, Column]:
         "leading zeros": F.regexp_replace(column, r"^0+(?=.)", ""),
         "the case of letters": F.lower(column),
     }
-    unicode = {"the Unicode form of letters": folded} if folds else {}
+    unicode = {"the Unicode form of letters or invisible signs": folded} if folds else {}
     plain = F.regexp_replace(F.lower(folded), r"^\s*0+(?=.)|\.0+\s*$|[\s_\-]", "")
     return forms | unicode | {"case, blanks, zeros or signs between": plain}
 
@@ -107,4 +107,13 @@ def _summary(difference: str, pairs: DataFrame) -> Spelling | None:
 
 
 def _folded(text: str | None) -> str | None:
-    return None if text is None else unicodedata.normalize("NFKC", text)
+    """A text in one Unicode form, without signs that nobody sees, such as a zero-width space."""
+    if text is None:
+        return None
+    return "".join(sign for sign in unicodedata.normalize("NFKC", text) if unicodedata.category(sign) != "Cf")
+
+
+def _visible(text: str) -> str:
+    """A text in which signs that look like others, or like nothing, are written as their code: `e\\u0301`."""
+    plain = (sign.isprintable() and not unicodedata.category(sign).startswith("M") for sign in text)
+    return "".join(sign if seen else sign.encode("unicode_escape").decode() for sign, seen in zip(text, plain, strict=True))

@@ -55,7 +55,9 @@ def read_csv(part: Part, mapping: TableMapping, wanted: Sequence[str]) -> Iterat
         key = places[0][1] if places else 0
         rows: list[list[str]] = []
         lines: list[int] = []
-        for row, line, last in _records(chain(header.begun, stream), part, header.delimiter, header.first):
+        for row, line, last in _records(
+            _whole(chain(header.begun, stream), part, header.first), part, header.delimiter, header.first
+        ):
             if not row:
                 continue
             if last > line and (len(row) != width or _swallows(row, width, header.delimiter, key)):
@@ -79,6 +81,19 @@ def read_csv(part: Part, mapping: TableMapping, wanted: Sequence[str]) -> Iterat
 
 def _columns(rows: list[list[str]], places: list[tuple[str, int]]) -> dict[str, list[Any]]:
     return {name: [row[place] or None for row in rows] for name, place in places}
+
+
+def _whole(lines: Iterator[str], part: Part, first: int) -> Iterator[str]:
+    """The lines, as long as no NUL character is in them."""
+    for number, line in enumerate(lines, first):
+        if "\0" in line:
+            raise DataError(
+                f"line {number} holds NUL characters, which a disk leaves in place of what it has lost.",
+                file=part.path,
+                rows=[str(number)],
+                remedy="write or copy the file again.",
+            )
+        yield line
 
 
 def _records(lines: Iterator[str], part: Part, delimiter: str, first: int) -> Iterator[tuple[list[str], int, int]]:

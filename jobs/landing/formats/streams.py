@@ -51,7 +51,7 @@ def _encoding(part: Part) -> str:
         if head.startswith(mark):
             return encoding
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if max(even, odd) > len(head) / 4:
+    if max(even, odd) > len(head) / 4 and min(even, odd) < max(even, odd) / 2:  # zeros in all places are damage
         return "utf-16-be" if even > odd else "utf-16-le"
     return "utf-8-sig"
 

@@ -2,15 +2,18 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from jobs.base.errors import GateFailed
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
-from jobs.gates import gate
+from jobs.gates import gate, raw
+from jobs.gates.checks import Judged, Suite, zero
 from jobs.gates.page import page as gates_page
-from tests.jobs.gates.judging import publish_metrics
+from tests.jobs.gates.judging import publish_metrics, verdict
 
 
 def test_the_page_tells_what_the_code_checks() -> None:
@@ -77,3 +80,31 @@ def test_a_failed_gate_leaves_no_older_pass_behind(settings: PipelineSettings) -
     with pytest.raises(json.JSONDecodeError):
         gate.run(settings, "model")
     assert not (settings.run_dir / "gates" / "model.json").exists()
+
+
+@pytest.mark.spark
+def test_a_table_that_changes_between_the_two_looks_is_no_pass(
+    spark: Any, settings: PipelineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table is judged in detail only if something does not hold. If all holds then, it is not what was judged first."""
+    file = tmp_path / "table.csv"
+    file.write_text("row,lost\na,1\n")
+    frame = spark.read.csv(str(file), header=True, inferSchema=True)
+
+    def tables(settings: PipelineSettings, spark: Any) -> Judged:
+        return Judged({"t": frame}, read_again=frozenset({"t"}))
+
+    keep = type(frame).persist
+
+    def overwritten(given: Any) -> Any:
+        if given is frame:
+            file.write_text("row,lost\na,0\n")
+        return keep(given)
+
+    suite = Suite.of("t", zero("lost", "critical", "nothing is lost", "look for it."))
+    monkeypatch.setattr(raw, "tables", tables)
+    monkeypatch.setattr(raw, "suites", lambda settings: [suite])
+    monkeypatch.setattr(type(frame), "persist", overwritten)
+    with pytest.raises(GateFailed, match="changed while the gate read it"):
+        gate.run(settings, "raw")
+    assert not verdict(settings, "raw")["success"]

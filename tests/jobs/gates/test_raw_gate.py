@@ -1,8 +1,12 @@
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 import pytest
 
+from jobs.base.errors import GateFailed
 from jobs.base.settings import PipelineSettings
-from jobs.gates import gate
+from jobs.gates import gate, raw
 from jobs.source.tables import DAY_SECONDS, day_start
 from tests.jobs.gates.judging import NUM_ITEMS, NUM_USERS, blocked, failed, verdict
 
@@ -102,3 +106,28 @@ def test_paths_of_items_that_have_a_picture_in_the_images_table_do_not_matter(
     images = pd.DataFrame({"item_id": items["item_id"], "image": [b"a picture"] * len(items)})
     images.to_parquet(settings.home / "source" / f"date={settings.ds}" / "images.parquet", index=False)
     assert gate.run(settings, "raw")["warnings"] == 0
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("bad", [0, 3, 60])
+def test_a_log_that_is_read_again_is_judged_as_one_that_is_kept(
+    settings: PipelineSettings, spark: Any, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    log, items = source_tables(settings)
+    log.loc[log.index[:bad], "item_id"] = "gone"
+    write_source(settings, log, items)
+    kept_before = spark.sparkContext._jsc.getPersistentRDDs().size()
+
+    def judged() -> dict:
+        try:
+            gate.run(settings, "raw")
+        except GateFailed:
+            assert bad == 60
+        assert spark.sparkContext._jsc.getPersistentRDDs().size() == kept_before
+        return verdict(settings, "raw")
+
+    again, tables = judged(), raw.tables
+    assert len(again["failures"]) == (bad > 0) + (bad == 60)
+    assert tables(settings, spark).read_again
+    monkeypatch.setattr(raw, "tables", lambda *given: replace(tables(*given), read_again=frozenset()))
+    assert judged() == again

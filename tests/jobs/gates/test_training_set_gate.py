@@ -105,3 +105,17 @@ def test_attributes_of_users_that_are_missing_or_have_moved_are_told(settings: P
     told = failed(settings, "training_set", "warning")
     assert told == {("training_set", "evaluated_users"), ("user_attributes", "known"), ("user_attributes", "drift")}
     assert "attribute country" in json.dumps(verdict(settings, "training_set"))
+
+
+@pytest.mark.spark
+def test_users_whose_holdout_holds_no_target_are_not_evaluated(settings: PipelineSettings, spark: object) -> None:
+    sequences, log = sequence_tables()
+    least = settings.gate.min_evaluated_users
+    for evaluated in (least - 1, least):
+        weights = [[1.0] * 5 + [float(user < evaluated)] for user in range(NUM_USERS)]
+        publish_sequences(settings, sequences.assign(weight=weights), log, items_frame())
+        if evaluated < least:
+            columns, message = blocked(settings, "training_set")
+            assert columns == {("training_set", "evaluated_users")} and f"({least - 1})" in message
+        else:
+            gate.run(settings, "training_set")

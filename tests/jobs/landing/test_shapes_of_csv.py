@@ -236,3 +236,13 @@ def test_words_in_titles_and_in_ids(settings, tmp_path: Path) -> None:
         ("NA1", None),
         ("7", None),
     ]
+
+
+@pytest.mark.parametrize("lines", [1, 40, 400])
+def test_zeros_in_place_of_a_part_of_the_file(settings, tmp_path: Path, lines: int) -> None:
+    """What a disk leaves after a crash: the rows in that place are lost, so the others are no whole log."""
+    content = log().to_csv(index=False).encode()
+    start = sum(len(line) + 1 for line in content.split(b"\n")[:100]) + 3
+    (csv_source(tmp_path) / "interactions.csv").write_bytes(content[:start] + bytes(16 * lines) + content[start + 16 * lines :])
+    error = refusal(settings, tmp_path)
+    assert error.rows == ("101",) and "line 101 holds NUL characters" in error.problem

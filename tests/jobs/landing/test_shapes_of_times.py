@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.base.errors import DataError
 from tests.jobs.landing.sources import LAST_DAY, csv_source, landing, last_day, log, refusal, table_source, times, with_mapping
 
 NOON = 1_769_601_600  # 2026-01-28 12:00 UTC
@@ -192,3 +193,11 @@ def test_half_floats_and_not_a_number(settings, tmp_path: Path) -> None:
     numbers = np.array([float(NOON), np.nan, np.inf, NOON + 0.9])
     folder = table_source(tmp_path, pa.table({"user_id": [1] * 4, "item_id": [1] * 4, "timestamp": numbers}))
     assert times(settings, folder) == [NOON, None, None, NOON]
+
+
+@pytest.mark.parametrize("text", ["2026-01-28 12:00:00 EST", "28/01/2026 12:00", "Wed, 28 Jan 2026 12:00:00 GMT"])
+def test_a_form_that_is_not_known_is_shown(settings, tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        last_day(settings, csv_source(tmp_path, log().assign(timestamp=text)))
+    assert f"560 values of timestamp cannot be read, such as '{text}'" in caught.value.problem
+    assert "timestamp_format: " in caught.value.remedy and "timestamp_unit" not in caught.value.remedy

@@ -53,7 +53,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineSettings:
     }
     put(settings, "quarantine", pd.DataFrame([rejected]))
     for view in ("visual", "text", "behaviour"):
-        put(settings, f"{view}_features", pd.DataFrame({"item_index": range(count)}), {"ok": count - 7, "missing": 7})
+        about = PICTURES if view == "visual" else {}
+        put(settings, f"{view}_features", pd.DataFrame({"item_index": range(count)}), {"ok": count - 7, "missing": 7} | about)
     labels = {"primary": truth.category.astype("int32"), "secondary": (truth.leaf % 3).astype("int32")}
     clusters = catalogue[["item_index", "item_id"]].assign(**labels, has_visual=items.image_path.notna())
     clusters.loc[5, ["primary", "secondary"]] = -1
@@ -89,6 +90,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> PipelineSettings:
     return settings
 
 
+PICTURES: dict[str, Any] = {
+    "traits": {"grey": 5, "not_given": 7}, "pictures": 130, "lost_pictures": {"not_found": 2},
+    "fetched": {"fetched": 1_100, "not_asked": 3, "kept_though_failed": 1},
+}  # fmt: skip
 INGEST: dict[str, Any] = {
     "rows_read": {"interactions": 9000, "items": 120, "images": 0}, "items": 120, "users": 60,
     "events": {"train": 7000, "validation": 800, "holdout": 900}, "not_used": {"repeated_pair": 250},
@@ -171,6 +176,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(finished: PipelineSe
     assert all((report_folder(finished).parent / name).stat().st_size > 100 for name in SCRIPTS)
     assert "Recall@50" in page.words
     assert "0.3312" in page.words
+    assert "visual_features.status3 % have no picture" in page.words  # the place has a cell of its own, and is said once
     assert "<script>alert(1)" in page.words  # shown as text, since no script tag was found above
 
 
@@ -197,7 +203,7 @@ def test_the_summary_says_what_happened_at_a_glance(finished: PipelineSettings) 
     for expected in (
         "120 items, 60 users, 8,700 events from 2026-01-22 to 2026-01-28",
         "events: train 7,000, validation 800, holdout 900",
-        "interactions: 50 of 9,000 rows (unknown_item 50)",
+        "interactions: 50 of 9,000 rows were set aside (unknown_item 50)",
         "balance 0.87",
         "2 repaired; churn since 2026-01-27: 12.5% of unchanged items",
         "items without any view, and so without a cluster: 1",
@@ -223,6 +229,15 @@ def test_the_summary_says_what_happened_at_a_glance(finished: PipelineSettings) 
     body = text[: text.index("LOOK NEXT")]
     assert max(len(line) for line in body.splitlines()) <= 100
     assert len(text.splitlines()) < 50
+
+
+def test_page_and_summary_say_in_words_what_became_of_the_pictures(finished: PipelineSettings) -> None:
+    text = format_summary(json.loads((finished.run_dir / "summary.json").read_text()))
+    for shown in (" ".join(text.split()).lower(), " ".join(read_page(finished).words.split()).lower()):
+        assert "of 130 pictures, 2 cannot be used, but their items have others (2 not found)" in shown
+        why = "because the server fails now"
+        assert f"by url: 1,100 downloaded now; 1 kept from an earlier download, {why}; 3 kept from an earlier download" in shown
+    assert "Pictures of the items: 5 in grey; 7 that the catalogue does not name." in read_page(finished).words
 
 
 def test_views_and_clusters_are_counted_from_the_tables(finished: PipelineSettings) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from jobs.base.errors import DataError
 from jobs.lake.event_log import of_kind, of_repeats
 from jobs.lake.tables import Lake
 from jobs.source import ingest
@@ -80,7 +81,8 @@ def test_a_return_takes_back_the_latest_purchase(settings, tmp_path: Path, times
     kinds = [{"b": "buy", "r": "return"}[word] for word in times.split()]
     rows = [("u00", "i01", NOON - (10 - place) * DAY, kind) for place, kind in enumerate(kinds)]
     rules = {"buy": {"weight": 2}, "return": {"role": "cancels", "cancels": "buy"}, "view": {"role": "history"}}
-    chosen = with_mapping(settings, tmp_path, events(*rows), {"kinds": rules, "repeats": "again"})
+    other = ("u02", "i05", NOON - 9 * DAY, "buy")  # a log in which all is taken back has nothing to learn
+    chosen = with_mapping(settings, tmp_path, events(*rows, other), {"kinds": rules, "repeats": "again"})
     summary = ingest.run(chosen)
     kept = of(used(chosen), "u00", "i01").query("kind == 'buy'")["timestamp"].tolist()
     expected = [rows[place][2] for place in (range(len(rows)) if left == ["b"] else left) if kinds[int(place)] == "buy"]
@@ -124,6 +126,23 @@ def test_ratings_below_the_threshold(settings, tmp_path: Path) -> None:
     ingest.run(history)
     rows = used(history)
     assert set(rows.query("item_id == 'i03'")["weight"]) == {0.0} and set(rows.query("item_id != 'i03'")["weight"]) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ("kinds: {view: {role: history}, buy: {role: history}}", "none of 144 events is one that a model can learn to find"),
+        ("kinds: {view: {role: ignored}, buy: {role: ignored}}", "144 more are left out by kinds or rating in data.yaml"),
+        ("rating: {at_least: 4}", "144 more are left out by kinds or rating"),
+    ],
+)
+def test_a_log_without_a_target_stops(settings, tmp_path: Path, rules: str, says: str) -> None:
+    log = build.interactions().assign(kind=["view", "buy"] * 72, rating=3.0)
+    folder = build.write_source(tmp_path / "source", interactions=log)
+    (folder / "data.yaml").write_text(rules)
+    with pytest.raises(DataError, match=says) as caught:
+        ingest.run(build.tiny(settings, folder))
+    assert "rating.at_least" in caught.value.remedy
 
 
 def test_repeats_are_kept_where_people_come_again(settings, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ def within(spark, *ids: str) -> list[Spelling]:
         ("a1", " a1", "blanks around them"),
         ("7", "7.0", "a trailing '.0'"),
         ("007", "7", "leading zeros"),
-        ("\u00e91", "e\u03011", "the Unicode form of letters"),
+        ("\u00e91", "e\u03011", "the Unicode form of letters or invisible signs"),
+        ("a1", "a1\u200b", "the Unicode form of letters or invisible signs"),
+        ("a1", "\ufeffa1", "the Unicode form of letters or invisible signs"),
         ("AB-12", "ab 12", "case, blanks, zeros or signs between"),
         ("\u00c4-1", "\u00e41", "case, blanks, zeros or signs between"),
     ],
@@ -34,6 +36,12 @@ def test_each_difference_is_named_with_both_spellings(spark, one: str, other: st
     (across,) = twins_across(frame(spark, one), frame(spark, other, "else"))
     assert (across.difference, across.count, across.examples) == (difference, 1, ((one, other),))
     assert f"differ from another one by {difference} alone" in str(across)
+
+
+def test_what_looks_alike_is_written_as_its_code() -> None:
+    pairs = (("\u00e91", "e\u03011"), ("a1", "a1\u200b"), ("a1", "\u00a0a1"), ("\u30ab", "\uff76"))
+    told = str(Spelling("x", 4, pairs))
+    assert told.endswith("'\u00e91' and 'e\\u03011', 'a1' and 'a1\\u200b', 'a1' and '\\xa0a1', '\u30ab' and '\uff76'")
 
 
 def test_ids_that_differ_in_more_are_no_twins(spark) -> None:
