@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from infra.local.client import DAG_ID
 from infra.local.environment import USER
 from infra.local.processes import await_answer, free_port
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
-from tests.operations.live_day import MINUTES, MODEL, NEXT_DAY, Live, keep, leave, until
+from tests.operations.live_day import MINUTES, MODEL, NEXT_DAY, PATIENCE, Live, keep, leave, until
 from tests.whole_stack import CONF, DAY
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.browser, pytest.mark.slow]
@@ -64,7 +64,7 @@ def test_the_bundle_answers_over_http(live: Live, published: str) -> None:
         server.wait()
 
 
-def test_pages_and_numbers_follow(live: Live, second: str, airflow_page: Page) -> None:
+def test_pages_and_numbers_follow(live: Live, second: str, airflow_page: Page, browser: Browser) -> None:
     who = (USER, live.keys["password"])
     assert requests.get(live.ports.reports_url, timeout=30).status_code == 401
 
@@ -79,6 +79,7 @@ def test_pages_and_numbers_follow(live: Live, second: str, airflow_page: Page) -
     assert report.url == f"{live.ports.reports_url}/{NEXT_DAY}/" and f"/dags/{DAG_ID}/runs/{run_id}" in report.text
     airflow_page.goto(f"{live.ports.airflow_url}/dags/{DAG_ID}/runs/{run_id}")
     expect(airflow_page.get_by_role("link", name="Report", exact=True)).to_be_visible()
+    _links_work_in_the_frame(live, run_id, airflow_page, browser)
     leave(airflow_page)
     extra = live.airflow.asset_events("registry.report")[0]["extra"]
     assert extra["verdict"] == "rejected_in_review" and extra["users"] > 0 and len(extra["difference_to_champion"]) == 3
@@ -91,6 +92,21 @@ def test_pages_and_numbers_follow(live: Live, second: str, airflow_page: Page) -
     assert "review/metrics.png" in version.description and version.tags["esans.gates"].startswith("5 of 5 passed")
     shown = {file.path for file in live.registry.list_artifacts(version.run_id, "review")}
     assert shown >= {"review/report.html", "review/gates.html", "review/negatives.png", "review/clusters.png"}
+
+
+def _links_work_in_the_frame(live: Live, run_id: str, airflow_page: Page, browser: Browser) -> None:
+    """Airflow lets the page in its tab open no other: links stay in the frame, or say their address."""
+    login = {"username": USER, "password": live.keys["password"], "origin": live.ports.reports_url}
+    context = browser.new_context(storage_state=airflow_page.context.storage_state(), http_credentials=login)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{live.ports.airflow_url}/dags/{DAG_ID}/runs/{run_id}/plugin/report")
+    framed = page.frame_locator("iframe")
+    framed.get_by_role("link", name="Version in MLflow").click()
+    expect(framed.locator(".address")).to_contain_text(f"The address is {live.ports.mlflow_url}/")
+    framed.get_by_role("link", name="Data Docs").click()
+    expect(framed.get_by_role("heading", name="Results by date")).to_be_visible()
+    context.close()
 
 
 def test_a_run_of_features_that_makes_nothing_new_says_so(live: Live, second: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 from playwright.sync_api import Page
 
-from infra.local.client import DAG_ID
+from infra.local.client import DAG_ID, ApiError
 from infra.local.daemons import daemons_of, database_of
 from infra.local.environment import USER
 from infra.local.processes import stack_processes
@@ -91,9 +91,23 @@ def test_a_run_that_failed_or_was_stopped_is_cleared_before_and_after_its_deadli
     assert f"Last verdict, {NEXT_DAY}" in history and f"{date}/index.html" in history  # said, but it does not lead
     states = {alert["state"] for alert in live.alerts if alert["run"] == run_id}
     assert "failed" in states and "late" not in states  # whoever was told that it failed need not hear that it is late
-    client.delete(run_id)
-    client.trigger(f"{run_id}-again", date, {"data.source": "/nowhere/at/all"})  # the date is free for another run
-    assert live.finished(DAG_ID, f"{run_id}-again") == "failed"
+
+
+def test_a_value_that_is_refused_is_named_and_the_day_can_be_handed_in_again(live: Live, second: str) -> None:
+    day = NEXT_DAY + dt.timedelta(days=2)
+    moment = dt.datetime.combine(day, dt.time(9, 15), dt.UTC)
+    with pytest.raises(ApiError, match="training.epochs"):  # nothing has run
+        live.airflow.trigger(None, moment, {"training.epochs": 0})
+    for minutes, said in ((0, "training.epochs"), (1, "training.members")):
+        section, name = said.split(".")
+        conf = {section: {name: 0}}  # a form that Airflow does not look into; the first step does
+        run_id = live.airflow.trigger(None, moment + dt.timedelta(minutes=minutes), conf)
+        assert run_id.startswith(f"manual__{day}__asked_")
+        assert live.finished(DAG_ID, run_id) == "failed"
+        record = live.read(day, "steps/prepare.json")
+        assert record["run"] == run_id and said in record["message"] and record["state"] == "failed"
+    page = live.home / "reports" / "index.html"
+    until(lambda: f"{day}</a>: prepare failed" in page.read_text(), 2 * MINUTES, "the page that says so")
 
 
 def _deadlines(live: Live, run_id: str) -> Sequence[tuple[dt.datetime, bool]]:
