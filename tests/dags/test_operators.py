@@ -57,7 +57,7 @@ def test_airflow_retries_a_crash_and_never_bad_data(tmp_path: Path) -> None:
 
 
 def _context(run_type: str = "manual") -> Any:
-    return {"ds": "2026-01-28", "dag_run": SimpleNamespace(conf={}, run_type=run_type)}
+    return {"dag_run": SimpleNamespace(conf={}, run_type=run_type)}
 
 
 @pytest.fixture

@@ -29,10 +29,12 @@ TIMEOUT = 900  # seconds; a minute or two on idle cores
 PROBE = """
 import sys
 from collections import defaultdict
+from datetime import datetime
 from types import SimpleNamespace
 from dags.esans_daily_retraining import dag
 
-context = {"ds": sys.argv[1], "params": dag.params.dump(), "dag_run": SimpleNamespace(conf={})}
+context = {"params": dag.params.dump(), "dag_run": SimpleNamespace(conf={})}
+context["data_interval_start"] = datetime.fromisoformat(sys.argv[1])
 context["outlet_events"] = defaultdict(SimpleNamespace)
 task = dag.get_task(sys.argv[2])
 task.render_template_fields(context)
