@@ -1,4 +1,7 @@
-"""The report's charts. The same numbers give the same bytes: no dates, no random layout, no version in the file."""
+"""The report's charts. The same numbers give the same bytes: no dates, no random layout, no version in the file.
+
+Most of them return what `live` makes of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from jobs.base.cutoffs import Cutoffs, validation_recall
 from jobs.pages.words import MODELS
 from jobs.report.headline import Gap
+from jobs.report.live import live
 
 CHALLENGER, CHAMPION, ANCHOR, BASELINE, POPULARITY = "#2f5d8c", "#d98e32", "#5b8a57", "#8a9a9d", "#cfd4d6"
 _COLOURS = {"challenger": CHALLENGER, "champion": CHAMPION, "anchor": ANCHOR, "baseline": BASELINE, "popularity": POPULARITY}
@@ -29,7 +33,7 @@ STYLE: Any = {
 _MAP_POINTS = 6000
 
 
-def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> dict[str, Any]:
     """Training loss and validation recall by epoch, one line for each model."""
     with mpl.rc_context(STYLE):
         figure, (loss, recall) = figure_with(9.6, 3.4, 2)
@@ -49,10 +53,10 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
         for axes in (loss, recall):
             _epochs(axes, curves)
         recall.legend(loc="best")
-        save(figure, path)
+        return save(figure, path)
 
 
-def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_means: str, path: Path) -> None:
+def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_means: str, path: Path) -> dict[str, Any]:
     """How hard the drawn negatives are for the model by epoch, and how much of them is false; one colour for each model."""
     with mpl.rc_context(STYLE):
         figure, (hardness, false) = figure_with(9.6, 3.4, 2)
@@ -70,10 +74,10 @@ def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_
             _epochs(axes, curves)
         hardness.legend(loc="best")
         false.legend(loc="best", fontsize=7.5)
-        save(figure, path)
+        return save(figure, path)
 
 
-def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs, path: Path) -> None:
+def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs, path: Path) -> dict[str, Any]:
     """The models beside each other on every hold-out metric that users have, and for which there are any."""
     present = {name: values for name, values in models.items() if values}
     measured = [name for name in cutoffs.of_users if any(values.get(name) is not None for values in present.values())]
@@ -92,7 +96,7 @@ def metric_bars(models: Mapping[str, Mapping[str, Any] | None], cutoffs: Cutoffs
         axes.set_title("Hold-out metrics, same users for every model")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
         axes.margins(y=0.16)
-        save(figure, path)
+        return save(figure, path)
 
 
 def comparison(gaps: Sequence[Gap], path: Path) -> None:
@@ -120,7 +124,7 @@ def comparison(gaps: Sequence[Gap], path: Path) -> None:
         save(figure, path)
 
 
-def cluster_sizes(primary: NDArray[np.int64], pairs: NDArray[np.int64], path: Path) -> None:
+def cluster_sizes(primary: NDArray[np.int64], pairs: NDArray[np.int64], path: Path) -> dict[str, Any]:
     """Items in each primary cluster, largest first, and how many (primary, secondary) pairs have which size."""
     with mpl.rc_context(STYLE):
         figure, (left, right) = figure_with(9.6, 3.2, 2)
@@ -137,10 +141,10 @@ def cluster_sizes(primary: NDArray[np.int64], pairs: NDArray[np.int64], path: Pa
         right.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         right.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         right.grid(visible=False, axis="x")
-        save(figure, path)
+        return save(figure, path)
 
 
-def false_negative_rates(rates: Mapping[str, float | None], path: Path) -> None:
+def false_negative_rates(rates: Mapping[str, float | None], path: Path) -> dict[str, Any]:
     """Share of drawn negatives that the user in truth likes, by sampler."""
     names = {
         "uniform": "uniform", "in_batch": "in-batch", "easy": "ESANS easy\n(near clusters)",
@@ -161,10 +165,10 @@ def false_negative_rates(rates: Mapping[str, float | None], path: Path) -> None:
         axes.set(title="True false-negative rate of each way to draw", ylabel="% of drawn items")
         axes.tick_params(axis="x", length=0)
         axes.margins(y=0.15)
-        save(figure, path)
+        return save(figure, path)
 
 
-def popularity_curve(num_train: NDArray[np.int64], path: Path) -> None:
+def popularity_curve(num_train: NDArray[np.int64], path: Path) -> dict[str, Any]:
     """Training events of each item against its rank, on logarithmic axes."""
     counts = np.sort(num_train)[::-1]
     known = counts[counts > 0]
@@ -178,7 +182,7 @@ def popularity_curve(num_train: NDArray[np.int64], path: Path) -> None:
             xlabel="rank",
             ylabel="training events",
         )
-        save(figure, path)
+        return save(figure, path)
 
 
 def item_map(vectors: NDArray[np.float32], primary: NDArray[np.int64], path: Path) -> None:
@@ -225,9 +229,10 @@ def figure_with(width: float, height: float, columns: int = 1, lines: int = 1) -
     return figure, [figure.add_subplot(lines, columns, place + 1) for place in range(columns * lines)]
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG that says nothing but the picture."""
+def save(figure: Figure, path: Path) -> dict[str, Any]:
+    """Write a PNG that says nothing but the picture; returns the same chart for `plotly`."""
     figure.savefig(path, metadata={"Software": None})
+    return live(figure)
 
 
 def _value(number: float | None) -> float:

@@ -19,7 +19,7 @@ from jobs.pages.templates import html
 from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report import history_charts
 from jobs.report.gallery import embedded
-from jobs.report.interactive import SCRIPTS, publish_scripts, trend_chart
+from jobs.report.interactive import SCRIPTS, publish_scripts
 from jobs.report.profile import stability_index
 from jobs.report.state import actions_of, decided_at, in_force, links_of, trouble, waiting
 from jobs.serving.store import ServingStore
@@ -55,8 +55,8 @@ def publish_history(settings: PipelineSettings) -> Path:
         for name, (draw, caption) in _FIGURES.items():
             if rows:
                 path = Path(scratch) / f"{name}.png"
-                draw(rows, path)
-                figures[name] = {"source": embedded(path), "caption": caption}
+                chart = draw(rows, path)
+                figures[name] = {"source": embedded(path), "caption": caption, "chart": chart}
     path = settings.home / "reports" / "index.html"
     store, actions = ServingStore.of(settings).history(), actions_of(settings.home)
     decided = [row for row in rows if row["verdict"]]
@@ -70,7 +70,6 @@ def publish_history(settings: PipelineSettings) -> Path:
         in_force=in_force(store, actions),
         servers={name: os.environ.get(f"ESANS_{name.upper()}_UI", "") for name in ("Airflow", "MLflow")},
         figures=figures,
-        trend=trend_chart(rows),
         scripts=SCRIPTS,
         in_production=store[::-1][:_LISTED],
         actions=actions[:_LISTED],

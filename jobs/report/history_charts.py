@@ -20,7 +20,7 @@ _PARTS = ("#2f5d8c", "#d98e32", "#5b8a57", "#8d5b8a")
 _CALM, _SHIFT = 0.1, 0.25  # the customary bounds of a population stability index
 
 
-def quality_chart(rows: Rows, path: Path) -> None:
+def quality_chart(rows: Rows, path: Path) -> dict[str, Any]:
     """Recall and NDCG of each date's models, at the first depth of the date; a ring where the challenger was promoted."""
     with mpl.rc_context(STYLE):
         figure, axes_list = figure_with(9.6, 3.6, 2)
@@ -38,10 +38,10 @@ def quality_chart(rows: Rows, path: Path) -> None:
             _dates(axes, rows)
             axes.set_title(f"{title}@{depths} on the hold-out of the date")
         axes_list[0].legend(loc="best", fontsize=8)
-        save(figure, path)
+        return save(figure, path)
 
 
-def input_chart(rows: Rows, path: Path) -> None:
+def input_chart(rows: Rows, path: Path) -> dict[str, Any]:
     """Events of the day, new items, items with each view, and how far distributions moved from the date before."""
     with mpl.rc_context(STYLE):
         figure, (events, new, views, moved) = figure_with(9.6, 6.4, 2, 2)
@@ -65,10 +65,10 @@ def input_chart(rows: Rows, path: Path) -> None:
             moved.legend(loc="upper left", fontsize=8, ncols=2)
         for axes in (events, new, views, moved):
             _dates(axes, rows)
-        save(figure, path)
+        return save(figure, path)
 
 
-def model_chart(rows: Rows, path: Path) -> None:
+def model_chart(rows: Rows, path: Path) -> dict[str, Any]:
     """How far embeddings, clusters and codes moved from the date before."""
     panels = (
         ("Embeddings: cosine after turning", ("embeddings", "cosine"), ""),
@@ -83,7 +83,7 @@ def model_chart(rows: Rows, path: Path) -> None:
             axes.set(title=title, ylabel=unit)
             axes.set_ylim(0, 1.03 if not unit else max(axes.get_ylim()[1], 1))
             _dates(axes, rows)
-        save(figure, path)
+        return save(figure, path)
 
 
 def _named(row: Mapping[str, Any], title: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def render_page(
         pictures: PNGs that lie beside the page.
         embed_from: folder of the PNGs where the page must hold them itself.
     """
+    charts = {picture.file: picture.chart for picture in pictures}
     verdict, visual = summary.get("verdict") or {}, (summary.get("views") or {}).get("visual") or {}
     return html("page.html").render(
         summary=summary,
@@ -50,7 +51,7 @@ def render_page(
         headline=head,
         links=links_of(facts.settings.run_dir),
         start=None if embed_from else "../index.html",
-        charts={} if embed_from else {"comparison.png": comparison_chart(head.gaps)},
+        charts={} if embed_from else charts | {"comparison.png": comparison_chart(head.gaps)},
         scripts=() if embed_from else SCRIPTS,
         models=MODELS,
         stages=STAGES,

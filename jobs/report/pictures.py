@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture on the page: file name, and what it shows."""
+    """A picture on the page: file name, what it shows, and the same as a chart for plotly if it is one."""
 
     file: str
     title: str
     caption: str
+    chart: dict[str, Any] | None = None
 
 
 def draw_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
@@ -34,16 +36,19 @@ def _model_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
     drawn = []
     curves = {role: epochs for role in ("challenger", "baseline") if (epochs := facts.curves(role))}
     if curves:
-        charts.learning_curves(curves, folder / "learning_curves.png")
-        drawn.append(Picture("learning_curves.png", "Learning curves", "Challenger and uniform-negatives baseline, by epoch."))
+        chart = charts.learning_curves(curves, folder / "learning_curves.png")
+        what = "Challenger and uniform-negatives baseline, by epoch."
+        drawn.append(Picture("learning_curves.png", "Learning curves", what, chart))
     measured = {role: epochs for role, epochs in curves.items() if epochs[-1].get("hardness") is not None}
     if measured:
-        charts.negatives_by_epoch(measured, facts.false_means("challenger") or "later_event", folder / "negatives.png")
+        meaning = facts.false_means("challenger") or "later_event"
+        chart = charts.negatives_by_epoch(measured, meaning, folder / "negatives.png")
         drawn.append(
             Picture(
                 "negatives.png",
                 "Negatives over training",
                 "How much of the softmax drawn negatives hold, and how much of them is false: as drawn, and by their weight.",
+                chart,
             )
         )
     if gaps := compare(facts):
@@ -55,22 +60,26 @@ def _model_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
     models = facts.metrics.get("models") or {}
     if any(models.values()):
         ordered = {name: models.get(name) for name in ("challenger", "champion", "anchor", "baseline")}
-        charts.metric_bars(
+        chart = charts.metric_bars(
             ordered | {"popularity": facts.metrics.get("popularity")}, Cutoffs.of(facts.metrics), folder / "metrics.png"
         )
         drawn.append(
             Picture(
-                "metrics.png", "Hold-out metrics", "Full-catalogue retrieval on the hold-out, the same users for all models."
+                "metrics.png",
+                "Hold-out metrics",
+                "Full-catalogue retrieval on the hold-out, the same users for all models.",
+                chart,
             )
         )
     rates = facts.metrics.get("false_negative_rate")
     if rates and any(rate is not None for rate in rates.values()):
-        charts.false_negative_rates(rates, folder / "false_negatives.png")
+        chart = charts.false_negative_rates(rates, folder / "false_negatives.png")
         drawn.append(
             Picture(
                 "false_negatives.png",
                 "True false negatives",
                 "Share of drawn negatives whose leaf the user truly likes, from the embedded shop's hidden truth.",
+                chart,
             )
         )
     return drawn
@@ -87,8 +96,8 @@ def _cluster_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
     if inside.empty:
         return []
     sizes, pairs = (inside.groupby(keys).size().to_list() for keys in (["primary"], ["primary", "secondary"]))
-    charts.cluster_sizes(np.array(sizes), np.array(pairs), folder / "cluster_sizes.png")
-    drawn.append(Picture("cluster_sizes.png", "Cluster sizes", "Primary clusters and (primary, secondary) pairs."))
+    chart = charts.cluster_sizes(np.array(sizes), np.array(pairs), folder / "cluster_sizes.png")
+    drawn.append(Picture("cluster_sizes.png", "Cluster sizes", "Primary clusters and (primary, secondary) pairs.", chart))
 
     embeddings = facts.item_embeddings()
     if embeddings is not None and len(embeddings) != len(catalogue):
@@ -141,5 +150,5 @@ def _catalogue_pictures(facts: RunFacts, folder: Path) -> list[Picture]:
     items = facts.frame("items", ["num_train"])
     if items is None or items["num_train"].sum() == 0:
         return []
-    charts.popularity_curve(items["num_train"].to_numpy(), folder / "popularity.png")
-    return [Picture("popularity.png", "Popularity", "Training events of each item by rank.")]
+    chart = charts.popularity_curve(items["num_train"].to_numpy(), folder / "popularity.png")
+    return [Picture("popularity.png", "Popularity", "Training events of each item by rank.", chart)]
