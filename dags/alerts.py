@@ -20,6 +20,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 CONNECTION = "esans_alerts"
 AWAITING_REVIEW = "awaiting_review"
+MARKED_FAILED = "marked_failed"
+MARKED = "somebody marked it as failed in Airflow. Remedy: ask who did, and why; to go on from there, clear it."
 _SECONDS = 10
 _MAX_MESSAGE = 4000
 

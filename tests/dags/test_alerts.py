@@ -1,12 +1,14 @@
 """Alerts, received by a real HTTP endpoint and a mail server; whatever happens to one, the run goes on."""
 
 import json
+import runpy
 import socketserver
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_string
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -15,6 +17,7 @@ import structlog
 
 pytestmark = pytest.mark.airflow
 
+ROOT = Path(__file__).resolve().parents[2]
 LOG_URL = "http://127.0.0.1:8080/dags/d/runs/r/tasks/t?try_number=1"
 
 
@@ -193,3 +196,38 @@ def test_a_refusing_endpoint_does_not_bring_its_address_into_the_log(
     assert len(endpoint) == 1
     printed = capsys.readouterr()
     assert "token-of-a-webhook" not in caplog.text + printed.out + printed.err
+
+
+def test_what_a_person_marks_as_failed_is_told_once(endpoint: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the plugin that the api-server loads. The words are those in which Airflow's own server tells its listeners."""
+    import inspect
+
+    from airflow.api_fastapi.core_api.services.public import dag_run, task_instances
+
+    (listener,) = runpy.run_path(str(ROOT / "dags" / "plugins" / "marked_failed.py"))["MarkedFailedPlugin"].listeners
+    monkeypatch.setenv("AIRFLOW_CONN_ESANS_ALERTS", f"http://127.0.0.1:{endpoint.port}/hook")
+    of_run, of_task = "Dag Run's state was manually set to `failed`.", "TaskInstance's state was manually set to `failed`."
+    for words, module in ((of_run, dag_run), (of_task, task_instances)):
+        assert words.split("`")[0] in inspect.getsource(module)
+    date = datetime(2026, 1, 28, tzinfo=UTC)
+    run = SimpleNamespace(dag_id="esans_tune", run_id="manual__1", logical_date=date, state="running")
+    task = SimpleNamespace(dag_id="esans_tune", run_id="manual__1", task_id="tuning", log_url=LOG_URL, dag_run=run)
+    listener.on_task_instance_failed("running", task, ValueError("manually set wrong"))  # the step's own error
+    listener.on_dag_run_failed(run, "task_failure")
+    listener.on_dag_run_failed(SimpleNamespace(**vars(run) | {"dag_id": "another"}), of_run)
+    listener.on_task_instance_failed("running", task, of_task)
+    _wait_for_alerts()
+    run.state = "failed"  # marking a run ends its tasks, and Airflow tells of these first
+    listener.on_task_instance_failed("running", task, of_task)
+    listener.on_dag_run_failed(run, of_run)
+    _wait_for_alerts()
+    (first, second) = [body for _, _, body in endpoint]
+    assert (first["task"], first["state"], first["url"]) == ("tuning", "marked_failed", LOG_URL)
+    assert (second["task"], second["state"], second["run"]) == (None, "marked_failed", "manual__1")
+    assert "Remedy" in first["message"]
+
+
+def _wait_for_alerts() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "esans-alert":
+            thread.join()

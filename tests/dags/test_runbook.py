@@ -47,9 +47,9 @@ def test_every_state_that_an_alert_can_have_is_there_and_no_other(dags: dict[str
     from airflow.jobs import scheduler_job_runner
     from airflow.models import dagrun
 
-    from dags.alerts import AlertNotifier, component_alert
+    from dags.alerts import MARKED_FAILED, AlertNotifier, component_alert
 
-    found = {component_alert("scheduler", "/home", "gone")["state"]}
+    found = {component_alert("scheduler", "/home", "gone")["state"], MARKED_FAILED}
     for dag in dags.values():
         callbacks = [*_listed(dag.on_failure_callback), *(one for task in dag.tasks for one in _of_task(task))]
         found |= {callback.state for callback in callbacks if isinstance(callback, AlertNotifier)}

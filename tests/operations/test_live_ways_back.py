@@ -63,6 +63,8 @@ def test_rollback_takes_alias_and_bundle_back_and_waits_for_no_step(
     ends = [task["end_date"] for task in features.task_instances(busy) if task["task_id"] in taken]
     assert all(end is None or step["start_date"] < end for end in ends)  # it began beside them
     features.fail(busy)
+    told = until(lambda: [a for a in live.alerts if a["run"] == busy], MINUTES, "the alert about what a person marked")
+    assert [(alert["state"], alert["task"]) for alert in told] == [("marked_failed", None)]
     assert live.champion() == "1"
     assert live.by_hand("esans_publish", {}) == "success"  # nothing comes back by itself
     assert live.store.current() == published
