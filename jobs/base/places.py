@@ -201,14 +201,20 @@ def remove_folder(folder: UPath) -> None:
 def replace_text(path: UPath, text: str, *, aside: UPath) -> None:
     """Write a text so that a reader sees the old file or the new one, whatever happens to the writer.
 
+    If it cannot be written, as on a full disk, nothing of it is left.
+
     Args:
         path: the file.
         text: all of it.
         aside: a name on the same file system that only this writer uses; the text may be written there first.
     """
     if isinstance(path, Path):
-        aside.write_text(text)
-        aside.replace(path)
+        try:
+            aside.write_text(text)
+            aside.replace(path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
     elif path.protocol == "webhdfs":
         aside.write_text(text)
         _rename_over(aside, path)

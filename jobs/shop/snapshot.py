@@ -171,8 +171,12 @@ def _block_name(block: tuple[int, int]) -> str:
 
 def _write_whole(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError:  # a full disk must not be filled with parts
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _fingerprint(world: World) -> str:

@@ -1,11 +1,14 @@
 """Places on this machine and elsewhere: what a URI names, what Spark calls it, and what is refused with a remedy."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from jobs.base.errors import DataError
+from jobs.base.files import write_text
 from jobs.base.places import existing_folder, files_below, hadoop_uri, local_file, place, uri_of
 
 
@@ -80,3 +83,17 @@ def test_files_of_a_store_become_local_ones_for_as_long_as_needed(tmp_path: Path
         with local_file(folder / "b" / "one") as file:
             assert file.read_text() == "b/one" and type(file) in (Path, type(place(tmp_path)), type(tmp_path))
         assert file.exists() == isinstance(folder, Path)
+
+
+def test_a_text_that_does_not_fit_on_the_disk_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
+    """The kernel ends the write in the middle, as it does on a full disk."""
+    path = tmp_path / "verdict.json"
+    write_text(path, "old")
+    program = (
+        "import resource, sys; from pathlib import Path; from jobs.base.files import write_text\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_text(Path(sys.argv[1]), 'x' * 5000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "File too large" in done.stderr
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
