@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -195,12 +196,11 @@ def test_a_component_that_dies_at_the_start_is_shown_and_the_rest_is_stopped(
 
 def _listening(home: Path) -> set[str]:
     """Ports that the stack listens on; all of them on loopback."""
-    listening = [
-        connection.laddr
-        for process in stack_processes(home)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in stack_processes(home):
+        with suppress(psutil.Error, FileNotFoundError):  # it has ended since
+            found = process.net_connections("inet")
+            listening += [connection.laddr for connection in found if connection.status == psutil.CONN_LISTEN]
     assert {address.ip for address in listening} == {"127.0.0.1"}
     return {str(address.port) for address in listening}
 
