@@ -1,5 +1,6 @@
 """The words by which people read what a run found: models, verdicts, counts and durations. Every page takes them from here."""
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,3 +84,8 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:02.0f} s"
+
+
+def minute(at: str) -> str:
+    """A time of a record, to the minute, in UTC."""
+    return dt.datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M") if at else ""

@@ -4,14 +4,14 @@ A line begins with the name that the commands take, and a blank. The lines are m
 Airflow's forms read them every few minutes. The versions are the latest of each day; the number of another can be typed.
 """
 
-import datetime as dt
 import json
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 from jobs.base.settings import PipelineSettings
-from jobs.serving.store import ServingStore
+from jobs.pages.words import minute
+from jobs.serving.store import ServingStore, bundle_parts
 
 _BETWEEN = " | "
 _LINES = 30
@@ -42,11 +42,11 @@ def bundle_choices(settings: PipelineSettings) -> list[str]:
     store = ServingStore.of(settings)
     verdicts = {(verdict["date"], verdict["version"]): verdict for verdict in _judged(settings)}
     until = {before["name"]: after["at"] for before, after in pairwise(store.history())}
-    lines = []
+    lines, current = [], store.current()
     for name in sorted(store.names(), key=lambda name: until.get(name, ""), reverse=True):
-        if name != store.current():
-            date, version = name[:10], name[12:].split("-")[0]
-            served = f"in force until {_minute(until[name])} UTC" if name in until else "never in force"
+        if name != current:
+            date, version, _ = bundle_parts(name)
+            served = f"in force until {minute(until[name])} UTC" if name in until else "never in force"
             lines.append(_BETWEEN.join([name, *_recall(verdicts.get((date, version), {})), served]))
     return lines[:_LINES]
 
@@ -66,7 +66,3 @@ def _recall(verdict: dict[str, Any]) -> list[str]:
         if measure == "recall" and k.isdecimal():
             return [f"Recall@{k} {check['value']:.3f}"]
     return []
-
-
-def _minute(at: str) -> str:
-    return dt.datetime.fromisoformat(at).astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M")

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.base.verdicts import AWAITING_REVIEW
 from jobs.pages.addresses import airflow_run, data_docs, proposal_page, review_page
+from jobs.pages.words import minute
 from jobs.registry.mlflow_pages import VERSION, mlflow_page
 
 _PROMOTED_BY = re.compile(r"\(promoted by (.*)\)$")
@@ -84,11 +85,6 @@ def trouble(run_dir: Path) -> str:
     records = [_read(path) for path in sorted((run_dir / "steps").glob("*.json"))]
     failed = [f"{record['step']} {record['state']}: {record['message']}" for record in records if _ended_badly(record)]
     return "; ".join(failed)
-
-
-def minute(at: str) -> str:
-    """A time of a record, to the minute, in UTC."""
-    return dt.datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M") if at else ""
 
 
 def _action_behind(entry: Mapping[str, Any], actions: Sequence[Mapping[str, Any]]) -> str:

@@ -55,7 +55,7 @@ class ServingStore:
         Raises:
             DataError: there is no bundle of this name.
         """
-        _parts(name)
+        bundle_parts(name)
         if not (folder := self._bundles / name).is_dir():
             known = ", ".join(self.names()[-5:]) or "none"
             raise DataError(
@@ -89,7 +89,7 @@ class ServingStore:
         Raises:
             DataError: the name does not fit, or the files (of the source or of the bundle already here) are not as built.
         """
-        digest = _parts(name)[2]
+        digest = bundle_parts(name)[2]
         with alone_in(self.root):
             self._bundles.mkdir(exist_ok=True)
             self._sweep()
@@ -122,7 +122,7 @@ class ServingStore:
             DataError: the bundle is not in the store, or its files are not those that were built.
         """
         with alone_in(self.root):
-            _check(self.path(name), name, _parts(name)[2])
+            _check(self.path(name), name, bundle_parts(name)[2])
             before = self._in_force()
             if before is not None and before["name"] == name:
                 return
@@ -150,7 +150,7 @@ class ServingStore:
             DataError: the bundle is not in the store, its files are not those that were built, or it is in force.
         """
         with alone_in(self.root):
-            _check(self.path(name), name, _parts(name)[2])
+            _check(self.path(name), name, bundle_parts(name)[2])
             if name == self.current():
                 raise DataError(f"bundle {name} is in force: all users get it.", remedy="name another one.")
             now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
@@ -224,7 +224,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _parts(name: str) -> tuple[str, str, str]:
+def bundle_parts(name: str) -> tuple[str, str, str]:
+    """Date, version and first digits of the digest of a bundle's name. Raises `DataError` if it is no such name."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise DataError(
