@@ -1,117 +1,29 @@
-"""The reports of a stack over HTTP: `<home>/reports` and the Data Docs, read-only, with the password of Airflow.
+"""Starts the server of the reports (`jobs.report.server`) on loopback, and asks whether it answers."""
 
-Only files below the two folders are handed out. A link that leads out of them is not followed. Nothing is ever written for a
-request, and a page can load no script, style or picture from elsewhere.
-"""
-
-import base64
-import hmac
-import os
 from pathlib import Path
-from urllib.parse import quote
 
 import requests
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.local.environment import USER
-from jobs.base.settings import PipelineSettings
-from jobs.pages.addresses import DATA_DOCS, run_of
-from jobs.report.history import publish_history
-
-_PASSWORD = "ESANS_REPORTS_PASSWORD"
-_HEADERS = {
-    "Cache-Control": "no-store",  # a page is written anew under the same address
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-_MAY_LOAD = "default-src 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self'; base-uri 'none'"
-
-
-class Guard:
-    """Asks for the user's name and password, and adds the headers that keep a page to itself.
-
-    Args:
-        app: what is guarded.
-        password: of the user `admin`.
-        framed_by: origin whose pages may show these in a frame: Airflow's.
-    """
-
-    def __init__(self, app: ASGIApp, password: str, framed_by: str) -> None:
-        self._app = app
-        self._wanted = b"Basic " + base64.b64encode(f"{USER}:{password}".encode())
-        policy = f"{_MAY_LOAD}; form-action 'none'; frame-ancestors 'self' {framed_by}".strip()
-        self._headers = [
-            (name.encode(), value.encode()) for name, value in (_HEADERS | {"Content-Security-Policy": policy}).items()
-        ]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer 401."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def answer(message: dict[str, object]) -> None:
-            if message["type"] == "http.response.start":
-                message = message | {"headers": [*message["headers"], *self._headers]}  # type: ignore[misc]
-            await send(message)
-
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        inner: ASGIApp = self._app if hmac.compare_digest(given, self._wanted) else _ASK
-        await inner(scope, receive, answer)  # type: ignore[arg-type]
-
-
-_ASK = PlainTextResponse(
-    "This page asks for the user and the password of Airflow.\n",
-    401,
-    {"WWW-Authenticate": 'Basic realm="reports", charset="UTF-8"'},
-)
-
-
-def application() -> Starlette:
-    """The server's application, for `uvicorn --factory`. Its start renews the start page."""
-    home = Path(os.environ["ESANS_HOME"])
-    reports, docs = home / "reports", home / DATA_DOCS
-    docs.mkdir(parents=True, exist_ok=True)
-    publish_history(PipelineSettings(home=home))
-
-    def report_of(request: Request) -> Response:
-        """To the report of an Airflow run, or to the start page if that run left none."""
-        run = request.path_params["run"]
-        for folder in sorted((home / "runs").glob("????-??-??"), reverse=True):
-            if run_of(folder) == run and (reports / folder.name / "index.html").exists():
-                return RedirectResponse(f"/{quote(folder.name)}/")
-        return RedirectResponse("/")
-
-    return Starlette(
-        routes=[
-            Route("/run/{run}", report_of, methods=["GET"]),
-            Mount("/data-docs", StaticFiles(directory=docs, html=True)),
-            Mount("/", StaticFiles(directory=reports, html=True)),
-        ],
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
-            Middleware(Guard, password=os.environ[_PASSWORD], framed_by=os.environ.get("ESANS_AIRFLOW_UI", "")),
-        ],
-    )
 
 
 def server_command(port: int) -> tuple[str, ...]:
-    """Python module and arguments of the server; the password goes through its environment."""
+    """Python module and arguments of the server."""
     given = ["--factory", "--host", "127.0.0.1", "--port", str(port), "--no-server-header", "--no-proxy-headers"]
-    return ("uvicorn", "infra.local.report_server:application", *given)
+    return ("uvicorn", "jobs.report.server:application", *given)
 
 
-def server_environment(environment: dict[str, str], password: str) -> dict[str, str]:
-    """The environment of the server: that of the stack without Airflow's configuration and MLflow's password."""
+def server_environment(environment: dict[str, str], users: Path) -> dict[str, str]:
+    """The environment of the server: that of the stack without Airflow's configuration and MLflow's password.
+
+    Args:
+        environment: of the stack.
+        users: Airflow's file of users and passwords.
+    """
     secret = ("AIRFLOW__", "AIRFLOW_CONN_", "MLFLOW_TRACKING_", "AWS_", "GOOGLE_")
-    return {name: value for name, value in environment.items() if not name.startswith(secret)} | {_PASSWORD: password}
+    return {name: value for name, value in environment.items() if not name.startswith(secret)} | {
+        "ESANS_USERS_FILE": str(users)
+    }
 
 
 def reports_answer(port: int, password: str) -> bool:

@@ -159,7 +159,9 @@ def _start(
     say(f"starting MLflow, Airflow and the reports; logs in {components.logs}")
     server = mlflow_environment(environment, folder, keys, databases.mlflow, databases.users)
     components.spawn("mlflow", *mlflow_command(home, ports.mlflow), environment=server)
-    components.spawn("reports", *server_command(reports_port), environment=server_environment(environment, keys["password"]))
+    components.spawn(
+        "reports", *server_command(reports_port), environment=server_environment(environment, folder / "passwords.json")
+    )
     client = AirflowClient(ports.airflow_url, keys["password"])
     start_airflow(components, client, sqlite=None if databases.port else folder / "airflow.db", triggerer=True)
     components.wait("MLflow", lambda: mlflow_answers(ports.mlflow, keys["mlflow_password"]))

@@ -65,7 +65,7 @@ def pods_of(path: Path) -> list[dict[str, Any]]:
 
 def test_every_pod_runs_as_the_images_user_without_privileges() -> None:
     pods = [pod for path in MANIFESTS for pod in pods_of(path)]
-    assert len(pods) == 3
+    assert len(pods) == 4
     for pod in pods:
         context = pod["securityContext"]
         assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (True, 50000, 0)

@@ -37,7 +37,7 @@ def test_only_loopback_is_published() -> None:
         for service in [*SERVICES.values(), *(s for o in OVERRIDES for s in o["services"].values())]
         for port in service.get("ports", [])
     ]
-    assert len(published) == 2
+    assert len(published) == 3
     assert all(isinstance(port, str) and port.startswith("127.0.0.1:") for port in published)
     assert not [name for name, service in SERVICES.items() if service.get("network_mode") or service.get("privileged")]
 

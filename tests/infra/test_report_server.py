@@ -1,5 +1,6 @@
 """The server of the reports: who gets in, what is handed out, and that nothing outside its folders is."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from infra.local.environment import USER
-from infra.local.report_server import application
+from jobs.base.errors import DataError
 from jobs.base.files import write_json
+from jobs.report.server import application
 
 PASSWORD = "p4ss:wörd"
 
@@ -27,6 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / name).write_text(text)
     (home / "reports" / "out").symlink_to(home / "airflow")
     (home / "reports" / "out.json").symlink_to(home / "airflow" / "secrets.json")
+    write_json(home / "airflow" / "passwords.json", {USER: PASSWORD, "ann": "of Ann"})
     write_json(home / "runs" / "2026-01-28" / "steps" / "prepare.json", {"state": "success", "run": "manual__1+00:00"})
     return home
 
@@ -35,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(home: Path) -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ESANS_HOME", str(home))
-        patch.setenv("ESANS_REPORTS_PASSWORD", PASSWORD)
+        patch.setenv("ESANS_USERS_FILE", str(home / "airflow" / "passwords.json"))
         patch.setenv("ESANS_AIRFLOW_UI", "http://127.0.0.1:8080")
         yield TestClient(application(), base_url="http://127.0.0.1:8090", follow_redirects=False)
 
@@ -49,7 +52,19 @@ def test_nobody_gets_in_without_the_password(client: TestClient) -> None:
             answer = client.get(path, auth=who)
             assert answer.status_code == 401 and answer.headers["WWW-Authenticate"].startswith("Basic"), (path, who)
             assert "report" not in answer.text
-    assert client.get("/", auth=WHO).status_code == 200
+    assert client.get("/", auth=WHO).status_code == client.get("/", auth=("ann", "of Ann")).status_code == 200
+    assert client.get("/", auth=("ann", PASSWORD.encode())).status_code == 401
+
+
+@pytest.mark.parametrize("users", [{}, [], {"admin": ""}, {"admin": None}])
+def test_a_file_without_users_starts_no_server(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: object
+) -> None:
+    (tmp_path / "users.json").write_text(json.dumps(users))
+    monkeypatch.setenv("ESANS_HOME", str(home))
+    monkeypatch.setenv("ESANS_USERS_FILE", str(tmp_path / "users.json"))
+    with pytest.raises(DataError, match="names no user with a password"):
+        application()
 
 
 def test_the_start_page_is_there_before_the_first_run_and_pages_follow_their_files(client: TestClient, home: Path) -> None:
