@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from jobs.base.settings import PipelineSettings
 from tests.tutorials import ROOT, made_by
@@ -18,6 +19,7 @@ from tests.tutorials import ROOT, made_by
 pytestmark = pytest.mark.airflow
 
 PAGE = (ROOT / "docs" / "runbook.md").read_text()
+RULES = yaml.safe_load((ROOT / "infra" / "prometheus" / "rules.yaml").read_text())["groups"][0]["rules"]
 MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
 # Names as the code has them; one of them stands for several, by `{kind}`.
 PATTERNS = set(re.findall(r'"(esans_[a-z_{}]+)"', (ROOT / "jobs" / "step" / "metrics_file.py").read_text()))
@@ -92,7 +94,9 @@ def pattern_of(metric: str) -> str | None:
 
 
 def test_rules_and_tables_name_the_metrics_that_there_are() -> None:
-    named = [re.findall(r"esans_\w+", rule) for rule, *_ in entries("Rules for Prometheus")]
+    rules = entries("Rules for Prometheus")
+    assert [re.findall(r"^(\w+): `([^`]+)`", rule) for rule, *_ in rules] == [[(rule["alert"], rule["expr"])] for rule in RULES]
+    named = [re.findall(r"esans_\w+", rule) for rule, *_ in rules]
     assert all(named) and all(pattern_of(metric) for metric in sum(named, []))
     ends = r"esans_[a-z_]+_(?:seconds|bytes|ratio|rows|success|killed|severity)\b"
     assert all(pattern_of(metric) for metric in re.findall(ends, PAGE))
