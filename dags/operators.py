@@ -16,7 +16,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout
 
 from dags.news import tell_events
 from dags.params import refuse_unknown, settings_flags
@@ -233,6 +233,7 @@ def _write_record(path: Path, state: str, message: str, status: int, seconds: fl
 def renew_report(context: Context) -> None:
     """Write the pages of a date whose run has failed, as the callback of a failed step. It never raises.
 
+    If the step took longer than its limit, what it could still say of its end is not the cause, so its record is written anew.
     If the step's whole Airflow worker died, nobody has recorded that. Then Airflow's dag-processor calls this, and it does.
     """
     record = Path(getattr(context["task"], "record", ""))
@@ -241,8 +242,12 @@ def renew_report(context: Context) -> None:
         return
     attempt = context["ti"]
     began = attempt.start_date.timestamp() if attempt.start_date else 0.0
-    if not record.exists() or record.stat().st_mtime < began:
+    message = ""
+    if isinstance(context.get("exception"), AirflowTaskTimeout):
+        message = f"the step took longer than its limit of {context['task'].execution_timeout} and was stopped"
+    elif not record.exists() or record.stat().st_mtime < began:
         message = "the step left no word; its Airflow worker was killed or had no memory left, or somebody marked it as failed"
+    if message:
         _write_record(record, "killed", message, -signal.SIGKILL, max(0.0, time.time() - began), attempt.run_id)
     settings = folder / "settings.json"
     given = ["--settings", str(settings)] if settings.exists() else [f"--date={folder.name}", f"--home={HOME}"]

@@ -67,9 +67,9 @@ class AirflowClient:
         """Let the scheduler work on the DAG."""
         self._call("PATCH", "", json={"is_paused": False})
 
-    def runs(self, *, date: dt.date | None = None, unfinished: bool = False) -> list[dict[str, Any]]:
-        """DAG runs of one logical date, or of all; with `unfinished`, only those that have not ended."""
-        params: dict[str, Any] = {"limit": 100}
+    def runs(self, *, date: dt.date | None = None, unfinished: bool = False, latest: int | None = None) -> list[dict[str, Any]]:
+        """DAG runs of one logical date, or of all; only unfinished ones if asked for, or only so many of the latest."""
+        params: dict[str, Any] = {"limit": latest or 100} | ({"order_by": "-run_after"} if latest else {})
         if date is not None:
             params |= {"logical_date_gte": _midnight(date), "logical_date_lte": _midnight(date)}
         if unfinished:

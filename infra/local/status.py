@@ -13,6 +13,7 @@ from infra.local.environment import load_secrets
 from infra.local.mlflow_server import mlflow_answers
 from infra.local.ports import Ports
 from infra.local.report_server import reports_answer
+from infra.local.standing import disk_of, standing
 
 # Name of a component, and its name in Airflow's own report of health.
 AIRFLOW_COMPONENTS = {
@@ -31,36 +32,51 @@ class Component:
         name: what it is.
         address: where it answers; '' if it has no address.
         state: `up`, `not well` (its process lives but does not answer as it should) or `down`.
-        since: when its process started.
+        pid: number of its process.
+        since: when that started.
         memory_mb: memory of its process and all below it; shared pages are counted once.
     """
 
     name: str
     address: str
     state: str
+    pid: int | None = None
     since: dt.datetime | None = None
     memory_mb: int = 0
 
 
 @dataclass(frozen=True)
 class Status:
-    """All parts of a stack; none for a home that has never been up."""
+    """A stack as it is now.
+
+    Attributes:
+        components: all its parts; none for a home that has never been up.
+        standing: what else is to be told of the home, as pairs of a name and a sentence.
+        disk_lasts: whether the disk has room for another date.
+    """
 
     components: tuple[Component, ...]
+    standing: tuple[tuple[str, str], ...] = ()
+    disk_lasts: bool = True
+
+    @property
+    def all_up(self) -> bool:
+        """Whether there are parts, and all of them are up."""
+        return {component.state for component in self.components} == {"up"}
 
     @property
     def exit_code(self) -> int:
-        """0: all parts are up, 3: none is, 1: some are and some are not."""
-        states = {component.state for component in self.components}
-        if states <= {"down"}:
+        """0: all parts are up and the disk lasts, 3: no part is up, 1: anything else."""
+        if all(component.state == "down" for component in self.components):
             return 3
-        return 0 if states == {"up"} else 1
+        return 0 if self.all_up and self.disk_lasts else 1
 
     def __str__(self) -> str:
-        lines = []
+        lines = [] if self.disk_lasts else ["THE DISK IS NEARLY FULL: make room before the next date"]
         for part in self.components:
-            since = f"since {part.since:%Y-%m-%d %H:%M:%S}, {part.memory_mb} MB" if part.since else ""
+            since = f"pid {part.pid}, since {part.since:%Y-%m-%d %H:%M:%S}, {part.memory_mb} MB" if part.since else ""
             lines.append(f"{part.name:<22} {part.state:<9} {part.address:<24} {since}".rstrip())
+        lines += [f"{name:<22} {sentence}" for name, sentence in self.standing]
         return "\n".join(lines)
 
 
@@ -89,7 +105,9 @@ def status(home: Path) -> Status:
     for name, reported in AIRFLOW_COMPONENTS.items():
         address = ports.airflow_url if name == "api-server" else ""
         parts.append(_component(f"Airflow {name}", address, daemons.get(name), health.get(reported) == "healthy"))
-    return Status(tuple(parts))
+    disk = disk_of(home)
+    told = tuple(standing(home, client if health else None, disk))
+    return Status(tuple(parts), told, disk.days is None or disk.days >= 1)
 
 
 def _component(name: str, address: str, process: psutil.Process | None, healthy: bool, *, alone: bool = False) -> Component:
@@ -104,4 +122,4 @@ def _component(name: str, address: str, process: psutil.Process | None, healthy:
     for each in tree:
         with suppress(psutil.Error):  # gone meanwhile
             memory += each.memory_full_info().pss
-    return Component(name, address, "up" if healthy else "not well", since, memory // 2**20)
+    return Component(name, address, "up" if healthy else "not well", process.pid, since, memory // 2**20)

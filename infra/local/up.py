@@ -75,7 +75,7 @@ def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str]
     source = _checked_source(options)
     with exclusive(home):
         kept, changed = Ports.of(home), _chosen(home, options)[1]
-        if kept and status(home).exit_code == 0:
+        if kept and status(home).all_up:
             say(f"{home} is up already; to change its settings, type `make down` first")
             for line in changed:
                 say(f"  not in force: {line}")

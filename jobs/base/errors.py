@@ -39,5 +39,9 @@ class DataError(Exception):
         super().__init__(f"{place + ': ' if place else ''}{problem} Remedy: {remedy}")
 
 
+class StepKilled(RuntimeError):
+    """A step cannot go on because something that it works with was stopped from outside. The step itself is not at fault."""
+
+
 class GateFailed(DataError):
     """A data-quality gate found a critical failure; nothing downstream may run."""

@@ -1,6 +1,7 @@
 """The Spark session that every Spark job uses."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from typing import Any
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from jobs.base.errors import StepKilled
 from jobs.base.scratch import spark_scratch
 from jobs.base.settings import PipelineSettings
 
@@ -30,6 +32,9 @@ def spark_session(settings: PipelineSettings, name: str, java_options: str = "")
     logs or an object store, can be set in the `spark-defaults.conf` of `SPARK_CONF_DIR`.
 
     The driver's temporary files lie in a folder of their own (`jobs.base.scratch`), unless `spark.local.dir` names another.
+
+    Raises:
+        StepKilled: the driver's JVM has ended, whatever the job was doing.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -64,13 +69,32 @@ def spark_session(settings: PipelineSettings, name: str, java_options: str = "")
     for key, value in asked.items():
         if value:
             conf.set(key, value)
-    _tidy(conf)
-    session = SparkSession.builder.config(conf=conf).getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
     try:
-        yield session
-    finally:
-        session.stop()
+        _tidy(conf)
+        session = SparkSession.builder.config(conf=conf).getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        try:
+            yield session
+        finally:
+            session.stop()
+    except Exception as error:
+        if _java_has_ended():
+            raise StepKilled(
+                f"Spark's Java process has ended under the step ({type(error).__name__}). A time-out or a person stopped it, "
+                "or the machine had no memory left."
+            ) from error
+        raise
+
+
+def _java_has_ended() -> bool:
+    """Whether the JVM with which this process talks does not answer any more."""
+    gateway: Any = SparkContext._gateway
+    port = os.environ.get("PYSPARK_GATEWAY_PORT") or (gateway and gateway.gateway_parameters.port)  # spark-submit gives it
+    if not port:
+        return False
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", int(port))) != 0
 
 
 def _tidy(conf: SparkConf) -> None:

@@ -167,6 +167,10 @@ def _warnings(summary: Mapping[str, Any], lost: Mapping[str, str]) -> list[str]:
         for concern in (summary.get("verdict") or {}).get("concerns") or ()
         if not any(words in concern for words in said)
     ]
-    findings = [f"{finding['stage'].replace('_', ' ')}: {finding['message']}" for finding in summary["findings"]]
+    findings = [
+        f"{finding['stage'].replace('_', ' ')}: {finding['message']}"
+        for finding in summary["findings"]
+        if not any(finding["message"] in step for step in steps)  # a gate that stopped the run has said it
+    ]
     more = len(findings) - _MOST
     return [*steps, *concerns, *findings[:_MOST], *([f"{more} more findings of the gates are below."] if more > 0 else [])]

@@ -212,7 +212,8 @@ def _verdict(summary: Mapping[str, Any]) -> list[str]:
     head = verdict_text(verdict)
     lines = _wrap(head)
     for reason in verdict.get("reasons") or ():
-        if reason not in head:  # a promotion with bad news has it in its head
+        # A promotion with bad news has it in its head, and the note on the depths stands beside the metrics.
+        if reason not in head and reason != summary.get("k_note"):
             lines += _wrap(f"- {reason}")
     return lines
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.base.verdicts import AWAITING_REVIEW
-from jobs.pages.addresses import airflow_run, data_docs, proposal_page, review_page
-from jobs.pages.words import minute
+from jobs.pages.addresses import airflow_run, data_docs, proposal_page, review_page, run_of
+from jobs.pages.words import minute, verdict_text
 from jobs.registry.mlflow_pages import VERSION, mlflow_page
+from jobs.serving.store import ServingStore
 
 _PROMOTED_BY = re.compile(r"\(promoted by (.*)\)$")
 _PIPELINE = "pipeline"
@@ -45,6 +46,24 @@ def in_force(history: Sequence[Mapping[str, Any]], actions: Sequence[Mapping[str
         "decided": decided,
         "reason": reason,
     }
+
+
+def model_in_force(home: Path) -> dict[str, str] | None:
+    """The bundle in force of a home, as `in_force` tells it."""
+    return in_force(ServingStore(home / "serving").history(), actions_of(home))
+
+
+def verdict_of_run(home: Path, run: str) -> str:
+    """The verdict of a run of Airflow, or the step at which it failed, in one line.
+
+    Args:
+        home: the home's folder.
+        run: name of the run.
+    """
+    for folder in sorted((home / "runs").glob("????-??-??"), reverse=True):
+        if run_of(folder) == run:
+            return trouble(folder) or verdict_text(_read(folder / "verdict.json"))
+    return verdict_text(None)
 
 
 def links_of(run_dir: Path) -> dict[str, str]:

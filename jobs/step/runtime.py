@@ -14,7 +14,7 @@ import psutil
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.errors import EXIT_BAD_DATA, DataError, StepKilled
 from jobs.base.files import write_json
 from jobs.base.home import home_of_settings, settle
 from jobs.base.locks import at_work
@@ -147,6 +147,9 @@ def attempt(name: str, work: Callable[[], dict[str, Any]]) -> tuple[dict[str, An
     except DataError as error:
         log.error("%s", error)
         return {"message": str(error)}, EXIT_BAD_DATA
+    except StepKilled as error:
+        log.exception("%s was stopped", name)
+        return {"message": str(error), "state": "killed"}, 1
     except Exception as error:
         log.exception("%s failed", name)
         return {"message": f"{type(error).__name__}: {error}"}, 1

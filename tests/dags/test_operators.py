@@ -222,6 +222,8 @@ def test_back_off_is_short_first_and_bounded() -> None:
 def test_a_step_whose_worker_died_is_recorded_by_the_callback_and_one_that_has_spoken_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+
     from dags import operators
 
     monkeypatch.setattr(operators, "HOME", tmp_path)
@@ -238,6 +240,12 @@ def test_a_step_whose_worker_died_is_recorded_by_the_callback_and_one_that_has_s
     record.write_text("{}")  # what the step said itself
     operators.renew_report(about)
     assert record.read_text() == "{}" and len(renewed) == 2
+    about["exception"], about["task"].execution_timeout = AirflowTaskTimeout("Timeout, PID: 7"), timedelta(hours=2)
+    operators.renew_report(about)  # what a step says while it is stopped is not the cause
+    left = json.loads(record.read_text())
+    assert left["state"] == "killed" and "longer than its limit of 2:00:00" in left["message"]
+    del about["exception"]
     os.utime(record, (0, 0))  # an earlier try said it
     operators.renew_report(about)
-    assert json.loads(record.read_text())["state"] == "killed"
+    left = json.loads(record.read_text())
+    assert left["state"] == "killed" and "worker" in left["message"]

@@ -1,5 +1,6 @@
 """What is said of a stack: which of its processes live, and whose home must be left alone."""
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -13,12 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.local.client import AirflowClient
 from infra.local.daemons import remember_supervisor, supervisor_of
 from infra.local.environment import MARKER
 from infra.local.processes import StackError
 from infra.local.stack import LocalStack
+from infra.local.standing import Disk, disk_of, standing
 from infra.local.status import Component, Status
 from infra.local.up import client_of, down, main
+from jobs.base.files import write_json
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,47 @@ from infra.local.up import client_of, down, main
 )
 def test_exit_status_tells_all_some_and_none(states: tuple[str, ...], code: int) -> None:
     assert Status(tuple(Component("x", "", state) for state in states)).exit_code == code
+
+
+def test_a_disk_without_room_for_another_date_is_not_well(tmp_path: Path) -> None:
+    up = (Component("x", "", "up", 7, dt.datetime(2026, 1, 28), 5),)
+    assert Status(up, disk_lasts=False).exit_code == 1 and Status(up, disk_lasts=False).all_up
+    assert str(Status(up, disk_lasts=False)).startswith("THE DISK IS NEARLY FULL")
+    assert disk_of(tmp_path).each is None and "after the first date" in str(disk_of(tmp_path))
+    for date in ("2026-01-27", "2026-01-28"):
+        (tmp_path / "runs" / date).mkdir(parents=True)
+        (tmp_path / "runs" / date / "a").write_bytes(b"x" * 2**20)
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "b").write_bytes(b"x" * 2**22)  # it does not grow by dates
+    old = tmp_path / "old"
+    old.write_bytes(b"x" * 2**22)
+    os.utime(old, (0, 0))
+    found = disk_of(tmp_path)
+    assert found.each == 2**20 and found.days is not None and found.days > 1, found
+    assert "more dates of 1 MiB each" in str(found) and Disk(5, 10).days == 0.5
+
+
+def test_what_a_home_has_come_to_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(2**40, 2**30)
+    told = dict(standing(tmp_path, None, disk))
+    assert told.keys() == {"champion", "last run", "waits", "disk"}
+    assert "no model is in force" in told["champion"] and "while Airflow does not answer" in told["last run"]
+    (tmp_path / "serving").mkdir()
+    entry = {"at": "2026-01-29T03:04:05+00:00", "name": "2026-01-28-v3-abc", "version": "3", "by": "ann", "reason": "mended"}
+    (tmp_path / "serving" / "history.jsonl").write_text(json.dumps(entry) + "\n")
+    run = tmp_path / "runs" / "2026-01-28"
+    write_json(run / "steps" / "prepare.json", {"step": "prepare", "state": "success", "run": "manual__1"})
+    write_json(run / "verdict.json", {"verdict": "awaiting_review", "version": "4", "champion_version": "3"})
+    client = AirflowClient("http://127.0.0.1:9", "none")
+    monkeypatch.setattr(client, "runs", lambda **given: [{"dag_run_id": "manual__1", "state": "running"}])
+    told = dict(standing(tmp_path, client, disk))
+    assert told["champion"] == "version 3, bundle 2026-01-28-v3-abc, since 2026-01-29 03:04 UTC, by ann, a person"
+    assert told["last run"].startswith("manual__1, running; NOT PROMOTED YET, waiting for a review: version 4")
+    assert told["waits"] == "Version 4 of 2026-01-28 waits" and told["disk"].startswith(
+        "1,024.0 GiB left, enough for 1,024 more"
+    )
+    write_json(run / "steps" / "ingest.json", {"step": "ingest", "state": "failed", "message": "no rows", "run": "manual__1"})
+    assert dict(standing(tmp_path, client, disk))["last run"] == "manual__1, running; ingest failed: no rows"
 
 
 def test_a_home_that_has_never_been_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,8 +31,9 @@ import sys, time
 from pathlib import Path
 from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
+from jobs.step.runtime import attempt
 settings = PipelineSettings(home=sys.argv[1], spark={"master": "local[1]", "shuffle_partitions": 2, "driver_memory": "512m"})
-for name in ("first", "second"):
+def work():
     with spark_session(settings, name) as spark:
         rows = spark.range(1000).repartition(3).mapInPandas(lambda batches: batches, "id long").cache()
         assert rows.count() == 1000
@@ -42,6 +43,11 @@ for name in ("first", "second"):
                 time.sleep(0.1)
             rows.count()
             spark.range(10).repartition(2).count()
+    return {}
+for name in ("first", "second"):
+    said = attempt(name, work)[0]
+    with Path(sys.argv[1], "said").open("a") as file:  # under spark-submit, standard output ends with the JVM
+        print(said, file=file)
 """
 
 
@@ -183,5 +189,8 @@ def test_nothing_of_a_real_session_stays(
     until(lambda: not [one for one in _family(process) if one.status() != psutil.STATUS_ZOMBIE], "the processes end")
     process.wait()
     assert bool(left(tmp_path / "tmp")) == ("python" in killed)
+    if "python" not in killed:
+        said = (tmp_path / "said").read_text()
+        assert ("'state': 'killed'" in said and "has ended under the step" in said) == bool(killed), said
     assert scratch.sweep(tmp_path / "tmp") == ("python" in killed)
     assert left(tmp_path / "tmp") == []
