@@ -10,6 +10,7 @@ import html
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,12 @@ CONNECTION = "esans_alerts"
 AWAITING_REVIEW = "awaiting_review"
 MARKED_FAILED = "marked_failed"
 MARKED = "somebody marked it as failed in Airflow. Remedy: ask who did, and why; to go on from there, clear it."
+ENDED = {  # by Airflow's own words
+    "timed_out": "The run took longer than its limit, and Airflow has ended it. Remedy: see the log of its last task; clear "
+    "that task to go on from there.",
+    "all_tasks_deadlocked": "No task of the run can start any more. Remedy: clear the tasks that stand in the way.",
+}
+STOPPED = "The run was stopped. Remedy: see the log of its last task, then clear that task to go on from there."
 _SECONDS = 10
 _MAX_MESSAGE = 4000
 
@@ -100,7 +107,8 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
     Args:
         context: that of a task or of a DAG's callback, or the smaller one that the callback of a deadline gets.
         state: used unless the context has a reason.
-        message: used unless the context has an exception; with neither the message points to the log.
+        message: used unless the context has an exception, or a reason that says more. With none of them, the record of the step
+            is quoted, and if there is none, the message points to the log.
     """
     run, task = context.get("dag_run"), context.get("task_instance") or context.get("ti")
     run_of = run.get if isinstance(run, Mapping) else lambda name: getattr(run, name, None)
@@ -117,9 +125,20 @@ def describe(context: Context | Mapping[str, Any], state: str, message: str) -> 
         "task": None if about_run else getattr(task, "task_id", None),
         "logical_date": date.isoformat() if isinstance(date, datetime) else date,
         "state": reason or state,
-        "message": (str(error) if error else message or "see the log")[:_MAX_MESSAGE],
+        "message": (str(error) if error else ENDED.get(str(reason)) or message or _recorded(task) or "see the log")[
+            :_MAX_MESSAGE
+        ],
         "url": url if about_run or task is None else _page(url, task, state),
     }
+
+
+def _recorded(task: Any) -> str:
+    """The message in the record of a task's step; empty if there is none."""
+    path = Path(getattr(getattr(task, "task", None), "record", ""))
+    try:
+        return str(json.loads(path.read_text()).get("message") or "")
+    except (OSError, ValueError):
+        return ""
 
 
 def _page(url: str, task: Any, state: str) -> str:
@@ -159,11 +178,11 @@ def _mail(connection: Connection, alert: Mapping[str, Any]) -> None:
     with SmtpHook(smtp_conn_id=CONNECTION) as hook:
         hook.send_email_smtp(
             to=connection.extra_dejson["to"],
-            subject=f"{alert['dag']} {alert['logical_date'] or alert['run']}: {alert['state']}",
+            subject=f"{alert['dag'] or 'ESANS'} {alert['logical_date'] or alert['run'] or 'stack'}: {alert['state']}",
             html_content=f"<pre>{html.escape(_text(alert))}</pre>",
         )
 
 
 def _text(alert: Mapping[str, Any]) -> str:
     where = " / ".join(str(alert[name]) for name in ("dag", "run", "task") if alert[name])
-    return f"{where}: {alert['state']}\n{alert['message']}\n{alert['url']}"
+    return f"{where or 'ESANS stack'}: {alert['state']}\n{alert['message']}\n{alert['url']}"

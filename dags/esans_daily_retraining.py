@@ -12,7 +12,7 @@ from dags import links
 from dags.alerts import AlertNotifier
 from dags.days import days
 from dags.params import dag_params
-from dags.steps import DEFAULTS, GPU_POOL, Steps
+from dags.steps import DEFAULTS, GPU_POOL, RUN_DEFAULTS, Steps
 
 DOC = """
 ### Daily retraining with semantic-aware negatives (ESANS, WWW 2025)
@@ -34,7 +34,6 @@ uniform-negatives baseline, and moves the registry alias `champion` only when th
 """
 
 LATE = "The run was queued a day ago and has not ended. Remedy: see which task it is at; a review may be waiting for an answer."
-STOPPED = "The run was stopped. Remedy: see the log of its last task, then clear that task to go on from there."
 
 steps = Steps()
 
@@ -54,9 +53,9 @@ with DAG(
         interval=timedelta(hours=24).total_seconds(),  # type: ignore[arg-type]
         callback=SyncCallback(AlertNotifier, kwargs={"state": "late", "message": LATE}),
     ),
-    on_failure_callback=AlertNotifier("stopped", STOPPED),
     params=dag_params(),
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "retrieval", "training"],
 ) as dag:
     prepare, gate_raw = steps.prepare_group()

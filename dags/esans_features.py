@@ -7,7 +7,7 @@ from airflow.sdk import DAG, chain
 from dags.days import days
 from dags.news import WhatIsNewOperator
 from dags.params import dag_params
-from dags.steps import DEFAULTS, Steps
+from dags.steps import DEFAULTS, RUN_DEFAULTS, Steps
 
 DOC = """
 ### Features without training
@@ -41,6 +41,7 @@ with DAG(
     dagrun_timeout=timedelta(days=2),
     params=dag_params({"data", "shop", "ingest", "pictures", "features", "gate", "spark", "run"}),
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "features"],
 ) as dag:
     prepare, gate_raw = steps.prepare_group(scheduled=False)

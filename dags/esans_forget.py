@@ -8,7 +8,7 @@ from airflow.sdk import DAG, Param, chain
 from dags.forget_operator import USER_PARAM, ForgetOperator, OthersEnded
 from dags.operators import HOME
 from dags.params import reason_param
-from dags.steps import BY, DEFAULTS
+from dags.steps import BY, DEFAULTS, RUN_DEFAULTS
 
 DOC = """
 ### A person's right to be forgotten
@@ -39,6 +39,7 @@ with DAG(
         "reason": reason_param("in the record; do not name the user, give the number of a ticket"),
     },
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "by hand"],
 ) as dag:
     wait = OthersEnded(

@@ -6,7 +6,7 @@ from airflow.sdk import DAG, Param
 
 from dags.assets import CHAMPION
 from dags.params import choices, chosen, reason_param
-from dags.steps import DEFAULTS, action
+from dags.steps import DEFAULTS, RUN_DEFAULTS, action
 from jobs.registry.choices import version_choices
 
 DOC = """
@@ -35,6 +35,7 @@ with DAG(
         "reason": reason_param("with the version"),
     },
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "registry", "by hand"],
 ) as dag:
     promote_version = action(

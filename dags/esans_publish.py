@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable
 
 from dags.assets import CHAMPION, SERVING
-from dags.steps import DEFAULTS, action
+from dags.steps import DEFAULTS, RUN_DEFAULTS, action
 
 DOC = """
 ### Publish the champion
@@ -28,6 +28,7 @@ with DAG(
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=2),
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "serving"],
 ) as dag:
     publish_champion = action(

@@ -5,7 +5,7 @@ from datetime import timedelta
 from airflow.sdk import DAG
 
 from dags.params import reason_param
-from dags.steps import DEFAULTS, action
+from dags.steps import DEFAULTS, RUN_DEFAULTS, action
 
 DOC = """
 ### Back to the settings before
@@ -23,6 +23,7 @@ with DAG(
     dagrun_timeout=timedelta(hours=2),
     params={"reason": reason_param("with the action")},
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "training", "by hand"],
 ) as dag:
     revoke_settings = action("adopt_settings", "Takes back what was agreed to.", ["--revoke", "--reason={{ params.reason }}"])

@@ -6,7 +6,7 @@ from airflow.sdk import DAG, Param
 
 from dags.assets import SERVING
 from dags.params import choices, chosen, reason_param
-from dags.steps import DEFAULTS, action
+from dags.steps import DEFAULTS, RUN_DEFAULTS, action
 from jobs.registry.choices import bundle_choices
 
 DOC = """
@@ -37,6 +37,7 @@ with DAG(
         "reason": reason_param("with the version and in the history of bundles"),
     },
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "serving", "by hand"],
 ) as dag:
     rollback = action(

@@ -8,7 +8,7 @@ from dags.days import DAY, days
 from dags.operators import HOME, PrepareOperator
 from dags.params import dag_params
 from dags.review import FORM, ProposalOperator
-from dags.steps import DEFAULTS, GPU_POOL, Steps, action
+from dags.steps import DEFAULTS, GPU_POOL, RUN_DEFAULTS, Steps, action
 
 DOC = """
 ### Search for better settings
@@ -43,6 +43,7 @@ with DAG(
     dagrun_timeout=timedelta(days=9),  # a day of search, and the week that a review may wait
     params=dag_params({"tuning"}),
     default_args=DEFAULTS,
+    **RUN_DEFAULTS,
     tags=["esans", "training", "by hand"],
 ) as dag:
     tuning = PrepareOperator(

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from jobs.base.errors import EXIT_BAD_DATA
 log = logging.getLogger(__name__)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DAILY = "esans_daily_retraining"
 HAND_POOL = "by_hand"  # slots that only actions take; made with the stack
 _STEP_NICENESS = 10
 HOME = Path(os.environ.get("ESANS_HOME") or REPOSITORY / "var" / "embedded").resolve()
@@ -230,25 +231,66 @@ def _write_record(path: Path, state: str, message: str, status: int, seconds: fl
         write_json(path, about)
 
 
-def renew_report(context: Context) -> None:
-    """Write the pages of a date whose run has failed, as the callback of a failed step. It never raises.
+def leave_word(context: Context) -> None:
+    """Write the record of a failed step that could not write a true one, as the first callback of its failure.
 
-    If the step took longer than its limit, what it could still say of its end is not the cause, so its record is written anew.
-    If the step's whole Airflow worker died, nobody has recorded that. Then Airflow's dag-processor calls this, and it does.
+    If the step took longer than its limit, what it could still say of its end is not the cause. If the step's whole Airflow
+    worker died, nobody has recorded that; then Airflow's dag-processor calls this. The alert and the pages quote the record.
     """
-    record = Path(getattr(context["task"], "record", ""))
-    folder = record.parent.parent
-    if folder.parent != HOME / "runs":
-        return
-    attempt = context["ti"]
-    began = attempt.start_date.timestamp() if attempt.start_date else 0.0
-    message = ""
+    record, attempt = Path(getattr(context["task"], "record", "")), context["ti"]
     if isinstance(context.get("exception"), AirflowTaskTimeout):
         message = f"the step took longer than its limit of {context['task'].execution_timeout} and was stopped"
-    elif not record.exists() or record.stat().st_mtime < began:
+        _speak_for(record, attempt, message, even_if_it_spoke=True)
+    else:
         message = "the step left no word; its Airflow worker was killed or had no memory left, or somebody marked it as failed"
-    if message:
+        _speak_for(record, attempt, message)
+
+
+def renew_report(context: Context) -> None:
+    """Write the pages of a date whose run has failed, as the callback of a failed step. It never raises."""
+    renew_pages(Path(getattr(context["task"], "record", "")).parent.parent)
+
+
+def renew_report_of_run(context: Context) -> None:
+    """The same as the callback of a run that Airflow has ended. A run that failed by one of its steps has done it already."""
+    if context.get("reason") != "task_failure":
+        end_of_run(
+            context["dag_run"], [context["ti"]], "the run took too long or could go no further, and Airflow ended it here"
+        )
+
+
+def end_of_run(run: Any, at_work: Iterable[Any], why: str) -> None:
+    """Write the records of steps that were ended from outside, and the pages of their date. It never raises.
+
+    Args:
+        run: the run of Airflow.
+        at_work: its task instances that may have been at work.
+        why: who or what has ended them.
+    """
+    folder = HOME / "runs" / f"{run.data_interval_start:%Y-%m-%d}"
+    if run.dag_id != DAILY or not folder.exists():
+        return
+    for attempt in at_work:
+        if attempt.start_date:
+            _speak_for(folder / "steps" / f"{attempt.task_id.rpartition('.')[2]}.json", attempt, why)
+    renew_pages(folder)
+
+
+def _speak_for(record: Path, attempt: Any, message: str, *, even_if_it_spoke: bool = False) -> None:
+    """Write a record in place of a step that did not write one in this try."""
+    began = attempt.start_date.timestamp() if attempt.start_date else 0.0
+    if even_if_it_spoke or not record.exists() or record.stat().st_mtime < began:
         _write_record(record, "killed", message, -signal.SIGKILL, max(0.0, time.time() - began), attempt.run_id)
+
+
+def renew_pages(folder: Path) -> None:
+    """Write the pages of a date whose run has failed. It never raises.
+
+    Args:
+        folder: run folder of the date; nothing happens if it is none of the daily retraining.
+    """
+    if folder.parent != HOME / "runs":
+        return
     settings = folder / "settings.json"
     given = ["--settings", str(settings)] if settings.exists() else [f"--date={folder.name}", f"--home={HOME}"]
     try:
@@ -288,14 +330,16 @@ def _failure(before: _Before, status: int) -> AirflowException:
         status: exit status of the process that was started; it counts if the job left no record.
     """
     path = before.path
-    message = "no message was recorded; see the lines above"
+    message = (
+        f"the process ended with status {status} before it could say why; it was killed, or its machine had no memory left"
+    )
     if before.was_renewed():
         said = json.loads(path.read_text())
         message, status = said["message"], said.get("exit_status") or status
-    elif path.parent.name == "steps":
-        message = (
-            f"the process ended with status {status} before it could say why; it was killed, or its machine had no memory left"
-        )
+    elif status == EXIT_BAD_DATA:
+        message = "it refused its settings; the lines above in the log say which"
+        _write_record(path, "failed", message, status, time.monotonic() - before.started)
+    else:
         _write_record(path, "killed", message, status, time.monotonic() - before.started)
     kind = BadInputError if status == EXIT_BAD_DATA else StepFailedError
     return kind(f"{path.stem} ended with exit status {status}: {message}")

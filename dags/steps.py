@@ -8,17 +8,29 @@ from typing import Any, Literal
 from airflow.sdk import Asset, TaskGroup, chain
 
 from dags import assets as a
-from dags.alerts import AlertNotifier
+from dags.alerts import STOPPED, AlertNotifier
 from dags.days import DAY
-from dags.operators import HAND_POOL, HOME, RETRY_DEFAULTS, PrepareOperator, PythonJobOperator, SparkJobOperator, renew_report
+from dags.operators import (
+    HAND_POOL,
+    HOME,
+    RETRY_DEFAULTS,
+    PrepareOperator,
+    PythonJobOperator,
+    SparkJobOperator,
+    leave_word,
+    renew_report,
+    renew_report_of_run,
+)
 from dags.review import FORM, ReviewOperator
 
 GPU_POOL = "gpu"  # as many slots as there are devices to train on; made with the stack
 DEFAULTS: dict[str, Any] = {
     "owner": "retrieval",
     "execution_timeout": timedelta(minutes=30),
-    "on_failure_callback": [AlertNotifier(), renew_report],
+    "on_failure_callback": [leave_word, AlertNotifier(), renew_report],
 } | RETRY_DEFAULTS
+
+RUN_DEFAULTS: dict[str, Any] = {"on_failure_callback": [AlertNotifier("stopped", STOPPED), renew_report_of_run]}  # of each DAG
 
 BY = "{{ dag_run.triggering_user_name or 'scheduler' }}"
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
@@ -21,7 +22,8 @@ class _Listener:
     def on_dag_run_failed(self, dag_run: "DagRun", msg: str) -> None:
         """Tell of a run that a person has marked."""
         if _BY_HAND in (msg or "") and dag_run.dag_id.startswith(_OURS):
-            _tell({"dag_run": dag_run})
+            ended = [attempt for attempt in dag_run.get_task_instances() if str(attempt.state) == "failed"]
+            _tell({"dag_run": dag_run}, ended)
 
     @hookimpl
     def on_task_instance_failed(self, previous_state: Any, task_instance: Any, error: Any) -> None:
@@ -30,15 +32,27 @@ class _Listener:
             return
         run = task_instance.dag_run
         if str(run.state) not in ("failed", "success"):
-            _tell({"dag_run": run, "task_instance": task_instance})
+            _tell({"dag_run": run, "task_instance": task_instance}, [task_instance])
 
 
-def _tell(context: dict[str, Any]) -> None:
-    """Send the alert beside the request of the person, who need not wait for it."""
-    from dags.alerts import MARKED, MARKED_FAILED, describe, send  # every process of Airflow loads the plugin
+def _tell(context: dict[str, Any], ended: list[Any]) -> None:
+    """Send the alert and renew the pages beside the request of the person, who need not wait for it."""
+    from dags.alerts import MARKED, MARKED_FAILED, describe  # every process of Airflow loads the plugin
 
     alert = describe(context, MARKED_FAILED, MARKED)
-    threading.Thread(target=send, args=(alert, log), name="esans-alert").start()
+    run = context["dag_run"]
+    about = SimpleNamespace(dag_id=run.dag_id, data_interval_start=run.data_interval_start)
+    attempts = [SimpleNamespace(task_id=one.task_id, start_date=one.start_date, run_id=one.run_id) for one in ended]
+    # What the thread gets is plain, because the session of the rows ends with the request.
+    threading.Thread(target=_send_and_renew, args=(alert, about, attempts), name="esans-alert").start()
+
+
+def _send_and_renew(alert: dict[str, Any], run: Any, ended: list[Any]) -> None:
+    from dags.alerts import send
+    from dags.operators import end_of_run
+
+    send(alert, log)
+    end_of_run(run, ended, "somebody marked it as failed in Airflow")
 
 
 class MarkedFailedPlugin(AirflowPlugin):

@@ -98,7 +98,9 @@ class Supervised(Components):
     def use(self, environment: Mapping[str, str]) -> None:
         """Give components this environment from now on, unless `spawn` gets another; also start to watch them."""
         self._environment = dict(environment)
-        self._add(_WATCH, [sys.executable, "-m", "infra.local.watch", str(self._home)], self._environment)
+        # This lets Airflow's library read connections from its database too, where a person may have made that of the alerts.
+        listener = self._environment | {"_AIRFLOW_PROCESS_CONTEXT": "server"}
+        self._add(_WATCH, [sys.executable, "-m", "infra.local.watch", str(self._home)], listener)
 
     @property
     def pid(self) -> int:

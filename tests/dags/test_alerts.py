@@ -18,6 +18,7 @@ import structlog
 pytestmark = pytest.mark.airflow
 
 ROOT = Path(__file__).resolve().parents[2]
+STATES = (("tuning", "failed"), ("review", "skipped"))
 LOG_URL = "http://127.0.0.1:8080/dags/d/runs/r/tasks/t?try_number=1"
 
 
@@ -114,7 +115,7 @@ def test_a_run_that_was_stopped_is_told_and_one_whose_task_has_told_is_not(
     assert endpoint == []
     notifier(_context(reason="timed_out", exception=None))
     ((_, _, body),) = endpoint
-    assert body["state"] == "timed_out" and body["task"] is None and body["message"] == "clear its last task"
+    assert body["state"] == "timed_out" and body["task"] is None and body["message"].startswith("The run took longer")
     assert body["url"].endswith("/dags/d/runs/r")
 
 
@@ -210,8 +211,13 @@ def test_what_a_person_marks_as_failed_is_told_once(endpoint: Received, monkeypa
     for words, module in ((of_run, dag_run), (of_task, task_instances)):
         assert words.split("`")[0] in inspect.getsource(module)
     date = datetime(2026, 1, 28, tzinfo=UTC)
-    run = SimpleNamespace(dag_id="esans_tune", run_id="manual__1", logical_date=date, state="running")
-    task = SimpleNamespace(dag_id="esans_tune", run_id="manual__1", task_id="tuning", log_url=LOG_URL, dag_run=run)
+    about = {"dag_id": "esans_tune", "run_id": "manual__1"}
+    run = SimpleNamespace(**about, logical_date=date, data_interval_start=date, state="running")
+    task = SimpleNamespace(**about, task_id="tuning", log_url=LOG_URL, dag_run=run, start_date=date)
+    ended = [SimpleNamespace(**about, task_id=name, start_date=date, state=state) for name, state in STATES]
+    run.get_task_instances = lambda: ended
+    pages: list[Any] = []
+    monkeypatch.setattr("dags.operators.end_of_run", lambda run, ended, why: pages.append([one.task_id for one in ended]))
     listener.on_task_instance_failed("running", task, ValueError("manually set wrong"))  # the step's own error
     listener.on_dag_run_failed(run, "task_failure")
     listener.on_dag_run_failed(SimpleNamespace(**vars(run) | {"dag_id": "another"}), of_run)
@@ -225,6 +231,7 @@ def test_what_a_person_marks_as_failed_is_told_once(endpoint: Received, monkeypa
     assert (first["task"], first["state"], first["url"]) == ("tuning", "marked_failed", LOG_URL)
     assert (second["task"], second["state"], second["run"]) == (None, "marked_failed", "manual__1")
     assert "Remedy" in first["message"]
+    assert pages == [["tuning"], ["tuning"]]
 
 
 def _wait_for_alerts() -> None:

@@ -132,8 +132,12 @@ def test_of_a_spark_job_its_own_word_counts_before_that_of_spark_submit(
     told = json.dumps({"message": "no such column", "exit_status": 65})
     for job, kind, text in (
         (f"echo '{told}' > {record}; exit 1", operators.BadInputError, "exit status 65: no such column"),
-        ("exit 65", operators.BadInputError, "exit status 65: no message"),
-        ("echo 'Error code is: 65.'; exit 3", operators.StepFailedError, "exit status 3: no message"),
+        ("exit 65", operators.BadInputError, "exit status 65: it refused its settings"),
+        (
+            "echo 'Error code is: 65.'; exit 3",
+            operators.StepFailedError,
+            "exit status 3: the process ended with status 3 before it could say why",
+        ),
     ):
         record.unlink(missing_ok=True)
         task = operators.SparkJobOperator(task_id="job", job="job", arguments=[job], record=str(record))
@@ -229,23 +233,60 @@ def test_a_step_whose_worker_died_is_recorded_by_the_callback_and_one_that_has_s
     monkeypatch.setattr(operators, "HOME", tmp_path)
     renewed: list[Any] = []
     monkeypatch.setattr(operators.JobProcess, "run", lambda *arguments: renewed.append(arguments[1:]))
+
+    def tell(about: Any) -> None:  # as the callbacks of a failed step
+        operators.leave_word(about)
+        operators.renew_report(about)
+
     record = tmp_path / "runs" / "2026-01-28" / "steps" / "ingest.json"
     about: Any = {"task": SimpleNamespace(record=str(record))}
     about["ti"] = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(seconds=5), run_id="manual__1")
-    operators.renew_report(about)
+    tell(about)
     left = json.loads(record.read_text())
     assert (left["step"], left["state"], left["run"], left["exit_status"]) == ("ingest", "killed", "manual__1", -9)
     assert 4 < left["seconds"] < 60 and "worker" in left["message"] and renewed[0][0] == "report_stopped"
 
     record.write_text("{}")  # what the step said itself
-    operators.renew_report(about)
+    tell(about)
     assert record.read_text() == "{}" and len(renewed) == 2
     about["exception"], about["task"].execution_timeout = AirflowTaskTimeout("Timeout, PID: 7"), timedelta(hours=2)
-    operators.renew_report(about)  # what a step says while it is stopped is not the cause
+    tell(about)  # what a step says while it is stopped is not the cause
     left = json.loads(record.read_text())
     assert left["state"] == "killed" and "longer than its limit of 2:00:00" in left["message"]
     del about["exception"]
     os.utime(record, (0, 0))  # an earlier try said it
-    operators.renew_report(about)
+    tell(about)
     left = json.loads(record.read_text())
     assert left["state"] == "killed" and "worker" in left["message"]
+
+
+def test_a_run_that_is_ended_from_outside_leaves_records_of_what_was_at_work_and_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dags import operators
+
+    monkeypatch.setattr(operators, "HOME", tmp_path)
+    renewed: list[Path] = []
+    monkeypatch.setattr(operators, "renew_pages", renewed.append)
+    folder = tmp_path / "runs" / "2026-01-28"
+    (folder / "steps").mkdir(parents=True)
+    (folder / "steps" / "ingest.json").write_text("{}")  # it had ended by itself
+    began = datetime.now(UTC) - timedelta(seconds=60)
+    tried = [
+        SimpleNamespace(task_id=name, start_date=began, run_id="r") for name in ("ingest.ingest", "training.train_baseline")
+    ]
+    waits = SimpleNamespace(task_id="report", start_date=None, run_id="r")
+    run = SimpleNamespace(dag_id="esans_daily_retraining", data_interval_start=datetime(2026, 1, 28, tzinfo=UTC))
+    context: Any = {"reason": "task_failure", "dag_run": run, "ti": tried[1]}
+    operators.renew_report_of_run(context)
+    assert renewed == [] and len(list((folder / "steps").iterdir())) == 1, "the step has told it"
+    operators.renew_report_of_run(context | {"reason": "timed_out"})
+    left = json.loads((folder / "steps" / "train_baseline.json").read_text())
+    assert (left["state"], left["run"]) == ("killed", "r") and "took too long" in left["message"] and renewed == [folder]
+    (folder / "steps" / "train_baseline.json").unlink()
+    operators.end_of_run(run, [*tried, waits], "somebody marked it as failed in Airflow")
+    assert {path.name for path in (folder / "steps").iterdir()} == {"ingest.json", "train_baseline.json"}
+    assert (folder / "steps" / "ingest.json").read_text() == "{}" and renewed == [folder, folder]
+    other = SimpleNamespace(dag_id="esans_tune", data_interval_start=run.data_interval_start)
+    operators.end_of_run(other, tried, "the same")
+    assert len(renewed) == 2
