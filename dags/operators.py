@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -253,18 +254,28 @@ def renew_report(context: Context) -> None:
 
 def renew_report_of_run(context: Context) -> None:
     """The same as the callback of a run that Airflow has ended. A run that failed by one of its steps has done it already."""
-    if context.get("reason") != "task_failure":
-        end_of_run(
-            context["dag_run"], [context["ti"]], "the run took too long or could go no further, and Airflow ended it here"
-        )
+    run, last = context.get("dag_run"), context.get("ti")
+    if run is not None and context.get("reason") != "task_failure":
+        # Airflow names the task at which the run was, without the time at which that began.
+        at_work = [Attempt(last.task_id, run.start_date, run.run_id)] if last else []
+        end_of_run(run, at_work, "the run took too long or could go no further, and Airflow ended it here")
 
 
-def end_of_run(run: Any, at_work: Iterable[Any], why: str) -> None:
+@dataclass(frozen=True)
+class Attempt:
+    """A try of a task: name of the task, when the try began, and name of the run."""
+
+    task_id: str
+    start_date: datetime | None
+    run_id: str
+
+
+def end_of_run(run: Any, at_work: Iterable[Attempt], why: str) -> None:
     """Write the records of steps that were ended from outside, and the pages of their date. It never raises.
 
     Args:
-        run: the run of Airflow.
-        at_work: its task instances that may have been at work.
+        run: the run of Airflow; its `dag_id` and `data_interval_start` are used.
+        at_work: the tries of its tasks that may have been at work.
         why: who or what has ended them.
     """
     folder = HOME / "runs" / f"{run.data_interval_start:%Y-%m-%d}"

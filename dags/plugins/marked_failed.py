@@ -40,10 +40,12 @@ def _tell(context: dict[str, Any], ended: list[Any]) -> None:
     from dags.alerts import MARKED, MARKED_FAILED, describe  # every process of Airflow loads the plugin
 
     alert = describe(context, MARKED_FAILED, MARKED)
+    from dags.operators import Attempt
+
     run = context["dag_run"]
-    about = SimpleNamespace(dag_id=run.dag_id, data_interval_start=run.data_interval_start)
-    attempts = [SimpleNamespace(task_id=one.task_id, start_date=one.start_date, run_id=one.run_id) for one in ended]
     # What the thread gets is plain, because the session of the rows ends with the request.
+    about = SimpleNamespace(dag_id=run.dag_id, data_interval_start=run.data_interval_start)
+    attempts = [Attempt(one.task_id, one.start_date, one.run_id) for one in ended]
     threading.Thread(target=_send_and_renew, args=(alert, about, attempts), name="esans-alert").start()
 
 

@@ -272,12 +272,12 @@ def test_a_run_that_is_ended_from_outside_leaves_records_of_what_was_at_work_and
     (folder / "steps").mkdir(parents=True)
     (folder / "steps" / "ingest.json").write_text("{}")  # it had ended by itself
     began = datetime.now(UTC) - timedelta(seconds=60)
-    tried = [
-        SimpleNamespace(task_id=name, start_date=began, run_id="r") for name in ("ingest.ingest", "training.train_baseline")
-    ]
-    waits = SimpleNamespace(task_id="report", start_date=None, run_id="r")
-    run = SimpleNamespace(dag_id="esans_daily_retraining", data_interval_start=datetime(2026, 1, 28, tzinfo=UTC))
-    context: Any = {"reason": "task_failure", "dag_run": run, "ti": tried[1]}
+    tried = [operators.Attempt(name, began, "r") for name in ("ingest.ingest", "training.train_baseline")]
+    waits = operators.Attempt("report", None, "r")
+    day = datetime(2026, 1, 28, tzinfo=UTC)
+    run = SimpleNamespace(dag_id="esans_daily_retraining", run_id="r", data_interval_start=day, start_date=began)
+    context: Any = {"reason": "task_failure", "dag_run": run, "ti": SimpleNamespace(task_id="training.train_baseline")}
+    operators.renew_report_of_run({"reason": "timed_out"})  # if the DAG has changed since, Airflow tells no more
     operators.renew_report_of_run(context)
     assert renewed == [] and len(list((folder / "steps").iterdir())) == 1, "the step has told it"
     operators.renew_report_of_run(context | {"reason": "timed_out"})
