@@ -104,3 +104,15 @@ def test_a_promotion_is_green_only_when_nothing_warns(settings: PipelineSettings
 def test_a_run_that_stopped_early_has_nothing_to_compare(settings: PipelineSettings) -> None:
     found = seen(settings)
     assert found.answer.startswith("There is no model of this date") and not found.gaps
+
+
+def test_what_stopped_the_run_is_said_once(settings: PipelineSettings) -> None:
+    failures = [
+        {"severity": "critical", "message": "items.item_id: 3 rows have none"},
+        {"severity": "warning", "message": "few"},
+    ]
+    gate = {"stage": "raw", "success": False, "worst": "critical", "checked": 3, "failures": failures}
+    write_json(settings.run_dir / "gates" / "raw.json", gate)
+    said = {"step": "gate_raw", "state": "failed", "message": "the gate stops: items.item_id: 3 rows have none", "seconds": 1}
+    write_json(settings.run_dir / "steps" / "gate_raw.json", said)
+    assert seen(settings).warnings == (f"gate_raw failed: {said['message']}", "raw: few")
