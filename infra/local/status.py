@@ -14,6 +14,7 @@ from infra.local.mlflow_server import mlflow_answers
 from infra.local.ports import Ports
 from infra.local.report_server import reports_answer
 from infra.local.standing import disk_of, standing
+from infra.local.supervised import watch_of
 
 # Name of a component, and its name in Airflow's own report of health.
 AIRFLOW_COMPONENTS = {
@@ -89,6 +90,8 @@ def status(home: Path) -> Status:
     daemons, parts = daemons_of(home), []
     supervisor = supervisor_of(home)
     parts.append(_component("supervisor", "", supervisor, supervisor is not None, alone=True))
+    watch = watch_of(supervisor) if supervisor else None
+    parts.append(_component("alerts", "", watch, watch is not None))
     database = database_of(home) if ports.postgres else None
     if database and ports.postgres:
         process, address = database.process, f"127.0.0.1:{ports.postgres}"

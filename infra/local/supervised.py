@@ -45,13 +45,13 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 [include]
 files = {folder}/programs/*.conf
 """
-# A component that ends is started at once, and one that ends within five seconds of its start after one second more each time.
+# A component that ends is started at once, and one that ends within half a minute of its start after one second more each time.
 _PROGRAM = """\
 [{kind}:{name}]
 command = {python} -m infra.local.launch {folder} {name}
 directory = {repository}
 autorestart = true
-startsecs = 5
+startsecs = 30
 startretries = 1000000
 stopsignal = {signal}
 stopwaitsecs = {patience}
@@ -175,12 +175,21 @@ class Supervised(Components):
 
 def supervised_processes(supervisor: psutil.Process) -> dict[str, psutil.Process]:
     """The components that a supervisord keeps running now, by name; PostgreSQL, which carries no mark, is left out."""
+    return {name: process for name, process in _kept_by(supervisor).items() if name != _WATCH}
+
+
+def watch_of(supervisor: psutil.Process) -> psutil.Process | None:
+    """The process that sends an alert when a component ends again and again; None if it does not run."""
+    return _kept_by(supervisor).get(_WATCH)
+
+
+def _kept_by(supervisor: psutil.Process) -> dict[str, psutil.Process]:
     found = {}
     for process in supervisor.children():
         try:
             name = process.environ().get(COMPONENT)
         except psutil.Error:  # it has ended meanwhile, or runs under another account
             continue
-        if name and name != _WATCH and process.status() != psutil.STATUS_ZOMBIE:
+        if name and process.status() != psutil.STATUS_ZOMBIE:
             found[name] = process
     return found

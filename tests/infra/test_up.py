@@ -84,6 +84,7 @@ class TestStack:
         found = status(home)
         assert [part.name.split()[-1] for part in found.components] == [
             "supervisor",
+            "alerts",
             "PostgreSQL",
             "MLflow",
             "reports",
@@ -93,7 +94,10 @@ class TestStack:
             "triggerer",
         ]
         assert all(part.memory_mb > 10 and part.since for part in found.components)
-        assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[2:5]}
+        told = str(found)
+        assert all(f"pid {part.pid}" in told for part in found.components)
+        assert "no model is in force yet" in told and "none yet" in told and "GiB left" in told
+        assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[3:6]}
 
     def test_nobody_gets_in_without_the_password_and_it_is_on_no_command_line(self, home: Path) -> None:
         ports, keys = Ports.of(home), load_secrets(home / "airflow")
