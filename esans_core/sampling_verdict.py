@@ -63,6 +63,8 @@ def sampling_verdict(noise: SamplingNoise, pool_size: int) -> SamplingVerdict:
     enough = pool.partition_variance <= ENOUGH_PARTITION and pool.gradient_variance <= ENOUGH_GRADIENT
     needed = pool_size if enough else _needed(noise, pool_size)
     count, all_items = f"{pool_size:,} uniform negatives", f"all {noise.num_items:,}"
+    if pool_size >= noise.num_items:
+        count += ", some of which are drawn again while others are missed,"
     numbers = (
         f"The relative variance of the partition function is {pool.partition_variance:.2g}, where {ENOUGH_PARTITION} is small "
         f"enough, and that of the gradient is {pool.gradient_variance:.2g}, where {ENOUGH_GRADIENT} is."
