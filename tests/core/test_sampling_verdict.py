@@ -34,8 +34,8 @@ def test_in_a_peaked_world_no_number_of_them_is() -> None:
     assert not found.enough and found.needed is None and found.partition_variance > 1
     assert "and neither do 2,000, so better negatives may win much" in found.text
     largest = sampling_verdict(world(peaked=True), 2_000)  # a small catalogue: there is no larger pool to tell of
-    again = "2,000 uniform negatives, some of which are drawn again while others are missed, do not do what all 2,000 items would"
-    assert largest.text.startswith(f"{again}, so better negatives may win much")
+    count = "2,000 uniform negatives, some of which are drawn again while others are missed,"
+    assert largest.text.startswith(f"{count} do not do what all 2,000 items would, so better negatives may win much")
 
 
 def noise(*pools: tuple[int, float, float]) -> SamplingNoise:
