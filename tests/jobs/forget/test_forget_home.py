@@ -123,6 +123,25 @@ def test_a_table_that_numbers_users_in_another_way_goes_as_a_whole(alone: Pipeli
     assert files_naming(alone.home, GONE) == []
 
 
+def with_known_negatives(settings: PipelineSettings, date: dt.date) -> None:
+    """Add to the log of a date what ingest writes of items that a user does not want: rows that count as no event."""
+    log = Lake.of(settings).read_pandas("interactions", date)
+    negatives = log.groupby("user_index", as_index=False).first().assign(item_index=11, split="unwanted")
+    publish(settings.model_copy(update={"date": date}), "interactions", pd.concat([log, negatives], ignore_index=True))
+
+
+def test_a_log_with_known_negatives_is_rewritten_and_not_withdrawn(alone: PipelineSettings) -> None:
+    write_days(alone, USERS)
+    with_known_negatives(alone, DATES[0])
+    before = tables_of(alone, DATES[0])["interactions"]
+    for number, user_id in enumerate((GONE, "u0003")):
+        done = forget(alone, asks(user_id))["tables"][str(DATES[0])]["interactions"]
+        assert done == {"rows": 6, "removed_as_a_whole": False}, number
+    after = tables_of(alone, DATES[0])["interactions"]
+    assert str(after.to_dict("records")) == str(before[before["user_index"].isin([0, 3])].to_dict("records"))
+    assert "unwanted" in set(after["split"])
+
+
 def test_two_users_one_after_the_other_and_one_twice(alone: PipelineSettings) -> None:
     write_days(alone, USERS)
     forget(alone, asks())
