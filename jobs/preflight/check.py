@@ -18,7 +18,7 @@ from upath import UPath
 
 from jobs.base.accounting import accounting, set_aside, splits
 from jobs.base.cutoffs import Cutoffs
-from jobs.base.errors import DataError
+from jobs.base.errors import DataError, doing
 from jobs.base.files import write_json, write_text
 from jobs.base.places import existing_folder
 from jobs.base.settings import PipelineSettings
@@ -116,10 +116,13 @@ def _judge(
     say("looking at users, items and times, and judging the tables as the first gate of a run does")
     source = read_source(spark, settings, check_log=False)
     looked = beside.submit(profile.of_source, source, settings)
-    warnings = _gate(settings, found)
+    with doing("judging the tables as the first gate of a run does"):
+        warnings = _gate(settings, found)
     say("cleaning and splitting the log as a run does")
-    ingested = _ingest(settings, found)
-    seen = looked.result()
+    with doing(f"cleaning and splitting the table interactions, {source.file('interactions')}"):
+        ingested = _ingest(settings, found)
+    with doing("looking at users, items and pictures"):
+        seen = looked.result()
     warnings += seen.warnings
     for reason in seen.stops:
         found.stop(reason)

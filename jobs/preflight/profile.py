@@ -1,6 +1,5 @@
 """What a source holds, in sentences: files, columns, span of time, repeats, spellings, long tails, pictures and texts."""
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,14 @@ from pyspark.sql import functions as F
 from jobs.base.settings import PipelineSettings
 from jobs.lake.spark_tables import read_table
 from jobs.landing.records import LandedTable, Landing
+from jobs.landing.times import shown
 from jobs.preflight.looked import Looked
 from jobs.preflight.pictures import of_pictures
 from jobs.source.images import picture_paths
 from jobs.source.spelling import has_folds, twins_across, twins_within
 from jobs.source.tables import Source
 
-_LAST = 253_402_300_800  # seconds up to the end of the year 9999
-_SHOWN_FILES, _SHOWN_COLUMNS, _KINDS = 5, 12, 30
+_SHOWN_FILES, _SHOWN_COLUMNS, _SHOWN_LETTERS, _KINDS = 5, 12, 30, 30
 
 
 def of_files(landing: Landing) -> dict[str, list[str]]:
@@ -184,8 +183,8 @@ def _of_table(table: LandedTable) -> Iterator[str]:
     )
     yield f"read {how}: {', '.join(names[:_SHOWN_FILES])}{more}."
     if table.left_out:
-        shown = "; ".join(f"{name} ({why})" for name, why in table.left_out[:_SHOWN_FILES])
-        yield f"left out {len(table.left_out)}: {shown}."
+        named = "; ".join(f"{name} ({why})" for name, why in table.left_out[:_SHOWN_FILES])
+        yield f"left out {len(table.left_out)}: {named}."
     rows_in = sum(part.rows_in for part in table.parts)
     yield f"{table.rows:,} rows" + (f" of {rows_in:,}; the mapping leaves out the others." if rows_in != table.rows else ".")
     if table.days:
@@ -198,10 +197,10 @@ def _of_table(table: LandedTable) -> Iterator[str]:
         for name, values in part.samples.items():
             samples.setdefault(name, values or [])
     for name, values in samples.items():
-        if name.startswith(("timestamp", "available_")):
-            values = [dt.datetime.fromtimestamp(int(value), dt.UTC).isoformat() for value in values if abs(int(value)) < _LAST]
-        shown = ", ".join(repr(value[:30]) for value in values) or "no value"
-        yield f"{name}: {shown}; {missing[name] / max(table.rows, 1):.1%} missing."
+        is_time = name.startswith(("timestamp", "available_"))
+        texts = (shown(int(value)) if is_time else value[:_SHOWN_LETTERS] for value in values)
+        some = ", ".join(map(repr, texts)) or "no value"
+        yield f"{name}: {some}; {missing[name] / max(table.rows, 1):.1%} missing."
     own = table.parts[0].source_columns
     unused = [f"{name} ({kind})" for name, kind in own.items() if name not in samples]
     if unused:
