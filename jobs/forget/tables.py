@@ -9,6 +9,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -105,7 +106,9 @@ class LakeEraser:
         if index is None:
             return None
         if table == _SEQUENCES:
-            empty = dict.fromkeys(_LISTS, []) | dict.fromkeys((*_COUNTS, "num_history_only"), 0) | {"features": None}
+            empty: dict[str, Any] = (
+                dict.fromkeys(_LISTS, []) | dict.fromkeys((*_COUNTS, "num_history_only"), 0) | {"features": None}
+            )
             return Change("user_index", index, replaced(empty))
         return Change("user_index", index, dropped)
 
