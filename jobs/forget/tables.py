@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from upath import UPath
 
 from jobs.base.places import open_dataset
 from jobs.forget.parquet import Change, columns_of, dropped, replaced, rewrite_folder
@@ -178,6 +177,10 @@ class LakeEraser:
         return {manifest["digest"], *(change["digest_before"] for change in manifest.get("rewritten", ()))}
 
 
-def holds(folder: UPath, user_id: str) -> bool:
-    """Whether a column `user_id` of Parquet files holds the user."""
-    return "user_id" in columns_of(folder) and Change("user_id", user_id, dropped).count(folder) > 0
+def knows(lake: Lake, user_id: str) -> bool:
+    """Whether the users or the quarantine of any date name a user."""
+    for table, column in ((_USERS, "user_id"), (_QUARANTINE, "value")):
+        change = Change(column, user_id, dropped)
+        if any(change.count(lake.path(table, date)) for date in lake.dates(table)):
+            return True
+    return False

@@ -155,6 +155,33 @@ def test_two_users_one_after_the_other_and_one_twice(alone: PipelineSettings) ->
     assert set(after["interactions"]["user_index"]) == set(after["evaluation"]["user_index"]) == {0, 3}
 
 
+def test_a_person_known_by_a_session_alone_is_named_by_it(alone: PipelineSettings) -> None:
+    write_days(alone, ["session v9", "u0001", "u0003"])
+    write_texts(alone.home, "session v9")
+    found = forget(alone, asks("v9"))
+    assert {done["users"]["rows"] for done in found["tables"].values()} == {1}
+    assert any("that of a session" in note for note in found["notes"])
+    assert files_naming(alone.home, "session v9") == []
+    assert ForgottenUsers.of(alone).hold("session v9")
+    assert "was forgotten before" in forget(alone, asks("v9"))["message"]
+
+
+def test_the_id_of_a_user_is_not_that_of_a_session(alone: PipelineSettings) -> None:
+    write_days(alone, ["session u0002", *USERS])
+    found = forget(alone, asks())
+    assert tables_of(alone, DATES[0])["users"]["user_id"].tolist() == ["session u0002", "u0001", "", "u0003", "u0004"]
+    assert any('give the id with "session " in front' in note for note in found["notes"])
+    forget(alone, asks("session u0002"))
+    assert tables_of(alone, DATES[0])["users"]["user_id"].tolist() == ["", "u0001", "", "u0003", "u0004"]
+
+
+def test_it_says_so_if_nothing_was_found(alone: PipelineSettings) -> None:
+    write_days(alone, USERS)
+    message = forget(alone, asks("u9999"))["message"]
+    assert "nothing was found under this id" in message and "is forgotten" not in message
+    assert "exactly as the source writes it" in message
+
+
 @pytest.mark.parametrize(
     "user_id", ["u0002", "a b", 'O\'Brien "x" 7', "Jörg Müller-9", "../../u9", "-rf *9", "a'; drop table 9", "7", "success"]
 )
