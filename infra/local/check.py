@@ -1,4 +1,4 @@
-"""`make check`: a look at your tables before a run. It starts no Airflow, and it changes nothing in the folder."""
+"""`make check`: a look at your tables before a run. It starts no Airflow, and it changes nothing in the folder or the home."""
 
 import datetime as dt
 import sys
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from infra.local.environment import REPOSITORY
 from infra.local.faults import fault_said
 from infra.local.processes import exit_on_signals
-from infra.local.run import argument_parser, settings_of
+from infra.local.run import argument_parser, home_of, settings_of
 from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.places import place
 from jobs.base.settings import EMBEDDED, workspace_name
 from jobs.preflight.check import check
 from jobs.preflight.layout import lines_of
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise DataError(
                 "there is nothing to check in the embedded shop.", remedy="name your tables: make check DATA=<folder>."
             )
+        settings = settings_of(arguments, home_of(arguments, str(place(settings.data.source))))[1]
         today = dt.datetime.now(dt.UTC).date()
         found = check(
             settings,
