@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.base.sessions import SESSION
 from jobs.base.settings import PipelineSettings
 from jobs.lake.spark_tables import read_table
 from jobs.landing.records import LandedTable, Landing
@@ -30,8 +31,12 @@ def of_source(source: Source, settings: PipelineSettings) -> Looked:
     looked = Looked()
     with counted(source) as counts:
         log, catalogue = of_log(source, counts), of_catalogue(source, counts, looked)
+        users = of_users(source, counts, looked)
     log += of_kinds(source, looked)
-    looked.sections = {"Log": log, "Catalogue": catalogue, "Pictures": of_pictures(source, settings, looked)}
+    pictures = of_images(source, looked) + of_pictures(source, settings, looked)
+    looked.sections = {"Log": log, "Catalogue": catalogue, "Pictures": pictures}
+    if users:
+        looked.sections["Users"] = users
     return looked
 
 
@@ -153,8 +158,60 @@ def of_catalogue(source: Source, counts: dict[str, DataFrame], looked: Looked) -
     return found + _texts(source.items, looked)
 
 
+def of_users(source: Source, counts: dict[str, DataFrame], looked: Looked) -> list[str]:
+    """Ids of the table `users` that the log does not have, and how many users of the log it says nothing of.
+
+    Args:
+        source: the input tables.
+        counts: from `counted`.
+        looked: takes a warning if ids look like two spellings of one.
+    """
+    if source.users is None:
+        return []
+    told = source.users.where("user_id is not null").select("user_id").distinct()
+    log = counts["user_id"].where(~F.col("user_id").startswith(SESSION)).select("user_id")
+    number, without = log.count(), log.join(told, "user_id", "left_anti").count()
+    found = [f"the table users says nothing of {without:,} of {number:,} users of the log."] if without else []
+    return _strangers(told, log, ("users", "the table users", "the log"), looked) + found
+
+
+def of_images(source: Source, looked: Looked) -> list[str]:
+    """Ids of the table `images` that the catalogue does not have. Arguments as for `of_users`."""
+    if source.images is None:
+        return []
+    pictured, known = (
+        table.where("item_id is not null").select("item_id").distinct() for table in (source.images, source.items)
+    )
+    return _strangers(pictured, known, ("items", "the table images", "the catalogue"), looked)
+
+
+def _strangers(ids: DataFrame, others: DataFrame, words: tuple[str, str, str], looked: Looked) -> list[str]:
+    """Ids of one table that another one lacks, side by side with those that it has, and why they may differ.
+
+    Args:
+        ids: one column, each id once.
+        others: the same column, each id once.
+        words: what the ids are of, and the names of the two tables.
+        looked: takes a warning if they look like two spellings of one.
+    """
+    lost = ids.join(others, ids.columns[0], "left_anti").persist()
+    what, mine, theirs = words
+    found = []
+    if number := lost.count():
+        found.append(
+            f"{number:,} {what} of {mine} are not in {theirs}, such as {_examples(lost)}; {theirs} has {_examples(others)}."
+        )
+        why = [str(spelling) for spelling in twins_across(lost, others)]
+        found += [f"{mine} and {theirs}: {spelling}." for spelling in why]
+        if why:
+            remedy = "Remedy: write these ids alike in both tables; until then these rows are not used."
+            looked.warnings.append(f"{mine} and {theirs}: {why[-1]}. {remedy}")
+    lost.unpersist()
+    return found
+
+
 def _examples(ids: DataFrame) -> str:
-    return ", ".join(f"'{row[0]}'" for row in ids.orderBy("item_id").limit(3).collect())
+    return ", ".join(f"'{row[0]}'" for row in ids.orderBy(ids.columns[0]).limit(3).collect())
 
 
 def without_view(source: Source, settings: PipelineSettings) -> int:
