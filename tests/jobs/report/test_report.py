@@ -240,6 +240,25 @@ def test_page_and_summary_say_in_words_what_became_of_the_pictures(finished: Pip
     assert "Pictures of the items: 5 in grey; 7 that the catalogue does not name." in read_page(finished).words
 
 
+def test_recall_of_each_kind_and_of_new_and_repeated_items_stands_in_a_table(finished: PipelineSettings) -> None:
+    path = finished.run_dir / "metrics.json"
+    before, recall = path.read_text(), {"challenger": 0.4321, "champion": 0.4, "baseline": 0.2}
+    parts = ("kind Purchase online", "kind view", "2 other kinds", "items new to the user", "repeated items")
+    apart = {name: {"users": 10 + number, "recall": recall} for number, name in enumerate(parts)}
+    try:
+        write_json(path, json.loads(before) | {"recall_apart": apart})
+        run(finished)
+        page, text = read_page(finished).words, format_summary(json.loads((finished.run_dir / "summary.json").read_text()))
+    finally:
+        path.write_text(before)
+        run(finished)
+    page = " ".join(page.split())
+    for number, name in enumerate(parts):
+        assert f"{name[0].upper()}{name[1:]} {10 + number}" in page, name
+        assert f"{name}: challenger 0.4321, champion 0.4000" in " ".join(text.split()), name
+        assert f"({10 + number} users" in text
+
+
 def test_views_and_clusters_are_counted_from_the_tables(finished: PipelineSettings) -> None:
     summary = build_summary(finished)
     labels = Lake.of(finished).read_pandas("clusters", finished.date)
