@@ -94,7 +94,7 @@ class LakeEraser:
     def _change(self, table: str, date: dt.date, columns: set[str], index: int | None) -> Change | None:
         """What has to be done to a table's row groups; None for nothing."""
         if table == _QUARANTINE:
-            return Change("value", self._id, dropped)
+            return _set_aside(self._id)
         if table == _USERS:
             unknown = {"user_id": NOBODY} | dict.fromkeys(_COUNTS, 0)
             return Change("user_id", self._id, replaced(unknown | dict.fromkeys({"attributes"} & columns)))
@@ -179,8 +179,12 @@ class LakeEraser:
 
 def knows(lake: Lake, user_id: str) -> bool:
     """Whether the users or the quarantine of any date name a user."""
-    for table, column in ((_USERS, "user_id"), (_QUARANTINE, "value")):
-        change = Change(column, user_id, dropped)
+    for table, change in ((_USERS, Change("user_id", user_id, dropped)), (_QUARANTINE, _set_aside(user_id))):
         if any(change.count(lake.path(table, date)) for date in lake.dates(table)):
             return True
     return False
+
+
+def _set_aside(user_id: str) -> Change:
+    """The rows of the quarantine that name the user, and not an item of the same id: those are about other people's events."""
+    return Change("value", user_id, dropped, where=("column", "user_id"))

@@ -87,6 +87,16 @@ def test_a_rewritten_date_is_a_version_like_any_other_and_the_one_before_is_gone
             assert sorted(path.name for path in folder.iterdir()) == sorted(["CURRENT", new["version"]])
 
 
+def test_rows_set_aside_because_of_an_item_of_the_same_id_stay(alone: PipelineSettings) -> None:
+    write_days(alone, ["6", "7"])
+    quarantine = Lake.of(alone).read_pandas("quarantine", DATES[0])
+    about_items = quarantine.assign(column="item_id", reason="unknown_item")
+    publish(alone.model_copy(update={"date": DATES[0]}), "quarantine", pd.concat([quarantine, about_items], ignore_index=True))
+    forget(alone, asks("7"))
+    left = tables_of(alone, DATES[0])["quarantine"][["column", "value"]].values.tolist()
+    assert left == [["user_id", "6"], ["item_id", "6"], ["item_id", "7"]]
+
+
 def test_training_reads_the_log_with_an_empty_row(alone: PipelineSettings) -> None:
     write_days(alone, USERS)
     forget(alone, asks())
