@@ -38,8 +38,8 @@ $(STAMP): requirements.txt
 run: setup ## Runs the pipeline for one date: DATE=, DATA=, SET=, HOME_FOLDER=, SPARK_MASTER=
 	@$(BIN)/python -m infra.local.run $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(HOME_FOLDER),--home "$(HOME_FOLDER)") $(if $(SET)$(SPARK_MASTER),--set $(SET) $(if $(SPARK_MASTER),spark.master=$(SPARK_MASTER)))
 
-check: setup ## Looks at your tables before a run, in under a minute: DATA=, DATE=, SET=
-	@$(BIN)/python -m infra.local.check $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(if $(SET),--set $(SET))
+check: setup ## Looks at your tables before a run, in under a minute: DATA=, DATE=, SET=, HOME_FOLDER=
+	@$(BIN)/python -m infra.local.check $(if $(DATA),--data "$(DATA)") $(if $(DATE),--date "$(DATE)") $(AT_HOME) $(if $(SET),--set $(SET))
 
 up: setup ## Starts Airflow and MLflow on PostgreSQL; they run until `make down`: HOME_FOLDER=, DATA=, PORT=, MLFLOW_PORT=, REPORTS_PORT=, SCHEDULE=, OTEL=
 	@$(BIN)/python -m infra.local.up up $(AT_HOME) $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT)) $(if $(REPORTS_PORT),--reports-port $(REPORTS_PORT)) $(if $(SCHEDULE),--schedule "$(SCHEDULE)") $(if $(OTEL),--otel "$(OTEL)") $(if $(SPARK_MASTER),--spark-master "$(SPARK_MASTER)")

@@ -89,6 +89,7 @@ class ServingBundle:
         exclude: Sequence[str] = (),
         filter: Mapping[str, Any] | None = None,
         users: Sequence[Mapping[str, Any] | None] | None = None,
+        unwanted: Sequence[Sequence[str]] | None = None,
         why: int = 0,
     ) -> list[Recommendation]:
         """The k best items for each history, of those that pass.
@@ -105,26 +106,32 @@ class ServingBundle:
             users: what is known of the user of each history: attribute -> value, such as `{"country": "DE", "age": 31}`; see
                 `esans_core.serving.user_attributes.encoded_users`. A user with an attribute needs no history: the answer is
                 then the model's, and no fallback.
+            unwanted: for each history, ids of items that the user is known not to want, such as disliked ones. They are in no
+                answer to this user, whatever else is asked for. Ids that the catalogue does not have are passed over.
             why: how many items of the history are named as reasons for each item of the answer (`Recommendation.because`).
 
         Raises:
             ValueError: k or `why` is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown
-                id; `exclude` is not a list of strings, `filter` or `users` name what is not there or have the wrong type, or
-                there are not as many users as histories.
+                id; `exclude` or a list in `unwanted` is not a list of strings, `filter` or `users` name what is not there or
+                have the wrong type, or there are not as many users, or lists of unwanted items, as histories.
         """
         k = self._allowed(k)
         if isinstance(why, bool) or not isinstance(why, int) or not 0 <= why <= _MOST_REASONS:
             raise ValueError(f"why: expected a whole number from 0 to {_MOST_REASONS}, got {why!r}")
         for number, history in enumerate(histories):
             _check_ids(history, f"history {number}")
-        if users is not None and len(users) != len(histories):
-            raise ValueError(f"users: expected one for each of the {len(histories)} histories, got {len(users)}")
+        for name, given in (("users", users), ("unwanted", unwanted)):
+            if given is not None and len(given) != len(histories):
+                raise ValueError(f"{name}: expected one for each of the {len(histories)} histories, got {len(given)}")
+        for number, items in enumerate(unwanted or ()):
+            _check_ids(items, f"unwanted {number}")
         features_UG = encoded_users([None] * len(histories) if users is None else users, self._user_encoder)
         allowed_N = self._passing(exclude, filter)
         answers: list[Recommendation] = []
         for start in range(0, len(histories), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            answers += self._answers(histories[part], features_UG[part], k, start if strict else None, allowed_N)
+            of_part = None if unwanted is None else unwanted[part]
+            answers += self._answers(histories[part], features_UG[part], k, start if strict else None, allowed_N, of_part)
         if why:
             answers = [
                 replace(answer, because=self._reasons(history, answer, why))
@@ -186,9 +193,12 @@ class ServingBundle:
         if wanted is not None and named(wanted, self.attributes.kinds if self.attributes else {}) and self.attributes:
             allowed_N = self.attributes.passing(wanted)
         rows = self._retriever.item_ids.rows(list(exclude))
-        if (rows >= 0).any():
-            allowed_N = np.ones(len(self._retriever.item_ids), bool) if allowed_N is None else allowed_N
-            allowed_N[rows[rows >= 0]] = False
+        return self._without(allowed_N, rows) if (rows >= 0).any() else allowed_N
+
+    def _without(self, allowed_N: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+        """bool [N], the items that pass without those of some rows; -1 is no row."""
+        allowed_N = np.ones(len(self._retriever.item_ids), bool) if allowed_N is None else allowed_N.copy()
+        allowed_N[rows[rows >= 0]] = False
         return allowed_N
 
     def _answers(
@@ -198,6 +208,7 @@ class ServingBundle:
         k: int,
         strict_from: int | None,
         allowed_N: np.ndarray | None,
+        unwanted: Sequence[Sequence[str]] | None = None,
     ) -> list[Recommendation]:
         """The answers to a block. If unknown ids are refused, `strict_from` is the number of its first history, else None."""
         items = [item for history in histories for item in history]
@@ -215,9 +226,15 @@ class ServingBundle:
         offsets = np.concatenate([[0], np.cumsum(known_U[met])])
         past = Sequences.past(torch.from_numpy(rows[rows >= 0]), torch.from_numpy(offsets))
         past = replace(past, again=bool(self.about.get("again")), features=torch.from_numpy(features_UG[met]))
+        disliked = [self._retriever.item_ids.rows(list(items)) for items in unwanted or ()]
+        if disliked:
+            past = replace(past, unwanted=_pairs([disliked[user] for user in met]))
         found = self._found(past, k, allowed_N)
         new = self._most_popular(k, allowed_N)
         answers = [new] * len(histories)
+        for number, rows_of_user in enumerate(disliked):
+            if (rows_of_user >= 0).any():  # of new users; the others have an answer of their own below
+                answers[number] = self._most_popular(k, self._without(allowed_N, rows_of_user))
         for user, answer in zip(met, found, strict=True):
             answers[user] = answer
         for number, ids in unknown.items():
@@ -254,6 +271,14 @@ class ServingBundle:
 def _check_ids(ids: Any, what: str) -> None:
     if not isinstance(ids, list | tuple | np.ndarray) or not all(isinstance(item, str) for item in ids):
         raise ValueError(f"{what}: expected a list of item ids (strings), got {str(ids)[:80]!r}")
+
+
+def _pairs(rows: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """User and item int64 [P] of each user's rows; -1 is no row."""
+    known = [np.unique(of_user[of_user >= 0]) for of_user in rows]
+    users = np.repeat(np.arange(len(known)), [len(of_user) for of_user in known])
+    items = np.concatenate([np.zeros(0, np.int64), *known])
+    return torch.from_numpy(users), torch.from_numpy(items.astype(np.int64))
 
 
 def _unknown_of_each(items: list[str], rows: np.ndarray, lengths: list[int]) -> dict[int, list[str]]:

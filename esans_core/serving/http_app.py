@@ -118,6 +118,7 @@ def make_app(options: Options) -> ASGIApp:
                 served,
                 [asked.histories[row] for row in rows],
                 None if asked.users is None else [asked.users[row] for row in rows],
+                None if asked.unwanted is None else [asked.unwanted[row] for row in rows],
                 k=asked.k,
                 strict=asked.strict,
                 exclude=asked.exclude,

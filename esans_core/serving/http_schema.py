@@ -49,6 +49,10 @@ class RecommendRequest(_Asked):
         list[dict[str, Any] | None] | None,
         Field(description="What is known of the user of each history.", examples=[[{"country": "DE"}, None]]),
     ] = None
+    unwanted: Annotated[
+        list[History] | None,
+        Field(description="Ids of items that the user of each history does not want.", examples=[[["item-9"], []]]),
+    ] = None
     keys: Annotated[
         list[Annotated[StrictStr, Field(max_length=1024)]] | None,
         Field(description="A name for each user. The same name gets the same bundle as long as a canary lasts."),
@@ -60,7 +64,7 @@ class RecommendRequest(_Asked):
 
     @model_validator(mode="after")
     def _one_for_each(self) -> Self:
-        for name, given in (("users", self.users), ("keys", self.keys)):
+        for name, given in (("users", self.users), ("unwanted", self.unwanted), ("keys", self.keys)):
             if given is not None and len(given) != len(self.histories):
                 raise ValueError(f"{name}: expected one for each of the {len(self.histories)} histories, got {len(given)}")
         return self

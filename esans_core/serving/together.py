@@ -16,8 +16,14 @@ _MOST = 256  # histories of several requests that are answered in one pass; a la
 
 
 class _Waiting:
-    def __init__(self, histories: Sequence[Sequence[str]], users: Sequence[Mapping[str, Any] | None] | None) -> None:
+    def __init__(
+        self,
+        histories: Sequence[Sequence[str]],
+        users: Sequence[Mapping[str, Any] | None] | None,
+        unwanted: Sequence[Sequence[str]] | None,
+    ) -> None:
         self.histories, self.users = histories, users if users is not None else [None] * len(histories)
+        self.unwanted: Sequence[Sequence[str]] = unwanted if unwanted is not None else [()] * len(histories)
         self.done = threading.Event()
         self.answers: list[Recommendation] = []
         self.error: ValueError | None = None
@@ -39,6 +45,7 @@ class Together:
         served: Served,
         histories: Sequence[Sequence[str]],
         users: Sequence[Mapping[str, Any] | None] | None = None,
+        unwanted: Sequence[Sequence[str]] | None = None,
         **asked: Any,
     ) -> list[Recommendation]:
         """`ServingBundle.recommend`, in one pass with other requests to the same bundle that ask for the same.
@@ -47,12 +54,13 @@ class Together:
             served: the bundle to answer from.
             histories: item ids of each user, oldest first.
             users: what is known of each user.
+            unwanted: ids of items that each user does not want.
             asked: the other arguments, as JSON values.
 
         Raises:
             ValueError: the bundle refuses this request. Others that were answered with it are not touched.
         """
-        mine, key = _Waiting(histories, users), (served.name, json.dumps(asked, sort_keys=True))
+        mine, key = _Waiting(histories, users, unwanted), (served.name, json.dumps(asked, sort_keys=True))
         with self._lock:
             self._waiting[key].append(mine)
         with self._slots:
@@ -81,8 +89,9 @@ class Together:
 def _answer(served: Served, some: list[_Waiting], asked: dict[str, Any]) -> None:
     histories = [history for one in some for history in one.histories]
     users = [user for one in some for user in one.users]
+    unwanted = [items for one in some for items in one.unwanted]
     try:
-        answers = iter(served.bundle.recommend(histories, users=users, **asked))
+        answers = iter(served.bundle.recommend(histories, users=users, unwanted=unwanted if any(unwanted) else None, **asked))
         for one in some:
             one.answers = [next(answers) for _ in one.histories]
     except ValueError as error:

@@ -1,20 +1,22 @@
-"""`make check`: a look at your tables before a run. It starts no Airflow, and it changes nothing in the folder."""
+"""`make check`: a look at your tables before a run. It starts no Airflow, and it changes nothing in the folder or the home."""
 
 import datetime as dt
 import sys
 from collections.abc import Sequence
 
 from infra.local.environment import REPOSITORY
+from infra.local.faults import fault_said
 from infra.local.processes import exit_on_signals
-from infra.local.run import argument_parser, settings_of
+from infra.local.run import argument_parser, home_of, settings_of
 from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.places import place
 from jobs.base.settings import EMBEDDED, workspace_name
 from jobs.preflight.check import check
 from jobs.preflight.layout import lines_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check a source; returns the exit status: 0 it will run, 65 it will not, 130 interrupted."""
+    """Check a source; returns the exit status: 0 it will run, 65 it will not, 130 interrupted, 1 a fault of the program."""
     exit_on_signals()
     arguments = argument_parser("python -m infra.local.check", __doc__ or "").parse_args(argv)
     try:
@@ -23,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise DataError(
                 "there is nothing to check in the embedded shop.", remedy="name your tables: make check DATA=<folder>."
             )
+        settings = settings_of(arguments, home_of(arguments, str(place(settings.data.source))))[1]
         today = dt.datetime.now(dt.UTC).date()
         found = check(
             settings,
@@ -37,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_DATA
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # no traceback reaches a person
+        print(fault_said("make check", error), flush=True)
+        return 1
     for line in lines_of(found, settings.data.source):
         print(line, flush=True)
     return EXIT_BAD_DATA if found.verdict == "not" else 0

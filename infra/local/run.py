@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from infra.local.client import ApiError
 from infra.local.environment import REPOSITORY
+from infra.local.faults import fault_said
 from infra.local.home import claim_home
 from infra.local.processes import StackError, exit_on_signals
 from infra.local.progress import RunResult
@@ -55,10 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted: everything is stopped; running the same command again starts over")
         return 128 + signal.SIGINT
+    except Exception as error:  # no traceback reaches a person
+        _say(fault_said("make run", error))
+        return 1
 
 
-def settings_of(arguments: argparse.Namespace) -> tuple[dict[str, Any], PipelineSettings]:
+def settings_of(arguments: argparse.Namespace, home: Path | None = None) -> tuple[dict[str, Any], PipelineSettings]:
     """What was given on the command line by the name of the setting, and all settings that follow from it.
+
+    Args:
+        arguments: of the command line.
+        home: the home of the run, if it is known already; its agreed settings count then.
 
     Raises:
         DataError: a setting is refused.
@@ -69,12 +77,17 @@ def settings_of(arguments: argparse.Namespace) -> tuple[dict[str, Any], Pipeline
     if arguments.date:
         given["date"] = arguments.date
     try:
-        settings = PipelineSettings(**nest(given))
+        settings = PipelineSettings(**(nest(given) | ({"home": home} if home else {})))
     except ValidationError as error:
         raise DataError(
             f"settings refused: {explain(error)}.", remedy="`python -m jobs.prepare --help` lists every setting."
         ) from error
     return given, settings
+
+
+def home_of(arguments: argparse.Namespace, source: str) -> Path:
+    """The home of a run: the one that was named, else that of the source."""
+    return (Path(arguments.home) if arguments.home else REPOSITORY / "var" / workspace_name(source)).expanduser().resolve()
 
 
 def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
@@ -99,7 +112,7 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
     if source != EMBEDDED:
         folder = existing_folder(source)
         given["data.source"] = source = str(folder) if isinstance(folder, Path) else source
-    home = (Path(arguments.home) if arguments.home else REPOSITORY / "var" / workspace_name(source)).expanduser().resolve()
+    home = home_of(arguments, source)
     if source == EMBEDDED or "date" in given:
         date = settings.date
     else:
@@ -120,7 +133,7 @@ def _stopped_by_check(plan: Plan) -> bool:
     from jobs.preflight.layout import verdict_lines
 
     found = check(
-        PipelineSettings(**nest(plan.conf)),
+        PipelineSettings(**nest(plan.conf), home=plan.home),
         date=plan.date,
         today=plan.date,
         cache=plan.home / "landing",
@@ -168,18 +181,17 @@ def _explain_failure(result: RunResult) -> int:
 
 
 def argument_parser(prog: str, says: str) -> argparse.ArgumentParser:
-    """A parser of the arguments that name a source, a date and settings."""
+    """A parser of the arguments that name a source, a date, a home and settings."""
     parser = argparse.ArgumentParser(prog=prog, description=says)
     parser.add_argument("--data", metavar="FOLDER", help="folder with your tables, or 'embedded' (default)")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="logical date; default: the last day of the log")
+    parser.add_argument("--home", metavar="FOLDER", help="where everything is kept; default: var/<name of the source>")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="training.epochs=3 ...")
     return parser
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argument_parser("python -m infra.local.run", __doc__ or "")
-    parser.add_argument("--home", metavar="FOLDER", help="where everything is kept; default: var/<name of the source>")
-    return parser.parse_args(argv)
+    return argument_parser("python -m infra.local.run", __doc__ or "").parse_args(argv)
 
 
 def _assignment(text: str) -> tuple[str, str]:

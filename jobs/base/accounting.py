@@ -5,7 +5,7 @@ from typing import Any
 
 
 def accounting(ingest: Mapping[str, Any]) -> list[str]:
-    """What became of the events that were read. Used, set aside and not used add up to all of them; and what was not read.
+    """What became of the rows that were read: used, set aside and not used add up to all of them; and what was not read.
 
     Args:
         ingest: the summary of an ingest; nothing is said of what it does not hold.
@@ -23,7 +23,26 @@ def accounting(ingest: Mapping[str, Any]) -> list[str]:
     if targets < used:
         found.append(f"{targets:,} of the {used:,} are what models learn to find, the others only describe users")
     found += [f"{later:,} events after the date were left for later runs"] if later else []
-    return found + _left_out(ingest)
+    if forgotten := ingest.get("forgotten"):
+        found.append(f"{forgotten:,} events of users who were forgotten were left out before that")
+    return found + _others(ingest) + _left_out(ingest)
+
+
+def _others(ingest: Mapping[str, Any]) -> list[str]:
+    """What became of the rows of the other tables."""
+    found = []
+    for table, total in ingest["rows_read"].items():
+        if table == "interactions":
+            continue
+        aside = sum((ingest["rejected"].get(table) or {}).values())
+        unused = (ingest.get("unused_rows") or {}).get(table, {})
+        named = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in unused.items())
+        used = total - aside - sum(unused.values())
+        found.append(
+            f"of {total:,} rows of {table}, {used:,} were used, {aside:,} set aside and {sum(unused.values()):,} not used"
+            + (f" ({named})" if named else "")
+        )
+    return found
 
 
 def _left_out(ingest: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Errors that a user can act on. A job that meets bad data exits with status 65 (EX_DATAERR) and is never retried."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 EXIT_BAD_DATA = 65
 
@@ -45,3 +46,15 @@ class StepKilled(RuntimeError):
 
 class GateFailed(DataError):
     """A data-quality gate found a critical failure; nothing downstream may run."""
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Note on an error that nobody foresaw what was being done when it came, such as `reading the table items`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        error.add_note(what)
+        raise

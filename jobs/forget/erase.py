@@ -8,21 +8,22 @@ import datetime as dt
 import fcntl
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jobs.base.errors import DataError
-from jobs.base.forgotten import hash_of, remember
+from jobs.base.forgotten import ForgottenUsers, hash_of, remember
 from jobs.base.locks import HomeBusyError, nobody_at_work
 from jobs.base.places import uri_of
+from jobs.base.sessions import SESSION, session_user
 from jobs.base.settings import PipelineSettings
-from jobs.forget.files import clean_files, remove_caches
+from jobs.forget.files import FOLDERS, clean_files, remove_caches
 from jobs.forget.models import models_left
 from jobs.forget.record import Record
 from jobs.forget.registry import clean_registry, has_registry
-from jobs.forget.source import source_holds
-from jobs.forget.tables import Done, LakeEraser
+from jobs.forget.source import source_note
+from jobs.forget.tables import Done, LakeEraser, knows
 from jobs.forget.texts import GONE, UserText
 from jobs.lake.tables import Lake
 from jobs.registry.champion import exclusive
@@ -82,11 +83,13 @@ def forget(settings: PipelineSettings, request: Request) -> dict[str, Any]:
         return _forget(settings, request)
 
 
-def _forget(settings: PipelineSettings, request: Request) -> dict[str, Any]:
+def _forget(settings: PipelineSettings, given: Request) -> dict[str, Any]:
+    lake = Lake.of(settings)
+    request, notes = _meant(settings, lake, given)
     hashed, text = hash_of(settings, request.user_id), UserText(request.user_id)
+    before = ForgottenUsers.of(settings).hold(request.user_id)
     remember(settings, hashed)
     record = Record.begin(settings, hashed, request.by, request.reason)
-    lake = Lake.of(settings)
     eraser = LakeEraser(lake, request.user_id, record.name)
     for date in eraser.dates():
 
@@ -101,26 +104,31 @@ def _forget(settings: PipelineSettings, request: Request) -> dict[str, Any]:
     record.files("texts_in_mlflow", changed)
     left = clean_files(settings, text, request.user_id, record)
     models = models_left(settings, [dt.date.fromisoformat(date) for date in dates], dt.datetime.now(dt.UTC).date())
-    notes = _notes(settings, request, text, left, naming)
-    record.finish(models=models, notes=notes)
+    record.finish(models=models, notes=notes + _notes(settings, request, text, left, naming))
     found = {name: value for name, value in record.content.items() if name != "user"}
-    return found | {"record": str(record.path), "message": _message(record, models)}
+    return found | {"record": str(record.path), "message": _message(record, models, before=before)}
+
+
+def _meant(settings: PipelineSettings, lake: Lake, request: Request) -> tuple[Request, list[str]]:
+    """The request with the id that the lake has, and what to say of it.
+
+    A person of whom only a session is known stands in the lake as `session X`. The source writes X, which may be the id of a
+    user as well: then it means the user.
+    """
+    session = session_user(request.user_id)
+    if not (knows(lake, session) or ForgottenUsers.of(settings).hold(session)):
+        return request, []
+    if knows(lake, request.user_id) or ForgottenUsers.of(settings).hold(request.user_id):
+        told = "There is a session of this id too, of which no user is known. It stays, because it may be somebody else's. "
+        return request, [f'{told}To forget it as well, give the id with "{SESSION}" in front.']
+    return replace(request, user_id=session), ["The id is that of a session, of which no user is known. It was forgotten."]
 
 
 def _notes(
     settings: PipelineSettings, request: Request, text: UserText, left: list[str], naming: list[str] | None
 ) -> list[str]:
     """What a person has to know besides the counts."""
-    notes = []
-    held = source_holds(settings, request.user_id)
-    if held is None:
-        notes.append("Whether the source still holds the user was not looked at. The source is its owner's to clean.")
-    elif held:
-        notes.append(
-            f"The source still holds the user: {held}. It is its owner's to clean; ingest leaves the user out from now on."
-        )
-    else:
-        notes.append("The source as it is now does not hold the user.")
+    notes = [source_note(settings, request.user_id)]
     if not text.distinctive:
         notes.append(
             "The id may as well be a plain word or a number, so in texts it was removed only where it stands as a user's id."
@@ -138,8 +146,15 @@ def _notes(
     return notes
 
 
-def _message(record: Record, models: list[dict[str, Any]]) -> str:
+def _message(record: Record, models: list[dict[str, Any]], *, before: bool) -> str:
     tables = record.content["tables"]
+    if not tables and not record.content["files"].keys() - {FOLDERS}:
+        why = (
+            "The user was forgotten before."
+            if before
+            else "Is the id written exactly as the source writes it? It is remembered, so ingest leaves it out from now on."
+        )
+        return f"nothing was found under this id, so nothing of a user was removed. {why} The record is {record.path}."
     rows = sum(done["rows"] for date in tables.values() for done in date.values())
     serving = [model["name"] for model in models if model["in_force"]]
     said = f"the user is forgotten: {rows} rows in tables of {len(tables)} dates were removed or emptied."

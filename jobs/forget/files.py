@@ -36,6 +36,7 @@ _CARD = "MODEL_CARD.md"  # of a version's own files, the only one that can name 
 _IN_MODEL = Path(TRAINED)
 # What killed steps leave in the home; under the names with a star those of version 0.2 and before.
 _SCRATCH = (IN_HOME, ".candidates-*", ".register-*", ".version-*", ".spark-checkpoints-*")
+FOLDERS = "folders_removed"  # the kind under which a record counts what was kept to save time only
 _PROBED = 8192  # bytes
 _NO_TEXT = frozenset(
     {".safetensors", ".npy", ".png", ".jpg", ".pt2", ".arrow", ".ttf", ".woff", ".woff2", ".jsa", ".jar", ".zip", ".pid"}
@@ -59,7 +60,7 @@ def remove_caches(settings: PipelineSettings, dates: Collection[str], record: Re
     for folder in found:
         if folder.exists():
             shutil.rmtree(folder)
-            record.files("folders_removed", 1)
+            record.files(FOLDERS, 1)
 
 
 def clean_files(settings: PipelineSettings, text: UserText, user_id: str, record: Record) -> list[str]:

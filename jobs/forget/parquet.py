@@ -22,11 +22,13 @@ class Change:
         column: name of the column.
         value: the value, or a list of values: texts or whole numbers. Texts are also found in a column of numbers.
         apply: gets these rows, and gives what shall stand in their place: as many rows, or none.
+        where: a further column, and the text that it must hold; None for no such condition.
     """
 
     column: str
     value: Any
     apply: Callable[[pa.Table], pa.Table]
+    where: tuple[str, str] | None = None
 
     def count(self, folder: UPath) -> int:
         """How many such rows there are in the Parquet files of a folder."""
@@ -43,7 +45,8 @@ class Change:
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
         """bool [rows], which of them are meant."""
         kind = pa.string() if isinstance(self._values[0], str) else pa.int64()
-        return pc.is_in(rows[self.column].cast(kind), value_set=pa.array(self._values, kind))
+        found = pc.is_in(rows[self.column].cast(kind), value_set=pa.array(self._values, kind))
+        return pc.and_(found, pc.equal(rows[self.where[0]], self.where[1])) if self.where else found
 
     @property
     def _values(self) -> list[Any]:
@@ -51,13 +54,14 @@ class Change:
 
     def _count(self, file: pq.ParquetFile, group: int) -> int:
         about = file.metadata.row_group(group)
-        columns = (about.column(number) for number in range(about.num_columns))
-        statistics = next((column.statistics for column in columns if column.path_in_schema == self.column), None)
+        chunks = (about.column(number) for number in range(about.num_columns))
+        statistics = next((column.statistics for column in chunks if column.path_in_schema == self.column), None)
         # Bounds of texts may be cut short, so only those of numbers count.
         bounds = statistics is not None and statistics.has_min_max and (statistics.min, statistics.max)
         if bounds and isinstance(self._values[0], int) and not any(bounds[0] <= value <= bounds[1] for value in self._values):
             return 0
-        return pc.sum(self.mask(file.read_row_group(group, columns=[self.column]))).as_py() or 0
+        columns = [self.column, self.where[0]] if self.where else [self.column]
+        return pc.sum(self.mask(file.read_row_group(group, columns=columns))).as_py() or 0
 
 
 def dropped(rows: pa.Table) -> pa.Table:

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from upath import UPath
 
 from jobs.base.places import open_dataset
 from jobs.forget.parquet import Change, columns_of, dropped, replaced, rewrite_folder
@@ -24,6 +23,7 @@ from jobs.lake.tables import Lake
 NOBODY = ""  # the id of a row whose user was forgotten; no source can have it, because blank ids count as missing
 _USERS, _ITEMS, _LOG, _SEQUENCES, _QUARANTINE = "users", "items", "interactions", "sequences", "quarantine"
 _COUNTS = ("num_train", "num_validation", "num_holdout")
+_LISTS = ("item_index", "timestamp", "weight", "kind", "unwanted")  # columns of `sequences` about a user's events and dislikes
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class LakeEraser:
     def _change(self, table: str, date: dt.date, columns: set[str], index: int | None) -> Change | None:
         """What has to be done to a table's row groups; None for nothing."""
         if table == _QUARANTINE:
-            return Change("value", self._id, dropped)
+            return _set_aside(self._id)
         if table == _USERS:
             unknown = {"user_id": NOBODY} | dict.fromkeys(_COUNTS, 0)
             return Change("user_id", self._id, replaced(unknown | dict.fromkeys({"attributes"} & columns)))
@@ -105,8 +105,10 @@ class LakeEraser:
         if index is None:
             return None
         if table == _SEQUENCES:
-            empty: dict[str, Any] = {"item_index": [], "timestamp": []} | dict.fromkeys(_COUNTS, 0)
-            return Change("user_index", index, replaced(empty | dict.fromkeys({"features"} & columns)))
+            empty: dict[str, Any] = (
+                dict.fromkeys(_LISTS, []) | dict.fromkeys((*_COUNTS, "num_history_only"), 0) | {"features": None}
+            )
+            return Change("user_index", index, replaced(empty))
         return Change("user_index", index, dropped)
 
     def _popularity(self, date: dt.date, index: int) -> Change | None:
@@ -154,12 +156,18 @@ class LakeEraser:
             if not set(_COUNTS) <= set(users.schema.names):
                 return True
             events = sum(pc.sum(column).as_py() or 0 for column in users.to_table(columns=list(_COUNTS)).columns)
-            return self._is_done(_LOG, date) or events == lake.manifest(_LOG, date)["rows"]
+            return self._is_done(_LOG, date) or events == self._events(date)
         # What was made from `sequences` has the numbers that `sequences` has, which has those of `users`.
         for source in {_USERS, _SEQUENCES} & inputs.keys():
             if inputs[source] not in self._digests(source, date):
                 return False
         return _SEQUENCES not in inputs or self._belongs(_SEQUENCES, date, columns)
+
+    def _events(self, date: dt.date) -> int:
+        """Rows of the log that users count; a row of an item that a user does not want is in no split."""
+        log = open_dataset(self._lake.path(_LOG, date))
+        splits = [name.removeprefix("num_") for name in _COUNTS]
+        return log.count_rows(filter=pads.field("split").isin(splits) if "split" in log.schema.names else None)
 
     def _digests(self, table: str, date: dt.date) -> set[str]:
         """The digest of a table in force, and those that it had before users were forgotten."""
@@ -169,6 +177,14 @@ class LakeEraser:
         return {manifest["digest"], *(change["digest_before"] for change in manifest.get("rewritten", ()))}
 
 
-def holds(folder: UPath, user_id: str) -> bool:
-    """Whether a column `user_id` of Parquet files holds the user."""
-    return "user_id" in columns_of(folder) and Change("user_id", user_id, dropped).count(folder) > 0
+def knows(lake: Lake, user_id: str) -> bool:
+    """Whether the users or the quarantine of any date name a user."""
+    for table, change in ((_USERS, Change("user_id", user_id, dropped)), (_QUARANTINE, _set_aside(user_id))):
+        if any(change.count(lake.path(table, date)) for date in lake.dates(table)):
+            return True
+    return False
+
+
+def _set_aside(user_id: str) -> Change:
+    """The rows of the quarantine that name the user, and not an item of the same id: those are about other people's events."""
+    return Change("value", user_id, dropped, where=("column", "user_id"))

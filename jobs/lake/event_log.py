@@ -1,6 +1,6 @@
 """The table `sequences` as an event log that is read one row group at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -175,9 +175,10 @@ class SomeTargets(ParquetLog):
         return self.read(block).num_history_only(0)
 
 
-def of_kind(log: ParquetLog, kind: str) -> SomeTargets:
-    """The log in which only events of one kind are targets."""
-    return SomeTargets(log, lambda block, _: torch.from_numpy(log.kinds(block) == kind))
+def of_kinds(log: ParquetLog, kinds: Collection[str]) -> SomeTargets:
+    """The log in which only events of some kinds are targets."""
+    wanted = set(kinds)
+    return SomeTargets(log, lambda block, _: torch.tensor([kind in wanted for kind in log.kinds(block)], dtype=torch.bool))
 
 
 def of_repeats(log: ParquetLog, *, repeated: bool) -> SomeTargets:

@@ -135,6 +135,12 @@ class Lake:
             if not published:
                 remove_folder(pending.path)
 
+    def adopt_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Take over what another lake says of one date of a table, without the rows."""
+        folder = self._folder(manifest["table"], dt.date.fromisoformat(manifest["date"]))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "CURRENT").write_text(json_text(manifest))
+
     def remove_others(self, table: str, date: dt.date) -> int:
         """Remove at once what is not in force: replaced versions, and what killed writers left. Returns how many there were.
 

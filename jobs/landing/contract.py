@@ -43,7 +43,7 @@ ACCEPTED: dict[Kind, str] = {
     "id": "text or whole numbers",
     "timestamp": "a timestamp, a date, Unix time, or a text such as 2026-01-28 10:30:00",
     "number": "a number",
-    "flag": "true or false, 1 or 0",
+    "flag": "true or false, or a number",
     "text": "text, or a list of texts",
     "texts": 'a list of texts, or a text such as DE|AT or ["DE", "AT"]',
     "embedding": "a list of numbers, or a text such as [0.5, -1.25]",
@@ -123,8 +123,9 @@ ITEMS = InputTable(
             "available",
             "flag",
             False,
-            "Whether the item can be had; a number is the stock. An item that cannot be had when the logical date ends is in "
-            "no answer, but it stays in histories, training and evaluation. Without a value, it can be had.",
+            "Whether the item can be had. A number is the stock: with more than 0 the item can be had, with 0 or less it "
+            "cannot. An item that cannot be had when the logical date ends is in no answer, but it stays in histories, "
+            "training and evaluation. Without a value, it can be had.",
         ),
         Column("available_from", "timestamp", False, "The first moment at which the item can be had."),
         Column("available_until", "timestamp", False, "The first moment at which the item cannot be had any more."),

@@ -15,7 +15,8 @@ _HEAD = f"""# Data contract
 
 Bring a folder with the tables below, or the URI of such a folder in a store. Then type `make check DATA=<folder>`, which says
 what
-was found and what a run would do with it, and `make run DATA=<folder>`. If your tables have other names, columns or forms, a
+was found and what a run would do with it (on a later day too: it reads what the home keeps of the day before, and writes
+nothing there), and `make run DATA=<folder>`. If your tables have other names, columns or forms, a
 file
 `data.yaml` in the folder says how they fit ([below](#datayaml)). This page is generated from `jobs/landing/`.
 
@@ -60,7 +61,11 @@ These events are no damage. They are counted, and not used: the same action told
 of which the
 strongest kind is kept; a pair of user and item that was used before, unless `repeats` is `again`; kinds that are ignored,
 events that were
-cancelled, and events after the logical date or before the look-back.
+cancelled, events after the logical date or before the look-back, and events of users who were forgotten.
+
+Rows of the other tables may be no damage either. They are counted, and not used: with `repeated_ids: first`, all but the first
+row of an id, and rows without one; pictures of items that the catalogue does not have; users without any attribute, and users
+who were forgotten.
 
 If a picture or a text is missing or cannot be read, that view of the item is empty, and the item keeps its other views.
 

@@ -17,7 +17,7 @@ from jobs.landing.times import TimeRule, to_seconds
 # Words that tools write where a value is missing. Taken as ids, they would make one user of all who have none.
 NULL_WORDS: tuple[str, ...] = ("nan", "NaN", "NAN", "-nan", "None", "none", "NONE", "NULL", "null", "Null", "NA", "<NA>", "NaT")
 NULL_WORDS += ("N/A", "n/a", "#N/A", "\\N", "undefined")
-_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+_TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 
 
 @dataclass
@@ -158,13 +158,14 @@ def _flags(array: pa.Array, times: TimeRule) -> pa.Array:
     kind = array.type
     if pa.types.is_boolean(kind):
         return array
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return pc.not_equal(array, 0)
+    if pa.types.is_nested(kind) or pa.types.is_temporal(kind) or pa.types.is_binary(kind):
+        raise WrongType(str(kind), "give true or false, or a number of pieces in stock.")
+    in_stock = pc.greater(_numbers(array, times), 0)  # shops write less than nothing for what is ordered and not yet there
     if not pa.types.is_string(kind):
-        raise WrongType(str(kind), "give true or false.")
+        return in_stock
     words = pc.utf8_lower(pc.utf8_trim_whitespace(array))
     known = pc.is_in(words, value_set=pa.array([*_TRUE, *_FALSE]))
-    return pc.if_else(known, pc.is_in(words, value_set=pa.array(_TRUE)), pa.scalar(None, pa.bool_()))
+    return pc.if_else(known, pc.is_in(words, value_set=pa.array(_TRUE)), in_stock)
 
 
 def _texts(array: pa.Array, times: TimeRule) -> pa.Array:

@@ -8,7 +8,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import NANOSECONDS
 from jobs.landing.mapping import DataMapping
 from jobs.landing.records import Landing
-from jobs.landing.times import TimeRule
+from jobs.landing.times import TimeRule, shown
 
 _FIRST, _LAST = dt.date(1980, 1, 1), dt.date(2100, 1, 1)  # logs of people's actions lie between them
 _UNIX = ("s", "ms", "us", "ns")
@@ -68,7 +68,7 @@ def check_times(median: int, landing: Landing, settings: PipelineSettings) -> No
     raw = (median - (rule.origin or 0)) * NANOSECONDS["s"] / NANOSECONDS[rule.unit]
     place = {"file": landing.tables["interactions"].place, "column": "timestamp"}
     if rule.origin is not None:
-        start = dt.datetime.fromtimestamp(rule.origin, dt.UTC).date()
+        start = shown(rule.origin).partition("T")[0]
         raise DataError(
             f"the median value is about {raw:.4g}. Counted from {start} in '{rule.unit}', it lies outside the years "
             f"{_FIRST.year} to {_LAST.year}.",

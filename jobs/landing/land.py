@@ -15,7 +15,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from jobs.base.errors import DataError
+from jobs.base.errors import DataError, doing
 from jobs.base.files import write_json
 from jobs.base.places import uri_of
 from jobs.base.settings import PipelineSettings
@@ -27,7 +27,7 @@ from jobs.landing.records import LandedPart, LandedTable, Landing
 from jobs.landing.table_mapping import TableMapping
 from jobs.landing.times import TimeRule
 
-RULES = 2  # raise it when the same input must be landed anew
+RULES = 3  # raise it when the same input must be landed anew
 _UNUSED_FOR = 2 * 86_400  # seconds after which a landed part that the source no longer has is removed: no run reads it any more
 
 
@@ -67,7 +67,8 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
             places.append(str(found.place))
             left_out += found.left_out
             for part in found.parts:
-                key, record = _landed(part, table, of_table, settings, cache / table.name)
+                with doing(f"reading the table {table.name} from {part.path or part.name}"):
+                    key, record = _landed(part, table, of_table, settings, cache / table.name)
                 parts.append(record)
                 used.add(key)
         if not places:

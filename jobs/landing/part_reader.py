@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return None if value != value else str(int(value)) if value.is_integer() else str(value)
     return None if value is None else word(value)
+
+
+def landed_ids(part: Part, table: InputTable, mapping: TableMapping, name: str) -> Iterator[pa.Array]:
+    """The ids of one column of a part, as landing makes them, in batches; nothing if the part has no such column.
+
+    Raises:
+        DataError: the part cannot be read, or lacks a column that the mapping names.
+    """
+    column = next(column for column in table.columns if column.name == name)
+    reader = PartReader(part, replace(table, columns=(column,)), mapping, TimeRule("s"))
+    return (batch.columns[name] for batch in reader._batches(only_scalars=True) if name in batch.columns)
 
 
 def part_columns(part: Part, mapping: TableMapping) -> dict[str, str]:

@@ -46,6 +46,14 @@ class TimeRule:
         return cls(unit, mapping.timestamp_format, mapping.timezone, origin)
 
 
+def shown(seconds: int) -> str:
+    """A moment in words; one before the year 1 or after 9999, which no calendar here has, by its seconds."""
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} seconds of Unix time, outside the years 1 to 9999"
+
+
 def to_seconds(array: pa.Array, rule: TimeRule) -> pa.Array | None:
     """Unix seconds (UTC, rounded down) as int64, null where a value is no time; None if the type cannot hold times.
 

@@ -5,6 +5,7 @@ Gate and ingest are those of a run, so that the check and the run agree.
 """
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +19,14 @@ from upath import UPath
 
 from jobs.base.accounting import accounting, set_aside, splits
 from jobs.base.cutoffs import Cutoffs
-from jobs.base.errors import DataError
+from jobs.base.errors import DataError, doing
 from jobs.base.files import write_json, write_text
+from jobs.base.forgotten import lend_forgotten
 from jobs.base.places import existing_folder
 from jobs.base.settings import PipelineSettings
 from jobs.base.spark import spark_session
 from jobs.gates import gate
+from jobs.lake.tables import Lake
 from jobs.landing.dates import last_event_date
 from jobs.landing.land import land
 from jobs.landing.mapping import FILE_NAME
@@ -77,7 +80,7 @@ def check(
     """Check the source of some settings.
 
     Args:
-        settings: of the run that is meant; its home is not used.
+        settings: of the run that is meant. Its home is only read, for what a run takes from the date before.
         date: logical date; None takes the last day of the log.
         today: no later day is a logical date.
         cache: where landed parts may stay for a run; None throws them away.
@@ -86,7 +89,7 @@ def check(
     """
     found = Check(date=date)
     with TemporaryDirectory(prefix="esans-check-") as scratch:
-        values = settings.model_dump()
+        meant, values = settings, settings.model_dump()
         values |= {"home": Path(scratch), "lake": ""}
         settings = PipelineSettings(**values)
         say("reading the tables")
@@ -98,8 +101,24 @@ def check(
                     found.sections |= {f"Table {name}": lines for name, lines in profile.of_files(landing).items()}
                 if landing is not None and found.date is not None:
                     settings.date = found.date
+                    with doing("reading what the home keeps of earlier dates"):
+                        _bring_past(meant, settings)
                     _judge(landing, settings, found, spark, beside, say)
     return found
+
+
+def _bring_past(meant: PipelineSettings, settings: PipelineSettings) -> None:
+    """Bring what a run takes from the past into the home of the check: size and split of the log, and who was forgotten.
+
+    Args:
+        meant: settings of the run.
+        settings: of the check.
+    """
+    lake = Lake.of(meant)
+    before = lake.previous_date("interactions", settings.date)
+    if before is not None:
+        Lake.of(settings).adopt_manifest(lake.manifest("interactions", before))
+    lend_forgotten(meant, settings)
 
 
 def _judge(
@@ -116,10 +135,13 @@ def _judge(
     say("looking at users, items and times, and judging the tables as the first gate of a run does")
     source = read_source(spark, settings, check_log=False)
     looked = beside.submit(profile.of_source, source, settings)
-    warnings = _gate(settings, found)
+    with doing("judging the tables as the first gate of a run does"):
+        warnings = _gate(settings, found)
     say("cleaning and splitting the log as a run does")
-    ingested = _ingest(settings, found)
-    seen = looked.result()
+    with doing(f"cleaning and splitting the table interactions, {source.file('interactions')}"):
+        ingested = _ingest(settings, found)
+    with doing("looking at users, items and pictures"):
+        seen = looked.result()
     warnings += seen.warnings
     for reason in seen.stops:
         found.stop(reason)
@@ -150,13 +172,20 @@ def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Pa
     guessed = guess_mapping(folder, settings)
     if guessed == type(guessed)() or settings.data.mapping or (landing is not None and (folder / FILE_NAME).exists()):
         return landing
-    write_text(proposal, as_yaml(guessed))
-    found.proposal = proposal
-    settings.data.mapping = str(proposal)
+    found.proposal = _written(proposal, as_yaml(guessed))
+    settings.data.mapping = str(found.proposal)
     with_guess, problem = _landed_and_dated(folder, settings, found, cache, today)
     if problem is not None:
         found.reasons.append(f"With the proposed data.yaml: {problem}")
     return with_guess or landing
+
+
+def _written(proposal: Path, text: str) -> Path:
+    """Write a proposal, beside one that says something else: a person may have edited that."""
+    places = itertools.chain([proposal], (proposal.with_stem(f"{proposal.stem}-{number}") for number in itertools.count(2)))
+    path = next(path for path in places if not path.exists() or path.read_bytes() == text.encode())
+    write_text(path, text)
+    return path
 
 
 def _landed_and_dated(

@@ -2,7 +2,9 @@
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
+from jobs.landing.mapping import FILE_NAME
 from jobs.preflight.check import Check
 
 _WIDTH = 110
@@ -26,6 +28,8 @@ def verdict_lines(check: Check) -> Iterator[str]:
     """The end of a check: what was proposed, whether a run would work, and why not or what to mind."""
     if check.proposal:
         yield f"A data.yaml to edit was written to {check.proposal}. Put it into the folder of the source when it is right."
+        if check.proposal.stem != Path(FILE_NAME).stem:
+            yield f"The file {FILE_NAME} beside it says something else, and stays as it is."
     if check.verdict == "fit":
         yield "VERDICT: fit to run"
         return

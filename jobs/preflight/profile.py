@@ -1,6 +1,5 @@
 """What a source holds, in sentences: files, columns, span of time, repeats, spellings, long tails, pictures and texts."""
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +7,18 @@ from contextlib import contextmanager
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.base.sessions import SESSION
 from jobs.base.settings import PipelineSettings
 from jobs.lake.spark_tables import read_table
 from jobs.landing.records import LandedTable, Landing
+from jobs.landing.times import shown
 from jobs.preflight.looked import Looked
 from jobs.preflight.pictures import of_pictures
 from jobs.source.images import picture_paths
 from jobs.source.spelling import has_folds, twins_across, twins_within
 from jobs.source.tables import Source
 
-_LAST = 253_402_300_800  # seconds up to the end of the year 9999
-_SHOWN_FILES, _SHOWN_COLUMNS, _KINDS = 5, 12, 30
+_SHOWN_FILES, _SHOWN_COLUMNS, _SHOWN_LETTERS, _KINDS = 5, 12, 30, 30
 
 
 def of_files(landing: Landing) -> dict[str, list[str]]:
@@ -31,8 +31,12 @@ def of_source(source: Source, settings: PipelineSettings) -> Looked:
     looked = Looked()
     with counted(source) as counts:
         log, catalogue = of_log(source, counts), of_catalogue(source, counts, looked)
+        users = of_users(source, counts, looked)
     log += of_kinds(source, looked)
-    looked.sections = {"Log": log, "Catalogue": catalogue, "Pictures": of_pictures(source, settings, looked)}
+    pictures = of_images(source, looked) + of_pictures(source, settings, looked)
+    looked.sections = {"Log": log, "Catalogue": catalogue, "Pictures": pictures}
+    if users:
+        looked.sections["Users"] = users
     return looked
 
 
@@ -154,8 +158,60 @@ def of_catalogue(source: Source, counts: dict[str, DataFrame], looked: Looked) -
     return found + _texts(source.items, looked)
 
 
+def of_users(source: Source, counts: dict[str, DataFrame], looked: Looked) -> list[str]:
+    """Ids of the table `users` that the log does not have, and how many users of the log it says nothing of.
+
+    Args:
+        source: the input tables.
+        counts: from `counted`.
+        looked: takes a warning if ids look like two spellings of one.
+    """
+    if source.users is None:
+        return []
+    told = source.users.where("user_id is not null").select("user_id").distinct()
+    log = counts["user_id"].where(~F.col("user_id").startswith(SESSION)).select("user_id")
+    number, without = log.count(), log.join(told, "user_id", "left_anti").count()
+    found = [f"the table users says nothing of {without:,} of {number:,} users of the log."] if without else []
+    return _strangers(told, log, ("users", "the table users", "the log"), looked) + found
+
+
+def of_images(source: Source, looked: Looked) -> list[str]:
+    """Ids of the table `images` that the catalogue does not have. Arguments as for `of_users`."""
+    if source.images is None:
+        return []
+    pictured, known = (
+        table.where("item_id is not null").select("item_id").distinct() for table in (source.images, source.items)
+    )
+    return _strangers(pictured, known, ("items", "the table images", "the catalogue"), looked)
+
+
+def _strangers(ids: DataFrame, others: DataFrame, words: tuple[str, str, str], looked: Looked) -> list[str]:
+    """Ids of one table that another one lacks, side by side with those that it has, and why they may differ.
+
+    Args:
+        ids: one column, each id once.
+        others: the same column, each id once.
+        words: what the ids are of, and the names of the two tables.
+        looked: takes a warning if they look like two spellings of one.
+    """
+    lost = ids.join(others, ids.columns[0], "left_anti").persist()
+    what, mine, theirs = words
+    found = []
+    if number := lost.count():
+        found.append(
+            f"{number:,} {what} of {mine} are not in {theirs}, such as {_examples(lost)}; {theirs} has {_examples(others)}."
+        )
+        why = [str(spelling) for spelling in twins_across(lost, others)]
+        found += [f"{mine} and {theirs}: {spelling}." for spelling in why]
+        if why:
+            remedy = "Remedy: write these ids alike in both tables; until then these rows are not used."
+            looked.warnings.append(f"{mine} and {theirs}: {why[-1]}. {remedy}")
+    lost.unpersist()
+    return found
+
+
 def _examples(ids: DataFrame) -> str:
-    return ", ".join(f"'{row[0]}'" for row in ids.orderBy("item_id").limit(3).collect())
+    return ", ".join(f"'{row[0]}'" for row in ids.orderBy(ids.columns[0]).limit(3).collect())
 
 
 def without_view(source: Source, settings: PipelineSettings) -> int:
@@ -184,8 +240,8 @@ def _of_table(table: LandedTable) -> Iterator[str]:
     )
     yield f"read {how}: {', '.join(names[:_SHOWN_FILES])}{more}."
     if table.left_out:
-        shown = "; ".join(f"{name} ({why})" for name, why in table.left_out[:_SHOWN_FILES])
-        yield f"left out {len(table.left_out)}: {shown}."
+        named = "; ".join(f"{name} ({why})" for name, why in table.left_out[:_SHOWN_FILES])
+        yield f"left out {len(table.left_out)}: {named}."
     rows_in = sum(part.rows_in for part in table.parts)
     yield f"{table.rows:,} rows" + (f" of {rows_in:,}; the mapping leaves out the others." if rows_in != table.rows else ".")
     if table.days:
@@ -198,10 +254,10 @@ def _of_table(table: LandedTable) -> Iterator[str]:
         for name, values in part.samples.items():
             samples.setdefault(name, values or [])
     for name, values in samples.items():
-        if name.startswith(("timestamp", "available_")):
-            values = [dt.datetime.fromtimestamp(int(value), dt.UTC).isoformat() for value in values if abs(int(value)) < _LAST]
-        shown = ", ".join(repr(value[:30]) for value in values) or "no value"
-        yield f"{name}: {shown}; {missing[name] / max(table.rows, 1):.1%} missing."
+        is_time = name.startswith(("timestamp", "available_"))
+        texts = (shown(int(value)) if is_time else value[:_SHOWN_LETTERS] for value in values)
+        some = ", ".join(map(repr, texts)) or "no value"
+        yield f"{name}: {some}; {missing[name] / max(table.rows, 1):.1%} missing."
     own = table.parts[0].source_columns
     unused = [f"{name} ({kind})" for name, kind in own.items() if name not in samples]
     if unused:

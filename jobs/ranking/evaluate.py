@@ -1,6 +1,7 @@
 """Evaluates challenger, champion, anchor and baseline on one hold-out over the full catalogue, and counts false negatives."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.places import local_draft
 from jobs.base.settings import PipelineSettings
-from jobs.lake.event_log import ParquetLog, of_kind, of_repeats
+from jobs.lake.event_log import ParquetLog, of_kinds, of_repeats
 from jobs.lake.tables import Lake
 from jobs.registry.anchor import Anchor, anchor_of
 from jobs.registry.champion import lost_words
@@ -146,11 +147,27 @@ def targets_apart(log: ParquetLog) -> dict[str, ParquetLog]:
     """Parts of the hold-out whose recall is told apart: each kind of event, and items that are new to the user or not."""
     parts: dict[str, ParquetLog] = {}
     if log.has_kinds:
-        kinds = sorted({kind for block in range(log.num_blocks) for kind in np.unique(log.kinds(block)) if kind})
-        parts |= {f"kind {kind}": of_kind(log, kind) for kind in kinds[:_MOST_KINDS]}
+        parts |= _by_kind(log)
     if log.again:
         parts |= {"items new to the user": of_repeats(log, repeated=False), "repeated items": of_repeats(log, repeated=True)}
     return {name: part for name, part in parts.items() if part.num_evaluated("holdout")}
+
+
+def _by_kind(log: ParquetLog) -> dict[str, ParquetLog]:
+    """The targets of each kind of event, those of the most first; of many kinds, the rarest are told together."""
+    targets: Counter[str] = Counter()
+    for block in range(log.num_blocks):
+        counts = log.read(block).target_weights().numpy() > 0
+        targets.update(dict(zip(*np.unique(log.kinds(block)[counts], return_counts=True), strict=True)))
+    kinds = sorted(targets, key=lambda kind: (-targets[kind], kind))
+    if kinds == [""]:
+        return {}
+    if len(kinds) <= _MOST_KINDS:
+        told, rest = kinds, []
+    else:
+        told, rest = kinds[: _MOST_KINDS - 1], kinds[_MOST_KINDS - 1 :]
+    parts: dict[str, ParquetLog] = {f"kind {kind}" if kind else "events without a kind": of_kinds(log, [kind]) for kind in told}
+    return parts | ({f"{len(rest)} other kinds": of_kinds(log, rest)} if rest else {})
 
 
 def _anchor(settings: PipelineSettings, incumbent: ModelVersion) -> Anchor:

@@ -70,7 +70,7 @@ def _ingest(facts: RunFacts) -> dict[str, Any]:
     if not stats:
         return {}
     counts = ("rows_read", "left_out", "items", "out_of_stock", "users", "events", "targets", "rejected", "not_used")
-    keys = (*counts, "split", "split_reason", "previous_split")
+    keys = (*counts, "unused_rows", "forgotten", "split", "split_reason", "previous_split")
     days = {
         name: dt.datetime.fromtimestamp(stats[f"{name}_timestamp"], dt.UTC).date().isoformat()
         for name in ("first", "last")

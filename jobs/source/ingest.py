@@ -30,6 +30,7 @@ from jobs.source.cleaning import (
 )
 from jobs.source.forgotten import without_forgotten
 from jobs.source.kinds import NEGATIVE
+from jobs.source.other_rows import not_used, rows_of_others
 from jobs.source.spelling import twins_across
 from jobs.source.splitting import SplitChoice, assign_split, choose_split
 from jobs.source.tables import Source, named_read_errors, read_source
@@ -69,9 +70,11 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
     stock = items.select("item_index", "item_id", "available")
     attribute_encoder(items, source, "items")
     log, forgotten = without_forgotten(source.interactions, settings)
+    as_read, forgotten_rows = source, 0
     source = replace(source, interactions=log)
     if source.users is not None:
-        source = replace(source, users=without_forgotten(source.users, settings)[0])
+        others, forgotten_rows = without_forgotten(source.users, settings)
+        source = replace(source, users=others)
     events = clean_events(source, items, settings).persist()
     fates = {row["fate"]: row["count"] for row in events.groupBy("fate").count().collect()}
 
@@ -84,13 +87,10 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
         quarantine = quarantine.unionByName(known_users[1])
     quarantine = quarantine.persist()
     rejected = {"interactions": {}, "items": {}, **_rejected(quarantine)}
-    rows_read = {
-        "interactions": sum(fates.values()) - fates.get(LATER, 0),
-        "items": num_items + sum(rejected["items"].values()),
-    }
-    for name, frame in (("images", source.images), ("users", source.users)):
-        if frame is not None:
-            rows_read[name] = frame.count()
+    rows_read = {"interactions": sum(fates.values()) - fates.get(LATER, 0), **rows_of_others(source)}
+    unused = not_used(
+        as_read, items, num_items, known_users and known_users[0], forgotten_rows, sum(rejected.get("users", {}).values())
+    )
     for name, count in rows_read.items():
         tell(TableUse(f"source/{name}", settings.ds, count))
     _check_rejected(quarantine, rejected, rows_read, source, settings)
@@ -140,6 +140,7 @@ def _ingest(source: Source, settings: PipelineSettings, numbered: ExitStack, tab
         "targets": {name: num_targets.get(name, 0) for name in _SPLITS},
         "not_used": {fate: count for fate, count in fates.items() if fate not in (KEPT, None)},
         "rejected": rejected,
+        "unused_rows": unused,
         "forgotten": forgotten,
         "first_timestamp": min(row["min(timestamp)"] for row in counted),
         "last_timestamp": max(row["max(timestamp)"] for row in counted),

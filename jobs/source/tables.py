@@ -20,6 +20,7 @@ from upath import UPath
 
 from jobs.base.errors import DataError
 from jobs.base.places import existing_folder, place
+from jobs.base.sessions import SESSION
 from jobs.base.settings import EMBEDDED, PipelineSettings
 from jobs.landing.contract import INPUT_TABLES, InputTable
 from jobs.landing.dates import check_times, is_sane
@@ -100,7 +101,7 @@ def _with_users(interactions: DataFrame, landing: Landing) -> DataFrame:
         return interactions.drop("session_id")
     session = Window.partitionBy(F.coalesce("session_id", F.concat(F.lit("user "), "user_id")))  # else nulls meet in one task
     one = F.min("user_id").over(session) == F.max("user_id").over(session)
-    of_session = F.when(one, F.min("user_id").over(session)).otherwise(F.concat(F.lit("session "), "session_id"))
+    of_session = F.when(one, F.min("user_id").over(session)).otherwise(F.concat(F.lit(SESSION), "session_id"))
     known = F.coalesce("user_id", F.when(F.col("session_id").isNotNull(), of_session))
     return interactions.withColumn("user_id", known).drop("session_id")
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.local import client, processes
+from infra.local import check, client, faults, processes, run
 from infra.local.components import Components
 from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
 from infra.local.home import claim_home
@@ -27,7 +27,7 @@ from infra.local.processes import StackError, end_processes, exclusive, free_por
 from infra.local.progress import last_error, last_event, last_job_line
 from infra.local.run import main, make_plan
 from infra.local.stack import LocalStack
-from jobs.base.errors import EXIT_BAD_DATA, DataError
+from jobs.base.errors import EXIT_BAD_DATA, DataError, doing
 from jobs.base.places import existing_folder
 from jobs.base.settings import PipelineSettings
 from jobs.landing.dates import last_event_date
@@ -159,6 +159,25 @@ def test_refusal_ends_with_the_status_of_bad_data(tmp_path: Path, capsys: pytest
     assert main(["--home", str(tmp_path / "home"), "--set", "training.epochs=0"]) == EXIT_BAD_DATA
     assert "training.epochs" in capsys.readouterr().out
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("command", ["make check", "make run"])
+def test_a_fault_of_the_program_is_told_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        with doing("reading the table items from items.csv"):
+            raise KeyError("no such thing\nand more")
+
+    monkeypatch.setattr(faults, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(check, "check", fails)
+    monkeypatch.setattr(run, "make_plan", fails)
+    assert (check.main if command == "make check" else main)(["--data", str(tmp_path)]) == 1
+    told, errors = capsys.readouterr()
+    (kept,) = (tmp_path / "var" / "faults").iterdir()
+    assert f"{command} stopped while it was reading the table items from items.csv" in told and str(kept) in told
+    assert "fault of the program" in told and "KeyError" in told and "Traceback" not in told + errors
+    assert "Traceback" in kept.read_text()
 
 
 def test_a_home_stays_with_its_source(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "serving": {"base", "lake", "training"},
     "pages": {"base"},
     "registry": {"base", "lake", "step", "gates", "serving", "pages"},
-    "forget": {"base", "lake", "step", "serving", "registry"},
+    "forget": {"base", "lake", "step", "landing", "serving", "registry"},
     "ranking": {"base", "lake", "shop", "clusters", "training", "serving", "registry"},
     "report": {"base", "lake", "step", "source", "clusters", "gates", "serving", "pages", "registry"},
     "tuning": {"base", "lake", "step", "training", "pages", "registry", "report"},

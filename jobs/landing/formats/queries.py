@@ -47,5 +47,5 @@ def read_query(part: Part, mapping: TableMapping) -> Iterator[Batch]:
 def _column(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed kinds, or one that Arrow does not know (UUID)
+    except (pa.ArrowException, OverflowError):  # mixed kinds, one that Arrow does not know (UUID), integers beyond 64 bits
         return pa.array([None if value is None else str(value) for value in values])

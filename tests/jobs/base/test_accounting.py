@@ -16,10 +16,23 @@ def test_used_set_aside_and_not_used_are_all_that_was_read() -> None:
     assert accounting(INGEST) == [
         "of 100 events read, 75 were used, 5 set aside and 20 not used (told again 15, repeated pair 5)",
         "1,200 events after the date were left for later runs",
+        "of 9 rows of items, 9 were used, 0 set aside and 0 not used",
     ]
     assert set_aside(INGEST) == [
         "interactions: 5 of 100 rows were set aside (unknown_item 4, bot_user 1)",
         "items: 0 of 9 rows were set aside",
+    ]
+
+
+def test_rows_of_the_other_tables_and_events_of_forgotten_users_are_told() -> None:
+    unused = {"items": {"repeated_id": 4, "missing_id": 1}, "users": {"without_attribute": 2, "forgotten": 1}}
+    rows = {"interactions": 100, "items": 15, "users": 1_010}
+    rejected = INGEST["rejected"] | {"users": {"missing_id": 7}}
+    told = accounting(INGEST | {"rows_read": rows, "unused_rows": unused, "rejected": rejected, "forgotten": 3})
+    assert told[2:] == [
+        "3 events of users who were forgotten were left out before that",
+        "of 15 rows of items, 10 were used, 0 set aside and 5 not used (repeated id 4, missing id 1)",
+        "of 1,010 rows of users, 1,000 were used, 7 set aside and 3 not used (without attribute 2, forgotten 1)",
     ]
 
 

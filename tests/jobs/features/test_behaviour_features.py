@@ -54,6 +54,29 @@ def test_items_of_one_taste_lie_together_and_reruns_agree(settings, method: str)
     assert lake.manifest("behaviour_features", chosen.date)["digest"] == digest
 
 
+def test_weights_are_the_confidence_of_als(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = build.tiny(settings, "", features={"behaviour_method": "als", "behaviour_dim": 8})
+    log, given, fit = two_tastes(20), [], behaviour_features.ALS.fit
+    weights = np.array([0.0, 1.0, 8.0])[np.arange(len(log)) % 3]
+
+    def spied(als, ratings):
+        given.append(ratings.toPandas())
+        return fit(als, ratings)
+
+    monkeypatch.setattr(behaviour_features.ALS, "fit", spied)
+    vectors = []
+    for weighed in (log, log.assign(weight=1.0), log.assign(weight=weights)):
+        publish(chosen, weighed)
+        behaviour_features.run(chosen)
+        vectors.append(vectors_of(chosen, chosen.date))
+    pairs = log.assign(weight=weights).query("split == 'train'").set_index(["user_index", "item_index"])["weight"]
+    read = given[-1].set_index(["user_index", "item_index"])["rating"]
+    assert read.sort_index().tolist() == pytest.approx(pairs.replace(0.0, 0.1).sort_index().tolist())  # 0: history only
+    assert set(given[0]["rating"]) == set(given[1]["rating"]) == {1.0}
+    np.testing.assert_array_equal(np.stack(vectors[0]), np.stack(vectors[1]))
+    assert not np.allclose(np.stack(vectors[1]), np.stack(vectors[2]))
+
+
 def test_word2vec_refuses_weights_that_it_cannot_read(settings) -> None:
     chosen = build.tiny(settings, "", features={"behaviour_method": "word2vec"})
     log = two_tastes(20)

@@ -87,6 +87,16 @@ def test_a_rewritten_date_is_a_version_like_any_other_and_the_one_before_is_gone
             assert sorted(path.name for path in folder.iterdir()) == sorted(["CURRENT", new["version"]])
 
 
+def test_rows_set_aside_because_of_an_item_of_the_same_id_stay(alone: PipelineSettings) -> None:
+    write_days(alone, ["6", "7"])
+    quarantine = Lake.of(alone).read_pandas("quarantine", DATES[0])
+    about_items = quarantine.assign(column="item_id", reason="unknown_item")
+    publish(alone.model_copy(update={"date": DATES[0]}), "quarantine", pd.concat([quarantine, about_items], ignore_index=True))
+    forget(alone, asks("7"))
+    left = tables_of(alone, DATES[0])["quarantine"][["column", "value"]].values.tolist()
+    assert left == [["user_id", "6"], ["item_id", "6"], ["item_id", "7"]]
+
+
 def test_training_reads_the_log_with_an_empty_row(alone: PipelineSettings) -> None:
     write_days(alone, USERS)
     forget(alone, asks())
@@ -123,6 +133,25 @@ def test_a_table_that_numbers_users_in_another_way_goes_as_a_whole(alone: Pipeli
     assert files_naming(alone.home, GONE) == []
 
 
+def with_known_negatives(settings: PipelineSettings, date: dt.date) -> None:
+    """Add to the log of a date what ingest writes of items that a user does not want: rows that count as no event."""
+    log = Lake.of(settings).read_pandas("interactions", date)
+    negatives = log.groupby("user_index", as_index=False).first().assign(item_index=11, split="unwanted")
+    publish(settings.model_copy(update={"date": date}), "interactions", pd.concat([log, negatives], ignore_index=True))
+
+
+def test_a_log_with_known_negatives_is_rewritten_and_not_withdrawn(alone: PipelineSettings) -> None:
+    write_days(alone, USERS)
+    with_known_negatives(alone, DATES[0])
+    before = tables_of(alone, DATES[0])["interactions"]
+    for number, user_id in enumerate((GONE, "u0003")):
+        done = forget(alone, asks(user_id))["tables"][str(DATES[0])]["interactions"]
+        assert done == {"rows": 6, "removed_as_a_whole": False}, number
+    after = tables_of(alone, DATES[0])["interactions"]
+    assert str(after.to_dict("records")) == str(before[before["user_index"].isin([0, 3])].to_dict("records"))
+    assert "unwanted" in set(after["split"])
+
+
 def test_two_users_one_after_the_other_and_one_twice(alone: PipelineSettings) -> None:
     write_days(alone, USERS)
     forget(alone, asks())
@@ -134,6 +163,33 @@ def test_two_users_one_after_the_other_and_one_twice(alone: PipelineSettings) ->
     after = tables_of(alone, DATES[0])
     assert after["users"]["user_id"].tolist() == ["u0001", "", "", "u0004"]
     assert set(after["interactions"]["user_index"]) == set(after["evaluation"]["user_index"]) == {0, 3}
+
+
+def test_a_person_known_by_a_session_alone_is_named_by_it(alone: PipelineSettings) -> None:
+    write_days(alone, ["session v9", "u0001", "u0003"])
+    write_texts(alone.home, "session v9")
+    found = forget(alone, asks("v9"))
+    assert {done["users"]["rows"] for done in found["tables"].values()} == {1}
+    assert any("that of a session" in note for note in found["notes"])
+    assert files_naming(alone.home, "session v9") == []
+    assert ForgottenUsers.of(alone).hold("session v9")
+    assert "was forgotten before" in forget(alone, asks("v9"))["message"]
+
+
+def test_the_id_of_a_user_is_not_that_of_a_session(alone: PipelineSettings) -> None:
+    write_days(alone, ["session u0002", *USERS])
+    found = forget(alone, asks())
+    assert tables_of(alone, DATES[0])["users"]["user_id"].tolist() == ["session u0002", "u0001", "", "u0003", "u0004"]
+    assert any('give the id with "session " in front' in note for note in found["notes"])
+    forget(alone, asks("session u0002"))
+    assert tables_of(alone, DATES[0])["users"]["user_id"].tolist() == ["", "u0001", "", "u0003", "u0004"]
+
+
+def test_it_says_so_if_nothing_was_found(alone: PipelineSettings) -> None:
+    write_days(alone, USERS)
+    message = forget(alone, asks("u9999"))["message"]
+    assert "nothing was found under this id" in message and "is forgotten" not in message
+    assert "exactly as the source writes it" in message
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from jobs.base.forgotten import forgotten_digest, hash_of, remember
 from jobs.base.settings import PipelineSettings
@@ -14,6 +15,7 @@ from jobs.lake.tables import Lake
 from jobs.ranking import evaluate
 from jobs.source import ingest
 from jobs.training import build_training_set, train
+from jobs.training.data import open_log
 from tests.jobs import source_builder as build
 from tests.jobs.training_tables import NUM_USERS, write_training_tables
 
@@ -76,6 +78,52 @@ def test_a_rerun_and_the_next_day_leave_the_user_out_whom_the_source_still_holds
         others = sorted(set(log_with_faults()["user_id"]) - {GONE})
         assert users["user_id"].tolist() == others and users["user_index"].tolist() == list(range(len(others)))
         assert not lake.read_pandas("quarantine", date).isin([GONE]).any(axis=None)
+
+
+def mapped_log() -> pd.DataFrame:
+    """A clickstream with other names: views, buys and dislikes; some sessions have no user."""
+    log = build.interactions().assign(what="view")
+    log.loc[::4, "what"] = "buy"
+    dislikes = [(user, "i23", build.NOON, "dislike") for user in ("u00", "u02", GONE)]
+    log = pd.concat([log, pd.DataFrame(dislikes, columns=log.columns)], ignore_index=True)
+    log["visit"] = "v" + log["user_id"]
+    log.loc[log["user_id"].isin(["u07", "u09"]), "user_id"] = None  # sessions of nobody
+    return log.rename(columns={"user_id": "visitor", "item_id": "sku", "timestamp": "at"})
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize("gone", [GONE, "session vu07"])
+def test_mapped_data_with_kinds_dislikes_and_sessions_keep_everybody_else(
+    settings: PipelineSettings, tmp_path: Path, gone: str
+) -> None:
+    folder = build.write_source(tmp_path / "source")
+    (folder / "interactions.parquet").unlink()
+    mapped_log().to_csv(folder / "clicks.csv", index=False)
+    columns = {"user_id": "visitor", "item_id": "sku", "timestamp": "at", "session_id": "visit", "kind": "what"}
+    kinds = {"view": {"role": "history"}, "buy": {"weight": 8}, "dislike": {"role": "negative"}}
+    mapping = {"interactions": {"source": "clicks.csv", "columns": columns}, "kinds": kinds}
+    (folder / "data.yaml").write_text(yaml.safe_dump(mapping))
+    chosen = build.tiny(settings, folder, ingest={"split": "window"})
+    lake = Lake.of(chosen)
+    ingest.run(chosen)
+    build_training_set.run(chosen)
+    before = {table: lake.read_pandas(table, chosen.date) for table in ("users", "interactions", "sequences")}
+    row = int(before["users"].set_index("user_id")["user_index"][gone])
+
+    forget(chosen, gone)
+    after = {table: lake.read_pandas(table, chosen.date) for table in before}
+    for table in ("interactions", "sequences"):
+        others = before[table]["user_index"] != row
+        assert str(after[table].query(f"user_index != {row}").to_dict("records")) == str(
+            before[table][others].to_dict("records")
+        )
+    assert row not in set(after["interactions"]["user_index"])
+    (empty,) = after["sequences"].query(f"user_index == {row}").to_dict("records")
+    lists = ("item_index", "timestamp", "weight", "kind", "unwanted")
+    assert [len(empty[name]) for name in lists] == [0] * 5 and empty["num_history_only"] == 0
+    sequences = open_log(chosen).read(0)  # what training reads
+    assert len(sequences.target_weights()) == len(sequences.items) and sequences.offsets.diff()[row] == 0
 
 
 @pytest.mark.mlflow

@@ -6,6 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from jobs.base.accounting import accounting
+from jobs.base.forgotten import hash_of, remember
 from jobs.lake.tables import Lake
 from jobs.source import ingest
 from tests.jobs import source_builder as build
@@ -141,3 +143,38 @@ def test_a_catalogue_that_is_taken_from_the_log(settings, tmp_path: Path, repeat
     assert summary["rejected"]["items"] == ({"repeated_item_id": again} if repeated == "damage" else {})
     titles = Lake.of(build.tiny(settings, folder)).read_pandas("items", build.DATE).set_index("item_id")["title"]
     assert titles.to_dict() == log.groupby("item_id")["title"].first().to_dict()
+
+
+def test_every_row_of_every_table_has_a_place(settings, tmp_path: Path) -> None:
+    log = build.interactions().assign(title="thing")
+    log.loc[[3, 4], "item_id"] = None
+    known = pd.DataFrame(
+        [("u00", "DE"), ("u00", "AT"), ("u01", None), (None, "DE"), ("u02", "DE"), ("u03", "FR"), ("u03", "CH")],
+        columns=["user_id", "country"],
+    )
+    pictures = pd.DataFrame({"item_id": ["i00", "i01", "unheard-of", None], "image_path": ["a.png"] * 4})
+    folder = build.write_source(tmp_path / "data", interactions=log, users=known, images=pictures)
+    (folder / "items.parquet").unlink()
+    yaml = (
+        "items: {source: interactions.parquet, repeated_ids: first}\nusers: {attributes: {country: text}, repeated_ids: %s}\n"
+    )
+    (folder / "data.yaml").write_text(yaml % "damage")
+    remember(settings, hash_of(settings, "u02"))
+    summary = counted(settings, folder)
+    assert summary["unused_rows"] == {
+        "items": {"repeated_id": 144 - 2 - build.NUM_ITEMS, "missing_id": 2},
+        "images": {"unknown_item": 1},
+        "users": {"without_attribute": 1, "forgotten": 1},
+    }
+    assert summary["rejected"]["users"] == {"missing_id": 1, "repeated_user_id": 2}
+    assert summary["rows_read"] | {"interactions": 0} == {"interactions": 0, "items": 144, "images": 4, "users": 7}
+    assert summary["forgotten"] == 12
+    told = " ".join(accounting(summary))
+    assert "of 144 rows of items, 24 were used, 0 set aside and 120 not used (repeated id 118, missing id 2)" in told
+    assert "of 7 rows of users, 2 were used, 3 set aside and 2 not used (forgotten 1, without attribute 1)" in told
+    assert "of 4 rows of images, 2 were used, 1 set aside and 1 not used (unknown item 1)" in told
+    assert "12 events of users who were forgotten" in told
+    (folder / "data.yaml").write_text(yaml % "first")
+    summary = counted(settings, folder)
+    expected = {"repeated_id": 2, "missing_id": 1, "without_attribute": 1, "forgotten": 1}
+    assert summary["unused_rows"]["users"] == expected and "users" not in summary["rejected"]

@@ -1,6 +1,7 @@
 """Delta and Iceberg tables: only the rows of one state are read, and plain files of such a table never are."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,29 @@ def test_an_older_version_of_delta(settings, folder: Path) -> None:
     assert error.file == folder / "interactions.delta" and "version" in error.remedy
     with_mapping(folder, {"interactions": {"format": "parquet"}})
     assert "its plain files hold removed rows too" in refusal(settings, folder).problem
+
+
+def test_delta_as_of_a_time(settings, folder: Path) -> None:
+    path = folder / "interactions.delta"
+    write_deltalake(path, LOG)
+    DeltaTable(path).delete("user_id = 3")
+    for number, moment in enumerate((1_769_601_600_000, 1_769_688_000_000)):  # noon of 2026-01-28 and of the next day
+        entry = path / "_delta_log" / f"{number:020}.json"
+        os.utime(entry, (moment / 1000, moment / 1000))  # by which Delta tells when a version was made
+        lines = [json.loads(line) for line in entry.read_text().splitlines()]
+        for line in lines:
+            line.get("commitInfo", {})["timestamp"] = moment
+        entry.write_text("\n".join(map(json.dumps, lines)))
+        os.utime(entry, (moment / 1000, moment / 1000))
+    for as_of, version, expected in (
+        ("2026-01-28T18:00:00Z", 0, sorted(EXPECTED)),
+        ("2026-01-28 18:00:00", 0, sorted(EXPECTED)),  # UTC
+        ("2026-01-29T18:00:00Z", 1, without("3")),
+    ):
+        with_mapping(folder, {"interactions": {"as_of": as_of}})
+        assert events(settings, folder) == expected, as_of
+        (part,) = landing(settings, folder).tables["interactions"].parts
+        assert part.name == f"interactions.delta (Delta version {version})", "it is recorded which state was read"
 
 
 def with_protocol(folder: Path, reader: dict[str, Any], change: Callable[[dict], None] | None = None) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.base.files import file_digest
 from jobs.base.places import place
+from jobs.landing.formats import queries
 from tests.jobs.landing.sources import csv_source, events, landing, refusal, with_mapping
 
 NOON = 1_769_601_600
@@ -32,6 +33,18 @@ def test_values_of_many_types_in_one_column(settings, tmp_path: Path) -> None:
     rows = [(1, "x", NOON), ("a", 2**62, "2026-01-28T12:00:00Z"), (None, "nan", None), (7, " ", float(NOON) + 0.5)]
     folder = query(database(tmp_path, rows), "select a as user_id, b as item_id, c as timestamp from log")
     assert events(settings, folder) == [("1", "x", NOON), ("a", str(2**62), NOON), (None, None, None), ("7", None, NOON)]
+
+
+def test_integers_beyond_64_bits(settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = database(tmp_path, [("18446744073709551616", 3, NOON), (None, 3, NOON)])  # SQLite itself has no such integers
+    made = queries._column
+    monkeypatch.setattr(queries, "_column", lambda values: made([int(v) if isinstance(v, str) else v for v in values]))
+    folder = query(folder, "select a as user_id, b as item_id, c as timestamp from log")
+    assert events(settings, folder) == [(str(2**64), "3", NOON), (None, "3", NOON)]
+    folder = query(folder, "select b as user_id, b as item_id, a as timestamp from log")
+    assert [time for _, _, time in events(settings, folder)] == [None, None]
+    (part,) = landing(settings, folder).tables["interactions"].parts
+    assert part.told == ["1 values of timestamp cannot be read, such as '18446744073709551616'; they count as missing."]
 
 
 def test_no_rows(settings, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from jobs.base.errors import DataError
+from jobs.base.forgotten import hash_of, remember
 from jobs.base.settings import PipelineSettings
 from jobs.landing.mapping import DataMapping
 from jobs.preflight.check import Check, check
@@ -43,6 +45,27 @@ def test_fit_to_run_and_nothing_is_touched(settings: PipelineSettings, tmp_path:
     assert "user_id: 'u00'" in text and "0.0% missing" in text
     assert sorted(path.name for path in folder.iterdir()) == before
     assert not settings.home.exists() and found.proposal is None
+
+
+def test_it_foresees_what_a_run_takes_from_the_day_before(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = build.write_source(tmp_path / "data")
+    yesterday = build.DATE - dt.timedelta(days=1)
+    first = fit(settings, folder, ingest={"split": "per_user_tail"}).model_copy(update={"date": yesterday})
+    ingest.run(first)
+    remember(first, hash_of(first, "u05"))
+    before = {path: path.stat().st_mtime_ns for path in settings.home.rglob("*")}
+    chosen = fit(settings, folder, ingest={"min_holdout_users": 2})
+    found, _ = checked(chosen, tmp_path)
+    assert found.verdict == "fit" and found.ingest["split_reason"] == "as on the previous date"
+    assert {path: path.stat().st_mtime_ns for path in settings.home.rglob("*")} == before
+    summary = ingest.run(chosen)
+    assert found.ingest == summary and summary["forgotten"] == build.NUM_DAYS
+
+    build.write_source(folder, interactions=build.interactions().query("user_id < 'u05'"))
+    found, text = checked(chosen, tmp_path)
+    with pytest.raises(DataError, match="up to 2026-01-28, but it had 132 on 2026-01-27: 55% fewer") as caught:
+        ingest.run(chosen)
+    assert found.verdict == "not" and str(caught.value) in found.reasons and "raise data.max_log_shrinkage" in text
 
 
 def test_it_will_run_with_what_to_mind(settings: PipelineSettings, tmp_path: Path) -> None:
@@ -84,6 +107,13 @@ def test_a_mapping_is_proposed_that_fits(settings: PipelineSettings, tmp_path: P
     assert log_of.columns == {"user_id": "visitorid", "item_id": "itemid", "kind": "event"}
     assert mapping.items.columns == {"item_id": "product_id", "title": "name"}
     assert "What a run would do" in text and "144 were used" in text
+    same, _ = checked(fit(settings, folder), tmp_path)
+    assert same.proposal == found.proposal
+    edited = found.proposal.read_text() + "repeats: again\n"
+    found.proposal.write_text(edited)
+    other, text = checked(fit(settings, folder), tmp_path)
+    assert found.proposal.read_text() == edited and other.proposal is not None
+    assert other.proposal.name == "data-2.yaml" and "stays as it is" in text
     found.proposal.rename(folder / "data.yaml")
     assert checked(fit(settings, folder), tmp_path)[0].verdict == "fit"
 
@@ -188,6 +218,26 @@ def test_pandas_frames_of_nothing_but_ids(settings: PipelineSettings, tmp_path: 
     items = pd.DataFrame({"item_id": build.items()["item_id"]})
     found, text = checked(fit(settings, build.write_source(tmp_path / "data", items=items)), tmp_path)
     assert found.verdict == "fit" and "100.0% of the items have neither title nor text" in text
+
+
+def test_ids_of_users_and_pictures_stand_side_by_side_with_those_of_the_others(
+    settings: PipelineSettings, tmp_path: Path
+) -> None:
+    users = sorted(set(build.interactions()["user_id"]))
+    known = pd.DataFrame({"user_id": [*(user.upper() for user in users[:8]), *users[8:10], "newcomer"], "country": "DE"})
+    pictures = pd.DataFrame({"item_id": ["i00.0", "i01.0", "i02", "other"], "image": [build.picture(row) for row in range(4)]})
+    folder = build.write_source(tmp_path / "data", users=known, images=pictures)
+    (folder / "data.yaml").write_text("users: {attributes: {country: text}}\n")
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "but"
+    assert (
+        "9 users of the table users are not in the log, such as 'U00', 'U01', 'U02'; the log has 'u00', 'u01', 'u02'." in text
+    )
+    assert "8 ids differ from another one by the case of letters alone, such as 'U00' and 'u00'" in text
+    assert "the table users says nothing of 10 of 12 users of the log." in text
+    said = "3 items of the table images are not in the catalogue, such as 'i00.0', 'i01.0', 'other'; the catalogue has 'i00'"
+    assert said in text and "2 ids differ from another one by a trailing '.0' alone, such as 'i00.0' and 'i00'" in text
+    assert len([reason for reason in found.reasons if "write these ids alike" in reason]) == 2
 
 
 @pytest.mark.parametrize("damage", [b"u00,\xf6,1769601600\n", b"u00,i00\n", b'u00,"i00,1769601600\n', b"u00,i\0,1769601600\n"])

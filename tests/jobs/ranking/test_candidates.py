@@ -151,6 +151,28 @@ def test_items_out_of_stock_are_no_candidates_but_stay_in_histories(
         assert row["item_id"] == [item for item in ids[: NUM_ITEMS - len(seen)] if item not in gone], row["user_id"]
 
 
+@pytest.mark.spark
+@pytest.mark.mlflow
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [False, True])
+def test_disliked_items_are_no_candidates_and_items_come_again_where_the_log_says_so(
+    settings: PipelineSettings, model: TwoTower, spark: Any, again: bool
+) -> None:
+    lake = Lake.of(settings)
+    sequences = lake.read_pandas("sequences", settings.date).sort_values("user_index")
+    sequences["unwanted"] = [[user % NUM_ITEMS, (user + 50) % NUM_ITEMS] if user % 3 else [] for user in range(NUM_USERS)]
+    with lake.write("sequences", settings) as pending:
+        pending.path.mkdir()
+        sequences.to_parquet(pending.path / "part-0.parquet", index=False)
+        pending.stats["again"] = again
+    candidates.run(asked(settings, k=NUM_ITEMS))
+    found = lake.read("candidates", settings.date).to_pylist()
+    item_ids = load_training_data(settings).item_ids
+    for row, seen, unwanted in zip(found, sequences["item_index"], sequences["unwanted"], strict=True):
+        left_out = set(unwanted) | (set() if again else set(seen))
+        assert set(row["item_id"]) == {item for place, item in enumerate(item_ids) if place not in left_out}, row["user_id"]
+
+
 @pytest.mark.mlflow
 def test_nothing_is_published_without_a_model_that_can_run(settings: PipelineSettings, model: TwoTower, home: Path) -> None:
     assert "off" in candidates.run(asked(settings, enabled=False))["skipped"]

@@ -194,6 +194,31 @@ def test_a_champion_of_other_encoders_is_set_aside_with_the_reason(settings: Pip
         load_towers(other)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "told", "together"), [(1, 1, ""), (12, 12, ""), (13, 11, "2 other kinds"), (30, 11, "19 other kinds")]
+)
+def test_no_kind_of_event_is_left_out_of_the_table(settings: PipelineSettings, kinds: int, told: int, together: str) -> None:
+    write_training_tables(settings)
+    lake = Lake.of(settings)
+    table = lake.read_pandas("sequences", settings.date)
+    names = [f"K{number:02d}" for number in range(kinds)]  # each kind has targets in the hold-out, the first ones the most
+    generator = np.random.default_rng(0)
+    drawn = [np.minimum(generator.geometric(0.1, 14) - 1, kinds - 1) for _ in range(len(table))]
+    table["kind"] = [[names[number] for number in row] for row in drawn]
+    table["weight"] = [np.ones(14, np.float32)] * len(table)
+    table["num_history_only"] = np.int32(0)
+    with lake.write("sequences", settings) as pending:
+        pending.path.mkdir()
+        table.to_parquet(pending.path / "part-0.parquet", index=False)
+    log = ParquetLog(open_dataset(lake.path("sequences", settings.date)))
+    parts = evaluate.targets_apart(log)
+    assert sum(name.startswith("kind K") for name in parts) == told and (not together or list(parts)[-1] == together)
+    read = {name: part.read(0).target_weights().numpy() > 0 for name, part in parts.items()}
+    assert np.array_equal(np.sum(list(read.values()), axis=0), np.ones(14 * len(table))), "each event is told once"
+    sizes = [int(counts.sum()) for name, counts in read.items() if name != together]
+    assert sizes == sorted(sizes, reverse=True)
+
+
 def test_an_empty_holdout_is_named(settings: PipelineSettings) -> None:
     write_training_tables(settings)
     lake = Lake.of(settings)

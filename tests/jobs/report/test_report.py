@@ -20,7 +20,9 @@ from jobs.lake.tables import Lake
 from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report.__main__ import run
 from jobs.report.facts import RunFacts
+from jobs.report.headline import headline
 from jobs.report.interactive import SCRIPTS
+from jobs.report.page import render_page
 from jobs.report.pictures import Picture
 from jobs.report.summary import build_summary, format_summary, report_folder
 from jobs.source import prepare
@@ -238,6 +240,20 @@ def test_page_and_summary_say_in_words_what_became_of_the_pictures(finished: Pip
         why = "because the server fails now"
         assert f"by url: 1,100 downloaded now; 1 kept from an earlier download, {why}; 3 kept from an earlier download" in shown
     assert "Pictures of the items: 5 in grey; 7 that the catalogue does not name." in read_page(finished).words
+
+
+def test_recall_of_each_kind_and_of_new_and_repeated_items_stands_in_a_table(finished: PipelineSettings) -> None:
+    recall = {"challenger": 0.4321, "champion": 0.4, "baseline": 0.2}
+    parts = ("kind Purchase online", "kind view", "2 other kinds", "items new to the user", "repeated items")
+    apart = {name: {"users": 10 + number, "recall": recall} for number, name in enumerate(parts)}
+    facts = RunFacts.collect(finished)
+    summary = build_summary(finished, facts) | {"recall_apart": apart}
+    page = Page(render_page(facts, summary, headline(facts, summary), [])).words
+    text = " ".join(format_summary(summary).split())
+    for number, name in enumerate(parts):
+        assert f"{name[0].upper()}{name[1:]}{10 + number}0.4" in page, name  # as its kind is spelt, with users and recall
+        told = "challenger (today) 0.4321, champion 0.4000, uniform-negatives baseline 0.2000"
+        assert f"{name}: {told} ({10 + number} users, " in text, name
 
 
 def test_views_and_clusters_are_counted_from_the_tables(finished: PipelineSettings) -> None:

@@ -118,6 +118,50 @@ def test_items_out_of_stock_are_in_no_answer_but_in_histories(
         assert answers[-1].fallback and answers[-1].item_ids == popular["item_id"].head(30).tolist()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_user_does_not_want_is_in_no_answer_to_this_user(
+    made: tuple[PipelineSettings, TwoTower, Path], again: bool
+) -> None:
+    bundle = ServingBundle(made[2])
+    bundle.about["again"] = again
+    histories = [ids(5, 6), [], ids(5, 6), ["nobody"], ids(9)]
+    plain = bundle.recommend(histories, 5)
+    unwanted = [[*plain[0].item_ids[:2], "x", plain[0].item_ids[0], "i0005"], plain[1].item_ids[:3], [], ["i0001"], ids(9)]
+    answers = bundle.recommend(histories, 5, unwanted=unwanted)
+    for number, (answer, refused) in enumerate(zip(answers, unwanted, strict=True)):
+        assert len(answer.item_ids) == 5 and not set(answer.item_ids) & set(refused), number
+        assert answer.fallback == plain[number].fallback
+    assert answers[0].item_ids[:3] == [item for item in plain[0].item_ids if item not in unwanted[0]][:3]
+    assert answers[1].item_ids[:2] == plain[1].item_ids[3:], "a new user's popular items"
+    assert answers[2] == plain[2], "somebody else's dislikes change nothing"
+    assert bundle.recommend(histories, 5, unwanted=[[]] * 5) == plain
+    alone = [
+        bundle.recommend([history], 5, unwanted=[refused])[0] for history, refused in zip(histories, unwanted, strict=True)
+    ]
+    assert [answer.item_ids for answer in alone] == [answer.item_ids for answer in answers]
+    with pytest.raises(ValueError, match="unwanted: expected one for each of the 5 histories, got 1"):
+        bundle.recommend(histories, unwanted=[[]])
+    with pytest.raises(ValueError, match="unwanted 1: expected a list of item ids"):
+        bundle.recommend(histories, unwanted=[[], "i0001", [], [], []])
+
+
+def test_items_may_come_again_where_the_log_says_so(settings: PipelineSettings, tmp_path: Path) -> None:
+    model = write_challenger(settings)
+    sequences = Lake.of(settings).read_pandas("sequences", settings.date)
+    with Lake.of(settings).write("sequences", settings) as pending:
+        pending.path.mkdir()
+        sequences.to_parquet(pending.path / "part-0.parquet", index=False)
+        pending.stats["again"] = True
+    content = build_bundle(settings, tmp_path / "bundle")
+    assert content["about"]["again"] is True
+    (found,) = ServingBundle(tmp_path / "bundle").recommend([ids(5, 6)], 100)
+    with torch.no_grad():
+        user = model.encode_users(torch.tensor([[5, 6]]))[0]
+        score = (model.encode_items(torch.arange(NUM_ITEMS)) @ user).numpy()
+    assert found.item_ids == ids(*np.argsort(-score, kind="stable")[:100])
+    assert ServingBundle(tmp_path / "bundle").recommend([ids(5, 6)], 100, exclude=ids(5))[0].item_ids.count("i0005") == 0
+
+
 @pytest.fixture(scope="module")
 def filterable(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwoTower, dict[str, ServingBundle], pd.DataFrame]:
     """Bundles with attributes, one with each kind of index, and the attributes of their items."""

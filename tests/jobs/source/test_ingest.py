@@ -335,6 +335,24 @@ class TestTime:
             assert choice.method == method
             assert "12 users" in choice.reason
 
+    @pytest.mark.parametrize(("kept", "stops"), [(1.0, False), (0.85, False), (0.75, True)])
+    def test_a_log_that_has_lost_many_rows_stops(self, settings, tmp_path: Path, kept: float, stops: bool) -> None:
+        folder = build.write_source(tmp_path)
+        shrinkage = {"data": {"max_log_shrinkage": 0.2}}
+        yesterday = build.tiny(settings, folder, **shrinkage).model_copy(update={"date": build.DATE - dt.timedelta(days=1)})
+        before = ingest.run(yesterday)["rows_read"]["interactions"]
+        log = build.interactions().sort_values("timestamp", ascending=False)
+        build.write_source(folder, interactions=log.head(int(kept * before)))
+        today = build.tiny(settings, folder, **shrinkage)
+        if not stops:
+            assert ingest.run(today)["rows_read"]["interactions"] == int(kept * before)
+            return
+        with pytest.raises(DataError, match=f"the log has 99 rows up to {build.DATE}, but it had 132 on .*: 25% fewer"):
+            ingest.run(today)
+        assert not Lake.of(today).exists("items", today.date)
+        raised = build.tiny(settings, folder, data={"max_log_shrinkage": 0.5})
+        assert ingest.run(raised)["rows_read"]["interactions"] == 99
+
     def test_auto_keeps_to_the_split_of_the_previous_date(self, settings, tmp_path: Path) -> None:
         folder = build.write_source(tmp_path)
         yesterday = build.tiny(settings, folder, ingest={"split": "window"}).model_copy(

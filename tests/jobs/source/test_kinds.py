@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from jobs.base.errors import DataError
-from jobs.lake.event_log import of_kind, of_repeats
+from jobs.lake.event_log import of_kinds, of_repeats
 from jobs.lake.tables import Lake
 from jobs.source import ingest
 from jobs.source.tables import read_source
@@ -128,6 +128,21 @@ def test_ratings_below_the_threshold(settings, tmp_path: Path) -> None:
     assert set(rows.query("item_id == 'i03'")["weight"]) == {0.0} and set(rows.query("item_id != 'i03'")["weight"]) == {1.0}
 
 
+def test_a_low_rating_may_be_a_known_negative(settings, tmp_path: Path) -> None:
+    log = build.interactions().assign(rating=lambda rows: np.where(rows["item_id"] == "i03", 2.0, 5.0))
+    low = int((log["rating"] == 2).sum())
+    chosen = with_mapping(settings, tmp_path, log, {"rating": {"at_least": 4, "below": "negative"}})
+    summary = ingest.run(chosen)
+    assert summary["not_used"] == {"known_negative": low} and summary["unwanted"] == low
+    rows = used(chosen)
+    assert set(rows.query("item_id == 'i03'")["split"]) == {"unwanted"}
+    assert "unwanted" not in set(rows.query("item_id != 'i03'")["split"])
+    build_training_set.run(chosen)
+    sequences = Lake.of(chosen).read_pandas("sequences", chosen.date)
+    assert sum(len(items) for items in sequences["unwanted"]) == low
+    assert sum(len(items) for items in sequences["item_index"]) == len(log) - low
+
+
 @pytest.mark.parametrize(
     ("rules", "says"),
     [
@@ -175,8 +190,8 @@ def test_weights_and_kinds_reach_what_training_reads(settings, tmp_path: Path) -
     assert int((sequences.target_weights() > 0).sum()) == bought == int((data.kinds(0) == "buy").sum())
     history = data.num_history_only(0)
     assert history is not None and history.tolist() == sequences.num_history_only(0).tolist()
-    assert of_kind(data, "view").read(0).target_weights().sum() == 0
-    assert of_kind(data, "buy").num_evaluated("holdout") == data.num_evaluated("holdout") > 0
+    assert of_kinds(data, ["view"]).read(0).target_weights().sum() == 0
+    assert of_kinds(data, ["buy"]).num_evaluated("holdout") == data.num_evaluated("holdout") > 0
 
 
 def test_sessions_stand_for_users_and_are_joined_to_known_ones(spark, settings, tmp_path: Path) -> None:
