@@ -15,6 +15,7 @@ from jobs.registry.versions import (
     aliased_version,
     champion_version,
     registered_model,
+    registry_kind,
     version_number,
     version_of,
 )
@@ -54,7 +55,7 @@ def rollback(action: Action) -> dict[str, object]:
         # The bundle comes after the alias. If this is interrupted here, the next publication puts the bundle of the alias in
         # force.
         number = "" if version is None else version_number(target)
-        store.activate(target, by=action.by, reason=action.reason, version=number)
+        store.activate(target, by=action.by, reason=action.reason, version=number, registry=registry_kind(settings))
     message = _message(settings, target, current, version) + said
     return {"message": message, "bundle": target, "before": current, "passed_over": list(passed_over)}
 
