@@ -78,6 +78,7 @@ def _judge(settings: PipelineSettings) -> dict[str, Any]:
         "findings": list(verdict.reasons),
         "reasons": reasons,
         "version": str(version.version),
+        "weights": report.weights,
         "champion_version": None if champion is None else str(champion.version),
         "incumbent_version": number,
         "anchor_version": found.anchor or None,

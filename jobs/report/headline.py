@@ -73,6 +73,11 @@ class Headline:
     tone: str
     gaps: tuple[Gap, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """All but the comparisons, as summary.json keeps it."""
+        lists = {"losses": list(self.losses), "warnings": list(self.warnings)}
+        return {"answer": self.answer, "numbers": self.numbers, **lists, "tone": self.tone}
+
 
 def headline(facts: RunFacts, summary: Mapping[str, Any]) -> Headline:
     """The first screen of a run.
