@@ -119,7 +119,8 @@ def _gaps(facts: RunFacts) -> Iterator[Gap]:
         for part, apart in (facts.metrics.get("recall_apart") or {}).items():
             recall = apart["recall"]
             if "challenger" in recall and opponent in recall:
-                yield Gap(part, opponent, recall["challenger"], recall[opponent])
+                low, high = (apart.get("intervals") or {}).get(opponent, (None, None))  # none by an earlier release
+                yield Gap(part, opponent, recall["challenger"], recall[opponent], low, high)
 
 
 def _intervals(facts: RunFacts, cutoffs: Cutoffs) -> Mapping[str, Mapping[str, Difference]]:

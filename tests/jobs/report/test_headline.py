@@ -76,9 +76,14 @@ def test_a_better_model_that_finds_a_third_fewer_new_items_says_so_and_is_not_gr
 def test_what_is_measured_apart_is_compared_too(settings: PipelineSettings) -> None:
     day(settings, 0.5, 0.3)
     path = settings.run_dir / "metrics.json"
-    apart = {"new users": {"users": 9, "recall": {"challenger": 0.1, "champion": 0.2, "baseline": 0.1}}}
+    apart: dict[str, Any] = {"new users": {"users": 9, "recall": {"challenger": 0.1, "champion": 0.2, "baseline": 0.1}}}
     write_json(path, RunFacts.collect(settings).metrics | {"recall_apart": apart})
-    assert seen(settings).losses == ("Recall of new users fell by 50% against the champion, from 0.2000 to 0.1000.",)
+    said = "Recall of new users fell by 50% against the champion, from 0.2000 to 0.1000."
+    assert seen(settings).losses == (said,)
+    for interval, chance in (([-0.2, 0.1], True), ([-0.15, -0.05], False)):
+        apart["new users"]["intervals"] = {"champion": interval}
+        write_json(path, RunFacts.collect(settings).metrics | {"recall_apart": apart})
+        assert seen(settings).losses == ((said[:-1] + ". This may be chance.") if chance else said,)
 
 
 @pytest.mark.parametrize("trouble", ["concern", "finding", "failed"])
