@@ -29,7 +29,7 @@ from jobs.registry.decisions import UNKNOWN, held_back
 from jobs.registry.gate_report import GateReport, check_gate_report, checked_copy
 from jobs.registry.signing import require_key
 from jobs.registry.version_records import said
-from jobs.registry.versions import CHAMPION, aliased_version, knows_bundle_in_force, registry_kind, version_of
+from jobs.registry.versions import CHAMPION, aliased_version, knows_bundle_in_force, version_of
 from jobs.serving.store import ServingStore, bundle_name
 from jobs.serving.verified import BUNDLE_DIGEST, IN_MODEL
 
@@ -73,7 +73,7 @@ def publish_champion(action: Action) -> dict[str, object]:
         put_in_force(settings, champion, incumbent=report.incumbent_version, previous=served, **stated)
         champion = aliased_version(settings) or champion
     decided = f"{champion.tags.get(PROMOTION_REASON, '')} (promoted by {champion.tags.get(PROMOTED_BY, 'unknown')})"
-    store.activate(name, by=action.by, reason=action.reason or decided, version=number, registry=registry_kind(settings))
+    store.activate(name, by=action.by, reason=action.reason or decided, version=number, registry=settings.registry_kind)
     return {"message": f"bundle {name} is in force.", "bundle": name, "before": current, "version": number, "changed": True}
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
-from urllib.parse import urlparse
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -72,12 +71,7 @@ def knows_bundle_in_force(settings: PipelineSettings) -> bool:
     published does not bind the server. What the server has published binds `make run`, which must not replace it.
     """
     history = ServingStore.of(settings).history()
-    return bool(history) and not (history[-1].get("registry") == _DATABASE != registry_kind(settings))
-
-
-def registry_kind(settings: PipelineSettings) -> str:
-    """What kind of store the registry is, such as `sqlite` or `http`. Its address may change, and may hold a password."""
-    return urlparse(settings.tracking_uri).scheme.split("+")[0]
+    return bool(history) and not (history[-1].get("registry") == _DATABASE != settings.registry_kind)
 
 
 def version_of(settings: PipelineSettings, bundle: str | None) -> ModelVersion | None:

@@ -119,7 +119,7 @@ class ServingStore:
             by: who did it.
             reason: why.
             version: version of the registered model; "" if the registry no longer has it.
-            registry: kind of the registry that has the version (`registry_kind`); "" if it is not known.
+            registry: kind of the registry that has the version (`PipelineSettings.registry_kind`); "" if it is not known.
 
         Raises:
             DataError: the bundle is not in the store, or its files are not those that were built.

@@ -195,14 +195,11 @@ def test_a_version_that_was_deleted_and_registered_again_is_the_one_in_force(
 def test_what_make_run_published_does_not_bind_the_server_of_the_home_but_the_other_way_round(
     settings: PipelineSettings, home: Path
 ) -> None:
-    from jobs.registry import versions
-
     bundle, store = publish_day(settings), ServingStore.of(settings)
     assert store.history()[-1]["registry"] == "sqlite"
     with pytest.MonkeyPatch.context() as patch:  # the registry of `make up`, which has other versions
         patch.setenv("ESANS_REGISTRY__TRACKING_URI", f"sqlite:///{home}/mlflow/server.db")
-        patch.setattr(versions, "registry_kind", lambda settings: "http")
-        patch.setattr("jobs.registry.publish_champion.registry_kind", lambda settings: "http")
+        patch.setattr(PipelineSettings, "registry_kind", property(lambda self: "http"))
         server = PipelineSettings(**settings.model_dump(exclude={"registry"}))
         assert act("publish_champion", server, "hourly")[1]["state"] == "success" and store.current() == bundle
         number = enter_with_bundle(server)
