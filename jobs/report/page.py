@@ -88,10 +88,10 @@ def renew_heads(settings: PipelineSettings) -> None:
         kept, date = settings.home / "runs" / path.parent.name / "summary.json", path.parent.name
         summary = json.loads(kept.read_text()) if kept.exists() else {}
         verdict, told = summary.get("verdict") or {}, summary.get("headline") or {}
-        if verdict and "numbers" in told:
+        text = path.read_text(encoding="utf-8")
+        if verdict and "numbers" in told and (found := _HEAD.search(text)):
             head = _head(verdict, told, since_verdict(settings, date, verdict))
-            text = path.read_text(encoding="utf-8")
-            renewed = _HEAD.sub(lambda _, head=head: head, text, count=1)
+            renewed = text[: found.start()] + head + text[found.end() :]
             if renewed != text:
                 write_text(path, renewed)
 
