@@ -176,6 +176,7 @@ def register_version(
         artifacts={"bundle": str(bundle), "model": str(trained)},
         code_paths=[str(_REPOSITORY / "esans_core")],
         input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k, **_ASKED_BY_DEFAULT}),
+        model_config={"serving_folder": str(settings.serving_root)},
         # Given here, because MLflow would otherwise load the model in another process to find out.
         pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _SERVED_WITH],
     )
