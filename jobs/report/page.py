@@ -3,10 +3,9 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from jobs.base.accounting import accounting
 from jobs.base.cutoffs import Cutoffs
@@ -57,7 +56,7 @@ def render_page(
         accounting=[_sentence(each) for each in accounting(summary.get("ingest") or {})],
         verdict=verdict,
         verdict_text=_verdict_text(verdict, since),
-        head=Markup(_head(verdict, head.as_json(), since)),  # all in it is escaped already
+        head=_head(verdict, head.as_json(), since),
         headline=head,
         links=links_of(facts.settings.run_dir),
         start=None if embed_from else "../index.html",
@@ -88,10 +87,12 @@ def renew_heads(settings: PipelineSettings) -> None:
         kept, date = settings.home / "runs" / path.parent.name / "summary.json", path.parent.name
         summary = json.loads(kept.read_text()) if kept.exists() else {}
         verdict, told = summary.get("verdict") or {}, summary.get("headline") or {}
-        text = path.read_text(encoding="utf-8")
-        if verdict and "numbers" in told and (found := _HEAD.search(text)):
-            head = _head(verdict, told, since_verdict(settings, date, verdict))
-            renewed = text[: found.start()] + head + text[found.end() :]
+        if not verdict or "numbers" not in told:
+            continue
+        with suppress(FileNotFoundError):  # a report that takes its place at this moment says the same
+            text, head = path.read_text(encoding="utf-8"), _head(verdict, told, since_verdict(settings, date, verdict))
+            found = _HEAD.search(text)
+            renewed = text[: found.start()] + head + text[found.end() :] if found else text
             if renewed != text:
                 write_text(path, renewed)
 

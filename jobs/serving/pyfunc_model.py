@@ -43,10 +43,11 @@ class RetrievalModel(PythonModel):
         folder = Path(context.artifacts["bundle"])
         content = checked(folder)
         self.loaded = Served(_name(folder, content), ServingBundle(folder))
-        asked, known = os.environ.get(FOLLOW), (context.model_config or {}).get(FOLDER)
+        asked = os.environ.get(FOLLOW, "")
+        published = asked or str((context.model_config or {}).get(FOLDER, ""))
         self.published = None
-        if asked != "off" and (asked or known):
-            self.published = PublishedBundle(Path(asked or known), self.loaded, once_in_force=not asked)
+        if published and asked != "off":
+            self.published = PublishedBundle(Path(published), self.loaded, once_in_force=not asked)
 
     def predict(self, context: Any, model_input: list[list[str]], params: dict[str, Any] | None = None) -> list[Answer]:
         """One answer for each history.
