@@ -7,6 +7,7 @@ The folder `operations` tests the same day again, and a second day.
 import datetime as dt
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from infra.local.processes import stack_processes
 from infra.local.progress import RunResult
 from infra.local.stack import LocalStack
 from jobs.base.settings import PipelineSettings
-from tests.tutorials import blocks, follow
+from jobs.lake.tables import Lake
+from jobs.serving.store import ServingStore
+from tests.tutorials import blocks, follow, serving, shell
 from tests.whole_stack import CONF, DAY, SPARK_MASTER, FinishedDay, Kept, kept, reused, step_records
 
 pytestmark = [pytest.mark.airflow, pytest.mark.spark, pytest.mark.mlflow, pytest.mark.slow]
@@ -134,11 +137,27 @@ def test_airflow_refuses_a_conf_that_the_form_refuses(stack: LocalStack) -> None
 def test_the_tutorial_of_the_first_day_can_be_followed(
     stack: LocalStack, poisoned: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs in the home of these runs, after them, because it publishes a bundle. The finished day was its first command."""
+    """It runs in the home of these runs. The finished day was its first command, and has put the champion in force."""
     assert CONF["gate.allow_below_baseline"] is True
     assert blocks("first-day.md")[0].text == f'make run DATE={DAY} SET="gate.allow_below_baseline=true"\n'
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "embedded").symlink_to(stack.home)
     monkeypatch.chdir(tmp_path)
     follow("first-day.md", {"here"}, tmp_path)
-    assert (stack.home / "serving" / "CURRENT").exists()
+
+
+def test_make_serve_answers_from_what_the_run_has_left(finished_day: FinishedDay, tmp_path: Path) -> None:
+    """The commands of docs/serving.md, with ids of the shop, and nothing done between the run and them."""
+    shutil.copytree(finished_day.untouched / "serving", tmp_path / "var" / "embedded" / "serving")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    settings = PipelineSettings(home=finished_day.untouched)
+    items = Lake.of(settings).read("items", DAY, ["item_id"])["item_id"].to_pylist()
+    (text,) = (block.text for block in blocks("../serving.md") if block.kind == "http")
+    for number, item in (("17", items[0]), ("4", items[1])):
+        text = text.replace(f'"item-{number}"', json.dumps(item))
+    with serving(tmp_path) as port:
+        said = shell(text.replace("8085", str(port)), tmp_path)
+    recommended, end = json.JSONDecoder().raw_decode(said)
+    assert [len(answer["item_id"]) for answer in recommended["answers"]] == [5, 5]
+    assert {answer["bundle"] for answer in recommended["answers"]} == {ServingStore.of(settings).current()}
+    assert len(json.loads(said[end:])["answers"][0]["item_id"]) == 5

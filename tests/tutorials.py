@@ -18,9 +18,13 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from infra.local.processes import await_answer, free_port
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -94,6 +98,20 @@ def made_by(command: str, module: str = "infra.local.") -> list[list[str]]:
     lines = [line for line in done.stdout.splitlines() if f" -m {module}" in line]
     assert lines, f"{command} starts nothing of {module}: {done.stdout}"
     return [shlex.split(line) for line in lines]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """The port of a server that `make serve` has started in a folder that looks like the repository's."""
+    port = free_port()
+    (command,) = made_by(f"make serve SERVE_PORT={port}", "esans_core.serving")
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        await_answer(process, f"http://127.0.0.1:{port}/ready")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def today() -> dt.date:

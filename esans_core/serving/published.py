@@ -34,17 +34,28 @@ class PublishedBundle:
         start: what to answer from until a bundle in force could be opened. Without it there must be one at the start.
         seconds: time between two looks.
         patience: seconds after which a bundle that could not be opened is tried again.
+        once_in_force: follow only from the moment at which `start` itself is in force. So a version that somebody opened to
+            look at it goes on answering, whatever is in force.
 
     Raises:
         OSError, ValueError: there is no `start`, and no bundle in force that can be opened.
     """
 
-    def __init__(self, folder: Path, start: Served | None = None, *, seconds: float = 10.0, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start: Served | None = None,
+        *,
+        seconds: float = 10.0,
+        patience: float = 20.0,
+        once_in_force: bool = False,
+    ) -> None:
         self._folder, self._seconds, self._patience = Path(folder), seconds, patience
         self._canary: tuple[Served, float] | None
         if start is None:
             start = self._open(self._current())
         self._served, self._canary = start, None
+        self._waits, self._missed = once_in_force, False
         self._look()
         threading.Thread(target=self._follow, name="published bundle", daemon=True).start()
 
@@ -74,12 +85,18 @@ class PublishedBundle:
         """Change to the bundle in force if it is another one; False if it cannot be opened, and the old one stays."""
         try:
             name = self._current()
+            self._missed = False
+            self._waits = self._waits and _digest(name) != _digest(self._served.name)
+            if self._waits:
+                return True
             if name != self._served.name:
                 self._served = self._open(name)
                 log.info("answers come from bundle %s now", name)
             self._look_for_canary()
         except FileNotFoundError as error:
-            log.warning("there is no bundle to follow (%s); bundle %s stays in use", error, self._served.name)
+            if not self._missed:
+                log.warning("there is no bundle to follow (%s); bundle %s stays in use", error, self._served.name)
+            self._missed = True
         except Exception:  # of any kind: a thread that ends would leave an old model in use without a word
             log.exception("the bundle in force cannot be used; bundle %s stays in use", self._served.name)
             return False
@@ -111,6 +128,11 @@ class PublishedBundle:
         folder = self._folder / "bundles" / name
         checked(folder)
         return Served(name, ServingBundle(folder))
+
+
+def _digest(name: str) -> str:
+    """The part of a bundle's name that says what is in it."""
+    return name.rpartition("-")[2]
 
 
 def _place(key: str, name: str) -> float:

@@ -5,7 +5,7 @@ import datetime as dt
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from jobs.base.files import write_json
 from jobs.base.memory import PeakMemory
 from jobs.base.places import existing_folder
 from jobs.base.settings import EMBEDDED, PipelineSettings, explain, nest, workspace_name
+from jobs.base.verdicts import PROMOTED
 from jobs.landing.dates import last_event_date
 from jobs.landing.land import land
 
@@ -150,17 +151,40 @@ def _run(plan: Plan) -> int:
     _say(f"esans_daily_retraining for {plan.date}, home {plan.home}")
     for name, value in plan.conf.items():
         _say(f"  {name} = {value}")
+    run_dir = plan.home / "runs" / plan.date.isoformat()
     with PeakMemory(seconds=2, shared_once=True) as memory:
         with LocalStack(plan.home, spark_master=plan.spark_master, say=_say) as stack:
             result = stack.run(plan.date, plan.conf)
+            published = stack.publish(plan.date, plan.conf) if _promoted(run_dir) else None
         _say("Airflow is stopped")
-    run_dir = plan.home / "runs" / plan.date.isoformat()
     total = {"minutes": round(result.seconds / 60, 1), "peak_memory_mb": memory.megabytes}
     if result.success:
         _print_summary(run_dir / "summary.json", total)
+    else:
+        _say(f"FAILED after {total['minutes']} min, peak memory {total['peak_memory_mb']} MB")
+    status = _told_publication(plan.home, published)
+    return status if result.success else _explain_failure(result)
+
+
+def _promoted(run_dir: Path) -> bool:
+    """Whether the verdict of a date made its version the champion."""
+    path = run_dir / "verdict.json"
+    return path.exists() and json.loads(path.read_text())["verdict"] == PROMOTED
+
+
+def _told_publication(home: Path, published: Mapping[str, Any] | None) -> int:
+    """Say whether the champion was put in force, if it was to be, and how to ask it; returns an exit status."""
+    if published is None:
         return 0
-    _say(f"FAILED after {total['minutes']} min, peak memory {total['peak_memory_mb']} MB")
-    return _explain_failure(result)
+    if published["state"] != "success":
+        _say(f"the champion could not be put in force: {published['message']}")
+        return 1
+    if published["summary"].get("bundle"):
+        folder = "" if home == REPOSITORY / "var" / "embedded" else f' HOME_FOLDER="{home}"'
+        _say(f"{published['message']} To ask it over HTTP:  make serve{folder}")
+    else:
+        _say(published["message"])
+    return 0
 
 
 def _print_summary(path: Path, total: dict[str, Any]) -> None:

@@ -1,7 +1,10 @@
 """The components of Airflow on one machine, from start to stop, and one DAG run at a time on them."""
 
 import datetime as dt
+import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -14,13 +17,15 @@ import requests
 from infra.local.client import DAG_ID, AirflowClient, ApiError
 from infra.local.components import Components, start_airflow
 from infra.local.daemons import supervisor_of
-from infra.local.environment import load_secrets, stack_environment
+from infra.local.environment import REPOSITORY, load_secrets, stack_environment
 from infra.local.processes import StackError, end_processes, exclusive, free_port
 from infra.local.progress import RunResult, Watch
 from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import cluster_properties
 
 _FINISHED = ("success", "failed")
+_BY = "make run"
+_PUBLISHED_BY = ("registry", "bundle", "serving")  # settings that a publication reads
 
 
 class LocalStack:
@@ -74,6 +79,30 @@ class LocalStack:
         except requests.ConnectionError:
             self._components.check()  # the api-server does not answer: if it has ended, this says why
             raise
+
+    def publish(self, date: dt.date, conf: Mapping[str, Any]) -> dict[str, Any]:
+        """Put the champion's bundle in force, as the DAG `esans_publish` does where Airflow stays up.
+
+        Args:
+            date: logical date of the run that promoted it; it is part of the record's name.
+            conf: conf of that run. What it says of the registry and of bundles holds here too.
+
+        Returns:
+            The record of the command: `state`, `message` and `summary`.
+
+        Raises:
+            StackError: the command left no record.
+        """
+        action = f"run-{date.isoformat()}"
+        record = self.home / "actions" / action / "publish_champion.json"
+        record.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "jobs.publish_champion", "--home", str(self.home), "--action", action, "--by", _BY]
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=self._environment | _variables(conf), capture_output=True, text=True, check=False
+        )
+        if not record.exists():
+            raise StackError(f"the champion could not be published: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        return dict(json.loads(record.read_text()))
 
     def _run(self, date: dt.date, conf: Mapping[str, Any]) -> RunResult:
         run_id, started = f"local__{date.isoformat()}", time.time()
@@ -140,3 +169,12 @@ class LocalStack:
             self.client.fail(run["dag_run_id"])
         self.client.delete(run["dag_run_id"])
         shutil.rmtree(self.folder / "logs" / f"dag_id={DAG_ID}" / f"run_id={run['dag_run_id']}", ignore_errors=True)
+
+
+def _variables(conf: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a conf that a publication reads, as environment variables."""
+    return {
+        f"ESANS_{name.upper().replace('.', '__')}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in conf.items()
+        if name.split(".")[0] in _PUBLISHED_BY
+    }

@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -157,6 +158,11 @@ class PipelineSettings(BaseSettings):
     def tracking_uri(self) -> str:
         """The MLflow tracking URI in force."""
         return self.registry.tracking_uri or f"sqlite:///{self.home}/mlflow/mlflow.db"
+
+    @property
+    def registry_kind(self) -> str:
+        """What kind of store MLflow has, such as `sqlite` or `http`. Its address may change, and may hold a password."""
+        return urlparse(self.tracking_uri).scheme.split("+")[0]
 
     @property
     def serving_root(self) -> Path:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlparse
 
 # MLflow reads these when it is imported: no usage reports, no helper processes, and no pickle in any model it loads.
@@ -16,6 +18,9 @@ from mlflow.entities import ViewType
 
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
+from jobs.base.writing import writing_to
+
+log = logging.getLogger(__name__)
 
 RUN_KEY = "esans.run_key"
 LOGICAL_DATE = "esans.date"
@@ -57,8 +62,9 @@ def client(settings: PipelineSettings) -> MlflowClient:
     return found
 
 
-def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> ActiveRun:
-    """Start the run of a key, or resume it, and make it current. Use it as a context manager.
+@contextmanager
+def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> Iterator[ActiveRun]:
+    """Start the run of a key, or resume it, and make it current. If this process is killed, `end_dead_runs` ends the run.
 
     Args:
         settings: gives the store, the experiment and the logical date.
@@ -66,6 +72,24 @@ def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> 
             `esans.run_key` is resumed, so that a rerun adds to it and starts no other.
         name: name of a new run.
     """
+    with writing_to(settings, run_key):
+        run_id = _run_of(settings, run_key)
+        tags = {RUN_KEY: run_key, LOGICAL_DATE: settings.ds}
+        started = mlflow.start_run(run_id=run_id) if run_id else mlflow.start_run(run_name=name, tags=tags)
+        with started as run:
+            yield run
+
+
+def end_run(settings: PipelineSettings, run_key: str) -> None:
+    """End the run of a key and of the logical date as KILLED, if there is one and MLflow takes it for running."""
+    run_id = _run_of(settings, run_key)
+    if run_id and client(settings).get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+        client(settings).set_terminated(run_id, "KILLED")
+        log.warning("MLflow run %s was still running, but its process is dead: it was ended", run_id)
+
+
+def _run_of(settings: PipelineSettings, run_key: str) -> str | None:
+    """Id of the first run of a key and of the logical date, or None."""
     found = client(settings)
     experiment = found.get_experiment_by_name(settings.registry.experiment)
     assert experiment is not None
@@ -76,6 +100,4 @@ def start_or_resume_run(settings: PipelineSettings, run_key: str, name: str) -> 
         max_results=1,
         order_by=["attributes.start_time ASC"],
     )
-    if runs:
-        return mlflow.start_run(run_id=runs[0].info.run_id)
-    return mlflow.start_run(run_name=name, tags={RUN_KEY: run_key, LOGICAL_DATE: settings.ds})
+    return str(runs[0].info.run_id) if runs else None

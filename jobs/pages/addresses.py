@@ -27,6 +27,12 @@ def airflow_run(run_dir: Path) -> str:
     return _run(_DAG, run_of(run_dir))
 
 
+def report_page(run_dir: Path) -> str:
+    """The report of a date where the stack serves it; empty if it serves none."""
+    server = _server("ESANS_REPORTS_UI")
+    return f"{server}/{run_dir.name}/" if server else ""
+
+
 def review_page(run_dir: Path) -> str:
     """The page on which a person approves or rejects the version of a date; empty if it is not known."""
     run = airflow_run(run_dir)

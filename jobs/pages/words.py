@@ -37,11 +37,12 @@ _BAD = frozenset({NO_CHAMPION, BLOCKED_BY_GATE, REJECTED_IN_REVIEW})
 _NOTHING = "–"
 
 
-def verdict_text(verdict: Mapping[str, Any] | None) -> str:
+def verdict_text(verdict: Mapping[str, Any] | None, *, still: bool = True) -> str:
     """The decision about promotion in one line; a promotion with bad news says so first.
 
     Args:
         verdict: content of verdict.json; nothing where the run did not come to it.
+        still: whether a version that was promoted has not been taken back or replaced since.
     """
     if not verdict:
         return "NONE: the run did not reach the promotion gate"
@@ -50,7 +51,8 @@ def verdict_text(verdict: Mapping[str, Any] | None) -> str:
     if word == PROMOTED:
         place = f" (before: version {before})" if before not in (None, version) else ""
         mind = f", but {verdict['concerns'][0]}" if verdict.get("concerns") else ""
-        return f"PROMOTED{mind}: registered version {version} now carries the alias '{alias}'{place}"
+        carries = "now carries" if still else "carried"
+        return f"PROMOTED{mind}: registered version {version} {carries} the alias '{alias}'{place}"
     stays = f"version {champion} stays '{alias}'" if champion is not None else f"no version carries the alias '{alias}'"
     head = _HELD_BACK.get(word, word.replace("_", " ").upper())
     return f"{head}: version {version} is registered, {stays}"

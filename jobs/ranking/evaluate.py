@@ -30,6 +30,7 @@ from jobs.lake.tables import Lake
 from jobs.registry.anchor import Anchor, anchor_of
 from jobs.registry.champion import lost_words
 from jobs.registry.gate_report import checked_copy
+from jobs.registry.intervals import recall_intervals
 from jobs.registry.version_records import said
 from jobs.registry.versions import MODEL_DIGEST, TRAINED, incumbent_version, lost_champion, version_date
 from jobs.shop.truth import HiddenTruth
@@ -106,8 +107,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         "users": data.log.num_evaluated("holdout"),
         "ks": list(cutoffs.ks),
         "k_note": k_note,
-        "recall_apart": {name: _recall_of(part, models, cutoffs) for name, part in targets_apart(data.log).items()}
-        | new_users(data.log, models, cutoffs),
+        "recall_apart": {name: _recall_of(settings, part, models, cutoffs) for name, part in targets_apart(data.log).items()}
+        | new_users(settings, data.log, models, cutoffs),
         "models": {"champion": None} | metrics,
         "popularity": popularity_recall(data, cutoffs),
         "incumbent_version": None if incumbent is None else str(incumbent.version),
@@ -126,21 +127,23 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     return {name: round(values[cutoffs.recall], 4) for name, values in metrics.items()}
 
 
-def _recall_of(log: ParquetLog, models: Mapping[str, TwoTower], cutoffs: Cutoffs) -> dict[str, Any]:
-    found = {name: evaluate(model, log, "holdout", ks=cutoffs.ks[:1]) for name, model in models.items()}
-    recall = {name: float(result.recall[cutoffs.first].mean()) for name, result in found.items()}
-    return {"users": log.num_evaluated("holdout"), "recall": recall}
+def _recall_of(
+    settings: PipelineSettings, log: ParquetLog, models: Mapping[str, TwoTower], cutoffs: Cutoffs, *, new_users: bool = False
+) -> dict[str, Any]:
+    """Mean recall of each model, and the intervals of its difference to the challenger, which have the same users."""
+    found = {name: evaluate(model, log, "holdout", ks=cutoffs.ks[:1], new_users=new_users) for name, model in models.items()}
+    recall = {name: result.recall[cutoffs.first].numpy() for name, result in found.items()}
+    means = {name: float(values.mean()) for name, values in recall.items()}
+    return {"users": len(recall["challenger"]), "recall": means, "intervals": recall_intervals(settings, recall)}
 
 
-def new_users(log: ParquetLog, models: Mapping[str, TwoTower], cutoffs: Cutoffs) -> dict[str, Any]:
+def new_users(settings: PipelineSettings, log: ParquetLog, models: Mapping[str, TwoTower], cutoffs: Cutoffs) -> dict[str, Any]:
     """Recall of users without any event before the hold-out, of whom something else is known; empty if there are none."""
     blocks = (log.read(block) for block in range(log.num_blocks)) if log.user_features else ()
     users = sum(len(block.evaluation_users("holdout", new=True)) for block in blocks)
     if not users:
         return {}
-    found = {name: evaluate(model, log, "holdout", ks=cutoffs.ks[:1], new_users=True) for name, model in models.items()}
-    recall = {name: float(result.recall[cutoffs.first].mean()) for name, result in found.items()}
-    return {"new users": {"users": users, "recall": recall}}
+    return {"new users": _recall_of(settings, log, models, cutoffs, new_users=True)}
 
 
 def targets_apart(log: ParquetLog) -> dict[str, ParquetLog]:

@@ -16,6 +16,7 @@ from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.files import write_json
 from jobs.base.home import settle
 from jobs.base.settings import PipelineSettings
+from jobs.base.writing import end_dead_runs
 from jobs.registry.champion import exclusive, now
 from jobs.step.metrics_file import update_metrics
 from jobs.step.runtime import attempt, start_log
@@ -99,6 +100,7 @@ def run_action(
         with exclusive(action.settings):
             return {"summary": work(action)}
 
+    end_dead_runs(action.settings)
     started = now()
     found, status = attempt(name, done)
     summary = dict(found.get("summary", action.facts))

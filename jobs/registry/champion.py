@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mlflow.entities.model_registry import ModelVersion
 
 from jobs.base.errors import DataError
+from jobs.base.files import write_json
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import client
@@ -19,6 +20,7 @@ from jobs.base.verdicts import (
     AWAITING_PROMOTION,
     AWAITING_REVIEW,
     BLOCKED_BY_GATE,
+    CHAMPION_FILE,
     CHAMPION_IS_NEWER,
     KEPT_CHAMPION,
     NO_CHAMPION,
@@ -26,6 +28,7 @@ from jobs.base.verdicts import (
     PROMOTED,
 )
 from jobs.lake.tables import Lake
+from jobs.registry.choices import versions_folder
 from jobs.registry.decisions import Review, Standing, decide, held_back, sign_decision
 from jobs.registry.gate_report import GateReport, read_gate_report
 from jobs.registry.versions import (
@@ -113,6 +116,12 @@ def verdict_word(settings: PipelineSettings, version: ModelVersion, *, passed: b
     return (AWAITING_REVIEW if policy == "review" else AWAITING_PROMOTION), notes
 
 
+def keep_verdict(settings: PipelineSettings, record: Mapping[str, Any]) -> None:
+    """Write the verdict of the date, and keep it for its version, too, because the date may be run again."""
+    write_json(settings.run_dir / "verdict.json", record)
+    write_json(versions_folder(settings) / f"{record['version']}.json", {**record, "date": settings.ds})
+
+
 def lost_words(settings: PipelineSettings, bundle: str) -> str:
     """Says that the registry has no version of the bundle in force."""
     return f"bundle {bundle} is in force, but {settings.registry.model_name} has no such version in the registry"
@@ -168,6 +177,7 @@ def put_in_force(
     champion = aliased_version(settings)
     if champion is None or champion.version != version.version:
         registry.set_registered_model_alias(name, CHAMPION, version.version)
+    _keep_champion(settings, version)
 
 
 def take_back(
@@ -226,6 +236,12 @@ def put_back(settings: PipelineSettings, version: ModelVersion | None) -> None:
     else:
         registry.set_registered_model_tag(name, _RECORDED, str(version.version))
         registry.set_registered_model_alias(name, CHAMPION, version.version)
+    _keep_champion(settings, version)
+
+
+def _keep_champion(settings: PipelineSettings, version: ModelVersion | None) -> None:
+    """Keep in the home which version is the champion by the last decision, for the metrics, which do not ask MLflow."""
+    write_json(settings.home / CHAMPION_FILE, {"version": None if version is None else str(version.version)})
 
 
 def tag_version(settings: PipelineSettings, version: ModelVersion, tags: Mapping[str, str]) -> None:

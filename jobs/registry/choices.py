@@ -1,12 +1,13 @@
 """What a person may choose from when they promote or roll back: the versions and bundles there are, each in one line of text.
 
 A line begins with the name that the commands take, and a blank. The lines are made from files of the home alone, because
-Airflow's forms read them every few minutes. The versions are the latest of each day; the number of another can be typed.
+Airflow's forms read them every few minutes. What a person took back or rejected is left out; its number can still be typed.
 """
 
 import json
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from jobs.base.settings import PipelineSettings
@@ -14,23 +15,25 @@ from jobs.pages.words import minute
 from jobs.serving.store import ServingStore, bundle_parts
 
 _BETWEEN = " | "
-_LINES = 30
+_LINES = 200
 
 
 def version_choices(settings: PipelineSettings) -> list[str]:
-    """Versions, latest first: number, day, recall, and verdict of that day. The one in force is marked.
+    """Versions, latest first: number, day, recall, and how it stands: in force, or the verdict on it.
 
     Args:
         settings: for its home; its date does not matter.
     """
     in_force = ServingStore.of(settings).current() or ""
-    found = sorted(_judged(settings), key=lambda verdict: int(verdict["version"]), reverse=True)[:_LINES]
-    lines = []
+    found = sorted(_judged(settings), key=lambda verdict: int(verdict["version"]), reverse=True)
+    lines: list[str] = []
     for each in found:
+        if _held_back(settings, each):
+            continue
         serves = in_force.startswith(f"{each['date']}-v{each['version']}-")
         parts = [each["version"], each["date"], *_recall(each), "in force now" if serves else each["verdict"].replace("_", " ")]
         lines.append(_BETWEEN.join(parts))
-    return lines
+    return lines[:_LINES]
 
 
 def bundle_choices(settings: PipelineSettings) -> list[str]:
@@ -52,11 +55,25 @@ def bundle_choices(settings: PipelineSettings) -> list[str]:
 
 
 def _judged(settings: PipelineSettings) -> Iterator[dict[str, Any]]:
-    """The verdicts of all days on a version that is registered, each with its day."""
+    """The verdict on each version that is registered, with its day."""
+    kept = [json.loads(path.read_text()) for path in versions_folder(settings).glob("*.json")]
+    yield from kept
+    known = {verdict["version"] for verdict in kept}
     for path in (settings.home / "runs").glob("????-??-??/verdict.json"):
         verdict = json.loads(path.read_text())
-        if str(verdict.get("version") or "").isdecimal():
+        if str(verdict.get("version") or "").isdecimal() and str(verdict["version"]) not in known:  # by an earlier release
             yield verdict | {"date": path.parent.name, "version": str(verdict["version"])}
+
+
+def versions_folder(settings: PipelineSettings) -> Path:
+    """Where the home keeps the verdict on each version; `make run` and `make up` have registries of their own."""
+    return settings.home / "versions" / settings.registry_kind
+
+
+def _held_back(settings: PipelineSettings, verdict: dict[str, Any]) -> bool:
+    """Whether a person took back or rejected the version's weights (`jobs.registry.decisions`)."""
+    path = settings.home / "decisions" / f"{verdict['weights']}.json" if verdict.get("weights") else None
+    return path is not None and path.exists() and json.loads(path.read_text())["decision"] != "allowed"
 
 
 def _recall(verdict: dict[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """Intervals of the differences between the challenger and its opponents, for every metric that has a value for each user."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +51,26 @@ def metric_intervals(settings: PipelineSettings, cutoffs: Cutoffs) -> dict[str, 
         pairs = zip(metrics, differences, strict=True)
         found[name] = {metric: difference for metric, difference in pairs if difference is not None}
     return found
+
+
+def recall_intervals(settings: PipelineSettings, recall: Mapping[str, NDArray[np.float64]]) -> dict[str, list[float]]:
+    """The interval of the challenger minus each opponent, over one part of the hold-out.
+
+    Args:
+        settings: settings of the run.
+        recall: model -> float64 [U], recall of the same users in the same order.
+
+    Returns:
+        Opponent -> lower and upper end.
+    """
+    present = [name for name in OPPONENTS if name in recall]
+    if not present:
+        return {}
+    gaps_UM = np.stack([recall["challenger"] - recall[name] for name in present], axis=1)
+    found = paired_intervals(
+        gaps_UM, samples=settings.gate.bootstrap_samples, confidence=settings.gate.confidence, seed=settings.training.seed
+    )
+    return {name: [gap.low, gap.high] for name, gap in zip(present, found, strict=True) if gap is not None}
 
 
 def paired_intervals(gaps_UM: NDArray[np.float64], *, samples: int, confidence: float, seed: int) -> list[Difference | None]:

@@ -8,11 +8,10 @@ from mlflow.entities.model_registry import ModelVersion
 
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.errors import DataError, GateFailed
-from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.base.verdicts import AWAITING_REVIEW
 from jobs.registry.anchor import Anchor, anchor_of, look_at
-from jobs.registry.champion import challenger_version, exclusive, lost_words, tag_version, verdict_word
+from jobs.registry.champion import challenger_version, exclusive, keep_verdict, lost_words, tag_version, verdict_word
 from jobs.registry.comparison import gate_blockers, read_metrics, recall_change
 from jobs.registry.gate_report import write_gate_report
 from jobs.registry.intervals import metric_intervals
@@ -78,13 +77,14 @@ def _judge(settings: PipelineSettings) -> dict[str, Any]:
         "findings": list(verdict.reasons),
         "reasons": reasons,
         "version": str(version.version),
+        "weights": report.weights,
         "champion_version": None if champion is None else str(champion.version),
         "incumbent_version": number,
         "anchor_version": found.anchor or None,
         "takes_anchor": found.takes_anchor,
         "alias": CHAMPION,
     }
-    write_json(settings.run_dir / "verdict.json", record)
+    keep_verdict(settings, record)
     log.info("version %s: %s (%s)", version.version, word, "; ".join(reasons))
     if blockers:
         raise GateFailed(

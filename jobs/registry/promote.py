@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs.base.errors import DataError
-from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
 from jobs.base.verdicts import AWAITING_PROMOTION, AWAITING_REVIEW, BLOCKED_BY_GATE, PROMOTED, REJECTED_IN_REVIEW
 from jobs.registry.champion import (
@@ -20,6 +19,7 @@ from jobs.registry.champion import (
     REVIEWED_BY,
     challenger_version,
     exclusive,
+    keep_verdict,
     put_in_force,
     record_decision,
     tag_version,
@@ -88,7 +88,7 @@ def _promote(settings: PipelineSettings) -> dict[str, Any]:
         "champion_version": None if champion is None else str(champion.version),
     } | {tag.removeprefix("esans."): tags.get(tag) for tag in _WHO}
     tag_version(settings, version, {"esans.verdict": word, "esans.verdict_reasons": "; ".join(reasons)})
-    write_json(path, record)
+    keep_verdict(settings, record)
     log.info("version %s: %s (%s)", version.version, word, "; ".join(reasons))
     names = ("verdict", "version", "champion_version", "incumbent_version", "reasons", "promoted_by")
     return {name: record[name] for name in names}

@@ -29,7 +29,7 @@ from jobs.registry.decisions import UNKNOWN, held_back
 from jobs.registry.gate_report import GateReport, check_gate_report, checked_copy
 from jobs.registry.signing import require_key
 from jobs.registry.version_records import said
-from jobs.registry.versions import CHAMPION, aliased_version, version_of
+from jobs.registry.versions import CHAMPION, aliased_version, knows_bundle_in_force, version_of
 from jobs.serving.store import ServingStore, bundle_name
 from jobs.serving.verified import BUNDLE_DIGEST, IN_MODEL
 
@@ -48,9 +48,10 @@ def publish_champion(action: Action) -> dict[str, object]:
     settings = action.settings
     store, champion = ServingStore.of(settings), aliased_version(settings)
     current = store.current()
-    served = version_of(settings, current)
+    served = version_of(settings, current) if knows_bundle_in_force(settings) else None
     if champion is None:
-        if current is not None and store.history()[-1]["version"]:  # else a person went back to a bundle without a version
+        # A bundle without a number: a person went back to one whose version is gone.
+        if current is not None and store.history()[-1]["version"] and knows_bundle_in_force(settings):
             raise _alias_gone(settings, served, current)
         stays = f"bundle {current} stays in force" if current else "there is none in force either"
         log.warning("no version carries the alias")
@@ -72,7 +73,7 @@ def publish_champion(action: Action) -> dict[str, object]:
         put_in_force(settings, champion, incumbent=report.incumbent_version, previous=served, **stated)
         champion = aliased_version(settings) or champion
     decided = f"{champion.tags.get(PROMOTION_REASON, '')} (promoted by {champion.tags.get(PROMOTED_BY, 'unknown')})"
-    store.activate(name, by=action.by, reason=action.reason or decided, version=number)
+    store.activate(name, by=action.by, reason=action.reason or decided, version=number, registry=settings.registry_kind)
     return {"message": f"bundle {name} is in force.", "bundle": name, "before": current, "version": number, "changed": True}
 
 

@@ -54,7 +54,7 @@ def rollback(action: Action) -> dict[str, object]:
         # The bundle comes after the alias. If this is interrupted here, the next publication puts the bundle of the alias in
         # force.
         number = "" if version is None else version_number(target)
-        store.activate(target, by=action.by, reason=action.reason, version=number)
+        store.activate(target, by=action.by, reason=action.reason, version=number, registry=settings.registry_kind)
     message = _message(settings, target, current, version) + said
     return {"message": message, "bundle": target, "before": current, "passed_over": list(passed_over)}
 

@@ -28,6 +28,7 @@ _SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 # MLflow takes types and defaults from these. From an empty list it would guess a wrong type, and "" is the id of no item.
 _ASKED_BY_DEFAULT = {"strict": False, "exclude": [""], "filter": "", "users": "", "unwanted": ""}
+_DATABASE = "sqlite"
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -36,7 +37,8 @@ def champion_version(settings: PipelineSettings) -> ModelVersion | None:
 
     Anybody can delete an alias in MLflow. That says nothing about the model that serves.
     """
-    return aliased_version(settings) or version_of(settings, ServingStore.of(settings).current())
+    served = ServingStore.of(settings).current() if knows_bundle_in_force(settings) else None
+    return aliased_version(settings) or version_of(settings, served)
 
 
 def aliased_version(settings: PipelineSettings) -> ModelVersion | None:
@@ -57,9 +59,19 @@ def registered_model(settings: PipelineSettings) -> RegisteredModel | None:
 
 
 def lost_champion(settings: PipelineSettings) -> str | None:
-    """The bundle in force if no version carries the alias, and the registry does not have the bundle's version; else None."""
+    """The bundle in force if no version carries the alias, and the registry has lost the bundle's version; else None."""
     current = ServingStore.of(settings).current()
-    return current if current is not None and champion_version(settings) is None else None
+    return current if knows_bundle_in_force(settings) and champion_version(settings) is None else None
+
+
+def knows_bundle_in_force(settings: PipelineSettings) -> bool:
+    """Whether there is a bundle in force that this registry must know, because it was published from it.
+
+    A home may have two registries: the SQLite database of `make run`, and the server of `make up`. What `make run` has
+    published does not bind the server. What the server has published binds `make run`, which must not replace it.
+    """
+    history = ServingStore.of(settings).history()
+    return bool(history) and not (history[-1].get("registry") == _DATABASE != settings.registry_kind)
 
 
 def version_of(settings: PipelineSettings, bundle: str | None) -> ModelVersion | None:
@@ -164,6 +176,7 @@ def register_version(
         artifacts={"bundle": str(bundle), "model": str(trained)},
         code_paths=[str(_REPOSITORY / "esans_core")],
         input_example=([["an item id", "a later one"], []], {"k": settings.bundle.k, **_ASKED_BY_DEFAULT}),
+        model_config={"serving_folder": str(settings.serving_root)},
         # Given here, because MLflow would otherwise load the model in another process to find out.
         pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _SERVED_WITH],
     )

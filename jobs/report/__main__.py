@@ -30,8 +30,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         for picture in pictures:
             shutil.copyfile(drawn / picture.file, folder / picture.file)
         (folder / "index.html").write_text(render_page(facts, summary, head, pictures), encoding="utf-8")
-    told = {"answer": head.answer, "losses": list(head.losses), "warnings": list(head.warnings), "tone": head.tone}
-    write_json(settings.run_dir / "summary.json", summary | {"headline": told})
+    write_json(settings.run_dir / "summary.json", summary | {"headline": head.as_json()})
     write_json(settings.run_dir / "profile.json", build_profile(facts))
     publish_history(settings)
     _renew_review(settings, facts)

@@ -36,7 +36,8 @@ _MAP_POINTS = 6000
 def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> dict[str, Any]:
     """Training loss and validation recall by epoch, one line for each model."""
     with mpl.rc_context(STYLE):
-        figure, (loss, recall) = figure_with(9.6, 3.4, 2)
+        known = any(epoch.get(validation_recall(epochs)) is not None for epochs in curves.values() for epoch in epochs)
+        figure, (loss, *rest) = figure_with(9.6, 3.4, 1 + known)
         for role, epochs in curves.items():
             numbers = [epoch["epoch"] for epoch in epochs]
             style: Any = {
@@ -46,34 +47,40 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
                 "markersize": 3.5,
             }
             loss.plot(numbers, [_value(epoch.get("train_loss")) for epoch in epochs], **style)
-            recall.plot(numbers, [_value(epoch.get(validation_recall(epochs))) for epoch in epochs], **style)
+            for recall in rest:
+                recall.plot(numbers, [_value(epoch.get(validation_recall(epochs))) for epoch in epochs], **style)
         loss.set(title="Training loss (not comparable between models)", xlabel="epoch")
         depth = validation_recall([epoch for epochs in curves.values() for epoch in epochs]).rpartition("_")[2]
-        recall.set(title=f"Validation Recall@{depth}", xlabel="epoch")
-        for axes in (loss, recall):
+        for recall in rest:
+            recall.set(title=f"Validation Recall@{depth}", xlabel="epoch")
+        for axes in (loss, *rest):
             _epochs(axes, curves)
-        recall.legend(loc="best")
+        figure.axes[-1].legend(loc="best")
         return save(figure, path)
 
 
 def negatives_by_epoch(curves: Mapping[str, Sequence[Mapping[str, Any]]], false_means: str, path: Path) -> dict[str, Any]:
     """How hard the drawn negatives are for the model by epoch, and how much of them is false; one colour for each model."""
     with mpl.rc_context(STYLE):
-        figure, (hardness, false) = figure_with(9.6, 3.4, 2)
+        shares = [f"false_negative_{key}" for key in ("weight", "rate")]
+        known = any(epoch.get(name) is not None for epochs in curves.values() for epoch in epochs for name in shares)
+        figure, (hardness, *rest) = figure_with(9.6, 3.4, 1 + known)
         for role, epochs in curves.items():
             numbers, colour, label = [epoch["epoch"] for epoch in epochs], _COLOURS.get(role), MODELS.get(role, role)
             style: Any = {"color": colour, "marker": "o", "markersize": 3.5}
             hardness.plot(numbers, [_value(epoch.get("hardness")) for epoch in epochs], label=label, **style)
-            for key, line, words in (("weight", "-", "by weight"), ("rate", ":", "as drawn")):
-                shares = [100 * _value(epoch.get(f"false_negative_{key}")) for epoch in epochs]
-                false.plot(numbers, shares, line, label=f"{label}, {words}", **style)
+            for name, line, words in zip(shares, "-:", ("by weight", "as drawn"), strict=True):
+                for false in rest:
+                    values = [100 * _value(epoch.get(name)) for epoch in epochs]
+                    false.plot(numbers, values, line, label=f"{label}, {words}", **style)
         hardness.set(title="Hardness: softmax weight of the drawn negatives", xlabel="epoch", ylim=(0, None))
         what = "that the user truly likes" if false_means == "truth" else "that the user has later"
-        false.set(title=f"Negatives {what}", xlabel="epoch", ylabel="% of them", ylim=(0, None))
-        for axes in (hardness, false):
+        for false in rest:
+            false.set(title=f"Negatives {what}", xlabel="epoch", ylabel="% of them", ylim=(0, None))
+            false.legend(loc="best", fontsize=7.5)
+        for axes in (hardness, *rest):
             _epochs(axes, curves)
         hardness.legend(loc="best")
-        false.legend(loc="best", fontsize=7.5)
         return save(figure, path)
 
 

@@ -73,6 +73,11 @@ class Headline:
     tone: str
     gaps: tuple[Gap, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """All but the comparisons, as summary.json keeps it."""
+        lists = {"losses": list(self.losses), "warnings": list(self.warnings)}
+        return {"answer": self.answer, "numbers": self.numbers, **lists, "tone": self.tone}
+
 
 def headline(facts: RunFacts, summary: Mapping[str, Any]) -> Headline:
     """The first screen of a run.
@@ -114,7 +119,8 @@ def _gaps(facts: RunFacts) -> Iterator[Gap]:
         for part, apart in (facts.metrics.get("recall_apart") or {}).items():
             recall = apart["recall"]
             if "challenger" in recall and opponent in recall:
-                yield Gap(part, opponent, recall["challenger"], recall[opponent])
+                low, high = (apart.get("intervals") or {}).get(opponent, (None, None))  # none by an earlier release
+                yield Gap(part, opponent, recall["challenger"], recall[opponent], low, high)
 
 
 def _intervals(facts: RunFacts, cutoffs: Cutoffs) -> Mapping[str, Mapping[str, Difference]]:

@@ -1,12 +1,13 @@
 """The start page, `<home>/reports/index.html`: what is in force, the last verdict, what waits, and all dates with their drift.
 
 It is written anew by the report of a date, when a review begins to wait, after each action on champion or bundle, and after a
-failure. So it is as new as the last of these.
+failure. So it is as new as the last of these, and so are the first lines of each report, which are renewed with it.
 """
 
 import datetime as dt
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,8 +21,9 @@ from jobs.pages.words import verdict_text, verdict_tone
 from jobs.report import history_charts
 from jobs.report.gallery import embedded
 from jobs.report.interactive import SCRIPTS, publish_scripts
+from jobs.report.page import renew_heads
 from jobs.report.profile import stability_index
-from jobs.report.state import actions_of, decided_at, in_force, links_of, trouble, waiting
+from jobs.report.state import Since, actions_of, decided_at, in_force, links_of, since_verdict, trouble, waiting
 from jobs.serving.store import ServingStore
 
 _DATES = 120  # latest ones on the page; the reports of earlier dates stay where they are
@@ -49,13 +51,13 @@ _FIGURES = {
 
 def publish_history(settings: PipelineSettings) -> Path:
     """Write the page anew from the records of all dates; nothing of it is kept from one time to the next."""
-    rows = collect(settings.home)
+    renew_heads(settings)
+    rows = collect(settings)
     figures = {}
     with TemporaryDirectory(prefix="esans-history-") as scratch:
         for name, (draw, caption) in _FIGURES.items():
-            if rows:
-                path = Path(scratch) / f"{name}.png"
-                chart = draw(rows, path)
+            path = Path(scratch) / f"{name}.png"
+            if rows and (chart := draw(rows, path)) is not None:
                 figures[name] = {"source": embedded(path), "caption": caption, "chart": chart}
     path = settings.home / "reports" / "index.html"
     store, actions = ServingStore.of(settings).history(), actions_of(settings.home)
@@ -81,20 +83,23 @@ def publish_history(settings: PipelineSettings) -> Path:
     return path
 
 
-def collect(home: Path) -> list[dict[str, Any]]:
+def collect(settings: PipelineSettings) -> list[dict[str, Any]]:
     """One row for each of the latest dates that have a run, oldest first.
 
     Returns:
-        date, models, cutoffs, users, verdict, verdict_text, tone, headline (of the summary), decided_at, trouble, by, profile,
-        moved (distribution -> stability index against
-        the latest earlier date that has one), and report, the address of the date's own page where there is one.
+        date, models, cutoffs, users, verdict, verdict_text, tone, headline (of the summary), since (`since_verdict`),
+        decided_at, trouble, by, profile, moved (distribution -> stability index against the latest earlier date that has one),
+        and report, the address of the date's own page where there is one.
     """
     rows: list[dict[str, Any]] = []
+    home = settings.home
     before: dict[str, dict[str, int]] = {}
     for folder in sorted(path for path in (home / "runs").glob("????-??-??") if path.is_dir())[-_DATES:]:
         names = ("metrics", "verdict", "profile", "summary")
         metrics, verdict, profile, summary = (_read(folder / f"{name}.json") for name in names)
         shapes = profile.get("distributions") or {}
+        told = (summary.get("headline") or {}) if summary.get("verdict") == verdict else {}  # else it is of an earlier verdict
+        since = since_verdict(settings, folder.name, verdict)
         rows.append(
             {
                 "date": dt.date.fromisoformat(folder.name),
@@ -102,9 +107,10 @@ def collect(home: Path) -> list[dict[str, Any]]:
                 "cutoffs": Cutoffs.of(metrics),
                 "users": metrics.get("users"),
                 "verdict": verdict,
-                "verdict_text": verdict_text(verdict),
-                "tone": verdict_tone(verdict),
-                "headline": summary.get("headline") or {},
+                "verdict_text": verdict_text(verdict, still=since is None or since.serves),
+                "tone": _tone(verdict, told, since),
+                "headline": told,
+                "since": since,
                 "decided_at": decided_at(folder),
                 "trouble": trouble(folder),
                 "by": verdict.get("reviewed_by") or verdict.get("promoted_by") or "",
@@ -115,6 +121,12 @@ def collect(home: Path) -> list[dict[str, Any]]:
         )
         before = shapes or before
     return rows
+
+
+def _tone(verdict: Mapping[str, Any], told: Mapping[str, Any], since: Since | None) -> str:
+    """The colour of a date: green only if its report found nothing to warn of, and its version has not been taken back."""
+    own = told.get("tone") or verdict_tone(verdict)
+    return (since.tone if since else "") or ("plain" if own == "good" and not told else own)
 
 
 def _latest(row: dict[str, Any]) -> tuple[float, dt.date]:

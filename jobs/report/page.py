@@ -1,11 +1,16 @@
 """The report's page: one HTML file with its own style, and the pictures beside it."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jobs.base.accounting import accounting
 from jobs.base.cutoffs import Cutoffs
+from jobs.base.files import write_text
+from jobs.base.settings import PipelineSettings
 from jobs.gates.stages import STAGES
 from jobs.pages.templates import html
 from jobs.pages.words import MODELS, verdict_text
@@ -16,9 +21,11 @@ from jobs.report.interactive import SCRIPTS, comparison_chart
 from jobs.report.layout import training_sentences
 from jobs.report.pictures import Picture
 from jobs.report.sentences import picture_sentences, trait_sentences, user_sentences
-from jobs.report.state import links_of
+from jobs.report.state import Since, links_of, since_verdict
 
 _LISTED = 12
+_MARKS = ("<!-- head -->", "<!-- /head -->")
+_HEAD = re.compile(f"{_MARKS[0]}.*?{_MARKS[1]}", re.DOTALL)
 
 
 def render_page(
@@ -39,6 +46,7 @@ def render_page(
         embed_from: folder of the PNGs where the page must hold them itself.
     """
     charts = {picture.file: picture.chart for picture in pictures}
+    since = None if embed_from else since_verdict(facts.settings, facts.settings.ds, facts.verdict)
     verdict, visual = summary.get("verdict") or {}, (summary.get("views") or {}).get("visual") or {}
     return html("page.html").render(
         summary=summary,
@@ -47,7 +55,8 @@ def render_page(
         about_users=[_sentence(each) for each in user_sentences(summary)],
         accounting=[_sentence(each) for each in accounting(summary.get("ingest") or {})],
         verdict=verdict,
-        verdict_text=verdict_text(verdict | {"concerns": []} if verdict else None),  # they stand among the warnings
+        verdict_text=_verdict_text(verdict, since),
+        head=_head(verdict, head.as_json(), since),
         headline=head,
         links=links_of(facts.settings.run_dir),
         start=None if embed_from else "../index.html",
@@ -67,6 +76,37 @@ def render_page(
         total_seconds=sum(step.get("seconds") or 0 for step in summary["steps"]),
         peak_memory=max((step.get("peak_memory_mb") or 0 for step in summary["steps"]), default=0),
     )
+
+
+def renew_heads(settings: PipelineSettings) -> None:
+    """Say first in the report of each date what has become of its version since, where the report does not say so yet.
+
+    Reports of an earlier release, and those of dates that are being run again, stay as they are.
+    """
+    for path in sorted((settings.home / "reports").glob("????-??-??/index.html")):
+        kept, date = settings.home / "runs" / path.parent.name / "summary.json", path.parent.name
+        summary = json.loads(kept.read_text()) if kept.exists() else {}
+        verdict, told = summary.get("verdict") or {}, summary.get("headline") or {}
+        if not verdict or "numbers" not in told:
+            continue
+        with suppress(FileNotFoundError):  # a report that takes its place at this moment says the same
+            text, head = path.read_text(encoding="utf-8"), _head(verdict, told, since_verdict(settings, date, verdict))
+            found = _HEAD.search(text)
+            renewed = text[: found.start()] + head + text[found.end() :] if found else text
+            if renewed != text:
+                write_text(path, renewed)
+
+
+def _head(verdict: Mapping[str, Any], told: Mapping[str, Any], since: Since | None) -> str:
+    """The first lines of a report, between marks by which `renew_heads` finds them."""
+    tone, text = (since.tone if since else "") or told["tone"], _verdict_text(verdict, since)
+    lines = html("verdict.html").render(headline=told, standing=since, verdict_text=text, tone=tone)
+    return f"{_MARKS[0]}\n{lines}{_MARKS[1]}"
+
+
+def _verdict_text(verdict: Mapping[str, Any], since: Since | None) -> str:
+    still = since is None or since.serves
+    return verdict_text({**verdict, "concerns": []} if verdict else None, still=still)  # they stand among the warnings
 
 
 def _sentence(text: str) -> str:

@@ -24,6 +24,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import client
 from jobs.gates.stages import STAGES
 from jobs.lake.tables import Lake
+from jobs.pages.addresses import airflow_run, report_page
 from jobs.pages.words import verdict_text
 from jobs.registry.card import model_card
 from jobs.registry.comparison import gate_outcomes
@@ -79,7 +80,7 @@ def log_review(settings: PipelineSettings, run_id: str, version: ModelVersion) -
         (folder / "report.html").write_text(page, encoding="utf-8")
         (folder / "gates.html").write_text(render_gates(facts), encoding="utf-8")
         shown = [name for name in _ON_THE_CARD if (folder / name).exists()]
-        more = _more(registry, run_id, verdict, shown)
+        more = _more(settings, registry, run_id, verdict, shown)
         gates, manifests = gate_outcomes(settings), facts.manifests
         logged = registry.get_run(run_id).data.metrics
         serving = {name: value for name, value in logged.items() if name.startswith("serving_")}
@@ -119,11 +120,13 @@ def _verdict(settings: PipelineSettings, facts: RunFacts, version: ModelVersion)
     }
 
 
-def _more(registry: MlflowClient, run_id: str, verdict: dict[str, Any], pictures: list[str]) -> str:
-    """The card's verdict, its links into the run, and its pictures, as MLflow's pages can show them."""
+def _more(settings: PipelineSettings, registry: MlflowClient, run_id: str, verdict: dict[str, Any], pictures: list[str]) -> str:
+    """The card's verdict, its links into the run and to the pages that the stack serves, and its pictures."""
     run = f"#/experiments/{registry.get_run(run_id).info.experiment_id}/runs/{run_id}/artifacts/{FOLDER}"
     files = {"report of the run": "report.html", "gates, check by check": "gates.html", "all pictures": ""}
-    links = ", ".join(f"[{said}]({f'{run}/{file}'.rstrip('/')})" for said, file in files.items())
+    places = {said: f"{run}/{file}".rstrip("/") for said, file in files.items()}
+    places |= {"report, as it is now": report_page(settings.run_dir), "run in Airflow": airflow_run(settings.run_dir)}
+    links = ", ".join(f"[{said}]({address})" for said, address in places.items() if address)
     images = [f"![](get-artifact?path={quote(FOLDER + '/' + name)}&run_uuid={run_id})" for name in pictures]
     return "\n\n".join(["## Verdict", verdict_text(verdict), "## Look", links, *images])
 

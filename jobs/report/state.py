@@ -4,10 +4,12 @@ import datetime as dt
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.base.verdicts import AWAITING_REVIEW
+from jobs.base.settings import PipelineSettings
+from jobs.base.verdicts import AWAITING_REVIEW, PROMOTED
 from jobs.pages.addresses import airflow_run, data_docs, proposal_page, review_page, run_of
 from jobs.pages.words import minute, verdict_text
 from jobs.registry.mlflow_pages import VERSION, mlflow_page
@@ -15,6 +17,22 @@ from jobs.serving.store import ServingStore
 
 _PROMOTED_BY = re.compile(r"\(promoted by (.*)\)$")
 _PIPELINE = "pipeline"
+_GATE = "the promotion gate"
+
+
+@dataclass(frozen=True)
+class Since:
+    """What has become of the version of a date since its verdict.
+
+    Attributes:
+        text: one or two sentences.
+        tone: how a page colours it, as `jobs.pages.words.verdict_tone`; empty if the verdict's own colour stays.
+        serves: whether the version is in force.
+    """
+
+    text: str
+    tone: str
+    serves: bool
 
 
 def actions_of(home: Path) -> list[dict[str, Any]]:
@@ -37,7 +55,7 @@ def in_force(history: Sequence[Mapping[str, Any]], actions: Sequence[Mapping[str
     if _action_behind(entry, actions) == "rollback":
         decided = f"{entry['by']}, by a rollback"
     elif promoted and promoted[1] == _PIPELINE:
-        decided = "the promotion gate"
+        decided = _GATE
     else:
         decided = f"{promoted[1] if promoted else entry['by']}, a person"
     reason = _PROMOTED_BY.sub("", entry.get("reason", "")).strip()
@@ -46,6 +64,41 @@ def in_force(history: Sequence[Mapping[str, Any]], actions: Sequence[Mapping[str
         "decided": decided,
         "reason": reason,
     }
+
+
+def since_verdict(settings: PipelineSettings, date: str, verdict: Mapping[str, Any]) -> Since | None:
+    """What has become of the version of a date; None if the verdict says all there is to say.
+
+    Args:
+        settings: for its home and its serving store.
+        date: the date, as YYYY-MM-DD.
+        verdict: on that version.
+    """
+    version, history = str(verdict.get("version") or ""), ServingStore.of(settings).history()
+    if not version:
+        return None
+    mine = [place for place, entry in enumerate(history) if str(entry["name"]).startswith(f"{date}-v{version}-")]
+    promoted = verdict.get("verdict") == PROMOTED
+    if mine and mine[-1] == len(history) - 1:
+        found = in_force(history, actions_of(settings.home))
+        if found is None or (promoted and found["decided"] == _GATE):
+            return None
+        text = f"Version {version} is in force since {found['since']} UTC. Decided by {found['decided']}"
+        return Since(f"{text}{_because(found['reason'])}.", "" if promoted else "warn", serves=True)
+    serves = f" Version {history[-1]['version'] or 'without a number'} is in force." if history else " No version is in force."
+    taken = _read(settings.home / "decisions" / f"{verdict['weights']}.json") if verdict.get("weights") else {}
+    if taken.get("decision") == "withdrawn":
+        text = f"Version {version} was taken back on {minute(taken['at'])} UTC by {taken['by']}{_because(taken['reason'])}."
+        return Since(text + serves, "bad", serves=False)
+    if mine:
+        return Since(
+            f"Version {version} was replaced on {minute(history[mine[-1] + 1]['at'])} UTC.{serves}", "plain", serves=False
+        )
+    return None
+
+
+def _because(reason: str) -> str:
+    return f": {reason.strip().rstrip('.')}" if reason.strip() else ""
 
 
 def model_in_force(home: Path) -> dict[str, str] | None:

@@ -2,8 +2,9 @@
 
 It imports only MLflow, `esans_core` (which is stored beside it) and what these need. The pipeline need not be installed.
 
-If the environment variable `ESANS_FOLLOW` names the folder of the published bundles, the server answers from the bundle that is
-in force there, and follows each promotion and rollback. Without it, it answers from the version that was loaded.
+The version knows the folder of the published bundles of the home that registered it. Once its own bundle is in force there, it
+follows each promotion and rollback, and answers from the bundle that is in force. Until then it answers from its own bundle.
+The environment variable `ESANS_FOLLOW` names another folder, which is followed at once; `off` follows none.
 """
 
 import json
@@ -19,6 +20,9 @@ from pydantic import BaseModel
 
 from esans_core.serving.bundle import ServingBundle, checked
 from esans_core.serving.published import PublishedBundle, Served
+
+FOLLOW = "ESANS_FOLLOW"
+FOLDER = "serving_folder"  # key of the configuration that `register_version` gives
 
 
 class Answer(BaseModel):
@@ -39,8 +43,11 @@ class RetrievalModel(PythonModel):
         folder = Path(context.artifacts["bundle"])
         content = checked(folder)
         self.loaded = Served(_name(folder, content), ServingBundle(folder))
-        published = os.environ.get("ESANS_FOLLOW")
-        self.published = PublishedBundle(Path(published), self.loaded) if published else None
+        asked = os.environ.get(FOLLOW, "")
+        published = asked or str((context.model_config or {}).get(FOLDER, ""))
+        self.published = None
+        if published and asked != "off":
+            self.published = PublishedBundle(Path(published), self.loaded, once_in_force=not asked)
 
     def predict(self, context: Any, model_input: list[list[str]], params: dict[str, Any] | None = None) -> list[Answer]:
         """One answer for each history.

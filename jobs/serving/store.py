@@ -109,14 +109,17 @@ class ServingStore:
                 self._prune(name)
         return target
 
-    def activate(self, name: str, *, by: str, reason: str, version: str) -> None:
-        """Put a bundle in force, with one line in the history. Nothing happens if it is in force already.
+    def activate(self, name: str, *, by: str, reason: str, version: str, registry: str = "") -> None:
+        """Put a bundle in force, with one line in the history.
+
+        Nothing happens if it is in force already, unless it was published from another registry before.
 
         Args:
             name: name of a bundle in the store.
             by: who did it.
             reason: why.
             version: version of the registered model; "" if the registry no longer has it.
+            registry: kind of the registry that has the version (`PipelineSettings.registry_kind`); "" if it is not known.
 
         Raises:
             DataError: the bundle is not in the store, or its files are not those that were built.
@@ -124,11 +127,12 @@ class ServingStore:
         with alone_in(self.root):
             _check(self.path(name), name, bundle_parts(name)[2])
             before = self._in_force()
-            if before is not None and before["name"] == name:
+            if before is not None and before["name"] == name and registry in ("", before.get("registry") or registry):
                 return
             self._write_history()  # the writer of the present entry may have been killed before it wrote the history
             now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-            self._put(self._pointer, {"at": now, "name": name, "version": str(version), "by": by, "reason": reason})
+            entry = {"at": now, "name": name, "version": str(version), "by": by, "reason": reason, "registry": registry}
+            self._put(self._pointer, entry)
             self._trial.unlink(missing_ok=True)  # it was compared with the bundle before, and may have been taken back
             self._write_history()
 
@@ -171,7 +175,7 @@ class ServingStore:
         _sync(self.root)
 
     def history(self) -> list[dict[str, Any]]:
-        """Every change of the bundle in force, oldest first: at, name, version, by, reason."""
+        """Every change of the bundle in force, oldest first: at, name, version, by, reason, and registry, if that was noted."""
         written, in_force = self._lines(), self._in_force()
         return written if in_force is None or in_force in written else [*written, in_force]
 

@@ -17,7 +17,7 @@ from jobs.base.cutoffs import Cutoffs
 from jobs.base.files import write_text
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
-from jobs.base.verdicts import VERDICTS
+from jobs.base.verdicts import CHAMPION_FILE, VERDICTS
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,13 @@ def collect(settings: PipelineSettings) -> CollectorRegistry:
         # A date that was stopped has no verdict, and that of the date before is still the latest.
         judged = next((path for path in runs if (path / "verdict.json").exists()), run)
         _about_models(gauges, _read(judged / "metrics.json"))
-        _about_promotion(gauges, judged, _read(judged / "verdict.json"), _read(settings.serving_root / "CURRENT"))
+        verdict = _read(judged / "verdict.json")
+        _about_promotion(gauges, judged, verdict)
+        # Homes of an earlier release have no such file before their next promotion.
+        champion = (_read(settings.home / CHAMPION_FILE) or {"version": verdict.get("champion_version")})["version"]
+        gauges.one("esans_champion_version", "Version that is the champion by the last decision, of whomever.", champion)
+        serving = _read(settings.serving_root / "CURRENT").get("version") or None
+        gauges.one("esans_serving_version", "Version of the serving bundle in force.", serving)
     return gauges.registry
 
 
@@ -137,16 +143,13 @@ def _about_models(gauges: _Gauges, metrics: Mapping[str, Any]) -> None:
     gauges.by_name("esans_model_coverage_ratio", says, "model", coverage)
 
 
-def _about_promotion(gauges: _Gauges, run: Path, verdict: Mapping[str, Any], serving: Mapping[str, Any]) -> None:
+def _about_promotion(gauges: _Gauges, run: Path, verdict: Mapping[str, Any]) -> None:
     if word := verdict.get("verdict"):
         date = dt.datetime.combine(dt.date.fromisoformat(run.name), dt.time(), dt.UTC)
         says = "Logical date of the latest verdict, at midnight UTC."
         gauges.one("esans_verdict_date_timestamp_seconds", says, date.timestamp())
         says = "1 for the latest verdict, 0 for all others."
         gauges.by_name("esans_promotion_verdict", says, "verdict", {name: name == word for name in VERDICTS})
-    champion = verdict.get("champion_version")
-    gauges.one("esans_champion_version", "Version with the alias champion after the latest verdict.", champion)
-    gauges.one("esans_serving_version", "Version of the serving bundle in force.", serving.get("version"))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from jobs.base.home import home_of_settings, settle
 from jobs.base.locks import at_work
 from jobs.base.memory import PeakMemory
 from jobs.base.settings import PipelineSettings
+from jobs.base.writing import end_dead_runs
 from jobs.lake.table_use import heard_by
 from jobs.step import workers
 from jobs.step.account import Account, lines
@@ -108,6 +109,8 @@ def run_job(
     if records:
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"records": records})})
     settle(settings.home)
+    if not workers.rank():
+        end_dead_runs(settings)
     count = processes(settings) if processes and workers.rank() is None else 1
     record: dict[str, Any] = {"step": name, "state": "failed", "message": "", "summary": {}}
     account = Account(aloud=not workers.rank())

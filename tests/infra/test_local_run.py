@@ -24,7 +24,7 @@ from infra.local.components import Components
 from infra.local.environment import MARKER, REPOSITORY, load_secrets, stack_environment
 from infra.local.home import claim_home
 from infra.local.processes import StackError, end_processes, exclusive, free_port, stack_processes
-from infra.local.progress import last_error, last_event, last_job_line
+from infra.local.progress import RunResult, last_error, last_event, last_job_line
 from infra.local.run import main, make_plan
 from infra.local.stack import LocalStack
 from jobs.base.errors import EXIT_BAD_DATA, DataError, doing
@@ -32,6 +32,9 @@ from jobs.base.places import existing_folder
 from jobs.base.settings import PipelineSettings
 from jobs.landing.dates import last_event_date
 from jobs.landing.land import land
+from jobs.registry import promote
+from jobs.serving.store import ServingStore
+from tests.jobs.serving_days import enter_with_bundle
 
 TODAY = dt.date(2026, 6, 1)
 NOON = int(dt.datetime(2026, 5, 3, 12, tzinfo=dt.UTC).timestamp())
@@ -317,6 +320,38 @@ def test_an_api_server_that_has_ended_is_named_with_its_log(tmp_path: Path, monk
     stack._components.running["api-server"].wait(60)
     with pytest.raises(StackError, match=r"the api-server ended with status 1; see [\s\S]*there_is_no_such_module"):
         stack.run(TODAY, {})
+
+
+# What is promoted is put in force
+
+
+def _a_promoted_day(home: Path, verdict: str) -> PipelineSettings:
+    """A home with one version, judged and promoted, as the steps of a run leave it."""
+    settings = PipelineSettings(home=home, date=dt.date(2026, 1, 28))
+    enter_with_bundle(settings)
+    promote.run(settings)
+    path = settings.run_dir / "verdict.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"verdict": verdict}))
+    (settings.run_dir / "summary.json").write_text("{}")
+    return settings
+
+
+@pytest.mark.mlflow
+@pytest.mark.parametrize("verdict", ["promoted", "kept_champion"])
+def test_a_run_that_promotes_puts_its_bundle_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verdict: str
+) -> None:
+    settings = _a_promoted_day(tmp_path / "home", verdict)
+    monkeypatch.setattr(LocalStack, "__enter__", lambda self: self)
+    monkeypatch.setattr(LocalStack, "__exit__", lambda self, *error: None)
+    monkeypatch.setattr(LocalStack, "run", lambda self, date, conf: RunResult("local", True, 1.0, []))
+    assert main(["--home", str(settings.home), "--date", settings.ds]) == 0
+    store, said = ServingStore.of(settings), capsys.readouterr().out
+    if verdict == "promoted":
+        assert str(store.current()).startswith(f"{settings.ds}-v1-") and store.history()[-1]["by"] == "make run"
+        assert f"bundle {store.current()} is in force" in said and f'make serve HOME_FOLDER="{settings.home}"' in said
+    else:
+        assert store.current() is None and "make serve" not in said
 
 
 # A date that has been run before

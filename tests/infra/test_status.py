@@ -6,17 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
+from infra.local import status as status_module
 from infra.local.client import AirflowClient
 from infra.local.daemons import remember_supervisor, supervisor_of
 from infra.local.environment import MARKER
+from infra.local.mlflow_server import mlflow_environment
+from infra.local.ports import Ports
 from infra.local.processes import StackError
 from infra.local.stack import LocalStack
 from infra.local.standing import Disk, disk_of, standing
@@ -120,3 +125,47 @@ def _sleeper(environment: dict[str, str] | None = None) -> Iterator[subprocess.P
             time.sleep(0.01)
         yield process
         process.kill()
+
+
+@contextmanager
+def _mlflow_that_answers(code: int) -> Iterator[tuple[int, list[str]]]:
+    """The port of a server that answers every question like MLflow without its database, or with it; and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            # MLflow's `/health` asks no database, so it says OK in either case.
+            self.send_response(200 if self.path == "/health" else code)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("code", "state"), [(200, "up"), (500, "not well"), (503, "not well")])
+def test_mlflow_is_not_up_while_its_database_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, state: str
+) -> None:
+    monkeypatch.setattr(status_module, "daemons_of", lambda home: {"mlflow": psutil.Process()})
+    with _mlflow_that_answers(code) as (port, asked):
+        (tmp_path / "airflow").mkdir()
+        Ports(airflow=9, mlflow=port, postgres=None, reports=None).keep(tmp_path)
+        found = {part.name: part.state for part in status_module.status(tmp_path).components}
+    assert found["MLflow"] == state and asked and not any(path == "/health" for path in asked)
+
+
+@pytest.mark.mlflow
+def test_mlflow_remembers_a_right_password_for_minutes(tmp_path: Path) -> None:
+    """MLflow's own reader of the file that it is given: without this, each request costs a quarter of a second of a core."""
+    keys = {"mlflow_password": "a", "mlflow_session_key": "b"}
+    given = mlflow_environment(os.environ, tmp_path, keys, "sqlite://", "sqlite://")
+    program = "from mlflow.server.auth.config import read_auth_config as read; print(read().auth_cache_ttl_seconds)"
+    done = subprocess.run([sys.executable, "-c", program], env=given, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 60

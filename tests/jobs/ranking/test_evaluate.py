@@ -243,7 +243,7 @@ def test_false_negative_rates_follow_the_planted_truth(settings: PipelineSetting
     assert rates["easy"] < rates["uniform"] < rates["same_cluster"]
 
 
-def test_recall_of_new_users_is_of_those_of_whom_something_is_known(tmp_path: Path) -> None:
+def test_recall_of_new_users_is_of_those_of_whom_something_is_known(settings: PipelineSettings, tmp_path: Path) -> None:
     rows = {
         "user_index": [0, 1, 2, 3],
         "item_index": [[1, 2, 3], [4, 5], [6], [7]],
@@ -258,10 +258,11 @@ def test_recall_of_new_users_is_of_those_of_whom_something_is_known(tmp_path: Pa
     torch.manual_seed(0)
     model = TwoTower(torch.randn(9, 2), torch.ones(9) > 0, dim=8, num_user_features=2).eval()
     cutoffs = Cutoffs.for_catalogue(9)
-    found = evaluate.new_users(log, {"challenger": model}, cutoffs)
+    found = evaluate.new_users(settings, log, {"challenger": model, "baseline": model}, cutoffs)
     features = torch.tensor([[torch.nan, 2.0]])
     with torch.no_grad():
         score = (model.encode_users(torch.tensor([[-1]]), features) @ model.encode_items(torch.arange(9)).T)[0]
     hit = 6 in score.topk(cutoffs.first).indices.tolist()
-    assert found == {"new users": {"users": 1, "recall": {"challenger": float(hit)}}}  # 1 has a past, and 3 is unknown
-    assert evaluate.new_users(ParquetLog(open_dataset(place(tmp_path))), {"challenger": model}, cutoffs) == {}
+    recall = {"challenger": float(hit), "baseline": float(hit)}  # 1 has a past, and 3 is unknown
+    assert found == {"new users": {"users": 1, "recall": recall, "intervals": {"baseline": [0.0, 0.0]}}}
+    assert evaluate.new_users(settings, ParquetLog(open_dataset(place(tmp_path))), {"challenger": model}, cutoffs) == {}

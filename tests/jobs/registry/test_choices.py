@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
+from jobs.registry.champion import keep_verdict
 from jobs.registry.choices import bundle_choices, version_choices
 
 
@@ -26,6 +28,19 @@ def _served(home: Path, *entries: tuple[str, str]) -> None:
 def test_nothing_is_offered_before_the_first_run(tmp_path: Path) -> None:
     settings = PipelineSettings(home=tmp_path / "none")
     assert version_choices(settings) == [] and bundle_choices(settings) == []
+
+
+def test_all_versions_of_a_day_are_offered_but_those_that_a_person_took_back_or_rejected(tmp_path: Path) -> None:
+    settings = PipelineSettings(home=tmp_path)
+    for number, decision in ((1, None), (2, "allowed"), (3, "withdrawn"), (4, "rejected")):
+        verdict = {"version": str(number), "verdict": "kept_champion", "weights": f"w{number}", "checks": []}
+        keep_verdict(settings, verdict)
+        if decision:
+            write_json(tmp_path / "decisions" / f"w{number}.json", {"decision": decision})
+    day = settings.ds
+    assert version_choices(settings) == [f"2 | {day} | kept champion", f"1 | {day} | kept champion"]
+    server = PipelineSettings(home=tmp_path, registry={"tracking_uri": "http://127.0.0.1:5000"})
+    assert version_choices(server) == [], "4, the last verdict of the day, is held back; the others are not of that registry"
 
 
 def test_versions_and_bundles_say_what_speaks_for_them(tmp_path: Path) -> None:

@@ -190,3 +190,24 @@ def test_a_version_that_was_deleted_and_registered_again_is_the_one_in_force(
     again = enter_with_bundle(on_day(settings, 2), champion=0.2, seed=2)
     assert str(incumbent_version(on_day(settings, 3)).version) == again == "4"
     assert numbered_version(settings, "3") is None
+
+
+def test_what_make_run_published_does_not_bind_the_server_of_the_home_but_the_other_way_round(
+    settings: PipelineSettings, home: Path
+) -> None:
+    bundle, store = publish_day(settings), ServingStore.of(settings)
+    assert store.history()[-1]["registry"] == "sqlite"
+    with pytest.MonkeyPatch.context() as patch:  # the registry of `make up`, which has other versions
+        patch.setenv("ESANS_REGISTRY__TRACKING_URI", f"sqlite:///{home}/mlflow/server.db")
+        patch.setattr(PipelineSettings, "registry_kind", property(lambda self: "http"))
+        server = PipelineSettings(**settings.model_dump(exclude={"registry"}))
+        assert act("publish_champion", server, "hourly")[1]["state"] == "success" and store.current() == bundle
+        number = enter_with_bundle(server)
+        assert promote.run(server)["verdict"] == "promoted"
+        assert act("publish_champion", server, "first")[0] == 0
+        assert alias(server) == number and [line["registry"] for line in store.history()] == ["sqlite", "http"]
+        in_force_now = store.current()
+    later = on_day(settings, 1)
+    client(settings).delete_registered_model(settings.registry.model_name)
+    enter_with_bundle(later, seed=5)
+    assert promote.run(later)["verdict"] == "kept_champion" and store.current() == in_force_now

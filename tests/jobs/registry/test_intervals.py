@@ -7,7 +7,7 @@ import pytest
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.errors import DataError
 from jobs.base.settings import PipelineSettings
-from jobs.registry.intervals import metric_intervals, paired_intervals
+from jobs.registry.intervals import metric_intervals, paired_intervals, recall_intervals
 from tests.jobs.records import publish_frame
 
 CHOICE = {"samples": 300, "confidence": 0.9, "seed": 5}
@@ -70,3 +70,17 @@ def test_the_table_gives_opponents_and_slices(settings: PipelineSettings) -> Non
     publish_frame(settings, "evaluation", pd.concat(frames))
     with pytest.raises(DataError, match="not evaluated on the same users"):
         metric_intervals(settings, Cutoffs())
+
+
+def test_a_part_of_the_hold_out_has_the_same_paired_intervals(settings: PipelineSettings) -> None:
+    random = np.random.default_rng(1)
+    recall = {name: random.random(300) for name in ("challenger", "champion")} | {"stranger": random.random(300)}
+    found = recall_intervals(settings, recall)
+    (whole,) = paired_intervals(
+        (recall["challenger"] - recall["champion"])[:, None],
+        samples=settings.gate.bootstrap_samples,
+        confidence=settings.gate.confidence,
+        seed=settings.training.seed,
+    )
+    assert whole is not None and found == {"champion": [whole.low, whole.high]}
+    assert recall_intervals(settings, {"challenger": recall["challenger"]}) == {}

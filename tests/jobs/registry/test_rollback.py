@@ -7,6 +7,7 @@ from jobs.base.tracking import client
 from jobs.registry.champion import put_in_force
 from jobs.registry.versions import incumbent_version, numbered_version
 from jobs.serving.store import ServingStore
+from jobs.step.metrics_file import metrics_path
 from tests.jobs.registry.test_registry import alias, on_day, prepare_day, settle
 from tests.jobs.serving_days import act, publish_day
 
@@ -31,6 +32,8 @@ def test_one_step_goes_back_and_nothing_later_undoes_it(settings: PipelineSettin
     assert (record["summary"]["bundle"], record["summary"]["before"]) == (published[1], published[2])
     entry = ServingStore.of(settings).history()[-1]
     assert (entry["name"], entry["by"], entry["reason"], entry["version"]) == (published[1], "ann", "wrong prices", "2")
+    numbers = metrics_path(settings).read_text()
+    assert "esans_champion_version 2.0" in numbers and "esans_serving_version 2.0" in numbers
     withdrawn, back = (numbered_version(settings, number).tags for number in ("3", "2"))
     assert (withdrawn["esans.withdrawn_by"], back["esans.promoted_by"]) == ("ann", "ann")
     assert "wrong prices" in withdrawn["esans.withdrawal_reason"]
@@ -85,6 +88,8 @@ def test_a_bundle_whose_version_is_gone_serves_without_an_alias(settings: Pipeli
     status, record = act("rollback", settings, "a", to=published[1])
     assert (status, state(settings)) == (0, (published[1], None))
     assert "no longer has its version" in record["message"]
+    numbers = metrics_path(settings).read_text()
+    assert "esans_heartbeat" in numbers and "_version " not in numbers, "there is no number to tell"
     assert act("publish_champion", settings, "hourly")[0] == 0
     assert state(settings) == (published[1], None)
 

@@ -53,3 +53,13 @@ def test_small_differences_have_an_axis_of_different_numbers(drawn: list[Figure]
     drawn[0].canvas.draw()
     shown = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
     assert len(shown) > 3 and len(set(shown)) == len(shown)
+
+
+def test_a_panel_for_which_nothing_was_measured_is_left_out(drawn: list[Figure]) -> None:
+    epochs = [{"epoch": number, "train_loss": 5.0, "hardness": 0.1} for number in (1, 2)]
+    charts.learning_curves({"challenger": epochs}, Path())
+    charts.negatives_by_epoch({"challenger": epochs}, "later_event", Path())
+    assert [[axes.get_title(loc="left").split(":")[0] for axes in figure.axes] for figure in drawn] == [
+        ["Training loss (not comparable between models)"],
+        ["Hardness"],
+    ]

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from jobs.base.settings import PipelineSettings
 from jobs.clusters.assign_clusters import _growth
 from jobs.clusters.codebook_store import save_codebooks
 from jobs.lake.tables import Lake
+from jobs.report import history_charts
 from jobs.report.facts import RunFacts
 from jobs.report.history import collect, publish_history
 from jobs.report.profile import build_profile, stability_index
@@ -44,8 +46,36 @@ def test_one_date_is_enough_and_none_is_no_error(settings: PipelineSettings) -> 
     assert "No date has been run yet" in page.words and page.images == []
     record(settings, 0, verdict="promoted")
     page, _ = page_of(settings)
-    assert len(page.images) == 3 and all(source.startswith("data:image/png;base64,") for source in page.images)
+    assert len(page.images) == 2, "the model has not moved yet, so no chart of it is shown"
+    assert all(source.startswith("data:image/png;base64,") for source in page.images)
     assert page.links == ["script"] * 3  # the date has no page of its own, and nothing comes from elsewhere
+
+
+def test_no_chart_is_shown_that_is_empty_in_part_or_whole(settings: PipelineSettings, tmp_path: Path) -> None:
+    stopped = {"step": "gate_raw", "state": "failed", "message": "no rows"}
+    write_json(settings.run_dir / "steps" / "gate_raw.json", stopped)
+    page, text = page_of(settings)
+    assert page.images == [] and "Trend" not in page.words and "Drift" not in page.words
+    record(settings, 0, verdict="promoted")
+    chart = history_charts.input_chart(collect(settings), tmp_path / "input.png")
+    assert chart is not None and [title["text"] for title in chart["layout"]["annotations"]] == ["<b>Events of the date</b>"]
+    quality = history_charts.quality_chart(collect(settings), tmp_path / "quality.png")
+    assert quality is not None and {series["name"] for series in quality["data"]} == {"challenger", "baseline", "promoted"}
+    write_json(settings.run_dir / "profile.json", {"churn": {"primary": 0.1}})
+    chart = history_charts.model_chart(collect(settings), tmp_path / "model.png")
+    assert chart is not None and len(chart["layout"]["annotations"]) == 1
+
+
+def test_a_promotion_is_green_only_if_its_report_found_nothing_to_warn_of(settings: PipelineSettings) -> None:
+    record(settings, 0, verdict="promoted")
+    verdict = json.loads((settings.run_dir / "verdict.json").read_text())
+    colours = []
+    for tone in ("good", "warn"):
+        told = {"answer": "Better.", "numbers": "", "losses": [], "warnings": [], "tone": tone}
+        write_json(settings.run_dir / "summary.json", {"verdict": verdict, "headline": told})
+        colours.append(collect(settings)[0]["tone"])
+    write_json(settings.run_dir / "summary.json", {"verdict": {"verdict": "kept_champion"}, "headline": told})
+    assert [*colours, collect(settings)[0]["tone"]] == ["good", "warn", "plain"], "the last summary is of an earlier run"
 
 
 def test_dates_with_gaps_say_what_was_promoted_why_and_by_whom(settings: PipelineSettings) -> None:
@@ -68,7 +98,7 @@ def test_dates_with_gaps_say_what_was_promoted_why_and_by_whom(settings: Pipelin
     assert page.words.index("Last verdict") < page.words.index("Without a verdict")  # a stopped date never leads
     assert "Version 1, since 2026-01-29 03:00" in page.words
     assert page.links == [f"{settings.ds}/index.html", *["script"] * 3]
-    first, second, last = collect(settings.home)
+    first, second, last = collect(settings)
     assert first["moved"] == {} and last["moved"] == {}
     assert second["moved"] == {"text length": pytest.approx(stability_index({"1": 10, "2": 10}, {"1": 60, "2": 10}))}
     assert text == publish_history(settings).read_text()

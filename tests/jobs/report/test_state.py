@@ -1,5 +1,6 @@
 """What the start page says of the state of things: by whose decision a bundle is in force, and what waits for a person."""
 
+import json
 import os
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings
-from jobs.report.state import in_force, trouble, waiting
+from jobs.report.state import in_force, since_verdict, trouble, waiting
+from jobs.serving.store import ServingStore
 
 FIRST, SECOND = "2026-01-28-v1-0123abcd", "2026-01-29-v2-0123abcd"
 
@@ -82,3 +84,57 @@ def test_a_date_says_at_which_step_it_was_stopped(settings: PipelineSettings) ->
     assert trouble(settings.run_dir) == ""
     write_json(settings.run_dir / "steps" / "evaluate.json", {"step": "evaluate", "state": "killed", "message": "no memory"})
     assert trouble(settings.run_dir) == "evaluate killed: no memory"
+
+
+STORE_LINES = {"promoted": [GATE], "replaced": [GATE, PERSON], "rolled back": [GATE, PERSON, BACK], "by hand": [PERSON]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "date", "word", "text", "tone"),
+    [
+        ("promoted", "2026-01-28", "promoted", None, ""),
+        (
+            "replaced",
+            "2026-01-28",
+            "promoted",
+            "Version 1 was replaced on 2026-01-30 04:00 UTC. Version 2 is in force.",
+            "plain",
+        ),
+        (
+            "rolled back",
+            "2026-01-29",
+            "promoted",
+            "Version 2 was taken back on 2026-01-30 05:00 UTC by ben: the new one is slow. Version 1 is in force.",
+            "bad",
+        ),
+        (
+            "rolled back",
+            "2026-01-28",
+            "promoted",
+            "Version 1 is in force since 2026-01-30 05:00 UTC. Decided by ben, by a rollback: the new one is slow.",
+            "",
+        ),
+        (
+            "by hand",
+            "2026-01-29",
+            "rejected_in_review",
+            "Version 2 is in force since 2026-01-30 04:00 UTC. Decided by anna, a person: I was on the train.",
+            "warn",
+        ),
+        ("promoted", "2026-01-27", "kept_champion", None, ""),
+    ],
+)
+def test_what_has_become_of_a_version_since_its_verdict(
+    settings: PipelineSettings, lines: str, date: str, word: str, text: str | None, tone: str
+) -> None:
+    store = ServingStore.of(settings)
+    store.root.mkdir(parents=True)
+    (store.root / "CURRENT").write_text(json.dumps(STORE_LINES[lines][-1]))
+    (store.root / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in STORE_LINES[lines]))
+    for number, record in enumerate(ACTIONS):
+        write_json(settings.home / "actions" / str(number) / f"{record['action']}.json", record)
+    taken = {"decision": "withdrawn", "by": "ben", "at": "2026-01-30T05:00:00+00:00", "reason": "the new one is slow."}
+    write_json(settings.home / "decisions" / "w2.json", taken | {"version": "2"})
+    version = {"2026-01-28": "1", "2026-01-29": "2"}.get(date, "3")
+    found = since_verdict(settings, date, {"verdict": word, "version": version, "weights": f"w{version}"})
+    assert (found.text if found else None) == text and (found.tone if found else "") == tone

@@ -40,7 +40,9 @@ def store_results(settings: PipelineSettings) -> None:
     write_json(folder / "spark-raw.items.json", {"results": outcomes})
 
 
-def test_a_version_carries_its_review_before_and_after_the_verdict(settings: PipelineSettings, home: Path) -> None:
+def test_a_version_carries_its_review_before_and_after_the_verdict(
+    settings: PipelineSettings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare_day(settings)
     store_results(settings)
     failure = {"severity": "warning", "message": "labels moved", "column": None, "remedy": "look"}
@@ -80,12 +82,18 @@ def test_a_version_carries_its_review_before_and_after_the_verdict(settings: Pip
     assert registry.get_model_version(name, number) == version
     assert len(registry.get_metric_history(version.run_id, "holdout_recall_50")) == 1
 
+    assert "run in Airflow" not in card and "as it is now" not in card, "nobody knows where they are"
+    monkeypatch.setenv("ESANS_REPORTS_UI", "http://127.0.0.1:8090")
+    monkeypatch.setenv("ESANS_AIRFLOW_UI", "http://127.0.0.1:8080/")
+    write_json(settings.run_dir / "steps" / "prepare.json", {"run": "manual__1"})
     write_json(
         settings.run_dir / "verdict.json", {"verdict": "rejected_in_review", "version": number, "champion_version": None}
     )
     log_review(settings, version.run_id, version)
     after = registry.get_model_version(name, number)
     assert "NOT PROMOTED, rejected in review" in after.description
+    assert f"[report, as it is now](http://127.0.0.1:8090/{settings.ds}/)" in after.description
+    assert "[run in Airflow](http://127.0.0.1:8080/dags/esans_daily_retraining/runs/manual__1)" in after.description
     assert "NOT PROMOTED, rejected in review" in text("report.html")
     write_json(settings.run_dir / "verdict.json", {"verdict": "promoted", "version": "99", "champion_version": "99"})
     log_review(settings, version.run_id, version)  # what is said of another version is not said of this one

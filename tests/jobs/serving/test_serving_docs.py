@@ -1,10 +1,11 @@
 """docs/serving.md, followed as it is written, with the ids, the port and the folders of the test in place of its own.
 
+`test_end_to_end.py` asks what a real `make run` has left.
+
 `test_serving_pyfunc.py` follows what it says of the registry, and `test_users_of_queries.py` what it says of users.
 """
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,13 +16,12 @@ from bundles import write_challenger
 from source_builder import publish
 
 from esans_core.serving.bundle import ServingBundle, checked
-from infra.local.processes import await_answer, free_port
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
 from jobs.serving import bundle as module
 from jobs.serving.bundle import build_bundle
 from jobs.serving.store import ServingStore
-from tests.tutorials import ROOT, blocks, made_by
+from tests.tutorials import ROOT, blocks, serving
 
 pytest.importorskip("faiss")
 pytestmark = pytest.mark.slow
@@ -56,15 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def port(folder: Path) -> Iterator[int]:
     """The port of a server that `make serve` has started."""
-    port = free_port()
-    (command,) = made_by(f"make serve SERVE_PORT={port}", "esans_core.serving")
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    try:
-        await_answer(process, f"http://127.0.0.1:{port}/ready")
+    with serving(folder) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def test_over_http(folder: Path, port: int) -> None:

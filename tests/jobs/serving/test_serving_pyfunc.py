@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bundles import build, write_challenger
 from source_builder import publish
 
 from esans_core.serving.bundle import ServingBundle, checked
+from esans_core.serving.published import PublishedBundle
 from infra.local.processes import await_answer, free_port
 from jobs.base.places import copy_files
 from jobs.base.settings import PipelineSettings
@@ -24,6 +26,7 @@ from jobs.base.tracking import start_or_resume_run
 from jobs.lake.tables import Lake
 from jobs.registry.versions import download_artifact, download_version, register_version
 from jobs.serving import bundle as module
+from jobs.serving import pyfunc_model
 from jobs.serving.bundle import build_bundle
 from jobs.serving.store import ServingStore
 from jobs.serving.verified import IN_MODEL
@@ -151,6 +154,11 @@ def test_the_champion_is_loaded_and_served_where_the_project_is_not(
 
 
 def _served_over_http(settings: PipelineSettings, environment: dict[str, str], tmp_path: Path) -> None:
+    store, champion = ServingStore.of(settings), mlflow.MlflowClient().get_model_version_by_alias("esans-retrieval", "champion")
+    folder = download_artifact(champion, settings, IN_MODEL)
+    own = f"{settings.ds}-v{champion.version}-{checked(folder)['digest'][:8]}"
+    store.add(folder, own)
+    store.activate(own, by="ann", reason="the first", version=champion.version)
     port = free_port()
     command = ["serve", "-m", "models:/esans-retrieval@champion", "--env-manager", "local", "--host", "127.0.0.1"]
     assert f"mlflow models {' '.join(command)} --port 5055" in DOCS["mlflow"][0]
@@ -159,7 +167,7 @@ def _served_over_http(settings: PipelineSettings, environment: dict[str, str], t
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "models", *command, "--port", str(port)],
             cwd=tmp_path,
-            env=environment | {"ESANS_FOLLOW": str(settings.serving_root)},
+            env=environment,
             stdout=out,
             stderr=out,
             start_new_session=True,
@@ -218,7 +226,7 @@ def _follows_what_is_in_force(settings: PipelineSettings, base: str, log: Path, 
         older, newer = answers
         for name in (older, newer, older):
             store.activate(name, by="ann", reason="because", version=name.split("-v")[1][0])
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 60
             while seen[-1:] == [] or seen[-1][0] != name:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
@@ -229,3 +237,54 @@ def _follows_what_is_in_force(settings: PipelineSettings, base: str, log: Path, 
     first = seen[0]
     assert first[0] not in answers and {name for name, _ in seen} == {first[0], older, newer}
     assert all(found == answers[name] for name, found in seen if name in answers)
+
+
+class _Context:
+    """What MLflow gives to a model that it loads."""
+
+    def __init__(self, folder: Path, settings: PipelineSettings) -> None:
+        self.artifacts = {"bundle": str(folder)}
+        self.model_config = {pyfunc_model.FOLDER: str(settings.serving_root)}
+
+
+def test_a_version_follows_once_it_is_in_force_unless_that_is_switched_off(
+    settings: PipelineSettings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TIMED_QUERIES", 5)
+    monkeypatch.setattr(pyfunc_model, "PublishedBundle", partial(PublishedBundle, seconds=0.1, patience=0.1))
+    write_challenger(settings)
+    store, names = ServingStore.of(settings), []
+    folders = [build(settings, tmp_path / "made" / version, int(version)) for version in "123"]
+    for version, folder in zip("123", folders, strict=True):
+        names.append(f"{settings.ds}-v{version}-{checked(folder)['digest'][:8]}")
+        store.add(folder, names[-1])
+
+    def loaded(folder: Path) -> pyfunc_model.RetrievalModel:
+        model = pyfunc_model.RetrievalModel()
+        model.load_context(_Context(folder, settings))
+        return model
+
+    def answers_from(model: pyfunc_model.RetrievalModel) -> str:
+        return str(model.predict(None, [["i0003"]], {"k": 3})[0].bundle)
+
+    store.activate(names[0], by="ann", reason="the first", version="1")
+    champion, looked_at = loaded(folders[0]), loaded(folders[1])
+    monkeypatch.setenv(pyfunc_model.FOLLOW, "off")
+    fixed = loaded(folders[0])
+    own = [answers_from(model) for model in (fixed, looked_at)]
+    broken = store.path(names[2]) / "bundle.json"
+    store.activate(names[2], by="ann", reason="the next", version="3")
+    whole = broken.read_bytes()
+    broken.write_text("{")
+    time.sleep(0.5)
+    broken.write_bytes(whole)  # such as a disk that was mounted late
+    deadline = time.monotonic() + 30
+    while answers_from(champion) != names[2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [answers_from(model) for model in (fixed, looked_at)] == own
+    store.activate(names[1], by="ann", reason="it is better", version="2")
+    store.activate(names[0], by="ann", reason="no", version="1")
+    while answers_from(champion) != names[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

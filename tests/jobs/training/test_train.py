@@ -21,6 +21,7 @@ from esans_core.training import Position, build_optimizers
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
 from jobs.base.settings import PipelineSettings, SamplingMethod
+from jobs.base.tracking import client, start_or_resume_run
 from jobs.lake.tables import Lake
 from jobs.training import epochs as training
 from jobs.training import train
@@ -169,12 +170,27 @@ def test_a_killed_process_goes_on_with_the_next_batch(prepared: PipelineSettings
     assert stands["step"] > 0 and not stands["finished"] and not Lake.of(again).exists("challenger", again.date)
     files = list(again.home.glob("checkpoints/*/epoch-*.safetensors"))
     assert len(files) <= 3, "the latest state, the best epoch, and one that may be half written"
-    train.run(again, "challenger")
+    _the_run_is_ended_by_whatever_comes_next(again)
+    summary = train.run(again, "challenger")
+    assert client(again).get_run(summary["mlflow_run_id"]).info.status == "FINISHED"
     whole = weights(prepared)
     for name, value in weights(again).items():
         assert torch.equal(value, whole[name]), name
     curves = [Lake.of(each).path("challenger", each.date) / "curves.json" for each in (prepared, again)]
     assert curves[0].read_text() == curves[1].read_text()
+
+
+def _the_run_is_ended_by_whatever_comes_next(settings: PipelineSettings) -> None:
+    """MLflow cannot know that the process is dead; the report of the failed date says so."""
+    (run,) = client(settings).search_runs([client(settings).get_experiment_by_name(settings.registry.experiment).experiment_id])
+    assert run.info.status == "RUNNING"
+    with start_or_resume_run(settings, "another", "another") as alive:
+        command = [sys.executable, "-m", "jobs.report_stopped", "--settings", str(settings.home / "settings.json")]
+        subprocess.run(command, check=True, capture_output=True)
+        assert client(settings).get_run(alive.info.run_id).info.status == "RUNNING", "this process lives"
+    ended = client(settings).get_run(run.info.run_id).info
+    assert ended.status == "KILLED" and ended.end_time
+    assert not list((settings.home / "mlflow" / "writing").glob("*.json"))
 
 
 @pytest.mark.parametrize("method", METHODS)

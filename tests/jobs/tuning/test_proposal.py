@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jobs.tuning.page import page
 from jobs.tuning.proposal import difference
 
 
@@ -25,3 +26,13 @@ def test_chance_passes_for_better_in_one_of_twenty_searches_at_most() -> None:
         best = trials[1 + trials[1:].mean(axis=1).argmax()]
         passed += not difference(best, trials[0], compared=10)["by_chance"]
     assert passed <= 0.05 * 400
+
+
+def test_a_search_without_a_trial_shows_no_empty_table() -> None:
+    found = {
+        "date": "2026-01-28", "trials": [], "counts": {}, "study": "s", "tone": "plain", "headline": "No trial has ended.",
+        "difference": None, "unfinished": "", "changes": {}, "left": {}, "searched": [], "best": None, "metric": "recall_50",
+        "cost": None,
+    }  # fmt: skip
+    text = page(found)
+    assert "No trial has ended." in text and "<table" not in text and "<h2>Trials" not in text and "<img" not in text
