@@ -72,13 +72,6 @@ def test_rollback_takes_alias_and_bundle_back_and_waits_for_no_step(
     assert f"Decided by {USER}, by a rollback" in (live.home / "reports" / "index.html").read_text()
 
 
-def test_what_a_person_took_back_does_not_return_by_the_next_rollback(live: Live, published: str, second: str) -> None:
-    assert live.by_hand("esans_rollback", {"reason": "still slow"}) == "failed"
-    alert = next(alert for alert in live.alerts if alert["dag"] == "esans_rollback")
-    assert "there is no earlier bundle to go back to" in alert["message"] and second in alert["message"]
-    assert live.store.current() == published and live.champion() == "1"
-
-
 def test_an_alias_that_is_deleted_is_put_back_and_somebody_hears(live: Live, published: str) -> None:
     live.registry.delete_registered_model_alias(MODEL, "champion")
     assert live.by_hand("esans_publish", {}) == "failed"
