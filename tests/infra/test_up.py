@@ -96,7 +96,8 @@ class TestStack:
         assert all(part.memory_mb > 10 and part.since for part in found.components)
         told = str(found)
         assert all(f"pid {part.pid}" in told for part in found.components)
-        assert "no model is in force yet" in told and "none yet" in told and "GiB left" in told
+        # What `make run` made in this home is in force, and the stack has run nothing yet.
+        assert "champion               version 1, bundle" in told and "none yet" in told and "GiB left" in told
         assert _listening(home) >= {part.address.split(":")[-1] for part in found.components[3:6]}
 
     def test_nobody_gets_in_without_the_password_and_it_is_on_no_command_line(self, home: Path) -> None:
