@@ -14,6 +14,7 @@ from pathlib import Path
 from jobs.base.files import write_json
 from jobs.base.locks import alone_in
 
+CHAMPION_FILE = "champion.json"  # the version that is the champion by the last decision
 MARK = "home.json"  # which source the home belongs to, and where it lies
 _PLACE = "place"
 _SECONDS = 60  # to wait for another process that writes to the database

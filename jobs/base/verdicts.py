@@ -11,8 +11,6 @@ BLOCKED_BY_GATE = "blocked_by_gate"
 AWAITING_REVIEW, AWAITING_PROMOTION = "awaiting_review", "awaiting_promotion"  # for `promote` to go on with
 REJECTED_IN_REVIEW = "rejected_in_review"
 
-CHAMPION_FILE = "champion.json"  # in a home: the version that is the champion by the last decision
-
 VERDICTS = (
     PROMOTED,
     KEPT_CHAMPION,

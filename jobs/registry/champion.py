@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from jobs.base.errors import DataError
 from jobs.base.files import write_json
+from jobs.base.home import CHAMPION_FILE
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
 from jobs.base.tracking import client
@@ -20,7 +21,6 @@ from jobs.base.verdicts import (
     AWAITING_PROMOTION,
     AWAITING_REVIEW,
     BLOCKED_BY_GATE,
-    CHAMPION_FILE,
     CHAMPION_IS_NEWER,
     KEPT_CHAMPION,
     NO_CHAMPION,

@@ -15,9 +15,10 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from jobs.base.cutoffs import Cutoffs
 from jobs.base.files import write_text
+from jobs.base.home import CHAMPION_FILE
 from jobs.base.locks import alone_in
 from jobs.base.settings import PipelineSettings
-from jobs.base.verdicts import CHAMPION_FILE, VERDICTS
+from jobs.base.verdicts import VERDICTS
 
 log = logging.getLogger(__name__)
 
