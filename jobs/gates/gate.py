@@ -46,8 +46,9 @@ def run(settings: PipelineSettings, stage: str) -> dict[str, Any]:
     critical = [failure for failure in result.failures if failure.severity == "critical"]
     if critical:
         first, others = critical[0], len(critical) - 1
+        further = "1 more critical failure" if others == 1 else f"{others} more critical failures"
         raise GateFailed(
-            first.message + (f" (and {others} more critical failures, see {path})." if others else "."),
+            first.message + (f" (and {further}, see {path})." if others else "."),
             remedy=first.remedy,
             file=f"gate {stage}, table {first.table}",
             column=first.column,

@@ -149,4 +149,5 @@ USERS = InputTable(
     "users are known by their events alone.",
     (Column("user_id", "id", True, "The user, as in `interactions`. A repeated key keeps its first row."),),
 )
+PICTURES = ("image", "image_path", "image_paths")  # a column of a table is one of these, whatever its name
 INPUT_TABLES = (INTERACTIONS, ITEMS, IMAGES, USERS)

@@ -196,11 +196,20 @@ def _lists(column: Column, array: pa.Array, times: TimeRule, separator: str) -> 
     raise WrongType(str(kind), f"give {'lists of texts' if column.kind == 'texts' else 'lists of numbers'}.")
 
 
+_BYTES = "store the encoded picture as bytes"
+
+
 def _binary(array: pa.Array) -> pa.Array:
     if pa.types.is_string(array.type):
-        raise WrongType("string", "store the encoded picture as bytes, or name a column of file names image_path.")
+        raise WrongType(
+            "string", f"{_BYTES}. If it holds paths or URLs, write image_path: image into data.yaml, under columns."
+        )
+    if lists.is_list(array.type):
+        raise WrongType(
+            str(array.type), f"{_BYTES}. If it holds lists of paths, write image_paths: image into data.yaml, under columns."
+        )
     if not pa.types.is_binary(array.type):
-        raise WrongType(str(array.type), "store the encoded picture as bytes.")
+        raise WrongType(str(array.type), f"{_BYTES}.")
     return array
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jobs.base.errors import DataError
 from jobs.base.files import file_digest
 from jobs.base.places import uri_of
-from jobs.landing.contract import LANDED, SPARK, Column, InputTable
+from jobs.landing.contract import LANDED, PICTURES, SPARK, Column, InputTable
 from jobs.landing.conversion import Told, as_scalar, convert
 from jobs.landing.finding import Part
 from jobs.landing.lists import word
@@ -152,8 +152,8 @@ class PartReader:
     def _batches(self, *, only_scalars: bool) -> Iterator[_Converted]:
         """The columns of the contract that the part has."""
         columns = [column for column in self.table.columns if not (only_scalars and column.kind == "binary")]
-        if self.mapping.columns.get("image_paths") == "image_path":  # a list of several, which image_path cannot hold
-            columns = [column for column in columns if column.name != "image_path"]
+        pictures = {name for column, name in self.mapping.columns.items() if column in PICTURES} - set(self.mapping.columns)
+        columns = [column for column in columns if column.name not in PICTURES or column.name not in pictures]
         origin = {column.name: self.mapping.columns.get(column.name, column.name) for column in columns}
         wanted = list(dict.fromkeys([*origin.values(), *self.mapping.where, *columns_of_templates(self.mapping)]))
         if self.mapping.explode:
@@ -243,7 +243,7 @@ def part_columns(part: Part, mapping: TableMapping) -> dict[str, str]:
     return open_part(part, mapping).types
 
 
-def first_values(part: Part, mapping: TableMapping, name: str) -> list[Any]:
-    """The first hundred values of one column of a part, of those that are there."""
-    first = next(read_rows(open_part(part, mapping), [name]), None)
-    return [] if first is None else [value for value in first.values(name)[:100] if value is not None]
+def first_values(part: Part, mapping: TableMapping, *names: str) -> dict[str, list[Any]]:
+    """Of some columns of a part, the values of the first hundred rows, of those that are there."""
+    first = next(read_rows(open_part(part, mapping), names), None)
+    return {name: [] if first is None else [v for v in first.values(name)[:100] if v is not None] for name in names}

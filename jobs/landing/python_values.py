@@ -49,7 +49,8 @@ def arrow_of(values: list[Any], kind: Kind) -> pa.Array:
     """
     kinds = {type(value) for value in values} - {type(None)}
     if kinds & {list, dict} and kind == "binary":
-        raise WrongType("list or object", "store the encoded picture as bytes in a Parquet file.")
+        remedy = "If it holds lists of paths or URLs, write image_paths: image into data.yaml, under columns."
+        raise WrongType("list or object", f"store the encoded picture as bytes in a Parquet file. {remedy}")
     try:
         if kinds <= {str} or kinds == {int} or (kind not in ("id", "text") and kinds in ({float}, {bool})):
             try:

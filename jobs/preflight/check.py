@@ -33,6 +33,7 @@ from jobs.landing.mapping import FILE_NAME
 from jobs.landing.records import Landing
 from jobs.preflight import profile
 from jobs.preflight.cost import cost_sentence
+from jobs.preflight.files import of_files
 from jobs.preflight.guess import as_yaml, guess_mapping
 from jobs.source import ingest
 from jobs.source.tables import Source, read_source
@@ -98,7 +99,7 @@ def check(
             with spark_session(settings, "check", _FOR_A_MINUTE) as spark:  # it starts while the tables are read
                 landing = landed.result()
                 if landing is not None:
-                    found.sections |= {f"Table {name}": lines for name, lines in profile.of_files(landing).items()}
+                    found.sections |= {f"Table {name}": lines for name, lines in of_files(landing).items()}
                 if landing is not None and found.date is not None:
                     settings.date = found.date
                     with doing("reading what the home keeps of earlier dates"):
@@ -202,13 +203,19 @@ def _landed_and_dated(
 
 
 def _gate(settings: PipelineSettings, found: Check) -> list[str]:
-    """The warnings of the gate."""
+    """The warnings of the gate. All that is critical is in `found`, because the gate's own record is thrown away."""
+    stopped = None
     try:
         gate.run(settings, "raw")
     except DataError as error:
-        found.stop(error)
-    verdict = json.loads(gate.verdict_path(settings, "raw").read_text())
-    return [f"{each['message']}. Remedy: {each['remedy']}" for each in verdict["failures"] if each["severity"] == "warning"]
+        stopped = error
+    told: dict[str, list[str]] = {"critical": [], "warning": []}
+    for each in json.loads(gate.verdict_path(settings, "raw").read_text())["failures"]:
+        told[each["severity"]].append(f"{each['message']}. Remedy: {each['remedy']}")
+    if stopped is not None:
+        for reason in told["critical"] or [str(stopped)]:
+            found.stop(reason)
+    return told["warning"]
 
 
 def _ingest(settings: PipelineSettings, found: Check) -> bool:

@@ -10,7 +10,7 @@ from upath import UPath
 from jobs.base.errors import DataError
 from jobs.base.places import children
 from jobs.base.settings import PipelineSettings
-from jobs.landing.contract import INTERACTIONS, ITEMS, InputTable
+from jobs.landing.contract import INTERACTIONS, ITEMS, PICTURES, InputTable
 from jobs.landing.dates import looks_like_date
 from jobs.landing.finding import find_table, format_of
 from jobs.landing.mapping import DataMapping
@@ -31,9 +31,10 @@ _NAMES: dict[str, str] = {
     "rating": "rating overall stars score",
     "title": "title name prod_name product_name item_name lineitem_name app_name",
     "text": "text description detail_desc body_html body details desc summary genres categories",
-    "image": "image image_bytes picture img",
-    "image_path": "image_path image_file picture_path img_path image_name filename file_name",
-    "image_paths": "image_paths image_files images pictures",
+    "image": "image image_bytes picture img photo",
+    "image_path": "image_path image_file picture_path img_path image_name filename file_name image_url image_link image_src "
+    "picture_url img_url photo_url thumbnail_url thumbnail image picture img photo",
+    "image_paths": "image_paths image_files image_urls images pictures photos image_path image",
 }
 # Words in the names that tables have.
 _TABLES: dict[str, str] = {
@@ -87,25 +88,43 @@ def _sources(folder: UPath, table: InputTable) -> list[str]:
 
 def _columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dict[str, str] | None:
     """Column of the contract -> column of the file, for those with another name; None if a required one is not to be found."""
-    names = list(_own_columns(folder, table, mapping))
-    plain = {re.sub(r"[^a-z0-9]+", "_", name.lower().split(":")[0]).strip("_"): name for name in reversed(names)}
+    types = _own_columns(folder, table, mapping)
+    names = [name for name in types if not _is_other_picture(name, types)]
+    plain = {re.sub(r"[^a-z0-9]+", "_", name.lower().split(":")[0]).strip("_"): name for name in reversed(types)}
+    taken = {column.name for column in table.columns} & set(names)
     chosen: dict[str, str] = {}
     for column in table.columns:
         if column.name in names:
             continue
         for word in _NAMES.get(column.name, "").split():
-            if word in plain and plain[word] not in chosen.values() and plain[word] not in [c.name for c in table.columns]:
-                chosen[column.name] = plain[word]
+            name = plain.get(word)
+            if name and name not in taken and name not in chosen.values() and _may_be(column.name, types[name]):
+                chosen[column.name] = name
                 break
     given = set(chosen) | set(names)
     complete = all(column.name in given or column.instead in given for column in table.columns if column.required)
     return chosen if complete else None
 
 
+def _may_be(column: str, kind: str) -> bool:
+    """Whether a column of the contract can be made from a type. Names alone do not tell a picture from paths to pictures."""
+    if column not in PICTURES:
+        return True
+    return column == ("image" if "binary" in kind else "image_paths" if "list" in kind else "image_path")
+
+
+def _is_other_picture(name: str, types: dict[str, str]) -> bool:
+    """Whether a column has the name of a picture column of the contract, but the type of another one."""
+    return name in ("image", "image_path") and types[name] != "null" and not _may_be(name, types[name])
+
+
 def _own_columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dict[str, str]:
     try:
         found = find_table(folder, table, mapping)
-        return part_columns(found.parts[0], mapping) if found else {}
+        types = part_columns(found.parts[0], mapping) if found else {}
+        untyped = [name for name, kind in types.items() if kind == "JSON"]
+        values = first_values(found.parts[0], mapping, *untyped) if found and untyped else {}
+        return types | {name: "list" for name, some in values.items() if some and isinstance(some[0], list)}
     except DataError:
         return {}
 
@@ -117,7 +136,7 @@ def _time(folder: UPath, table: InputTable, mapping: TableMapping, columns: dict
     name = columns.get("timestamp", "timestamp")
     try:
         found = find_table(folder, table, mapping)
-        values = first_values(found.parts[0], mapping, name) if found else []
+        values = first_values(found.parts[0], mapping, name)[name] if found else []
     except DataError:  # a fault further down in the file, which landing names
         return {}
     whole = [text.split(".")[0] for text in map(str, values) if re.fullmatch(r"-?\d+(\.\d+)?", text)]

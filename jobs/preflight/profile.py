@@ -1,6 +1,5 @@
-"""What a source holds, in sentences: files, columns, span of time, repeats, spellings, long tails, pictures and texts."""
+"""What a source holds, in sentences: repeats, spellings, long tails, kinds of events, pictures and texts."""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,20 +9,13 @@ from pyspark.sql import functions as F
 from jobs.base.sessions import SESSION
 from jobs.base.settings import PipelineSettings
 from jobs.lake.spark_tables import read_table
-from jobs.landing.records import LandedTable, Landing
-from jobs.landing.times import shown
 from jobs.preflight.looked import Looked
 from jobs.preflight.pictures import of_pictures
 from jobs.source.images import picture_paths
 from jobs.source.spelling import has_folds, twins_across, twins_within
 from jobs.source.tables import Source
 
-_SHOWN_FILES, _SHOWN_COLUMNS, _SHOWN_LETTERS, _KINDS = 5, 12, 30, 30
-
-
-def of_files(landing: Landing) -> dict[str, list[str]]:
-    """For each table: which files were read and which were not, rows, columns with samples, and what landing noticed."""
-    return {name: list(_of_table(table)) for name, table in landing.tables.items()}
+_KINDS = 30
 
 
 def of_source(source: Source, settings: PipelineSettings) -> Looked:
@@ -229,41 +221,6 @@ def without_view(source: Source, settings: PipelineSettings) -> int:
     items = read_table(pictured.sparkSession, settings, "items").where(f"num_train < {settings.features.min_behaviour_events}")
     bare = F.trim(F.concat_ws("", "title", "text")) == ""
     return items.where(bare).join(pictured, "item_id", "left_anti").count()
-
-
-def _of_table(table: LandedTable) -> Iterator[str]:
-    names = [part.name for part in table.parts]
-    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
-    written = sum(part.written for part in table.parts)
-    how = (
-        "as they are" if not written else "and brought to the contract's form" if written == len(names) else "partly converted"
-    )
-    yield f"read {how}: {', '.join(names[:_SHOWN_FILES])}{more}."
-    if table.left_out:
-        named = "; ".join(f"{name} ({why})" for name, why in table.left_out[:_SHOWN_FILES])
-        yield f"left out {len(table.left_out)}: {named}."
-    rows_in = sum(part.rows_in for part in table.parts)
-    yield f"{table.rows:,} rows" + (f" of {rows_in:,}; the mapping leaves out the others." if rows_in != table.rows else ".")
-    if table.days:
-        first, last = min(table.days), max(table.days)
-        yield f"times from {first} to {last}, {sum(table.days.values()) // len(table.days):,} events on a day that has any."
-    samples: dict[str, list[str]] = {}
-    missing: Counter[str] = Counter()
-    for part in table.parts:
-        missing.update(part.missing)
-        for name, values in part.samples.items():
-            samples.setdefault(name, values or [])
-    for name, values in samples.items():
-        is_time = name.startswith(("timestamp", "available_"))
-        texts = (shown(int(value)) if is_time else value[:_SHOWN_LETTERS] for value in values)
-        some = ", ".join(map(repr, texts)) or "no value"
-        yield f"{name}: {some}; {missing[name] / max(table.rows, 1):.1%} missing."
-    own = table.parts[0].source_columns
-    unused = [f"{name} ({kind})" for name, kind in own.items() if name not in samples]
-    if unused:
-        yield f"other columns: {', '.join(unused[:_SHOWN_COLUMNS])}{', ...' if len(unused) > _SHOWN_COLUMNS else ''}."
-    for part in table.parts:
-        yield from (f"{part.name}: {sentence}" for sentence in part.told)
 
 
 def _texts(items: DataFrame, looked: Looked) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from upath import UPath
 
@@ -88,8 +88,20 @@ def read_source(spark: SparkSession, settings: PipelineSettings, *, check_log: b
     for name, key in (("items", "item_id"), ("users", "user_id")):
         if name in frames and getattr(mapping, name).repeated_ids == "first":
             frames[name] = first_rows(frames[name], key)
+    for name in {"items", "images"} & frames.keys():
+        frames[name] = _with_whole_urls(frames[name])
     log = _with_users(frames["interactions"], landing)
     return Source(folder, landing, mapping, log, frames["items"], frames.get("images"), frames.get("users"))
+
+
+def _with_whole_urls(rows: DataFrame) -> DataFrame:
+    """Give URLs of pictures that start with `//` and a server, as web pages write them, the https that they stand for."""
+
+    def whole(path: Column | str) -> Column:
+        return F.regexp_replace(path, r"^\s*//(?=[^/\s]+\.[^/\s]+/)", "https://")
+
+    rows = rows.withColumn("image_path", whole("image_path"))
+    return rows.withColumn("image_paths", F.transform("image_paths", whole)) if "image_paths" in rows.columns else rows
 
 
 def _with_users(interactions: DataFrame, landing: Landing) -> DataFrame:

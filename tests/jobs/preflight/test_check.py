@@ -42,7 +42,7 @@ def test_fit_to_run_and_nothing_is_touched(settings: PipelineSettings, tmp_path:
     assert found.verdict == "fit" and found.date == build.DATE
     assert text.endswith("VERDICT: fit to run")
     assert "144 rows" in text and "times from 2026-01-17 to 2026-01-28" in text
-    assert "user_id: 'u00'" in text and "0.0% missing" in text
+    assert "user_id (text): 'u00'" in text and "0.0% missing" in text
     assert sorted(path.name for path in folder.iterdir()) == before
     assert not settings.home.exists() and found.proposal is None
 
@@ -172,6 +172,40 @@ def test_one_bad_picture_of_several_is_counted_with_its_cause(settings: Pipeline
     assert "2 items name 4 picture files; of 4 looked at, 3 can be read" in text and "not readable: 1 not found." in text
     told = "of 3 pictures that were opened, 1 cannot be used: 1 that are no JPEG, PNG, WebP, GIF or BMP."
     assert told in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("form", "column"), [("csv", "image_path"), ("jsonl", "image_paths")])
+def test_a_column_image_of_paths_is_proposed_as_what_it_holds(
+    settings: PipelineSettings, tmp_path: Path, form: str, column: str
+) -> None:
+    paths = [f"shots/{row}.png" for row in range(build.NUM_ITEMS)]
+    items = build.items().drop(columns=["image", "image_path"], errors="ignore")
+    folder = build.write_source(tmp_path / "data", items=items)
+    (folder / "items.parquet").unlink()
+    if form == "csv":
+        items.assign(image=paths).to_csv(folder / "items.csv", index=False)
+    else:
+        items.assign(image=[[path] for path in paths]).to_json(folder / "items.jsonl", orient="records", lines=True)
+    (folder / "shots").mkdir()
+    for row, path in enumerate(paths):
+        (folder / path).write_bytes(build.picture(row))
+    found, text = checked(fit(settings, folder), tmp_path)
+    assert found.verdict == "not" and f"write {column}: image into data.yaml" in found.reasons[0]
+    assert found.proposal is not None and "of 24 looked at, 24 can be read" in text
+    assert DataMapping.model_validate(yaml.safe_load(found.proposal.read_text())).items.columns == {column: "image"}
+    found.proposal.rename(folder / "data.yaml")
+    assert checked(fit(settings, folder), tmp_path)[0].verdict == "fit"
+
+
+def test_all_that_stops_a_run_is_told_and_nothing_points_to_what_is_thrown_away(
+    settings: PipelineSettings, tmp_path: Path
+) -> None:
+    items = build.items().assign(image_path="nowhere.png")
+    folder = build.write_source(tmp_path / "data", items=items.drop(columns="image", errors="ignore"))
+    found, text = checked(fit(settings, folder, clusters={"num_primary": 16}), tmp_path)
+    assert found.verdict == "not" and len(found.reasons) >= 2
+    assert "enough items for every cluster" in text and "is where the catalogue says" in text
+    assert "esans-check-" not in text and "more critical" not in text
 
 
 def test_no_server_is_asked_unless_the_list_names_it(settings: PipelineSettings, tmp_path: Path) -> None:

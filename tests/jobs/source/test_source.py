@@ -243,6 +243,7 @@ def test_images_by_every_way_and_in_order_of_precedence(spark, settings, tmp_pat
     table.at[6, "image"] = b""
     table.at[7, "image_path"] = "pictures"  # a folder is not an ordinary file
     table.at[8, "image_path"] = "https://example.com/8.png"
+    table.at[10, "image_path"] = " //example.com/10.png"  # a URL, as web pages write it
     images = pd.DataFrame({"item_id": ["i00", "i00", "i09"], "image": [shots[5], shots[6], None]})
     folder = build.write_source(tmp_path, items=table, images=images)
     source = read_source(spark, build.tiny(settings, folder), check_log=False)
