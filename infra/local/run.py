@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_DATA if _stopped_by_check(plan) else _run(plan)
     except DataError as error:
         _say(f"cannot run: {error}")
+        for note in getattr(error, "__notes__", ()):
+            _say(note)
         if arguments.data not in (None, EMBEDDED):
             _say(f'To see more of these tables:  make check DATA="{arguments.data}"')
         return EXIT_BAD_DATA
@@ -118,12 +120,26 @@ def make_plan(arguments: argparse.Namespace, *, today: dt.date) -> Plan:
         date = settings.date
     else:
         settings.data.source = source
-        date = last_event_date(land(existing_folder(source), settings, home / "landing"), settings, today=today)
+        date = _last_date(settings, home, today)
     if date > today:
         raise DataError(f"the logical date {date} lies in the future.", remedy="choose a date whose day has begun.")
     values = settings.flat() | {"data.source": source}
     conf = {name: values[name] for name in sorted(given) if name not in ("date", "home", "spark.master")}
     return Plan(home, date, conf, settings.spark.master if "spark.master" in given else None)
+
+
+def _last_date(settings: PipelineSettings, home: Path, today: dt.date) -> dt.date:
+    """The last day of the log. If the tables cannot be read as they are, the error has notes on a `data.yaml` that may help."""
+    folder = existing_folder(settings.data.source)
+    try:
+        return last_event_date(land(folder, settings, home / "landing"), settings, today=today)
+    except DataError as error:
+        from jobs.preflight.check import propose  # it imports Spark, which nothing else needs here
+        from jobs.preflight.layout import proposal_lines
+
+        for line in proposal_lines(propose(folder, settings, home / "data.yaml")):
+            error.add_note(line)
+        raise
 
 
 def _stopped_by_check(plan: Plan) -> bool:

@@ -71,8 +71,12 @@ def main() -> int:
     for note in summary["notes"]:
         log.info("%s", note)
     for model in summary["models"]:
+        earliest = f" (on {model['out_of_force_from']} at the earliest)" if model["out_of_force_from"] else ""
         log.info(
-            "left: %s %s of %s, until %s; %s", *(model[key] for key in ("kind", "name", "date", "until", "what_you_can_do"))
+            "left: %s %s of %s, until %s%s; %s",
+            *(model[key] for key in ("kind", "name", "date", "until")),
+            earliest,
+            model["what_you_can_do"],
         )
     sys.stdout.write(json.dumps(summary, indent=2) + "\n")
     return 0

@@ -156,11 +156,12 @@ def _message(record: Record, models: list[dict[str, Any]], *, before: bool) -> s
         )
         return f"nothing was found under this id, so nothing of a user was removed. {why} The record is {record.path}."
     rows = sum(done["rows"] for date in tables.values() for done in date.values())
-    serving = [model["name"] for model in models if model["in_force"]]
+    serving = {model["name"]: model["out_of_force_from"] for model in models if model["in_force"]}
     said = f"the user is forgotten: {rows} rows in tables of {len(tables)} dates were removed or emptied."
     if serving:
         said += (
-            f" A model that was trained with the user's events still serves ({', '.join(serving)}), until the next promotion."
+            f" A model that was trained with the user's events still serves ({', '.join(serving)}), until the next promotion, "
+            f"on {min(serving.values())} at the earliest."
         )
     return f"{said} The record is {record.path}."
 

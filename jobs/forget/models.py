@@ -12,6 +12,7 @@ from jobs.registry.versions import champion_version, version_date
 from jobs.serving.store import ServingStore
 
 _TRAINED = ("behaviour_features", "baseline", "challenger")  # tables of the lake
+_NEXT = "the next promotion"
 _RETRAIN = (
     "run esans_daily_retraining for a date from now on: ingest leaves the user out, so the next champion knows nothing of them"
 )
@@ -27,14 +28,14 @@ def models_left(settings: PipelineSettings, dates: Collection[dt.date], today: d
 
     Returns:
         For each model its `kind` (bundle, version or tables), `name`, `date`, whether it is `in_force`, `until` (in words), and
-        `out_of_force_from`, the earliest date if that can be told, else None; `what_you_can_do`.
+        `out_of_force_from`, the earliest date; None for what is out of force already; `what_you_can_do`.
     """
     known = set(Lake.of(settings).begun_dates("users"))
 
     def meant(date: dt.date) -> bool:
         return date in dates or date not in known
 
-    versions = _versions(settings, meant) if has_registry(settings) else ()
+    versions = _versions(settings, meant, today) if has_registry(settings) else ()
     found = [*_bundles(settings, meant, today), *versions, *_tables(settings, dates)]
     return sorted(found, key=lambda model: not model["in_force"])
 
@@ -48,7 +49,7 @@ def _bundles(settings: PipelineSettings, meant: Any, today: dt.date) -> list[dic
         if not meant(date):
             continue
         if name == current:
-            until, earliest = "the next promotion", None
+            until, earliest = _NEXT, _next_promotion(today)
         else:
             # `keep` counts the newest bundles. With one promotion a day, each day moves the bundle one place towards the end.
             more = max(1, settings.bundle.keep - (len(names) - 1 - place))
@@ -60,7 +61,7 @@ def _bundles(settings: PipelineSettings, meant: Any, today: dt.date) -> list[dic
     return found
 
 
-def _versions(settings: PipelineSettings, meant: Any) -> list[dict[str, Any]]:
+def _versions(settings: PipelineSettings, meant: Any, today: dt.date) -> list[dict[str, Any]]:
     registry, name = client(settings), settings.registry.model_name
     champion = champion_version(settings)
     found = []
@@ -69,10 +70,19 @@ def _versions(settings: PipelineSettings, meant: Any) -> list[dict[str, Any]]:
         if not meant(date):
             continue
         in_force = champion is not None and champion.version == version.version
-        until = "the next promotion" if in_force else "somebody deletes it in the registry; it is not in force"
+        until = _NEXT if in_force else "somebody deletes it in the registry; it is not in force"
         act = _RETRAIN if in_force else f"delete version {version.version} in the registry, and its run with its files"
-        found.append(_model("version", f"{name} {version.version}", date, in_force, until, None, act))
+        found.append(
+            _model(
+                "version", f"{name} {version.version}", date, in_force, until, _next_promotion(today) if in_force else None, act
+            )
+        )
     return found
+
+
+def _next_promotion(today: dt.date) -> str:
+    """The earliest day: a run of the day after the request may promote a model that has not learned from the user."""
+    return (today + dt.timedelta(days=1)).isoformat()
 
 
 def _tables(settings: PipelineSettings, dates: Collection[dt.date]) -> list[dict[str, Any]]:

@@ -170,15 +170,21 @@ def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Pa
     if problem is None:
         return landing
     found.stop(problem)
-    guessed = guess_mapping(folder, settings)
-    if guessed == type(guessed)() or settings.data.mapping or (landing is not None and (folder / FILE_NAME).exists()):
+    if landing is None or not (folder / FILE_NAME).exists():
+        found.proposal = propose(folder, settings, proposal)
+    if found.proposal is None:
         return landing
-    found.proposal = _written(proposal, as_yaml(guessed))
     settings.data.mapping = str(found.proposal)
     with_guess, problem = _landed_and_dated(folder, settings, found, cache, today)
     if problem is not None:
         found.reasons.append(f"With the proposed data.yaml: {problem}")
     return with_guess or landing
+
+
+def propose(folder: UPath, settings: PipelineSettings, proposal: Path) -> Path | None:
+    """Write a `data.yaml` that fits the tables of a folder as well as can be told; gives its place, None if nothing helps."""
+    guessed = guess_mapping(folder, settings)
+    return None if guessed == type(guessed)() or settings.data.mapping else _written(proposal, as_yaml(guessed))
 
 
 def _written(proposal: Path, text: str) -> Path:

@@ -26,16 +26,21 @@ def lines_of(check: Check, source: str) -> Iterator[str]:
 
 def verdict_lines(check: Check) -> Iterator[str]:
     """The end of a check: what was proposed, whether a run would work, and why not or what to mind."""
-    if check.proposal:
-        yield f"A data.yaml to edit was written to {check.proposal}. Put it into the folder of the source when it is right."
-        if check.proposal.stem != Path(FILE_NAME).stem:
-            yield f"The file {FILE_NAME} beside it says something else, and stays as it is."
+    yield from proposal_lines(check.proposal)
     if check.verdict == "fit":
         yield "VERDICT: fit to run"
         return
     yield "VERDICT: will run, but ..." if check.verdict == "but" else "VERDICT: will not run, because ..."
     for reason in check.reasons:
         yield from _wrapped(reason)
+
+
+def proposal_lines(proposal: Path | None) -> Iterator[str]:
+    """What to do with a proposed `data.yaml`."""
+    if proposal is not None:
+        yield f"A data.yaml to edit was written to {proposal}. Put it into the folder of the source when it is right."
+        if proposal.stem != Path(FILE_NAME).stem:
+            yield f"The file {FILE_NAME} beside it says something else, and stays as it is."
 
 
 def _wrapped(sentence: str) -> list[str]:

@@ -164,6 +164,21 @@ def test_refusal_ends_with_the_status_of_bad_data(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "home").exists()
 
 
+def test_tables_under_other_names_get_a_proposed_mapping_without_a_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, home = tmp_path / "export", tmp_path / "home"
+    source.mkdir()
+    (source / "events.csv").write_text(f"visitorid,itemid,timestamp\n1,2,{NOON}\n")
+    (source / "products.csv").write_text("product_id,name\n2,Chair\n")
+    assert main(["--data", str(source), "--home", str(home)]) == EXIT_BAD_DATA
+    first, *more = capsys.readouterr().out.splitlines()
+    assert "cannot run" in first and "there is no interactions.parquet" in first
+    assert str(home / "data.yaml") in more[0] and "make check" in more[-1]
+    (home / "data.yaml").rename(source / "data.yaml")
+    assert make_plan(_arguments(data=str(source)), today=TODAY).date == dt.date(2026, 5, 3)
+
+
 @pytest.mark.parametrize("command", ["make check", "make run"])
 def test_a_fault_of_the_program_is_told_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
