@@ -125,7 +125,7 @@ def run_checkpoint(settings: PipelineSettings, stage: str, suites: list[Suite], 
         site = uncommitted / "data_docs" / "local_site"
         if pages:
             context.build_data_docs(resource_identifiers=pages)
-        make_readable_offline(site, uncommitted / "validations")
+        make_readable_offline(site, uncommitted / "validations", settings.home)
         index = site / "index.html"
     return GateResult(stage, checked, tuple(failures), str(index) if index.exists() else None, judged.digests)
 

@@ -1,4 +1,4 @@
-"""Makes the Data Docs readable without a network.
+"""Makes the Data Docs readable without a network, and leads from them back to the reports.
 
 The pages that Great Expectations writes load style sheets from other servers, and a script from there fills the index.
 """
@@ -33,15 +33,17 @@ footer, .modal, .popover, .tooltip, .fa-external-link, #ge-cta-footer, .ge-walkt
 .fa-exclamation-triangle::before {{ content: "! "; color: #b26a00; }}
 .tab-content, #nav-tab, .nav-tabs {{ display: none; }}
 </style>"""
+_BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
 _LATEST_DATES = 60  # dates on the index; the pages of earlier dates stay where they are
 
 
-def make_readable_offline(site: Path, results: Path) -> int:
-    """Give every page of a Data Docs site a small style sheet of its own, and its index a plain table of the results.
+def make_readable_offline(site: Path, results: Path, home: Path) -> int:
+    """Give every page of a Data Docs site a small style sheet and links to the reports, and its index a table of the results.
 
     Args:
-        site: folder of the site; nothing happens if it does not exist.
+        site: folder of the site, below the home; nothing happens if it does not exist.
         results: folder of the stored validation results, laid out like the site's `validations`.
+        home: holds the folder `reports`.
 
     Returns:
         Number of pages that were changed. A page that was changed before is left alone.
@@ -52,11 +54,25 @@ def make_readable_offline(site: Path, results: Path) -> int:
         if _MARK in text:
             continue
         text = _REMOTE.sub("", text).replace("</head>", _STYLE + "\n</head>", 1)
+        if body := _BODY.search(text):
+            text = f"{text[: body.end()]}\n{_ways_back(page, site, home)}{text[body.end() :]}"
         if page == site / "index.html":
             text = text.replace("</body>", _index_table(site, results) + "\n</body>", 1)
         page.write_text(text, encoding="utf-8")
         changed += 1
     return changed
+
+
+def _ways_back(page: Path, site: Path, home: Path) -> str:
+    """Links to the reports. They hold on disk, and at the reports' server, for a browser stops at the root when it goes up."""
+    up = "../" * (len(page.relative_to(home).parts) - 1)
+    places = [("All reports", "index.html")]
+    parts = page.relative_to(site).parts
+    if parts[0] == "validations":
+        date = parts[3]
+        places.append((f"Report of {date}", f"{date}/index.html"))
+    links = (f'<a href="{html.escape(f"{up}reports/{place}", quote=True)}">{html.escape(text)}</a>' for text, place in places)
+    return f"<p>{' · '.join(links)}</p>"
 
 
 def _index_table(site: Path, results: Path) -> str:

@@ -102,6 +102,7 @@ def application() -> Starlette:
         routes=[
             Route("/run/{run}", report_of, methods=["GET"]),
             Mount("/data-docs", StaticFiles(directory=docs, html=True)),
+            Mount("/reports", StaticFiles(directory=reports, html=True)),  # where the Data Docs' links lead, as on disk
             Mount("/", StaticFiles(directory=reports, html=True)),
         ],
         middleware=[

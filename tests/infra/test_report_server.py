@@ -73,6 +73,8 @@ def test_the_start_page_is_there_before_the_first_run_and_pages_follow_their_fil
     assert answer.text == "report" and answer.headers["Cache-Control"] == "no-store"
     assert "frame-ancestors 'self' http://127.0.0.1:8080" in answer.headers["Content-Security-Policy"]
     assert client.get("/data-docs/", auth=WHO).text == "docs"
+    far_up = client.get("/data-docs/../../../../reports/2026-01-28/index.html", auth=WHO)  # a link of the Data Docs
+    assert far_up.text == "report"
     (home / "reports" / "2026-01-28" / "index.html").write_text("renewed")
     assert client.get("/2026-01-28/", auth=WHO).text == "renewed"
 

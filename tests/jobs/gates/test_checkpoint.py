@@ -55,8 +55,11 @@ def test_a_rerun_replaces_its_results_and_docs_need_no_network(settings: Pipelin
     links = re.findall(r'href="(validations/[^"]+)">([^<]+)<', index.read_text())
     assert [word for _, word in links] == ["all expectations hold"] * 3
     assert all((index.parent / link).exists() for link, _ in links)
+    reports = {(settings.home / "reports" / name).resolve() for name in ("index.html", f"{settings.ds}/index.html")}
     for page in [index, *files(".html")]:
         text = page.read_text()
+        back = {(page.parent / link).resolve() for link in re.findall(r'href="((?:\.\./)+reports/[^"]+)"', text)}
+        assert back == (reports if "validations" in page.parts else {(settings.home / "reports" / "index.html").resolve()})
         assert "esans-offline" in text
         assert 'src="https://' not in text
         assert not any("stylesheet" in line and "https://" in line for line in text.splitlines())

@@ -1,7 +1,11 @@
-"""Random logs with random meanings: the check says what a run does, and every row is accounted for."""
+"""Random logs with random meanings: the check says what a run does, and every row is accounted for.
+
+Each log takes seconds, so there are few. `FUZZ_EXAMPLES=100` tries more.
+"""
 
 import datetime as dt
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -101,7 +105,11 @@ def written(folder: Path, log: pd.DataFrame, form: str, time: str, zone: str, pa
 
 
 @hypothesis_settings(
-    max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", 3)),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     MEANING,

@@ -1,5 +1,8 @@
 """A version that a share of the users try: what may be one, and what ends it."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from jobs.registry.versions import champion_version
 from jobs.serving.store import ServingStore
 from tests.jobs.registry.test_registry import on_day
 from tests.jobs.serving_days import act, publish_day
+from tests.tutorials import ROOT, blocks
 
 pytestmark = pytest.mark.mlflow
 
@@ -33,6 +37,17 @@ def test_a_version_is_tried_and_nothing_else_changes(settings: PipelineSettings,
     status, record = act("canary", settings, "end")
     assert (status, store.canary()) == (0, None) and published[1] in record["message"]
     assert "there was no canary" in act("canary", settings, "again")[1]["message"]
+
+
+def test_the_lines_of_the_docs_start_and_end_it(settings: PipelineSettings, published: list[str]) -> None:
+    (text,) = [block.text for block in blocks("../serving.md") if block.kind == "canary"]
+    shares = []
+    for line in text.splitlines():
+        words = shlex.split(line.replace("var/embedded", str(settings.home)).replace("--version 4", "--version 2"))
+        assert words[0] == ".venv/bin/python"
+        subprocess.run([sys.executable, *words[1:]], cwd=ROOT, check=True, timeout=300)
+        shares.append((ServingStore.of(settings).canary() or {}).get("share"))
+    assert shares == [0.1, None]
 
 
 def test_it_ends_with_any_change_of_the_bundle_in_force(settings: PipelineSettings, published: list[str]) -> None:
