@@ -139,8 +139,9 @@ def unavailable(stage: str, problem: str, remedy: str, table: str, column: str |
 def _context(settings: PipelineSettings) -> FileDataContext:
     settings.home.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=settings.home)
-    if context.variables.progress_bars is None:
+    if context.variables.progress_bars is None or context.variables.config_variables_file_path:
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        context.variables.config_variables_file_path = None  # a file without variables, parsed 200 times in every gate
         context.variables.save()
         context = gx.get_context(mode="file", project_root_dir=settings.home)
     return context
