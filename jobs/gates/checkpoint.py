@@ -141,7 +141,8 @@ def _context(settings: PipelineSettings) -> FileDataContext:
     context = gx.get_context(mode="file", project_root_dir=settings.home)
     if context.variables.progress_bars is None or context.variables.config_variables_file_path:
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        context.variables.config_variables_file_path = None  # a file without variables, parsed 200 times in every gate
+        # A file without variables, which would be parsed at every lookup.
+        context.variables.config_variables_file_path = None  # type: ignore[assignment]
         context.variables.save()
         context = gx.get_context(mode="file", project_root_dir=settings.home)
     return context

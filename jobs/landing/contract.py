@@ -123,9 +123,10 @@ ITEMS = InputTable(
             "available",
             "flag",
             False,
-            "Whether the item can be had. A number is the stock: with more than 0 the item can be had, with 0 or less it "
-            "cannot. An item that cannot be had when the logical date ends is in no answer, but it stays in histories, "
-            "training and evaluation. Without a value, it can be had.",
+            "Whether the item can be had: true or false, or words such as `in stock` and `out_of_stock`. A number is the "
+            "stock: with more than 0 the item can be had, with 0 or less it cannot. An item that cannot be had when the "
+            "logical date ends is in no answer, but it stays in histories, training and evaluation. Without a value, it can "
+            "be had.",
         ),
         Column("available_from", "timestamp", False, "The first moment at which the item can be had."),
         Column("available_until", "timestamp", False, "The first moment at which the item cannot be had any more."),

@@ -17,7 +17,9 @@ from jobs.landing.times import TimeRule, to_seconds
 # Words that tools write where a value is missing. Taken as ids, they would make one user of all who have none.
 NULL_WORDS: tuple[str, ...] = ("nan", "NaN", "NAN", "-nan", "None", "none", "NONE", "NULL", "null", "Null", "NA", "<NA>", "NaT")
 NULL_WORDS += ("N/A", "n/a", "#N/A", "\\N", "undefined")
-_TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
+# Words for what is so and what is not, in small letters, without blanks, lines and the address of schema.org.
+_TRUE = ("true", "t", "yes", "y", "instock", "available")
+_FALSE = ("false", "f", "no", "n", "outofstock", "soldout", "unavailable", "discontinued")
 
 
 @dataclass
@@ -163,7 +165,7 @@ def _flags(array: pa.Array, times: TimeRule) -> pa.Array:
     in_stock = pc.greater(_numbers(array, times), 0)  # shops write less than nothing for what is ordered and not yet there
     if not pa.types.is_string(kind):
         return in_stock
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(array))
+    words = pc.replace_substring_regex(pc.utf8_lower(array), r"^\s*https?://schema\.org/|[\s_-]+", "")
     known = pc.is_in(words, value_set=pa.array([*_TRUE, *_FALSE]))
     return pc.if_else(known, pc.is_in(words, value_set=pa.array(_TRUE)), in_stock)
 

@@ -112,6 +112,13 @@ def _place(folder: UPath, table: InputTable, mapping: TableMapping) -> UPath | N
     if found or not table.required:
         return found[0] if found else None
     near = [entry.name for entry in entries if entry.name.lower().startswith(table.name)]
+    unread = next((name for name in near if format_of(name) is None and "." in name), None)
+    if unread is not None:
+        raise DataError(
+            f"{unread} is in a format that is not read.",
+            file=folder / unread,
+            remedy="unpack it if it is an archive, or export the table as Parquet, CSV or JSON lines.",
+        )
     raise DataError(
         f"there is no {table.name}.parquet, {table.name}.csv or {table.name}.jsonl; found: {_names(entries)}.",
         file=folder / f"{table.name}.parquet",

@@ -4,6 +4,7 @@ import datetime as dt
 import re
 from typing import Any
 
+import pandas as pd
 import yaml
 from upath import UPath
 
@@ -25,11 +26,12 @@ _NAMES: dict[str, str] = {
     "track_id song_id artist_id app_id book_id video_id lineitem_sku stock_code stockcode variant_id content_id id",
     "timestamp": "timestamp time ts event_time event_timestamp datetime date t_dat created_at created unixreviewtime "
     "unix_review_time invoicedate invoice_date order_date processed_at occurred_at event_date listened_at played_at "
-    "order position",
+    "order position dt day ds",
     "session_id": "session_id sessionid session ga_session_id visit_id",
     "kind": "kind event event_type event_name action behavior behavior_type type",
     "rating": "rating overall stars score",
     "title": "title name prod_name product_name item_name lineitem_name app_name",
+    "available": "available availability in_stock instock stock stock_quantity quantity_in_stock inventory",
     "text": "text description detail_desc body_html body details desc summary genres categories",
     "image": "image image_bytes picture img photo",
     "image_path": "image_path image_file picture_path img_path image_name filename file_name image_url image_link image_src "
@@ -45,6 +47,13 @@ _TABLES: dict[str, str] = {
 _UNITS = (("ns", 17), ("us", 14), ("ms", 11))  # a time has at least so many digits in the unit
 _COUNTS_DIGITS, _SOME_DAY = 7, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)  # a number of fewer digits counts from a start
 
+_CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s*[AaPp][Mm])?\s*")
+_DAYS = (
+    *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
+    *("%d-%b-%Y", "%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y", "%a %b %d %Y"),
+)
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", "T%H:%M:%S")
+
 
 def guess_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
     """A mapping for the tables of a folder, as well as names and first values can tell it.
@@ -58,7 +67,8 @@ def guess_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
             mapping = TableMapping(source=source)
             columns = _columns(folder, table, mapping)
             if columns is not None:
-                found[table.name] = mapping.model_copy(update={"columns": columns, **_time(folder, table, mapping, columns)})
+                more = _time(folder, table, mapping, columns) if table is INTERACTIONS else _catalogue(source, found)
+                found[table.name] = mapping.model_copy(update={"columns": columns} | more)
                 break
     log = found.get("interactions")
     return DataMapping(interactions=[log] if log else [TableMapping()], items=found.get("items", TableMapping()))
@@ -80,7 +90,10 @@ def _sources(folder: UPath, table: InputTable) -> list[str]:
             return [""]
     except DataError:
         pass
-    names = [entry.name for entry in children(folder) if format_of(entry.name) or not entry.suffix]
+    entries = [entry for entry in children(folder) if not entry.name.startswith((".", "_"))]
+    names = [entry.name for entry in entries if format_of(entry.name) or not entry.suffix]
+    if any(entry.name.lower().startswith(table.name) and entry.name not in names for entry in entries):
+        return []  # the table is there, in a format that is not read
     words = _TABLES[table.name].split()
     likely = {name: next((place for place, word in enumerate(words) if word in name.lower()), len(words)) for name in names}
     return sorted(names, key=lambda name: (likely[name], name))
@@ -110,7 +123,9 @@ def _may_be(column: str, kind: str) -> bool:
     """Whether a column of the contract can be made from a type. Names alone do not tell a picture from paths to pictures."""
     if column not in PICTURES:
         return True
-    return column == ("image" if "binary" in kind else "image_paths" if "list" in kind else "image_path")
+    return "struct" not in kind and column == (
+        "image" if "binary" in kind else "image_paths" if "list" in kind else "image_path"
+    )
 
 
 def _is_other_picture(name: str, types: dict[str, str]) -> bool:
@@ -124,27 +139,66 @@ def _own_columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dic
         types = part_columns(found.parts[0], mapping) if found else {}
         untyped = [name for name, kind in types.items() if kind == "JSON"]
         values = first_values(found.parts[0], mapping, *untyped) if found and untyped else {}
-        return types | {name: "list" for name, some in values.items() if some and isinstance(some[0], list)}
+        types |= {name: "text" for name in (found.parts[0].partition if found else ()) if name not in types}
+        lists = {name: some[0] for name, some in values.items() if some and isinstance(some[0], list)}
+        return types | {name: "list<struct>" if one and isinstance(one[0], dict) else "list" for name, one in lists.items()}
     except DataError:
         return {}
 
 
+def _catalogue(source: str, found: dict[str, TableMapping]) -> dict[str, Any]:
+    """A catalogue that is taken from the log repeats its items."""
+    log = found.get("interactions", TableMapping()).source
+    from_log = source == log if log else source.split(".")[0] == INTERACTIONS.name
+    return {"repeated_ids": "first"} if source and from_log else {}
+
+
 def _time(folder: UPath, table: InputTable, mapping: TableMapping, columns: dict[str, str]) -> dict[str, Any]:
-    """How numeric times are read: dates such as 20260128, counts from a start, or the unit that the number of digits tells."""
-    if table is not INTERACTIONS:
-        return {}
+    """How times are read: dates such as 20260128, counts from a start, the unit that digits tell, or the form of a text.
+
+    If a column holds the time of day alone, the day beside it is put in front.
+    """
     name = columns.get("timestamp", "timestamp")
-    try:
-        found = find_table(folder, table, mapping)
-        values = first_values(found.parts[0], mapping, name)[name] if found else []
-    except DataError:  # a fault further down in the file, which landing names
-        return {}
-    whole = [text.split(".")[0] for text in map(str, values) if re.fullmatch(r"-?\d+(\.\d+)?", text)]
+    values = _texts(folder, table, mapping, name)
+    if values and all(_CLOCK.fullmatch(text) for text in values):
+        for day in _own_columns(folder, table, mapping):
+            if re.search("date|day|dt", day.lower()) and re.fullmatch(r"\w+", day + name):
+                days = _texts(folder, table, mapping, day)
+                both = [f"{one} {other}" for one, other in zip(days, values, strict=False)]
+                columns.pop("timestamp", None)
+                return {"templates": {"timestamp": f"{{{day}}} {{{name}}}"}} | _form(both)
+    whole = [text.split(".")[0] for text in values if re.fullmatch(r"-?\d+(\.\d+)?", text)]
     if not whole or len(whole) < len(values) / 2:
-        return {}
+        return _form(values)
     if all(looks_like_date(int(text)) for text in whole):
         return {"timestamp_format": "%Y%m%d"}
     digits = [len(text.lstrip("-")) for text in whole]
     if max(digits) <= _COUNTS_DIGITS:
         return {"timestamp_origin": _SOME_DAY}
     return next(({"timestamp_unit": unit} for unit, least in _UNITS if min(digits) >= least), {})
+
+
+def _form(texts: list[str]) -> dict[str, Any]:
+    """The form of times that are not of ISO 8601. If a day could be a month, times that lie close together win."""
+    series = pd.Series(texts, dtype=object).str.strip()
+    if series.empty or pd.to_datetime(series, format="ISO8601", errors="coerce", utc=True).notna().all():
+        return {}
+    fitting = {}
+    for form in (f"{day}{clock}" for day in _DAYS for clock in _CLOCKS):
+        times = pd.to_datetime(series, format=form, errors="coerce")
+        if times.notna().all():
+            fitting[form] = times.max() - times.min()
+    return {"timestamp_format": min(fitting, key=lambda form: fitting[form])} if fitting else {}
+
+
+def _texts(folder: UPath, table: InputTable, mapping: TableMapping, name: str) -> list[str]:
+    """The first values of a column, as texts; none if a fault further down in the file, which landing names, is met."""
+    try:
+        found = find_table(folder, table, mapping)
+        if found is None:
+            return []
+        part = found.parts[0]
+        values = first_values(part, mapping, name)[name]
+    except DataError:
+        return []
+    return [str(value) for value in values or ([part.partition[name]] if name in part.partition else [])]

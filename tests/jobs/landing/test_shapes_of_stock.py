@@ -13,6 +13,7 @@ WRITTEN = {  # as text in a CSV file
     "0.0": False, "0": False, "0.00": False, "-3": False, "-0.5": False, "0e0": False,
     "12": True, "12.0": True, "0.5": True, "1.0": True, " 7 ": True, "1e2": True,
     "true": True, "No": False, "f": False, "Y": True, "": None, "nan": None, "perhaps": None,
+    "in stock": True, "Out_of_Stock": False, " https://schema.org/InStock": True, "sold-out": False,
 }  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def written(folder: Path, log: pd.DataFrame, form: str, time: str, zone: str, pa
 
 
 @hypothesis_settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", 3)),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", 2)),
     deadline=None,
     derandomize=True,
     database=None,
