@@ -13,6 +13,7 @@ from dags.alerts import AlertNotifier
 from dags.days import days
 from dags.params import dag_params
 from dags.steps import DEFAULTS, GPU_POOL, RUN_DEFAULTS, Steps
+from jobs.pages.addresses import DAILY
 
 DOC = """
 ### Daily retraining with semantic-aware negatives (ESANS, WWW 2025)
@@ -38,7 +39,7 @@ LATE = "The run was queued a day ago and has not ended. Remedy: see which task i
 steps = Steps()
 
 with DAG(
-    dag_id="esans_daily_retraining",
+    dag_id=DAILY,
     description="Ingest, cluster, train, evaluate and promote the retrieval model of one logical date.",
     doc_md=DOC,
     # The run of a day starts when the day is over. Its events are the last ones used.

@@ -22,11 +22,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException, Airfl
 from dags.news import tell_events
 from dags.params import refuse_unknown, settings_flags
 from jobs.base.errors import EXIT_BAD_DATA
+from jobs.pages.addresses import DAILY
 
 log = logging.getLogger(__name__)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DAILY = "esans_daily_retraining"
 HAND_POOL = "by_hand"  # slots that only actions take; made with the stack
 _STEP_NICENESS = 10
 HOME = Path(os.environ.get("ESANS_HOME") or REPOSITORY / "var" / "embedded").resolve()

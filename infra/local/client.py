@@ -8,8 +8,8 @@ from typing import Any
 import requests
 
 from infra.local.environment import USER
+from jobs.pages.addresses import DAILY
 
-DAG_ID = "esans_daily_retraining"
 _TIMEOUT = 30.0
 _ATTEMPTS = 4
 _AIRFLOWS_SLOTS = 128  # of the default pool
@@ -32,7 +32,7 @@ class AirflowClient:
         dag_id: the DAG that calls are about; `about` gives a client for another one.
     """
 
-    def __init__(self, url: str, password: str, dag_id: str = DAG_ID) -> None:
+    def __init__(self, url: str, password: str, dag_id: str = DAILY) -> None:
         self._url, self._password, self._dag_id = url, password, dag_id
         self._session = requests.Session()
         self._session.trust_env = False  # loopback never goes through a proxy

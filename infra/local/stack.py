@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from infra.local.client import DAG_ID, AirflowClient, ApiError
+from infra.local.client import AirflowClient, ApiError
 from infra.local.components import Components, start_airflow
 from infra.local.daemons import supervisor_of
 from infra.local.environment import REPOSITORY, load_secrets, stack_environment
@@ -22,6 +22,7 @@ from infra.local.processes import StackError, end_processes, exclusive, free_por
 from infra.local.progress import RunResult, Watch
 from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import cluster_properties
+from jobs.pages.addresses import DAILY
 
 _FINISHED = ("success", "failed")
 _BY = "make run"
@@ -117,7 +118,7 @@ class LocalStack:
             self._forget(old)
         else:
             self.client.trigger(run_id, date, dict(conf))
-        logs = self.folder / "logs" / f"dag_id={DAG_ID}" / f"run_id={run_id}"
+        logs = self.folder / "logs" / f"dag_id={DAILY}" / f"run_id={run_id}"
         records = self.home / "runs" / date.isoformat() / "steps"
         return Watch(self.client, run_id, logs, records, self._say, started).until_done(self._components.check)
 
@@ -168,7 +169,7 @@ class LocalStack:
         if run["state"] not in _FINISHED:
             self.client.fail(run["dag_run_id"])
         self.client.delete(run["dag_run_id"])
-        shutil.rmtree(self.folder / "logs" / f"dag_id={DAG_ID}" / f"run_id={run['dag_run_id']}", ignore_errors=True)
+        shutil.rmtree(self.folder / "logs" / f"dag_id={DAILY}" / f"run_id={run['dag_run_id']}", ignore_errors=True)
 
 
 def _variables(conf: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Says which parts of a home's stack are up: whether their processes live, and whether they answer."""
 
 import datetime as dt
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ AIRFLOW_COMPONENTS = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
+_API_SERVER = "Airflow api-server"
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,11 @@ class Status:
     disk_lasts: bool = True
 
     @property
-    def all_up(self) -> bool:
-        """Whether there are parts, and all of them are up."""
-        return {component.state for component in self.components} == {"up"}
-
-    @property
     def exit_code(self) -> int:
         """0: all parts are up and the disk lasts, 3: no part is up, 1: anything else."""
         if all(component.state == "down" for component in self.components):
             return 3
-        return 0 if self.all_up and self.disk_lasts else 1
+        return 0 if all_up(self.components) and self.disk_lasts else 1
 
     def __str__(self) -> str:
         lines = [] if self.disk_lasts else ["THE DISK IS NEARLY FULL: make room before the next date"]
@@ -81,12 +78,29 @@ class Status:
         return "\n".join(lines)
 
 
+def all_up(components: Collection[Component]) -> bool:
+    """Whether there are parts, and all of them are up."""
+    return {component.state for component in components} == {"up"}
+
+
 def status(home: Path) -> Status:
-    """Look at every part of the stack of a home."""
+    """Look at every part of the stack of a home, and at what else a person wants to know of it."""
+    home = home.expanduser().resolve()
+    ports, parts = Ports.of(home), components(home)
+    if ports is None:
+        return Status(())
+    airflow = next(part for part in parts if part.name == _API_SERVER)
+    client = AirflowClient(ports.airflow_url, load_secrets(home / "airflow")["password"]) if airflow.state == "up" else None
+    disk = disk_of(home)
+    return Status(parts, tuple(standing(home, client, disk)), disk.days is None or disk.days >= 1)
+
+
+def components(home: Path) -> tuple[Component, ...]:
+    """Look at every part of the stack of a home; none if it has never been up."""
     home = home.expanduser().resolve()
     ports = Ports.of(home)
     if ports is None:
-        return Status(())
+        return ()
     daemons, parts = daemons_of(home), []
     supervisor = supervisor_of(home)
     parts.append(_component("supervisor", "", supervisor, supervisor is not None, alone=True))
@@ -103,14 +117,11 @@ def status(home: Path) -> Status:
     if process is not None and ports.reports:
         answers = reports_answer(ports.reports, keys["password"])
     parts.append(_component("reports", ports.reports_url, process, answers))
-    client = AirflowClient(ports.airflow_url, keys["password"])
-    health = client.health() if "api-server" in daemons else {}
+    health = AirflowClient(ports.airflow_url, keys["password"]).health() if "api-server" in daemons else {}
     for name, reported in AIRFLOW_COMPONENTS.items():
         address = ports.airflow_url if name == "api-server" else ""
         parts.append(_component(f"Airflow {name}", address, daemons.get(name), health.get(reported) == "healthy"))
-    disk = disk_of(home)
-    told = tuple(standing(home, client if health else None, disk))
-    return Status(tuple(parts), told, disk.days is None or disk.days >= 1)
+    return tuple(parts)
 
 
 def _component(name: str, address: str, process: psutil.Process | None, healthy: bool, *, alone: bool = False) -> Component:

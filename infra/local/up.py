@@ -25,7 +25,7 @@ from infra.local.report_server import reports_answer, server_command, server_env
 from infra.local.spark_archive import java_options
 from infra.local.spark_cluster import cluster_properties
 from infra.local.started import NONE, Started, differences
-from infra.local.status import status
+from infra.local.status import all_up, components, status
 from infra.local.supervised import Supervised
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.places import existing_folder
@@ -75,7 +75,7 @@ def up(home: Path = HOME, options: Options | None = None, *, say: Callable[[str]
     source = _checked_source(options)
     with exclusive(home):
         kept, changed = Ports.of(home), _chosen(home, options)[1]
-        if kept and status(home).all_up:
+        if kept and all_up(components(home)):
             say(f"{home} is up already; to change its settings, type `make down` first")
             for line in changed:
                 say(f"  not in force: {line}")

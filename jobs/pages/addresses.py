@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-_DAG, _REVIEW = "esans_daily_retraining", "registry.review"
+DAILY = "esans_daily_retraining"  # the DAG that works on a date
+_REVIEW = "registry.review"
 _TUNE, _TUNE_REVIEW = "esans_tune", "review"
 DATA_DOCS = Path("gx", "uncommitted", "data_docs", "local_site")  # below the home; served as `/data-docs/`
 
@@ -24,7 +25,7 @@ def data_docs(home: Path) -> str:
 
 def airflow_run(run_dir: Path) -> str:
     """The page of the run that worked on a date last; empty if it is not known."""
-    return _run(_DAG, run_of(run_dir))
+    return _run(DAILY, run_of(run_dir))
 
 
 def report_page(run_dir: Path) -> str:

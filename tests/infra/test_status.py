@@ -25,7 +25,7 @@ from infra.local.ports import Ports
 from infra.local.processes import StackError
 from infra.local.stack import LocalStack
 from infra.local.standing import Disk, disk_of, standing
-from infra.local.status import Component, Status
+from infra.local.status import Component, Status, all_up
 from infra.local.up import client_of, down, main
 from jobs.base.files import write_json
 
@@ -39,7 +39,7 @@ def test_exit_status_tells_all_some_and_none(states: tuple[str, ...], code: int)
 
 def test_a_disk_without_room_for_another_date_is_not_well(tmp_path: Path) -> None:
     up = (Component("x", "", "up", 7, dt.datetime(2026, 1, 28), 5),)
-    assert Status(up, disk_lasts=False).exit_code == 1 and Status(up, disk_lasts=False).all_up
+    assert Status(up, disk_lasts=False).exit_code == 1 and all_up(up)
     assert str(Status(up, disk_lasts=False)).startswith("THE DISK IS NEARLY FULL")
     assert disk_of(tmp_path).each is None and "after the first date" in str(disk_of(tmp_path))
     for date in ("2026-01-27", "2026-01-28"):

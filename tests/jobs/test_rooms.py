@@ -37,7 +37,8 @@ MAY_IMPORT = {
 SIDE_BY_SIDE = 22  # modules in one folder; more are no longer read by their names
 COMMAND_LINES = 60
 # What may be read of the jobs by those who only start them.
-FOR_DAGS = {"jobs.base.errors", "jobs.base.files", "jobs.base.settings", "jobs.registry.mlflow_pages", "jobs.registry.choices"}
+FOR_DAGS = {"jobs.base.errors", "jobs.base.files", "jobs.base.settings", "jobs.pages.addresses"}
+FOR_DAGS |= {"jobs.registry.mlflow_pages", "jobs.registry.choices"}
 FOR_INFRA = {"jobs.base", "jobs.pages.addresses", "jobs.report", "jobs.landing", "jobs.preflight"}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from infra.local.client import DAG_ID
 from infra.local.environment import USER
+from jobs.pages.addresses import DAILY
 from tests.operations.live_day import CHROMIUM, MINUTES, MODEL, NEXT_DAY, PATIENCE, Live, keep, leave, open_form, until
 from tests.whole_stack import CONF, DAY, Kept, LiveStack
 
@@ -60,7 +60,7 @@ def mlflow_page(live: Live, browser: Browser) -> Page:
 @pytest.fixture(scope="package")
 def asked(live: Live, airflow_page: Page) -> str:
     """A run under policy `review`, started in the browser; its id, as soon as it waits for a person."""
-    form = open_form(live, airflow_page, DAG_ID)
+    form = open_form(live, airflow_page, DAILY)
     form.get_by_test_id("datetime-input").click()
     for field_of, text in zip(
         airflow_page.locator("[data-part=content][data-scope=popover][data-state=open] input").all(),
@@ -94,14 +94,14 @@ def asked(live: Live, airflow_page: Page) -> str:
 def approved(live: Live, asked: str, airflow_page: Page) -> dict[str, Any]:
     """The verdict after the approval."""
     assert live.registry.get_registered_model(MODEL).aliases == {}
-    airflow_page.goto(f"{live.ports.airflow_url}/dags/{DAG_ID}/runs/{asked}/tasks/registry.review/required_actions")
+    airflow_page.goto(f"{live.ports.airflow_url}/dags/{DAILY}/runs/{asked}/tasks/registry.review/required_actions")
     expect(airflow_page.get_by_role("button", name="Approve")).to_be_visible()
     keep(airflow_page, "review")
     airflow_page.locator("[name=element_reason]").fill("Looks right to me.")
     airflow_page.get_by_role("button", name="Approve").click()
     until(lambda: (live.run_dir(DAY) / "review.json").exists(), 5 * MINUTES, "the answer")
     leave(airflow_page)
-    assert live.finished(DAG_ID, asked) == "success"
+    assert live.finished(DAILY, asked) == "success"
     return live.read(DAY, "verdict.json")
 
 
@@ -129,7 +129,7 @@ def unanswered(live: Live, published: str, first_kept: Kept) -> dict[str, Any]:
     """The verdict of the next day, triggered over REST, whose review nobody answers."""
     run_id = f"test__{NEXT_DAY}"
     live.airflow.trigger(run_id, NEXT_DAY, {"registry.promotion": "review", "registry.review_hours": 0.005})
-    assert live.finished(DAG_ID, run_id) == "success"
+    assert live.finished(DAILY, run_id) == "success"
     return live.read(NEXT_DAY, "verdict.json")
 
 

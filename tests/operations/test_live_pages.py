@@ -11,11 +11,11 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from infra.local.client import DAG_ID
 from infra.local.environment import USER
 from infra.local.processes import await_answer, free_port
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
+from jobs.pages.addresses import DAILY
 from tests.operations.live_day import MINUTES, MODEL, NEXT_DAY, PATIENCE, Live, keep, leave, until
 from tests.whole_stack import CONF, DAY
 
@@ -76,8 +76,8 @@ def test_pages_and_numbers_follow(live: Live, second: str, airflow_page: Page, b
     assert f"Decided by {USER}, a person" in history and "I was on the train." in history
     run_id = f"test__{NEXT_DAY}"
     report = requests.get(f"{live.ports.reports_url}/run/{run_id}", auth=who, timeout=30)
-    assert report.url == f"{live.ports.reports_url}/{NEXT_DAY}/" and f"/dags/{DAG_ID}/runs/{run_id}" in report.text
-    airflow_page.goto(f"{live.ports.airflow_url}/dags/{DAG_ID}/runs/{run_id}")
+    assert report.url == f"{live.ports.reports_url}/{NEXT_DAY}/" and f"/dags/{DAILY}/runs/{run_id}" in report.text
+    airflow_page.goto(f"{live.ports.airflow_url}/dags/{DAILY}/runs/{run_id}")
     expect(airflow_page.get_by_role("link", name="Report", exact=True)).to_be_visible()
     _links_work_in_the_frame(live, run_id, airflow_page, browser)
     leave(airflow_page)
@@ -100,7 +100,7 @@ def _links_work_in_the_frame(live: Live, run_id: str, airflow_page: Page, browse
     context = browser.new_context(storage_state=airflow_page.context.storage_state(), http_credentials=login)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
-    page.goto(f"{live.ports.airflow_url}/dags/{DAG_ID}/runs/{run_id}/plugin/report")
+    page.goto(f"{live.ports.airflow_url}/dags/{DAILY}/runs/{run_id}/plugin/report")
     framed = page.frame_locator("iframe")
     framed.get_by_role("link", name="Version in MLflow").click()
     expect(framed.locator(".address")).to_contain_text(f"The address is {live.ports.mlflow_url}/")

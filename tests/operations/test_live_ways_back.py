@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 from playwright.sync_api import Page
 
-from infra.local.client import DAG_ID, ApiError
+from infra.local.client import ApiError
 from infra.local.daemons import daemons_of, database_of
 from infra.local.environment import USER
 from infra.local.processes import stack_processes
@@ -18,6 +18,7 @@ from infra.local.status import status
 from infra.local.up import down
 from jobs.base.settings import PipelineSettings
 from jobs.lake.tables import Lake
+from jobs.pages.addresses import DAILY
 from tests.operations.live_day import MINUTES, MODEL, NEXT_DAY, Live, keep, open_form, until
 from tests.whole_stack import DAY
 
@@ -84,19 +85,19 @@ def test_a_run_that_failed_or_was_stopped_is_cleared_before_and_after_its_deadli
     client, date = live.airflow, NEXT_DAY + dt.timedelta(days=1)
     run_id = f"test__{date}"
     client.trigger(run_id, date, {"data.source": "/nowhere/at/all"})
-    assert live.finished(DAG_ID, run_id) == "failed"
+    assert live.finished(DAILY, run_id) == "failed"
     ((before, _),) = _deadlines(live, run_id)
     client.clear(run_id)
     ((after, _),) = _deadlines(live, run_id)
     assert after > before
     client.fail(run_id)
     client.clear(run_id)
-    assert live.finished(DAG_ID, run_id) == "failed"
+    assert live.finished(DAILY, run_id) == "failed"
     passed = "UPDATE deadline SET deadline_time = queued_at FROM dag_run WHERE dag_run.id = dagrun_id AND run_id = :run"
     _on_airflows_tables(live, passed, run=run_id)
     until(lambda: all(missed for _, missed in _deadlines(live, run_id)), 2 * MINUTES, "the deadline that has passed")
     client.clear(run_id)
-    assert live.finished(DAG_ID, run_id) == "failed"
+    assert live.finished(DAILY, run_id) == "failed"
     history = (live.home / "reports" / "index.html").read_text()
     assert f"Last verdict, {NEXT_DAY}" in history and f"{date}/index.html" in history  # said, but it does not lead
     states = {alert["state"] for alert in live.alerts if alert["run"] == run_id}
@@ -113,7 +114,7 @@ def test_a_value_that_is_refused_is_named_and_the_day_can_be_handed_in_again(liv
         conf = {section: {name: 0}}  # a form that Airflow does not look into; the first step does
         run_id = live.airflow.trigger(None, moment + dt.timedelta(minutes=minutes), conf)
         assert run_id.startswith(f"manual__{day}__asked_")
-        assert live.finished(DAG_ID, run_id) == "failed"
+        assert live.finished(DAILY, run_id) == "failed"
         record = live.read(day, "steps/prepare.json")
         assert record["run"] == run_id and said in record["message"] and record["state"] == "failed"
     page = live.home / "reports" / "index.html"
