@@ -92,6 +92,12 @@ def format_of(name: str) -> Format | None:
 def _place(folder: UPath, table: InputTable, mapping: TableMapping) -> UPath | None:
     entries = children(folder)
     if mapping.source:
+        if "://" in mapping.source:
+            raise DataError(
+                f"source names a file or folder within the folder of the source, and not {mapping.source}.",
+                file=folder,
+                remedy="bring the file there and write its name, or give that place as the source of all tables (data.source).",
+            )
         place = folder / mapping.source
         if ".." in mapping.source.split("/") or mapping.source.startswith("/"):
             raise DataError("the path leaves the folder of the source.", file=place, remedy="name a file within the folder.")

@@ -49,6 +49,11 @@ def texts(array: pa.Array, separator: str = SEPARATOR) -> pa.Array:
     return pa.array([None if row is None else _filled(row) for row in rows], pa.list_(pa.string()))
 
 
+def elements(text: str | None, separator: str = SEPARATOR) -> list[str]:
+    """The elements of a list that is written as a text, without blank ones; none if there is no text."""
+    return [] if text is None else _filled(_split(text, separator))
+
+
 def vectors(array: pa.Array) -> pa.Array:
     """list<float> of lists of numbers, or of texts that hold numbers. A row with anything else, or with nothing, is null."""
     if pa.types.is_string(array.type) or pa.types.is_string(array.type.value_type):

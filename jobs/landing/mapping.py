@@ -32,6 +32,17 @@ class KindRule(Section):
     weight: float = Field(1.0, gt=0, le=1_000, description="How much an event of this kind counts in training.")
     cancels: str = Field("", description="The kind of event that it takes back. If empty: any.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """`view: 1` is a weight, and `hide: negative` a role."""
+        if not isinstance(value, str | int | float):
+            return value
+        try:
+            return {"weight": float(value)}
+        except ValueError:
+            return {"role": value}
+
 
 class RatingRule(Section):
     """What a rating means."""
@@ -50,7 +61,9 @@ class DataMapping(Section):
     images: TableMapping = Field(TableMapping(), description="Pictures apart from the catalogue.")
     users: TableMapping = Field(TableMapping(), description="What is known of users; read if it names attributes.")
     kinds: dict[str, KindRule] = Field(
-        {}, description="Kind of event: what it means. Kinds that are not named are targets of weight 1."
+        {},
+        description="Kind of event: what it means. A number alone is its weight, as in {view: 1, purchase: 8}, and a word "
+        "alone its role. Kinds that are not named are targets of weight 1.",
     )
     rating: RatingRule | None = Field(None, description="What ratings mean. If not given, every rating is a target.")
     repeats: Literal["once", "again"] = Field(

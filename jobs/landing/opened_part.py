@@ -13,7 +13,7 @@ from jobs.landing.finding import Part
 from jobs.landing.formats import log_tables, queries, typed_tables
 from jobs.landing.formats.csv_files import csv_names
 from jobs.landing.formats.json_files import json_names
-from jobs.landing.table_mapping import TableMapping
+from jobs.landing.table_mapping import Format, TableMapping
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class OpenedPart:
 
 
 def open_part(part: Part, mapping: TableMapping) -> OpenedPart:
-    """Open a part. Raises `DataError` if it cannot be read."""
+    """Open a part. Raises `DataError` if it cannot be read, or if `data.yaml` says of it what its format does not have."""
+    _check_options(part, mapping)
     if part.format == "csv":
         names = csv_names(part, mapping)
         return OpenedPart(part, mapping, names, dict.fromkeys(names, "text"))
@@ -114,6 +115,27 @@ def open_part(part: Part, mapping: TableMapping) -> OpenedPart:
     plain = (field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema)
     types = {name: str(kind) for name, kind in zip(schema.names, plain, strict=True)}
     return OpenedPart(part, mapping, list(schema.names), types, schema, parquet, table)
+
+
+# What is said of some formats only. It would change nothing in another one, and its author would not notice.
+_LOGS: tuple[Format, ...] = ("delta", "iceberg")
+_OPTIONS: dict[str, tuple[Format, ...]] = {
+    "version": _LOGS,
+    "as_of": _LOGS,
+    "delimiter": ("csv",),
+    "names": ("csv",),
+    "encoding": ("csv", "json"),
+}
+
+
+def _check_options(part: Part, mapping: TableMapping) -> None:
+    for name, formats in _OPTIONS.items():
+        if getattr(mapping, name) not in (None, "", []) and part.format not in formats:
+            raise DataError(
+                f"data.yaml gives {name}, which means nothing for {part.format or 'the result of a query'}.",
+                file=part.path or part.name,
+                remedy=f"take {name} out of data.yaml, or set format if this is no {part.format or 'query'}.",
+            )
 
 
 def columns_of_templates(mapping: TableMapping) -> list[str]:

@@ -10,9 +10,10 @@ import pyarrow as pa
 from jobs.landing.formats import log_tables, queries, typed_tables
 from jobs.landing.formats.csv_files import read_csv
 from jobs.landing.formats.json_files import read_json
-from jobs.landing.lists import word
+from jobs.landing.lists import elements, word
 from jobs.landing.opened_part import OpenedPart
 from jobs.landing.records import EMPTY_LIST, NOT_WANTED
+from jobs.landing.table_mapping import TableMapping
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _batches(opened: OpenedPart, wanted: Sequence[str]) -> Iterator[tuple[dict[s
     part, mapping = opened.part, opened.mapping
     if part.format == "csv":
         for values, lines in read_csv(part, mapping, wanted):
-            yield values, pa.array(lines, pa.int64()), 0
+            yield _exploded(values, lines, mapping) if mapping.explode else (values, pa.array(lines, pa.int64()), 0)
     elif part.format == "json":
         for values, lines, empty in read_json(part, mapping, wanted):
             yield values, pa.array(lines, pa.int64()), empty
@@ -93,6 +94,15 @@ def _batches(opened: OpenedPart, wanted: Sequence[str]) -> Iterator[tuple[dict[s
             if mapping.explode:
                 table, numbers, empty = typed_tables.explode(table, numbers, mapping.explode, part)
             yield {name: typed_tables.nested(table, name) for name in wanted}, numbers, empty
+
+
+def _exploded(values: dict[str, list[Any]], lines: list[int], mapping: TableMapping) -> tuple[dict[str, Any], pa.Array, int]:
+    """A row for each element of a list that a CSV file writes as a text."""
+    lists = [elements(text, mapping.list_separator) for text in values[mapping.explode]]
+    rows = [row for row, found in enumerate(lists) for _ in found]
+    taken = {name: [column[row] for row in rows] for name, column in values.items()}
+    taken[mapping.explode] = [element for found in lists for element in found]
+    return taken, pa.array([lines[row] for row in rows], pa.int64()), sum(not found for found in lists)
 
 
 def _tables(opened: OpenedPart, wanted: Sequence[str]) -> Iterator[typed_tables.Batch]:

@@ -58,14 +58,19 @@ class TableMapping(Section):
     )
     where: dict[str, list[Scalar]] = Field(
         {},
-        description="Column of the table: the values of the rows that are wanted. In a column of numbers, 5 and 5.0 are one.",
+        description="Column of the table: the values of the rows that are wanted, or the one value. In a column of numbers, 5 "
+        "and 5.0 are one.",
     )
     repeated_ids: Literal["damage", "first"] = Field(
         "damage",
         description="Of items and users. damage: rows that repeat an id are set aside and counted; first: they are expected, "
         "as in a catalogue that is taken from a log, and the first row of each id counts.",
     )
-    explode: str = Field("", description="A column that holds a list; each of its elements becomes a row of its own.")
+    explode: str = Field(
+        "",
+        description="A column that holds a list; each of its elements becomes a row of its own. In CSV, the list is a text "
+        "with list_separator between its elements.",
+    )
     timestamp_unit: TimeUnit | None = Field(
         None, description="Unit of times that are numbers. If not given: data.timestamp_unit."
     )
@@ -100,6 +105,12 @@ class TableMapping(Section):
     def _given(cls, values: Any) -> Any:
         return without_empty(values)
 
+    @field_validator("where", mode="before")
+    @classmethod
+    def _one_or_several(cls, values: Any) -> Any:
+        one = (str, int, float)
+        return {k: [v] if isinstance(v, one) else v for k, v in values.items()} if isinstance(values, dict) else values
+
     @field_validator("as_of", "timestamp_origin")
     @classmethod
     def _in_utc(cls, value: dt.datetime | None) -> dt.datetime | None:
@@ -110,7 +121,7 @@ class TableMapping(Section):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError("there is no such zone; write it like Europe/Berlin") from error
         return value
 

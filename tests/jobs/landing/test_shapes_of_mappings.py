@@ -78,6 +78,13 @@ def test_names_under_which_nothing_stands_are_not_given(settings, tmp_path: Path
         (BOMB, "x0: there is no such setting"),
         (BOMB.replace("x8:", "repeats:"), "(got [["),
         ("rating: {at_least: 3}", "says under rating what values of it mean, but no event has one"),
+        ("interactions: {timezone: Europe/Nowhere}", "interactions.0.timezone: Value error, there is no such zone"),
+        ("interactions: {timezone: CET+1}", "interactions.0.timezone: Value error, there is no such zone"),
+        ("items: {source: 'https://example.com/items.csv'}", "within the folder of the source, and not https://example.com"),
+        ("items: {version: 3}", "data.yaml gives version, which means nothing for csv"),
+        ("interactions: {as_of: 2026-01-28}", "data.yaml gives as_of, which means nothing for csv"),
+        ("kinds: {view: targets}", "kinds.view.role: Input should be 'target'"),
+        ("kinds: {view: 0}", "kinds.view.weight: Input should be greater than 0"),
         ("kinds: {view: {role: history}}", "says under kinds what values of it mean, but no event has one"),
     ],
 )
@@ -98,3 +105,38 @@ def test_a_column_that_is_nearly_named_is_named(settings, tmp_path: Path) -> Non
         "Is customer_id meant?"
         in refusal(settings, with_mapping(folder, "interactions: {columns: {user_id: custmer_id}}")).remedy
     )
+
+
+@pytest.mark.parametrize("given", ["names: [a, b]", "delimiter: ';'", "encoding: latin-1"])
+def test_what_only_texts_have_is_not_said_of_parquet(settings, tmp_path: Path, given: str) -> None:
+    error = refusal(settings, with_mapping(table_source(tmp_path), f"items: {{{given}}}"))
+    assert f"data.yaml gives {given.split(':')[0]}, which means nothing for parquet" in error.problem
+
+
+def test_a_number_is_a_weight_a_word_a_role_and_one_value_a_list(settings, tmp_path: Path) -> None:
+    frame = log().assign(kind=["view", "buy", "hide", "other"] * 140)
+    yaml = "kinds: {view: 1, buy: 8.5, hide: negative}\ninteractions: {where: {item_id: 100}}"
+    found = landing(settings, with_mapping(csv_source(tmp_path, frame), yaml))
+    kinds = found.mapping["kinds"]
+    assert (kinds["view"]["weight"], kinds["buy"]["weight"], kinds["hide"]["weight"]) == (1.0, 8.5, 1.0)
+    assert [kinds[kind]["role"] for kind in ("view", "buy", "hide")] == ["target", "target", "negative"]
+    assert found.tables["interactions"].rows == (frame["item_id"] == 100).sum()
+
+
+@pytest.mark.parametrize("separator", ["|", ";"])
+def test_a_list_in_a_csv_file_is_exploded(settings, tmp_path: Path, separator: str) -> None:
+    frame = pd.DataFrame(
+        {
+            "user_id": ["a", "b", "c", "d"],
+            "basket": [separator.join(["100", " 101"]), "102", "", '["103", "104"]'],
+            "timestamp": [1_769_601_600] * 4,
+        }
+    )
+    mapping = {"columns": {"item_id": "basket"}, "explode": "basket", "list_separator": separator}
+    table = landing(settings, with_mapping(csv_source(tmp_path, frame), {"interactions": mapping})).tables["interactions"]
+    assert [(row["user_id"], row["item_id"]) for row in rows(table)] == [
+        *[("a", "100"), ("a", "101"), ("b", "102"), ("d", "103"), ("d", "104")]
+    ]
+    (part,) = table.parts
+    assert (part.rows_in, part.left_out) == (5, {"empty_list": 1})
+    assert [row["source_row"] for row in rows(table)][0] == 2 and "1 rows have an empty list" in " ".join(part.told)
