@@ -106,7 +106,8 @@ def uri_of(folder: UPath, scheme: str | None = None) -> str:
         host, port, user = (folder.storage_options.get(name) for name in ("host", "port", "user"))
         before = f"{user}@" if user and scheme is None else ""  # Hadoop takes the user from HADOOP_USER_NAME
         return f"{scheme or folder.protocol}://{before}{host or ''}{f':{port}' if port else ''}{folder.path}"
-    return f"{scheme or folder.protocol}://{folder.path.lstrip('/')}"
+    path = folder.path.removeprefix(f"{folder.protocol}://")  # that of a URL of http is the whole URL
+    return f"{scheme or folder.protocol}://{path.lstrip('/')}"
 
 
 def hadoop_uri(path: UPath) -> str:

@@ -67,7 +67,7 @@ def guess_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
             mapping = TableMapping(source=source)
             columns = _columns(folder, table, mapping)
             if columns is not None:
-                more = _time(folder, table, mapping, columns) if table is INTERACTIONS else _catalogue(source, found)
+                more = _time(folder, mapping, columns) if table is INTERACTIONS else _catalogue(source, found)
                 found[table.name] = mapping.model_copy(update={"columns": columns} | more)
                 break
     log = found.get("interactions")
@@ -153,17 +153,17 @@ def _catalogue(source: str, found: dict[str, TableMapping]) -> dict[str, Any]:
     return {"repeated_ids": "first"} if source and from_log else {}
 
 
-def _time(folder: UPath, table: InputTable, mapping: TableMapping, columns: dict[str, str]) -> dict[str, Any]:
+def _time(folder: UPath, mapping: TableMapping, columns: dict[str, str]) -> dict[str, Any]:
     """How times are read: dates such as 20260128, counts from a start, the unit that digits tell, or the form of a text.
 
     If a column holds the time of day alone, the day beside it is put in front.
     """
     name = columns.get("timestamp", "timestamp")
-    values = _texts(folder, table, mapping, name)
+    values = _texts(folder, mapping, name)
     if values and all(_CLOCK.fullmatch(text) for text in values):
-        for day in _own_columns(folder, table, mapping):
+        for day in _own_columns(folder, INTERACTIONS, mapping):
             if re.search("date|day|dt", day.lower()) and re.fullmatch(r"\w+", day + name):
-                days = _texts(folder, table, mapping, day)
+                days = _texts(folder, mapping, day)
                 both = [f"{one} {other}" for one, other in zip(days, values, strict=False)]
                 columns.pop("timestamp", None)
                 return {"templates": {"timestamp": f"{{{day}}} {{{name}}}"}} | _form(both)
@@ -191,10 +191,10 @@ def _form(texts: list[str]) -> dict[str, Any]:
     return {"timestamp_format": min(fitting, key=lambda form: fitting[form])} if fitting else {}
 
 
-def _texts(folder: UPath, table: InputTable, mapping: TableMapping, name: str) -> list[str]:
-    """The first values of a column, as texts; none if a fault further down in the file, which landing names, is met."""
+def _texts(folder: UPath, mapping: TableMapping, name: str) -> list[str]:
+    """The first values of a column of the log, as texts; none if a fault further down in the file, which landing names, is met."""
     try:
-        found = find_table(folder, table, mapping)
+        found = find_table(folder, INTERACTIONS, mapping)
         if found is None:
             return []
         part = found.parts[0]
