@@ -192,7 +192,7 @@ def _form(texts: list[str]) -> dict[str, Any]:
 
 
 def _texts(folder: UPath, mapping: TableMapping, name: str) -> list[str]:
-    """The first values of a column of the log, as texts; none if a fault further down in the file, which landing names, is met."""
+    """The first values of a column of the log, as texts; none if the file has a fault, which landing names."""
     try:
         found = find_table(folder, INTERACTIONS, mapping)
         if found is None:
