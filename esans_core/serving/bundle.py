@@ -27,6 +27,7 @@ __all__ = ["ATTRIBUTES", "POPULAR", "ROW", "SHARE", "Recommendation", "ServingBu
 POPULAR, ROW, SHARE = "popular.arrow", "row", "share"
 ATTRIBUTES = "attributes.arrow"
 _MOST_REASONS = 20
+_MOST_POPULARITY = 10.0
 _AT_ONCE = 1024  # histories answered together; this bounds the memory that a long list of them takes
 
 
@@ -36,7 +37,8 @@ class Recommendation:
 
     Attributes:
         item_ids: best first, none of them in the history; fewer than k only if the catalogue has no more that may be listed.
-        scores: cosine of user and item; in a fallback, the item's share of all training events.
+        scores: cosine of user and item, plus the item's popularity if the model has one; in a fallback, the item's share of
+            all training events.
         fallback: True if the history has no item of this catalogue, and nothing is known of the user. The answer is then the
             most popular items.
         unknown_ids: ids of the history that the catalogue does not have, each once, in the order of the history. The answer
@@ -90,6 +92,7 @@ class ServingBundle:
         filter: Mapping[str, Any] | None = None,
         users: Sequence[Mapping[str, Any] | None] | None = None,
         unwanted: Sequence[Sequence[str]] | None = None,
+        popularity: float = 1.0,
         why: int = 0,
     ) -> list[Recommendation]:
         """The k best items for each history, of those that pass.
@@ -108,16 +111,20 @@ class ServingBundle:
                 then the model's, and no fallback.
             unwanted: for each history, ids of items that the user is known not to want, such as disliked ones. They are in no
                 answer to this user, whatever else is asked for. Ids that the catalogue does not have are passed over.
+            popularity: weight of the items' popularity in the scores, from 0 (none) to 10; 1 is the one that the model was
+                trained with. Less of it shows rarer items. Only models of logs without an order have a popularity.
             why: how many items of the history are named as reasons for each item of the answer (`Recommendation.because`).
 
         Raises:
-            ValueError: k or `why` is out of bounds, a history is not a list of strings, or, with `strict`, one has an unknown
-                id; `exclude` or a list in `unwanted` is not a list of strings, `filter` or `users` name what is not there or
-                have the wrong type, or there are not as many users, or lists of unwanted items, as histories.
+            ValueError: k, `why` or `popularity` is out of bounds, or the model has no popularity to weigh; a history is not a
+                list of strings, or, with `strict`, one has an unknown id; `exclude` or a list in `unwanted` is not a list of
+                strings, `filter` or `users` name what is not there or have the wrong type, or there are not as many users, or
+                lists of unwanted items, as histories.
         """
         k = self._allowed(k)
         if isinstance(why, bool) or not isinstance(why, int) or not 0 <= why <= _MOST_REASONS:
             raise ValueError(f"why: expected a whole number from 0 to {_MOST_REASONS}, got {why!r}")
+        self._check_popularity(popularity)
         for number, history in enumerate(histories):
             _check_ids(history, f"history {number}")
         for name, given in (("users", users), ("unwanted", unwanted)):
@@ -131,7 +138,8 @@ class ServingBundle:
         for start in range(0, len(histories), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             of_part = None if unwanted is None else unwanted[part]
-            answers += self._answers(histories[part], features_UG[part], k, start if strict else None, allowed_N, of_part)
+            first = start if strict else None
+            answers += self._answers(histories[part], features_UG[part], k, first, allowed_N, of_part, popularity)
         if why:
             answers = [
                 replace(answer, because=self._reasons(history, answer, why))
@@ -209,6 +217,7 @@ class ServingBundle:
         strict_from: int | None,
         allowed_N: np.ndarray | None,
         unwanted: Sequence[Sequence[str]] | None = None,
+        popularity: float = 1.0,
     ) -> list[Recommendation]:
         """The answers to a block. If unknown ids are refused, `strict_from` is the number of its first history, else None."""
         items = [item for history in histories for item in history]
@@ -229,7 +238,7 @@ class ServingBundle:
         disliked = [self._retriever.item_ids.rows(list(items)) for items in unwanted or ()]
         if disliked:
             past = replace(past, unwanted=_pairs([disliked[user] for user in met]))
-        found = self._found(past, k, allowed_N)
+        found = self._found(past, k, allowed_N, popularity)
         new = self._most_popular(k, allowed_N)
         answers = [new] * len(histories)
         for number, rows_of_user in enumerate(disliked):
@@ -241,10 +250,10 @@ class ServingBundle:
             answers[number] = replace(answers[number], unknown_ids=ids)
         return answers
 
-    def _found(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None) -> list[Recommendation]:
+    def _found(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None, popularity: float) -> list[Recommendation]:
         if not sequences.num_users:
             return []
-        return self._recommendations(*self._retriever.search(sequences, k, allowed_N))
+        return self._recommendations(*self._retriever.search(sequences, k, allowed_N, popularity))
 
     def _recommendations(self, items_UK: np.ndarray, scores_UK: np.ndarray) -> list[Recommendation]:
         left_UK = items_UK >= 0
@@ -260,6 +269,12 @@ class ServingBundle:
             there = allowed_N[rows]
             rows, shares = rows[there], shares[there]
         return Recommendation(self._retriever.item_ids.take(rows[:k]).to_pylist(), shares[:k].tolist(), fallback=True)
+
+    def _check_popularity(self, weight: Any) -> None:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= _MOST_POPULARITY:
+            raise ValueError(f"popularity: expected a number from 0 to {_MOST_POPULARITY:g}, got {weight!r}")
+        if weight != 1 and not self._retriever.has_popularity:
+            raise ValueError("popularity: the items of this bundle have none that could be weighed; leave it out")
 
     def _allowed(self, k: int | None) -> int:
         k, most = self.about["k"] if k is None else k, self.about["max_k"]

@@ -123,6 +123,7 @@ def make_app(options: Options) -> ASGIApp:
                 strict=asked.strict,
                 exclude=asked.exclude,
                 filter=asked.filter,
+                popularity=asked.popularity,
                 why=asked.why,
             )
             for row, answer in zip(rows, found, strict=True):

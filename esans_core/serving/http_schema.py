@@ -57,6 +57,9 @@ class RecommendRequest(_Asked):
         list[Annotated[StrictStr, Field(max_length=1024)]] | None,
         Field(description="A name for each user. The same name gets the same bundle as long as a canary lasts."),
     ] = None
+    popularity: Annotated[
+        float, Field(ge=0, le=10, description="Weight of the items' popularity in the scores; only if the model has one.")
+    ] = 1.0
     strict: Annotated[bool, Field(description="Refuse a history with an id that the catalogue does not have.")] = False
     why: Annotated[
         int, Field(ge=0, le=20, strict=True, description="How many items of the history to name for each item of the answer.")

@@ -105,22 +105,32 @@ class Retriever:
             product of two of them is the cosine of the two items.
         """
         held, vectors_RD = self.index.vectors(rows)
-        if self.preprocessing.get("popularity"):
+        if self.has_popularity:
             vectors_RD[:, -1] = 0
         return held, vectors_RD
 
-    def search(self, sequences: Sequences, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def has_popularity(self) -> bool:
+        """Whether every score contains the popularity of its item."""
+        return bool(self.preprocessing.get("popularity"))
+
+    def search(
+        self, sequences: Sequences, k: int, allowed_N: np.ndarray | None = None, popularity: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [U, k] and scores float32 [U, k] of each user's best items.
 
         Items in the user's sequence are left out, unless they may come `again`, and so are unwanted ones. The best item comes
         first; -1 and -inf stand where no item is left. `allowed_N`, bool [N], says which items may be found; None: all that the
-        index holds.
+        index holds. `popularity` is the weight of the items' popularity in the scores, which was 1 in training.
         """
         row, item = sequences.seen(torch.arange(sequences.num_users), "holdout")
         order = row.argsort(stable=True)
         ends = torch.bincount(row, minlength=sequences.num_users).cumsum(0)
         offsets = torch.cat([ends.new_zeros(1), ends])
-        return self.index.search(self.embed(sequences), k, (offsets.numpy(), item[order].numpy()), allowed_N)
+        users_UD = self.embed(sequences)
+        if self.has_popularity:
+            users_UD[:, -1] *= popularity  # a user's vector has a 1 there
+        return self.index.search(users_UD, k, (offsets.numpy(), item[order].numpy()), allowed_N)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ TRAINED = "artifacts/model"  # where the files of a version have the trained tow
 _SERVED_WITH = ("mlflow", "torch", "faiss-cpu", "numpy", "pandas", "pyarrow")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 # MLflow takes types and defaults from these. From an empty list it would guess a wrong type, and "" is the id of no item.
-_ASKED_BY_DEFAULT = {"strict": False, "exclude": [""], "filter": "", "users": "", "unwanted": ""}
+_ASKED_BY_DEFAULT = {"strict": False, "exclude": [""], "filter": "", "users": "", "unwanted": "", "popularity": 1.0}
 _DATABASE = "sqlite"
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 

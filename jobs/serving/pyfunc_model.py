@@ -60,7 +60,8 @@ class RetrievalModel(PythonModel):
                 `exclude`, ids of items that are in no answer; `filter`, what attributes must be, as the text of a JSON object
                 (MLflow has no type for an object whose names it does not know), such as `{"category": ["shoes"]}`;
                 `users`, what is known of the user of each history, as the text of a JSON array, such as `[{"country": "DE"}]`;
-                `unwanted`, items that the user of each history does not want, as the text of a JSON array of lists.
+                `unwanted`, items that the user of each history does not want, as the text of a JSON array of lists;
+                `popularity`, the weight of the items' popularity in the scores (1.0 by default).
         """
         asked, served = params or {}, self.loaded if self.published is None else self.published.served
         try:
@@ -72,6 +73,7 @@ class RetrievalModel(PythonModel):
                 filter=_read("filter", asked.get("filter"), '{"category": ["shoes"]}'),
                 users=_read("users", asked.get("users"), '[{"country": "DE"}]'),
                 unwanted=_read("unwanted", asked.get("unwanted"), '[["item-9"], []]'),
+                popularity=asked.get("popularity", 1.0),
             )
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error

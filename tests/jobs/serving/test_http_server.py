@@ -110,6 +110,9 @@ def test_it_answers_as_the_bundle_does(server: Server) -> None:
     others = server.post("/recommend", {"histories": HISTORIES, "k": 5, "unwanted": unwanted}).json()["answers"]
     expected = bundle.recommend(HISTORIES, 5, unwanted=unwanted)
     assert [said["item_id"] for said in others] == [found.item_ids for found in expected]
+    weighed = server.post("/recommend", {"histories": HISTORIES, "k": 5, "popularity": 0.5}).json()["answers"]
+    lighter = bundle.recommend(HISTORIES, 5, popularity=0.5)
+    assert [said["item_id"] for said in weighed] == [found.item_ids for found in lighter]
     similar = server.post("/similar", {"items": ["i0003", "nobody"], "k": 4}).json()["answers"]
     assert [said["item_id"] for said in similar] == [found.item_ids for found in bundle.similar(["i0003", "nobody"], 4)]
     about = server.get("/bundle").json()
@@ -126,6 +129,7 @@ def test_it_answers_as_the_bundle_does(server: Server) -> None:
         ("/recommend", {"histories": ["i0003"]}, 422, "valid list"),
         ("/recommend", {"histories": [["i0003"]], "users": []}, 422, "one for each of the 1 histories"),
         ("/recommend", {"histories": [["i0003"]], "unwanted": []}, 422, "one for each of the 1 histories"),
+        ("/recommend", {"histories": [["i0003"]], "popularity": 11}, 422, "less than or equal to 10"),
         ("/recommend", {"histories": [["i0003"]], "users": [{"age": 3}]}, 400, "no attribute"),
         ("/recommend", {"histories": [["i0003", "x"]], "strict": True}, 400, "history 0"),
         ("/recommend", {"histories": [["i0003"]], "filter": {"colour": ["red"]}}, 400, "no attribute"),

@@ -145,7 +145,7 @@ def test_the_champion_is_loaded_and_served_where_the_project_is_not(
     assert "/artifacts/" in said["library"], "the library comes with the version"
     assert "Array(string)" in str(mlflow.types.Schema.from_json(said["signature"]["inputs"]))
     assert {parameter["name"] for parameter in json.loads(said["signature"]["params"])} == {
-        "k", "strict", "exclude", "filter", "users", "unwanted",
+        "k", "strict", "exclude", "filter", "users", "unwanted", "popularity",
     }  # fmt: skip
     assert {"item_id", "score", "fallback", "unknown_item_id", "bundle"} <= json.loads(said["signature"]["outputs"])[0][
         "properties"
