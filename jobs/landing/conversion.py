@@ -206,6 +206,10 @@ def _binary(array: pa.Array) -> pa.Array:
         raise WrongType(
             "string", f"{_BYTES}. If it holds paths or URLs, write image_path: image into data.yaml, under columns."
         )
+    if pa.types.is_struct(array.type):
+        raise WrongType(
+            str(array.type), f"{_BYTES}. If they lie within, write image: image.bytes into data.yaml, under columns."
+        )
     if lists.is_list(array.type):
         raise WrongType(
             str(array.type), f"{_BYTES}. If it holds lists of paths, write image_paths: image into data.yaml, under columns."

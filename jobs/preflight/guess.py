@@ -47,6 +47,7 @@ _TABLES: dict[str, str] = {
 _UNITS = (("ns", 17), ("us", 14), ("ms", 11))  # a time has at least so many digits in the unit
 _COUNTS_DIGITS, _SOME_DAY = 7, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)  # a number of fewer digits counts from a start
 
+_BYTES_WITHIN = re.compile(r"struct<(.*, )?bytes: (large_)?binary\b")
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s*[AaPp][Mm])?\s*")
 _DAYS = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
@@ -114,6 +115,10 @@ def _columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dict[st
             if name and name not in taken and name not in chosen.values() and _may_be(column.name, types[name]):
                 chosen[column.name] = name
                 break
+    if table is ITEMS and "image" not in names:  # some libraries write a picture as its bytes beside its path
+        inside = [name for name, kind in types.items() if name in _NAMES["image"].split() and _BYTES_WITHIN.match(kind)]
+        if inside:
+            chosen["image"] = f"{inside[0]}.bytes"
     given = set(chosen) | set(names)
     complete = all(column.name in given or column.instead in given for column in table.columns if column.required)
     return chosen if complete else None

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.base.errors import DataError
@@ -12,7 +14,7 @@ from jobs.base.places import place
 from jobs.base.settings import PipelineSettings
 from jobs.landing.mapping import DataMapping
 from jobs.preflight.guess import as_yaml, guess_mapping
-from tests.jobs.landing.sources import LAST_DAY, NOON, last_day, refusal
+from tests.jobs.landing.sources import LAST_DAY, NOON, landing, last_day, refusal, rows
 
 MOMENTS = [dt.datetime.fromtimestamp(NOON - 3_600 * hour, dt.UTC) for hour in range(500, -1, -1)]
 
@@ -105,6 +107,16 @@ def test_columns_of_a_catalogue(settings: PipelineSettings, tmp_path: Path, item
     (folder / "items.csv").unlink()
     (folder / "items.jsonl").write_text(json.dumps(items) + "\n")
     assert guessed(settings, folder).items.columns == columns
+
+
+def test_bytes_beside_a_path_are_the_picture(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = written(tmp_path / "log", [str(NOON)] * 9)
+    (folder / "items.csv").unlink()
+    table = pa.table({"item_id": ["i1"], "image": [{"bytes": b"\x89PNG", "path": "1.png"}]})
+    pq.write_table(table, folder / "items.parquet")
+    assert "image: image.bytes" in refusal(settings, folder).remedy
+    assert guessed(settings, folder).items.columns == {"image": "image.bytes"}
+    assert rows(landing(settings, folder).tables["items"])[0]["image"] == b"\x89PNG"
 
 
 def test_a_catalogue_is_taken_from_the_log_if_there_is_none(settings: PipelineSettings, tmp_path: Path) -> None:
