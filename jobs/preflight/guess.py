@@ -161,12 +161,15 @@ def _catalogue(source: str, found: dict[str, TableMapping]) -> dict[str, Any]:
 def _time(folder: UPath, mapping: TableMapping, columns: dict[str, str]) -> dict[str, Any]:
     """How times are read: dates such as 20260128, counts from a start, the unit that digits tell, or the form of a text.
 
-    If a column holds the time of day alone, the day beside it is put in front.
+    If a column holds the time of day alone, the day beside it is put in front. Year, month and day may be three columns.
     """
-    name = columns.get("timestamp", "timestamp")
+    name, own = columns.get("timestamp", "timestamp"), _own_columns(folder, INTERACTIONS, mapping)
+    if name == "day" and {"year", "month"} <= own.keys():
+        del columns["timestamp"]
+        return {"templates": {"timestamp": "{year}-{month:0>2}-{day:0>2}"}}
     values = _texts(folder, mapping, name)
     if values and all(_CLOCK.fullmatch(text) for text in values):
-        for day in _own_columns(folder, INTERACTIONS, mapping):
+        for day in own:
             if re.search("date|day|dt", day.lower()) and re.fullmatch(r"\w+", day + name):
                 days = _texts(folder, mapping, day)
                 both = [f"{one} {other}" for one, other in zip(days, values, strict=False)]

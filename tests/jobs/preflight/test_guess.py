@@ -80,14 +80,24 @@ def test_a_day_and_a_clock_in_two_columns_are_put_together(settings: PipelineSet
     assert last_day(settings, folder) == LAST_DAY
 
 
-def test_the_name_of_a_folder_may_hold_the_day(settings: PipelineSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "mapping"),
+    [
+        ("dt=2026-01-{}", {"columns": {"timestamp": "dt"}}),
+        ("year=2026/month=1/day={}", {"templates": {"timestamp": "{year}-{month:0>2}-{day:0>2}"}}),
+    ],
+)
+def test_the_name_of_a_folder_may_hold_the_day(
+    settings: PipelineSettings, tmp_path: Path, name: str, mapping: dict[str, Any]
+) -> None:
     folder = written(tmp_path / "log", [])
     (folder / "interactions.csv").unlink()
     for day in range(20, 29):
-        part = folder / "interactions" / f"dt=2026-01-{day}"
+        part = folder / "interactions" / name.format(day)
         part.mkdir(parents=True)
         (part / "part-0.csv").write_text("user_id,item_id\n" + "".join(f"u{row},i{row % 9}\n" for row in range(9)))
-    assert guessed(settings, folder).interactions[0].columns == {"timestamp": "dt"}
+    (log,) = guessed(settings, folder).interactions
+    assert log.model_dump(include={"columns", "templates"}, exclude_defaults=True) == mapping
     assert last_day(settings, folder) == LAST_DAY
 
 
