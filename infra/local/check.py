@@ -11,7 +11,7 @@ from infra.local.run import argument_parser, home_of, settings_of
 from jobs.base.errors import EXIT_BAD_DATA, DataError
 from jobs.base.places import place
 from jobs.base.settings import EMBEDDED, workspace_name
-from jobs.preflight.check import check
+from jobs.preflight.check import check, suggest
 from jobs.preflight.layout import lines_of
 
 
@@ -27,12 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         settings = settings_of(arguments, home_of(arguments, str(place(settings.data.source))))[1]
         today = dt.datetime.now(dt.UTC).date()
+        proposal = REPOSITORY / "var" / "check" / workspace_name(settings.data.source) / "data.yaml"
         found = check(
             settings,
             date=settings.date if "date" in given else None,
             today=today,
             cache=None,
-            proposal=REPOSITORY / "var" / "check" / workspace_name(settings.data.source) / "data.yaml",
+            proposal=proposal,
             say=lambda line: print(f"{line} ...", file=sys.stderr, flush=True),
         )
     except (DataError, OSError) as error:
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # no traceback reaches a person
         print(fault_said("make check", error), flush=True)
         return 1
+    more = suggest(settings, proposal) if found.verdict != "not" else None
+    if more is not None:
+        found.sections["What else your tables hold"] = [f"A data.yaml that names it, ready to edit, was written to {more}."]
     for line in lines_of(found, settings.data.source):
         print(line, flush=True)
     return EXIT_BAD_DATA if found.verdict == "not" else 0

@@ -29,12 +29,13 @@ from jobs.gates import gate
 from jobs.lake.tables import Lake
 from jobs.landing.dates import last_event_date
 from jobs.landing.land import land
-from jobs.landing.mapping import FILE_NAME
+from jobs.landing.mapping import FILE_NAME, DataMapping
 from jobs.landing.records import Landing
 from jobs.preflight import profile
 from jobs.preflight.cost import cost_sentence
 from jobs.preflight.files import of_files
 from jobs.preflight.guess import as_yaml, guess_mapping
+from jobs.preflight.suggest import suggestions
 from jobs.source import ingest
 from jobs.source.tables import Source, read_source
 
@@ -184,7 +185,18 @@ def _landing(settings: PipelineSettings, found: Check, cache: Path, proposal: Pa
 def propose(folder: UPath, settings: PipelineSettings, proposal: Path) -> Path | None:
     """Write a `data.yaml` that fits the tables of a folder as well as can be told; gives its place, None if nothing helps."""
     guessed = guess_mapping(folder, settings)
-    return None if guessed == type(guessed)() or settings.data.mapping else _written(proposal, as_yaml(guessed))
+    if guessed == DataMapping() or settings.data.mapping:
+        return None
+    return _written(proposal, as_yaml(guessed) + suggestions(folder, guessed))
+
+
+def suggest(settings: PipelineSettings, proposal: Path) -> Path | None:
+    """Write a `data.yaml` that names what else tables hold that fit as they are; gives its place, None if there is nothing."""
+    folder = existing_folder(settings.data.source)
+    if settings.data.mapping or (folder / FILE_NAME).exists():
+        return None
+    more = suggestions(folder, guess_mapping(folder, settings), with_mapping=True)
+    return _written(proposal, as_yaml(DataMapping()) + more) if more else None
 
 
 def _written(proposal: Path, text: str) -> Path:

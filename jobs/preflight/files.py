@@ -18,7 +18,7 @@ from jobs.landing.records import LandedTable, Landing
 from jobs.landing.times import shown
 
 _SHOWN_FILES, _SHOWN_COLUMNS, _SHOWN_LETTERS = 5, 12, 30
-_UNTYPED = ("text", "JSON")  # what landing says of columns of CSV and JSON
+UNTYPED = ("text", "JSON")  # what landing says of columns of CSV and JSON
 _TIMES = ("timestamp", "available_from", "available_until")
 _WORDS = {"string": "text", "double": "number", "boolean": "true or false", "binary": "bytes", "array<string>": "texts"}
 
@@ -65,7 +65,7 @@ def _of_table(table: LandedTable, own: dict[str, str]) -> Iterator[str]:
 def _types(landing: Landing, name: str) -> dict[str, str]:
     """The columns of a table's first file, with their types. CSV and JSON have none, so there the first rows tell them."""
     types = landing.tables[name].parts[0].source_columns
-    untyped = [column for column, kind in types.items() if kind in _UNTYPED]
+    untyped = [column for column, kind in types.items() if kind in UNTYPED]
     if untyped:
         with suppress(DataError):  # its fault lies further down, and landing has told it
             table = next(table for table in INPUT_TABLES if table.name == name)

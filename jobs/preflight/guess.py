@@ -77,11 +77,17 @@ def guess_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
 
 def as_yaml(mapping: DataMapping) -> str:
     """The text of a `data.yaml`, without what is as it would be anyway."""
+    values = as_values(mapping)
+    head = "# What each name means: docs/data-contract.md. Put this file into the folder of the source as data.yaml.\n"
+    return head + (yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else "")
+
+
+def as_values(mapping: DataMapping) -> dict[str, Any]:
+    """The values of a `data.yaml`, without what is as it would be anyway."""
     values = mapping.model_dump(mode="json", exclude_defaults=True)
     if len(values.get("interactions", [])) == 1:
         values["interactions"] = values["interactions"][0]
-    head = "# What each name means: docs/data-contract.md. Put this file into the folder of the source as data.yaml.\n"
-    return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return values
 
 
 def _sources(folder: UPath, table: InputTable) -> list[str]:
