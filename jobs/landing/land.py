@@ -87,7 +87,7 @@ def _check_rules(mapping: DataMapping, log: LandedTable) -> None:
     """Raise `DataError` if `data.yaml` says what ratings or kinds mean, and no event has any: the rule would change nothing."""
     for column, name, rule in (("rating", "rating", mapping.rating), ("kind", "kinds", mapping.kinds)):
         if rule and not any(column in part.samples and part.missing.get(column, 0) < part.rows for part in log.parts):
-            told = " ".join(sentence for part in log.parts for sentence in part.told if f" values of {column} " in sentence)
+            told = " ".join(sentence for part in log.parts for sentence in part.told if f" of {column} " in sentence)
             raise DataError(
                 f"data.yaml says under {name} what values of it mean, but no event has one. {told}".rstrip(),
                 file=log.place,

@@ -55,14 +55,22 @@ class Seen:
     def told(self) -> list[str]:
         """One sentence for each thing that a person should know."""
         words = [
-            f"{count} values of {name} were words such as nan, None or NULL; they count as missing."
+            f"one value of {name} was a word such as nan, None or NULL; it counts as missing."
+            if count == 1
+            else f"{count:,} values of {name} were words such as nan, None or NULL; they count as missing."
             for name, count in self.null_words.items()
             if count
         ]
         if empty := self.left_out[EMPTY_LIST]:
-            words.append(f"{empty} rows have an empty list where one is exploded; they give no row.")
-        return words + [
-            f"{count} values of {name} cannot be read, such as '{example[:_SAMPLE_LETTERS]}'; they count as missing."
-            for name, (count, example) in self.unreadable.items()
-            if count
-        ]
+            words.append(
+                "one row has an empty list where one is exploded; it gives no row."
+                if empty == 1
+                else f"{empty:,} rows have an empty list where one is exploded; they give no row."
+            )
+        for name, (count, example) in self.unreadable.items():
+            example = example[:_SAMPLE_LETTERS]
+            if count == 1:
+                words.append(f"one value of {name} cannot be read: '{example}'. It counts as missing.")
+            elif count:
+                words.append(f"{count:,} values of {name} cannot be read, such as '{example}'; they count as missing.")
+        return words

@@ -139,4 +139,4 @@ def test_a_list_in_a_csv_file_is_exploded(settings, tmp_path: Path, separator: s
     ]
     (part,) = table.parts
     assert (part.rows_in, part.left_out) == (5, {"empty_list": 1})
-    assert [row["source_row"] for row in rows(table)][0] == 2 and "1 rows have an empty list" in " ".join(part.told)
+    assert [row["source_row"] for row in rows(table)][0] == 2 and "one row has an empty list" in " ".join(part.told)

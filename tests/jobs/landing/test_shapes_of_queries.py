@@ -44,7 +44,7 @@ def test_integers_beyond_64_bits(settings, tmp_path: Path, monkeypatch: pytest.M
     folder = query(folder, "select b as user_id, b as item_id, a as timestamp from log")
     assert [time for _, _, time in events(settings, folder)] == [None, None]
     (part,) = landing(settings, folder).tables["interactions"].parts
-    assert part.told == ["1 values of timestamp cannot be read, such as '18446744073709551616'; they count as missing."]
+    assert part.told == ["one value of timestamp cannot be read: '18446744073709551616'. It counts as missing."]
 
 
 def test_no_rows(settings, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_csv(settings, tmp_path: Path) -> None:
     folder = with_stock(tmp_path, list(WRITTEN))
     assert stock(settings, folder, len(WRITTEN)) == list(WRITTEN.values())
     (part,) = landing(settings, folder).tables["items"].parts
-    assert "1 values of available cannot be read, such as 'perhaps'; they count as missing." in part.told
+    assert "one value of available cannot be read: 'perhaps'. It counts as missing." in part.told
 
 
 @pytest.mark.parametrize(

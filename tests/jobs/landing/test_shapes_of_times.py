@@ -64,7 +64,7 @@ def texts_as_times(settings, folder: Path, texts: list[str], mapping: str = "") 
 def test_one_text(settings, tmp_path: Path, text: str, seconds: int | None) -> None:
     assert texts_as_times(settings, tmp_path, [text, str(NOON)]) == [seconds, NOON]
     (part,) = landing(settings, tmp_path).tables["interactions"].parts
-    unreadable = [told for told in part.told if "1 values of timestamp cannot be read" in told]
+    unreadable = [told for told in part.told if "one value of timestamp cannot be read" in told]
     assert bool(unreadable) == (seconds is None) and part.missing == ({"timestamp": 1} if seconds is None else {})
 
 

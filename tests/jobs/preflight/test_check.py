@@ -74,7 +74,7 @@ def test_it_will_run_with_what_to_mind(settings: PipelineSettings, tmp_path: Pat
     found, text = checked(fit(settings, build.write_source(tmp_path / "data", interactions=log)), tmp_path)
     assert found.verdict == "but"
     assert "VERDICT: will run, but ..." in text and "every event names its user" in text
-    assert "1 values of user_id were words such as nan" in text
+    assert "one value of user_id was a word such as nan" in text
     assert "differ from another one by the case of letters alone, such as 'U01' and 'u01'" in text
 
 
