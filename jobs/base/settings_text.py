@@ -35,6 +35,9 @@ def nest(values: Mapping[str, object]) -> dict[str, Any]:
     return out
 
 
+_NAMES = "expected names with what they mean, such as {name: value}"
+
+
 def explain(error: ValidationError, *, section: str = "") -> str:
     """What the schema refuses and why, on one line: `name: reason (got value)` for each setting.
 
@@ -45,14 +48,15 @@ def explain(error: ValidationError, *, section: str = "") -> str:
     reasons = []
     for detail in error.errors():
         name = ".".join(str(part) for part in (*([section] if section and detail["loc"] else []), *detail["loc"]))
+        says = _NAMES if detail["type"] in ("dict_type", "model_type") else detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             reasons.append(f"{name}: there is no such setting")
         elif name and not isinstance(detail["input"], dict):
-            reasons.append(f"{name}: {detail['msg']} (got {_shown(detail['input'])})")
+            reasons.append(f"{name}: {says} (got {_shown(detail['input'])})")
         elif name and detail["type"] != "value_error":
-            reasons.append(f"{name}: {detail['msg']}")
+            reasons.append(f"{name}: {says}")
         else:
-            reasons.append(detail["msg"].removeprefix("Value error, "))
+            reasons.append(says)
     return "; ".join(reasons)
 
 
