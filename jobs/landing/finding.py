@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote
 
 from upath import UPath
@@ -66,6 +67,12 @@ def find_table(folder: UPath, table: InputTable, mapping: TableMapping) -> Found
     place = _place(folder, table, mapping)
     if place is None or (table.name == "images" and not mapping.source and _holds_pictures(place)):
         return None
+    if isinstance(place, Path) and place.is_symlink() and not place.exists():
+        raise DataError(
+            f"this is a link to {place.readlink()}, which is not there.",
+            file=place,
+            remedy="correct the link, or take it away.",
+        )
     if place.fs.isfile(place.path):
         form = mapping.format or format_of(place.name)
         if form is None:

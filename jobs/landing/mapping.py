@@ -12,12 +12,13 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from upath import UPath
 
 from jobs.base.errors import DataError
-from jobs.base.places import place
+from jobs.base.places import children, place
 from jobs.base.settings import PipelineSettings, Section, explain
 from jobs.landing.contract import INPUT_TABLES, INTERACTIONS, ITEMS, USERS, Column, InputTable
 from jobs.landing.table_mapping import TableMapping, without_empty
 
 FILE_NAME = "data.yaml"
+_NEARLY = ("data.yaml", "data.yml", "data.yaml.txt", "data.yml.txt")  # in any case of letters
 _PASSWORD = re.compile(r"(://[^:/@\s]+):[^@\s]+@")
 
 
@@ -134,6 +135,13 @@ def with_attributes(table: InputTable, mapping: TableMapping) -> InputTable:
     return replace(table, columns=table.columns + further)
 
 
+def _refuse_other_name(folder: UPath) -> None:
+    """Raise `DataError` if a file has nearly the name of the mapping. To pass it over would change in silence what is trained."""
+    near = [entry.name for entry in children(folder) if entry.name.lower() in _NEARLY]
+    if near:
+        raise DataError(f"{near[0]} is not read.", file=folder / near[0], remedy=f"rename it to {FILE_NAME}, or take it away.")
+
+
 def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
     """The mapping of a source; that of tables which fit if there is no file.
 
@@ -146,6 +154,7 @@ def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
     except FileNotFoundError as error:
         if settings.data.mapping:
             raise DataError("there is no such file.", file=path, remedy="correct data.mapping, or leave it empty.") from error
+        _refuse_other_name(folder)
         return DataMapping()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the file cannot be read ({error}).", file=path, remedy="save it as text in UTF-8.") from error

@@ -199,3 +199,23 @@ def test_a_source_in_a_store(settings) -> None:
     found = land(folder, settings, settings.home / "landing").tables["interactions"]
     assert as_text(rows(found)) == sorted(EXPECTED)
     assert [part.name for part in found.parts] == ["interactions/part-0.csv"] and len(found.left_out) == 1
+
+
+@pytest.mark.parametrize("name", ["data.yml", "Data.yaml", "DATA.YML", "data.yaml.txt"])
+def test_a_mapping_under_nearly_the_right_name_is_not_passed_over(settings, tmp_path: Path, name: str) -> None:
+    folder = csv_source(tmp_path)
+    (folder / name).write_text("repeats: again\n")
+    error = refusal(settings, folder)
+    assert f"{name} is not read" in error.problem and "rename it to data.yaml" in error.remedy
+    (folder / name).rename(folder / "data.yaml")
+    assert landing(settings, folder).mapping["repeats"] == "again"
+
+
+def test_a_link_to_nothing_says_so(settings, tmp_path: Path) -> None:
+    folder = csv_source(tmp_path)
+    (folder / "items.csv").rename(tmp_path / "elsewhere.csv")
+    (folder / "items.csv").symlink_to(tmp_path / "gone.csv")
+    assert f"a link to {tmp_path / 'gone.csv'}, which is not there" in refusal(settings, folder).problem
+    (folder / "items.csv").unlink()
+    (folder / "items.csv").symlink_to(tmp_path / "elsewhere.csv")
+    assert landing(settings, folder).tables["items"].rows == 60
