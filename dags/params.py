@@ -1,6 +1,5 @@
 """The trigger form of the DAGs, made from the settings schema, and the way back from a run's conf to settings."""
 
-import difflib
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from jobs.base.settings import PipelineSettings, Section, explain, flatten, nest
+from jobs.base.settings import PipelineSettings, Section, explain, flatten, nearest, nest
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +27,6 @@ COMMON = (
     "clusters.force_refit",
     "registry.promotion",
 )
-
-_ALIKE = 0.5  # of `difflib`'s ratio; below it a hint misleads more than it helps
 
 
 def dag_params(sections: Collection[str] | None = None) -> dict[str, Param]:
@@ -140,16 +137,10 @@ def _names(conf: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    """The known name that is most like the whole name, or like its last part if somebody left out the section."""
-
-    def likeness(other: str) -> float:
-        whole, last = ((name, other), (name.rsplit(".", 1)[-1], other.rsplit(".", 1)[-1]))
-        return max(difflib.SequenceMatcher(None, *whole).ratio(), 0.95 * difflib.SequenceMatcher(None, *last).ratio())
-
     if not known:
         return " (this DAG takes none)"
-    nearest = max(sorted(known), key=likeness)
-    return f" (the nearest is {nearest!r})" if likeness(nearest) > _ALIKE else " (nor one like it)"
+    near = nearest(name, known)
+    return f" (the nearest is {near!r})" if near else " (nor one like it)"
 
 
 def _fields() -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -74,7 +74,13 @@ def settings_of(arguments: argparse.Namespace, home: Path | None = None) -> tupl
     Raises:
         DataError: a setting is refused.
     """
-    given = dict(_assignment(text) for text in arguments.set)
+    pairs = [_assignment(text) for text in arguments.set]
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        twice = next(name for name in given if [each for each, _ in pairs].count(name) > 1)
+        raise DataError(f"the setting {twice} is given twice.", remedy="give it once.")
+    if "home" in given:
+        raise DataError("home is not a setting of one run.", remedy="name the home folder: HOME_FOLDER=/path (or --home).")
     if arguments.data:
         given["data.source"] = arguments.data
     if arguments.date:
@@ -83,9 +89,18 @@ def settings_of(arguments: argparse.Namespace, home: Path | None = None) -> tupl
         settings = PipelineSettings(**(nest(given) | ({"home": home} if home else {})))
     except ValidationError as error:
         raise DataError(
-            f"settings refused: {explain(error)}.", remedy="`python -m jobs.prepare --help` lists every setting."
+            f"settings refused: {explain(error, known=_names())}.",
+            remedy="`python -m jobs.prepare --help` lists every setting.",
         ) from error
     return given, settings
+
+
+def _names() -> set[str]:
+    """The names of all settings."""
+    sections = {name: field.annotation for name, field in PipelineSettings.model_fields.items()}
+    return {
+        f"{name}.{inner}" for name, kind in sections.items() for inner in getattr(kind, "model_fields", ())
+    } | sections.keys()
 
 
 def home_of(arguments: argparse.Namespace, source: str) -> Path:

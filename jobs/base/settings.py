@@ -27,7 +27,7 @@ from jobs.base.sections.running import RunSettings, SparkSettings
 from jobs.base.sections.section import Section
 from jobs.base.sections.source import EMBEDDED, DataSettings, IngestSettings, ShopSettings
 from jobs.base.sections.tuning import TuningSettings
-from jobs.base.settings_text import explain, flatten, nest, workspace_name
+from jobs.base.settings_text import explain, flatten, nearest, nest, workspace_name
 
 __all__ = [
     "EMBEDDED",
@@ -52,6 +52,7 @@ __all__ = [
     "TuningSettings",
     "explain",
     "flatten",
+    "nearest",
     "nest",
     "workspace_name",
 ]

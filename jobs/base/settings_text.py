@@ -1,8 +1,9 @@
 """Settings as text: flat names, what is wrong with a value, and the name of a workspace."""
 
+import difflib
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,22 +36,36 @@ def nest(values: Mapping[str, object]) -> dict[str, Any]:
     return out
 
 
+_ALIKE = 0.5  # of `difflib`'s ratio; below it a hint misleads more than it helps
 _NAMES = "expected names with what they mean, such as {name: value}"
 
 
-def explain(error: ValidationError, *, section: str = "") -> str:
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that is most like the whole name, or like its last part if its section is wrong; None for none."""
+
+    def likeness(other: str) -> float:
+        whole, last = ((name, other), (name.rsplit(".", 1)[-1], other.rsplit(".", 1)[-1]))
+        return max(difflib.SequenceMatcher(None, *whole).ratio(), 0.95 * difflib.SequenceMatcher(None, *last).ratio())
+
+    found = max(sorted(known), key=likeness, default=None)
+    return found if found is not None and likeness(found) > _ALIKE else None
+
+
+def explain(error: ValidationError, *, section: str = "", known: Collection[str] = ()) -> str:
     """What the schema refuses and why, on one line: `name: reason (got value)` for each setting.
 
     Args:
         error: of the whole schema, or of one section.
         section: name of that section.
+        known: names of settings, of which the nearest is told where a name is unknown.
     """
     reasons = []
     for detail in error.errors():
         name = ".".join(str(part) for part in (*([section] if section and detail["loc"] else []), *detail["loc"]))
         says = _NAMES if detail["type"] in ("dict_type", "model_type") else detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            reasons.append(f"{name}: there is no such setting")
+            near = nearest(name, known)
+            reasons.append(f"{name}: there is no such setting" + (f" (the nearest is {near})" if near else ""))
         elif name and not isinstance(detail["input"], dict):
             reasons.append(f"{name}: {says} (got {_shown(detail['input'])})")
         elif name and detail["type"] != "value_error":

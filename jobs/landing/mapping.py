@@ -136,7 +136,7 @@ def with_attributes(table: InputTable, mapping: TableMapping) -> InputTable:
 
 
 def _refuse_other_name(folder: UPath) -> None:
-    """Raise `DataError` if a file has nearly the name of the mapping. To pass it over would change in silence what is trained."""
+    """Raise `DataError` if a file has nearly the name of the mapping, because nobody would notice that it is passed over."""
     near = [entry.name for entry in children(folder) if entry.name.lower() in _NEARLY]
     if near:
         raise DataError(f"{near[0]} is not read.", file=folder / near[0], remedy=f"rename it to {FILE_NAME}, or take it away.")

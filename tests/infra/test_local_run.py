@@ -145,7 +145,9 @@ def test_plan_of_a_folder_takes_its_last_date_and_a_home_of_its_name(tmp_path: P
     ("arguments", "reason"),
     [
         ({"set": ["training.epochs=0"]}, "training.epochs: Input should be greater than or equal to 1"),
-        ({"set": ["training.epoch=3"]}, "training.epoch: there is no such setting"),
+        ({"set": ["training.epoch=3"]}, "training.epoch: there is no such setting \\(the nearest is training.epochs\\)"),
+        ({"set": ["training.epochs=3", "training.epochs=4"]}, "training.epochs is given twice"),
+        ({"set": ["home=/tmp/other"]}, "home is not a setting of one run.*HOME_FOLDER"),
         ({"set": ["training.epochs"]}, "NAME=VALUE"),
         ({"date": "28.1.2026"}, "date: "),
         ({"date": "2026-06-02"}, "lies in the future"),
