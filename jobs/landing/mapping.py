@@ -176,6 +176,7 @@ def read_mapping(folder: UPath, settings: PipelineSettings) -> DataMapping:
             f"the file is not YAML ({' '.join(str(error).split())}).", file=path, remedy="correct that line."
         ) from error
     except ValidationError as error:
-        told = _PASSWORD.sub(r"\1:***@", explain(error))
+        known = {name for part in (DataMapping, TableMapping, KindRule, RatingRule) for name in part.model_fields}
+        told = _PASSWORD.sub(r"\1:***@", explain(error, known=known))
         # Not chained, because the error quotes what the file says, and that may be a password.
         raise DataError(f"{told}.", file=path, remedy="see docs/data-contract.md for what it may say.") from None
