@@ -19,7 +19,7 @@ from jobs.base.errors import DataError, doing
 from jobs.base.files import write_json
 from jobs.base.places import uri_of
 from jobs.base.settings import PipelineSettings
-from jobs.landing.contract import INPUT_TABLES, USERS, InputTable
+from jobs.landing.contract import INPUT_TABLES, ITEMS, USERS, InputTable
 from jobs.landing.finding import Part, find_table
 from jobs.landing.mapping import DataMapping, read_mapping, with_attributes
 from jobs.landing.part_reader import PartReader
@@ -80,6 +80,7 @@ def land(folder: UPath, settings: PipelineSettings, cache: Path) -> Landing:
         tables[table.name] = LandedTable(", ".join(dict.fromkeys(places)), parts, left_out)
     _sweep(cache, used)
     _check_rules(mapping, tables["interactions"])
+    _check_attributes(mapping, tables)
     return Landing(uri_of(folder), tables, mapping.model_dump(mode="json"))
 
 
@@ -94,6 +95,21 @@ def _check_rules(mapping: DataMapping, log: LandedTable) -> None:
                 column=column,
                 remedy=f"name the column under interactions (columns: {{{column}: ...}}), or take {name} out of data.yaml.",
             )
+
+
+def _check_attributes(mapping: DataMapping, tables: dict[str, LandedTable]) -> None:
+    """Raise `DataError` if no value of an attribute can be read: models would be trained without it, unnoticed."""
+    for table in (ITEMS, USERS):
+        parts = tables[table.name].parts if table.name in tables else []
+        for name, kind in mapping.of(table)[0].attributes.items():
+            told = [sentence for part in parts for sentence in part.told if f" of {name} cannot be read" in sentence]
+            if told and all(part.missing.get(name, 0) == part.rows for part in parts):
+                raise DataError(
+                    f"no value of this attribute can be read as {kind}. {told[0][0].upper()}{told[0][1:]}",
+                    file=tables[table.name].place,
+                    column=name,
+                    remedy=f"give it as {kind}, or say what else it holds ({table.name}.attributes in data.yaml).",
+                )
 
 
 def _landed(

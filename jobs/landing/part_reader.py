@@ -138,8 +138,9 @@ class PartReader:
 
     def _without_values(self, seen: Seen) -> list[str]:
         """What to say of columns that `data.yaml` names and that turn out to hold nothing."""
-        named = (name for name in self.mapping.columns if seen.rows and seen.missing[name] == seen.rows)
-        return [f"the column {self.mapping.columns[name]}, which data.yaml takes for {name}, holds no value." for name in named]
+        given = self.mapping.columns | {name: name for name in self.mapping.attributes if name not in self.mapping.columns}
+        named = (name for name in given if seen.rows and seen.missing[name] == seen.rows)
+        return [f"the column {given[name]}, which data.yaml takes for {name}, holds no value." for name in named]
 
     def _blank_ids(self, batch: _Converted) -> bool:
         """Whether an id became null that was not null: the conversion found it blank."""

@@ -159,3 +159,26 @@ def test_several_paths_come_in_many_forms(settings: PipelineSettings, tmp_path: 
 def test_a_list_of_several_paths_is_no_single_path(settings: PipelineSettings, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="write image_paths: image_path into data.yaml, under columns"):
         landed_items(tmp_path / "source", settings, "", build.items(2).assign(image_path=[["a.png", "b.png"], ["c.png"]]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [("number", ["15.00 USD", "3,5"]), ("number", ["15%", None]), ("embedding", [[1.0, None], []])]
+)
+def test_an_attribute_of_which_nothing_can_be_read_stops(
+    settings: PipelineSettings, tmp_path: Path, kind: str, values: list
+) -> None:
+    items = build.items().assign(it=values * (build.NUM_ITEMS // 2))
+    folder = build.write_source(tmp_path / "data", items=items)
+    (folder / "data.yaml").write_text(f"items: {{attributes: {{it: {kind}}}}}")
+    with pytest.raises(DataError, match=f"no value of this attribute can be read as {kind}. .*cannot be read") as caught:
+        land(place(folder), settings, tmp_path / "cache")
+    assert caught.value.column == "it" and "items.attributes" in caught.value.remedy
+
+
+def test_an_attribute_without_values_is_told(settings: PipelineSettings, tmp_path: Path) -> None:
+    folder = build.write_source(
+        tmp_path / "data", items=build.items().assign(it=pd.Series([None] * build.NUM_ITEMS, dtype=object))
+    )
+    (folder / "data.yaml").write_text("items: {attributes: {it: text}}")
+    (part,) = land(place(folder), settings, tmp_path / "cache").tables["items"].parts
+    assert "the column it, which data.yaml takes for it, holds no value." in part.told
