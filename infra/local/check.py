@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from infra.local.environment import REPOSITORY
-from infra.local.faults import fault_said
+from infra.local.faults import fault_said, raise_exit_behind
 from infra.local.processes import exit_on_signals
 from infra.local.run import argument_parser, home_of, settings_of
 from jobs.base.errors import EXIT_BAD_DATA, DataError
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # no traceback reaches a person
+        raise_exit_behind(error)
         print(fault_said("make check", error), flush=True)
         return 1
     more = suggest(settings, proposal) if found.verdict != "not" else None

@@ -10,6 +10,15 @@ from infra.local.environment import REPOSITORY
 _LETTERS = 200
 
 
+def raise_exit_behind(error: BaseException) -> None:
+    """Raise the `SystemExit` during which an error came up, if there is one: a command that a signal ends has no fault."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, SystemExit):
+            raise behind from None
+        behind = behind.__context__
+
+
 def fault_said(command: str, error: Exception) -> str:
     """Plain sentences about a fault of the program: what it was doing, and where the traceback is kept.
 

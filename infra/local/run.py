@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from infra.local.client import ApiError
 from infra.local.environment import REPOSITORY
-from infra.local.faults import fault_said
+from infra.local.faults import fault_said, raise_exit_behind
 from infra.local.home import claim_home
 from infra.local.processes import StackError, exit_on_signals
 from infra.local.progress import RunResult
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("interrupted: everything is stopped; running the same command again starts over")
         return 128 + signal.SIGINT
     except Exception as error:  # no traceback reaches a person
+        raise_exit_behind(error)
         _say(fault_said("make run", error))
         return 1
 

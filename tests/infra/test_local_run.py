@@ -200,6 +200,23 @@ def test_a_fault_of_the_program_is_told_without_a_traceback(
     assert "Traceback" in kept.read_text()
 
 
+@pytest.mark.parametrize("command", ["make check", "make run"])
+def test_a_command_that_a_signal_ends_has_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def ended(*args: object, **kwargs: object) -> None:
+        try:
+            raise SystemExit(143)
+        finally:
+            raise KeyError("Spark has ended, too")
+
+    monkeypatch.setattr(check, "check", ended)
+    monkeypatch.setattr(run, "make_plan", ended)
+    with pytest.raises(SystemExit) as caught:
+        (check.main if command == "make check" else main)(["--data", str(tmp_path)])
+    assert caught.value.code == 143 and "fault" not in capsys.readouterr().out
+
+
 def test_a_home_stays_with_its_source(tmp_path: Path) -> None:
     assert claim_home(tmp_path, None) == "embedded"
     with pytest.raises(DataError, match="belongs to the source embedded, not /a/shop"):
