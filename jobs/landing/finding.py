@@ -86,6 +86,12 @@ def find_table(folder: UPath, table: InputTable, mapping: TableMapping) -> Found
     return _in_folder(place, mapping, folder)
 
 
+def first_part(folder: UPath, table: InputTable, mapping: TableMapping) -> Part | None:
+    """The first file of a table; None if an optional table is not there. Raises `DataError` as `find_table` does."""
+    found = find_table(folder, table, mapping)
+    return found.parts[0] if found else None
+
+
 def format_of(name: str) -> Format | None:
     """The format that a file's name tells, whether or not it is compressed; None if it tells none."""
     lower = name.lower()

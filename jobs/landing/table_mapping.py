@@ -15,7 +15,7 @@ from jobs.base.settings import Section
 from jobs.landing.contract import ITEMS, USERS, AttributeKind
 from jobs.landing.lists import SEPARATOR
 
-_PLAIN_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+PLAIN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 Format = Literal["parquet", "csv", "json", "delta", "iceberg"]
 TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "d"]
@@ -139,7 +139,7 @@ class TableMapping(Section):
     def _plain_templates(cls, value: dict[str, str]) -> dict[str, str]:
         for template in value.values():
             for _, field, spec, conversion in Formatter().parse(template):
-                if field is not None and (not _PLAIN_FIELD.match(field) or "{" in (spec or "") or conversion):
+                if field is not None and (not PLAIN_NAME.match(field) or "{" in (spec or "") or conversion):
                     raise ValueError(f"in '{template}', write columns as {{name}} or {{name:.3}}")
                 try:
                     format("text", spec or "")
@@ -188,7 +188,7 @@ class TableMapping(Section):
     def _plain_names(cls, value: dict[str, AttributeKind]) -> dict[str, AttributeKind]:
         taken = {column.name.lower() for table in (ITEMS, USERS) for column in table.columns} | {"source_file", "source_row"}
         for name in value:
-            if not _PLAIN_FIELD.match(name):
+            if not PLAIN_NAME.match(name):
                 raise ValueError(f"'{name}' is no plain name; give it one, and say columns: {{plain_name: '{name}'}}")
             if name.lower() in taken:
                 raise ValueError(f"'{name}' is a column of the contract, or is there twice; give it another name by columns")

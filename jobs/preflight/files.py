@@ -11,7 +11,7 @@ from typing import Any
 from jobs.base.errors import DataError
 from jobs.base.places import place
 from jobs.landing.contract import INPUT_TABLES
-from jobs.landing.finding import find_table
+from jobs.landing.finding import first_part
 from jobs.landing.mapping import DataMapping
 from jobs.landing.part_reader import first_values
 from jobs.landing.records import LandedTable, Landing
@@ -70,8 +70,8 @@ def _types(landing: Landing, name: str) -> dict[str, str]:
         with suppress(DataError):  # its fault lies further down, and landing has told it
             table = next(table for table in INPUT_TABLES if table.name == name)
             mapping = DataMapping.model_validate(landing.mapping).of(table)[0]
-            found = find_table(place(landing.folder), table, mapping)
-            values = first_values(found.parts[0], mapping, *untyped) if found else {}
+            part = first_part(place(landing.folder), table, mapping)
+            values = first_values(part, mapping, *untyped) if part else {}
             types = types | {column: inferred(some) for column, some in values.items()}
     return types
 

@@ -13,7 +13,7 @@ from jobs.base.places import children
 from jobs.base.settings import PipelineSettings
 from jobs.landing.contract import INTERACTIONS, ITEMS, PICTURES, InputTable
 from jobs.landing.dates import looks_like_date
-from jobs.landing.finding import find_table, format_of
+from jobs.landing.finding import find_table, first_part, format_of
 from jobs.landing.mapping import DataMapping
 from jobs.landing.part_reader import first_values, part_columns
 from jobs.landing.table_mapping import TableMapping
@@ -146,11 +146,13 @@ def _is_other_picture(name: str, types: dict[str, str]) -> bool:
 
 def _own_columns(folder: UPath, table: InputTable, mapping: TableMapping) -> dict[str, str]:
     try:
-        found = find_table(folder, table, mapping)
-        types = part_columns(found.parts[0], mapping) if found else {}
+        part = first_part(folder, table, mapping)
+        if part is None:
+            return {}
+        types = part_columns(part, mapping)
         untyped = [name for name, kind in types.items() if kind == "JSON"]
-        values = first_values(found.parts[0], mapping, *untyped) if found and untyped else {}
-        types |= {name: "text" for name in (found.parts[0].partition if found else ()) if name not in types}
+        values = first_values(part, mapping, *untyped) if untyped else {}
+        types |= {name: "text" for name in part.partition if name not in types}
         lists = {name: some[0] for name, some in values.items() if some and isinstance(some[0], list)}
         return types | {name: "list<struct>" if one and isinstance(one[0], dict) else "list" for name, one in lists.items()}
     except DataError:
@@ -208,10 +210,9 @@ def _form(texts: list[str]) -> dict[str, Any]:
 def _texts(folder: UPath, mapping: TableMapping, name: str) -> list[str]:
     """The first values of a column of the log, as texts; none if the file has a fault, which landing names."""
     try:
-        found = find_table(folder, INTERACTIONS, mapping)
-        if found is None:
+        part = first_part(folder, INTERACTIONS, mapping)
+        if part is None:
             return []
-        part = found.parts[0]
         values = first_values(part, mapping, name)[name]
     except DataError:
         return []

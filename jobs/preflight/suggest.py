@@ -9,17 +9,16 @@ from upath import UPath
 
 from jobs.base.errors import DataError
 from jobs.landing.contract import INTERACTIONS, ITEMS, USERS, InputTable
-from jobs.landing.finding import find_table
+from jobs.landing.finding import first_part
 from jobs.landing.mapping import DataMapping
 from jobs.landing.part_reader import first_values, part_columns
+from jobs.landing.table_mapping import PLAIN_NAME, TableMapping
 from jobs.preflight.files import UNTYPED, inferred
 from jobs.preflight.guess import as_values
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NO_ATTRIBUTE = re.compile(r"(^|_)(id|ids|url|urls|link|uri|path|date|time|at)$", re.IGNORECASE)
-_WHO_IT_IS = re.compile(
-    r"name|mail|phone|address|street|birth", re.IGNORECASE
-)  # it tells who a user is, and nothing of the taste
+# It tells who a user is, and nothing of the taste.
+_WHO_IT_IS = re.compile(r"name|mail|phone|address|street|birth", re.IGNORECASE)
 _MOST_KINDS, _MOST_WORDS = 10, 0.5  # kinds that are listed, and different words for each row that still make a category
 _ABOUT = {
     INTERACTIONS.name: "What the log seems to hold besides.",
@@ -56,8 +55,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 def _attributes(folder: UPath, table: InputTable, mapping: DataMapping) -> dict[str, str]:
     (given,) = mapping.of(table)
     used = {column.name for column in table.columns} | set(given.columns.values()) | given.attributes.keys()
-    types, values = _columns(folder, table, mapping)
-    free = [name for name in types if name not in used and _PLAIN.fullmatch(name) and not _NO_ATTRIBUTE.search(name)]
+    types, values = _columns(folder, table, given)
+    free = [name for name in types if name not in used and PLAIN_NAME.match(name) and not _NO_ATTRIBUTE.search(name)]
     if table is USERS:
         free = [name for name in free if not _WHO_IT_IS.search(name)]
     kinds = {name: _kind(types[name], values[name]) for name in free}
@@ -65,20 +64,18 @@ def _attributes(folder: UPath, table: InputTable, mapping: DataMapping) -> dict[
 
 
 def _kinds(folder: UPath, mapping: DataMapping) -> list[str]:
-    name = mapping.interactions[0].columns.get("kind", "kind")
-    found = {str(value) for value in _columns(folder, INTERACTIONS, mapping)[1].get(name, [])}
+    log = mapping.interactions[0]
+    name = log.columns.get("kind", "kind")
+    found = {str(value) for value in _columns(folder, INTERACTIONS, log)[1].get(name, [])}
     return sorted(found) if 1 < len(found) <= _MOST_KINDS else []
 
 
-def _columns(folder: UPath, table: InputTable, mapping: DataMapping) -> tuple[dict[str, str], dict[str, list[Any]]]:
+def _columns(folder: UPath, table: InputTable, mapping: TableMapping) -> tuple[dict[str, str], dict[str, list[Any]]]:
     """Types and first values of the columns of a table; none if it is not there, or has a fault, which landing names."""
     try:
-        found = find_table(folder, table, mapping.of(table)[0])
-        if found is None:
-            return {}, {}
-        part, of_table = found.parts[0], mapping.of(table)[0]
-        types = part_columns(part, of_table)
-        return types, first_values(part, of_table, *types)
+        part = first_part(folder, table, mapping)
+        types = part_columns(part, mapping) if part else {}
+        return types, first_values(part, mapping, *types) if part else {}
     except DataError:
         return {}, {}
 
